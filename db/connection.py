@@ -1,0 +1,112 @@
+"""What a unit of work may do: fetch, run, run for many rows, and announce what others should hear of after the commit.
+
+A unit of work is a plain function; it is called with one of these inside a transaction and never waits for anything but
+the database. The same function serves every kind of database.
+"""
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import orjson
+
+from db.statements import Parameters, Statement
+
+Row = tuple[Any, ...]
+NOTHING: Parameters = {}
+
+
+@dataclass(frozen=True, slots=True)
+class WorkWaits:
+    """A run was queued under this task key, or one that was queued may be due earlier than thought."""
+
+    task_key: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseSettled:
+    """This lease was acknowledged or is over, so that whoever got it may be given another run."""
+
+    lease_id: str
+
+
+Notice = WorkWaits | LeaseSettled
+
+
+class Connection(Protocol):
+    """A connection inside a transaction."""
+
+    now: str
+    """When the transaction began, by the database's clock. All that it judges and stamps uses this instant."""
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        """All rows that the statement gives. A list among the parameters goes in as one value."""
+        ...
+
+    def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
+        """The number of rows that the statement changed."""
+        ...
+
+    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        """The statement once for each row, as one call of the driver; nothing for no rows."""
+        ...
+
+    def announce(self, notices: Iterable[Notice]) -> None:
+        """Tell others, once this transaction has been committed; never, if it is not."""
+        ...
+
+    def savepoint(self) -> AbstractContextManager[None]:
+        """A part of the transaction that is undone, with what it announced, where it raises."""
+        ...
+
+
+@dataclass(slots=True)
+class SQLiteConnection:
+    """A connection of sqlite3, used by one thread."""
+
+    raw: sqlite3.Connection
+    now: str
+    notices: list[Notice] = field(default_factory=list[Notice])
+    statements: int = 0
+    """How many statements it has been asked to run: what an operation costs, for tests that count."""
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self.statements += 1
+        compiled = statement.for_sqlite()
+        return self.raw.execute(compiled.text, _bind(compiled.parameters(parameters))).fetchall()
+
+    def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
+        self.statements += 1
+        compiled = statement.for_sqlite()
+        return self.raw.execute(compiled.text, _bind(compiled.parameters(parameters))).rowcount
+
+    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        if rows:
+            self.statements += 1
+            compiled = statement.for_sqlite()
+            self.raw.executemany(compiled.text, [compiled.parameters(row) for row in rows])
+
+    def announce(self, notices: Iterable[Notice]) -> None:
+        self.notices.extend(notices)
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        announced = len(self.notices)
+        self.raw.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self.raw.execute("ROLLBACK TO part")
+            del self.notices[announced:]
+            raise
+        finally:
+            self.raw.execute("RELEASE part")
+
+
+def _bind(parameters: Parameters) -> Parameters:
+    """SQLite has no lists: one goes in as JSON, which the statement takes apart again."""
+    return {
+        name: orjson.dumps(value).decode() if isinstance(value, list) else value for name, value in parameters.items()
+    }

@@ -1,0 +1,54 @@
+"""The database as the floors above see it: reads that never wait for a write, and writes that are gathered.
+
+`Database` is the promise, `db.sqlite` keeps it on a SQLite file. A write operation takes a list of items and gives back
+one result for each, a value or an exception, in the same order. It is written for a batch on purpose: single writes that
+are asked for at the same time become one transaction and reach the disk together (group commit), so that eight writers
+cost little more than one.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
+
+from db.connection import Connection, Notice
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Operation = Callable[[Connection, Sequence[Item]], list[Result | Exception]]
+"""A unit of work that writes: one result for each item. An exception as a result refuses that item alone."""
+
+Listener = Callable[[Sequence[Notice]], None]
+
+
+class Database(Protocol):
+    """Where everything is kept. Its methods may be called by any number of tasks of one event loop at once."""
+
+    name: str
+    """What it is, for people: the kind and its version."""
+
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        """What `work` returns, seen at one moment: all its statements see the same data."""
+        ...
+
+    async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
+        """The result of `operation` for one item, when it is on disk; or raises the exception that refused it.
+
+        Cancelling the caller does not take the write back. DatabaseUnavailable means that nothing was written.
+        """
+        ...
+
+    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+        """The results for several items, in their order, from one transaction. Refusals are among them, not raised."""
+        ...
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` on the event loop with what each transaction announced, after its commit."""
+        ...
+
+    async def is_current(self) -> bool:
+        """Whether the database answers and has exactly the migrations that this version knows."""
+        ...
+
+    async def close(self) -> None:
+        """Finish the writes that were asked for, then let go of the database."""
+        ...

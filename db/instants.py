@@ -1,0 +1,30 @@
+"""Instants as the database keeps them and as answers show them: UTC, microseconds, suffix Z, always 27 characters.
+
+The text sorts as time does, so SQLite compares it as it is and nothing is converted on the way to an answer. Code that
+calculates with an instant reads it with `moment` and writes it back with `instant`.
+"""
+
+from datetime import UTC, datetime, timedelta
+
+
+def instant(moment: datetime) -> str:
+    """The text of an aware `moment`, whatever its offset."""
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+
+
+def moment(instant: str) -> datetime:
+    """The aware UTC datetime that a stored text stands for."""
+    return datetime.fromisoformat(instant)
+
+
+def seconds_between(earlier: str, later: str) -> float:
+    """How many seconds lie between two stored instants; negative where `later` is the earlier one."""
+    return (moment(later) - moment(earlier)).total_seconds()
+
+
+def seconds_after(start: str, seconds: float) -> str:
+    """The stored instant `seconds` after `start`, held back at the last instant of the calendar."""
+    try:
+        return instant(moment(start) + timedelta(seconds=seconds))
+    except OverflowError:
+        return instant(datetime.max.replace(tzinfo=UTC))

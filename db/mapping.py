@@ -1,0 +1,95 @@
+"""Between tables and records: which columns a record is made of, and how a row becomes one.
+
+A record's field has its column's name; `…_json` stands for the column without the ending.
+"""
+
+from collections.abc import Sequence
+from dataclasses import Field, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlalchemy import Column, FromClause, Join, Select, Table, insert, select
+
+from db import tables
+from db.connection import Row
+from db.records import FlowRunRecord, RunRecord, StateRecord, TaskRunRecord
+from db.statements import Parameters, Statement
+from db.vocabulary import StateType
+
+Run = TypeVar("Run", bound=RunRecord)
+
+
+def columns_of(table: FromClause, record: type[Any]) -> list[Column[Any]]:
+    """The columns that `record` is made of, in the order of its fields."""
+    return [table.c[_column_name(each)] for each in _stored_fields(record)]
+
+
+def insert_of(table: Table, record: type[Any]) -> Statement:
+    """The statement that inserts a record of this kind, given as its `row_of`."""
+    return Statement(insert(table), [_column_name(each) for each in _stored_fields(record)])
+
+
+def row_of(record: Any) -> Parameters:
+    """A record's stored fields, by column."""
+    return {_column_name(each): getattr(record, each.name) for each in _stored_fields(type(record))}
+
+
+@cache
+def _stored_fields(record: type[Any]) -> tuple[Field[Any], ...]:
+    # Keyword-only fields come from elsewhere: another table, the clock.
+    return tuple(each for each in fields(record) if not each.kw_only)
+
+
+@cache
+def _column_name(each: Field[Any]) -> str:
+    return each.name.removesuffix("_json")
+
+
+TASK_RUN_WIDTH = len(_stored_fields(TaskRunRecord))
+FLOW_RUN_WIDTH = len(_stored_fields(FlowRunRecord))
+STATE_WIDTH = len(_stored_fields(StateRecord))
+
+TASK_RUN_COLUMNS = [*columns_of(tables.task_run, TaskRunRecord), *columns_of(tables.task_run_state, StateRecord)]
+TASK_RUN_SOURCE: Join = tables.task_run.outerjoin(
+    tables.task_run_state, tables.task_run_state.c.id == tables.task_run.c.state_id
+)
+
+FLOW_RUN_COLUMNS = [*columns_of(tables.flow_run, FlowRunRecord), *columns_of(tables.flow_run_state, StateRecord)]
+FLOW_RUN_SOURCE: Join = tables.flow_run.outerjoin(
+    tables.flow_run_state, tables.flow_run_state.c.id == tables.flow_run.c.state_id
+)
+
+
+def select_task_runs() -> Select[Any]:
+    """Task runs with their current states; `task_run_from` reads the rows."""
+    return select(*TASK_RUN_COLUMNS).select_from(TASK_RUN_SOURCE)
+
+
+def select_flow_runs() -> Select[Any]:
+    """Flow runs with their current states; `flow_run_from` reads the rows."""
+    return select(*FLOW_RUN_COLUMNS).select_from(FLOW_RUN_SOURCE)
+
+
+def task_run_from(row: Row, read_at: str) -> TaskRunRecord:
+    return _with_state(TaskRunRecord(*row[:TASK_RUN_WIDTH]), row[TASK_RUN_WIDTH:], read_at)
+
+
+def flow_run_from(row: Row, read_at: str) -> FlowRunRecord:
+    return _with_state(FlowRunRecord(*row[:FLOW_RUN_WIDTH]), row[FLOW_RUN_WIDTH:], read_at)
+
+
+def state_from(row: Sequence[Any]) -> StateRecord:
+    state = StateRecord(*row[:STATE_WIDTH])
+    state.type = _TYPES[state.type]
+    return state
+
+
+def _with_state(run: Run, state: Sequence[Any], read_at: str) -> Run:
+    run.read_at = read_at
+    if run.state_type is not None:
+        run.state_type = _TYPES[run.state_type]
+        run.state = state_from(state)
+    return run
+
+
+_TYPES: dict[str, StateType] = {each.value: each for each in StateType}

@@ -1,0 +1,72 @@
+"""Alembic migrations, forward only, one idea each; they ship in the wheel.
+
+On SQLite they run when the server starts. `HEAD` repeats the newest revision, so that a start with nothing to do neither
+loads Alembic nor reads its files; a test holds it to the truth.
+"""
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from sqlalchemy import column, select, table
+
+from db.connection import Connection
+from db.errors import DatabaseTooNew
+from db.statements import Statement
+
+HEAD = "0001"
+
+_REVISION = Statement(select(column("version_num")).select_from(table("alembic_version")))
+
+
+def is_current(connection: Connection) -> bool:
+    """Whether the database has exactly the migrations that this version knows."""
+    return connection.fetch(_REVISION) == [(HEAD,)]
+
+
+def upgrade_sqlite(path: Path) -> bool:
+    """Bring the file up to date, making it if there is none; whether there was anything to do.
+
+    All of it is one transaction: a killed upgrade leaves the file as it was. DatabaseTooNew where a later version of
+    Runyard has written the file; it is left untouched.
+    """
+    revision = _sqlite_revision(path)
+    if revision == HEAD:
+        return False
+    from sqlalchemy import create_engine, event  # noqa: PLC0415 - not paid for at an ordinary start
+
+    engine = create_engine(f"sqlite:///{path}")
+    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
+    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    try:
+        with engine.begin() as connection:
+            _upgrade(connection)
+    finally:
+        engine.dispose()
+    return True
+
+
+def _sqlite_revision(path: Path) -> str | None:
+    if not path.exists():
+        return None
+    with closing(sqlite3.connect(path)) as raw:
+        if not raw.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone():
+            return None
+        row = raw.execute("SELECT version_num FROM alembic_version").fetchone()
+        return row[0] if row else None
+
+
+def _upgrade(connection: object) -> None:
+    from alembic import command  # noqa: PLC0415 - not paid for at an ordinary start
+    from alembic.config import Config  # noqa: PLC0415
+    from alembic.util import CommandError  # noqa: PLC0415
+
+    config = Config()
+    config.set_main_option("script_location", "db:migrations")
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise DatabaseTooNew(
+            "The database was written by a later version of Runyard, or is not one of Runyard's. It was left as it is."
+        ) from error

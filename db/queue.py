@@ -1,0 +1,142 @@
+"""Statements about the queue: runs that wait for a worker, and the leases of those that have one.
+
+Callers read entries, decide, and write whole entries back; all of it in one transaction, so nothing can come between.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, select, true, update
+
+from db.connection import Connection, Row
+from db.mapping import columns_of, insert_of, row_of
+from db.records import QueueEntryRecord
+from db.statements import Statement, is_among, rows_of
+from db.tables import queue_entry, task_run
+from db.vocabulary import StateType
+
+QUEUE_ENTRY_COLUMNS = columns_of(queue_entry, QueueEntryRecord)
+QUEUE_ENTRY_WIDTH = len(QUEUE_ENTRY_COLUMNS)
+
+_now = bindparam("now", required=True)
+_limit = bindparam("limit", required=True)
+_entries = select(*QUEUE_ENTRY_COLUMNS)
+
+_INSERT = insert_of(queue_entry, QueueEntryRecord)
+_UPDATE = Statement(
+    update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
+    [column.name for column in QUEUE_ENTRY_COLUMNS],
+)
+_DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
+_BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
+_leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
+_BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases")))
+_UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
+
+# One row for each side of each key. Both statements below look into the index of what waits once for each of them.
+_sides = rows_of("sides", "task_key", "is_retry")
+_waiting = queue_entry.alias("waiting")
+_of_side = (
+    _waiting.c.lease_id.is_(None),
+    _waiting.c.task_key == _sides.c.task_key,
+    _waiting.c.is_retry == _sides.c.is_retry,
+)
+_DUE = Statement(
+    _entries.select_from(_sides.join(queue_entry, true())).where(
+        queue_entry.c.task_run_id.in_(
+            select(_waiting.c.task_run_id)
+            .where(*_of_side, _waiting.c.available_at <= _now)
+            .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
+            .limit(_limit)
+            .correlate(_sides)
+        )
+    )
+)
+_NEXT_DUE = Statement(
+    select(
+        select(func.min(_waiting.c.available_at))
+        .where(*_of_side, _waiting.c.available_at > _now)
+        .correlate(_sides)
+        .scalar_subquery()
+    ).select_from(_sides)
+)
+
+_held_while_scheduled = (queue_entry.c.lease_id.is_not(None), task_run.c.state_type == StateType.SCHEDULED.value)
+_EXPIRED = Statement(
+    _leased.where(*_held_while_scheduled, queue_entry.c.lease_expires_at <= _now)
+    .order_by(queue_entry.c.lease_expires_at)
+    .limit(_limit)
+)
+_NEXT_EXPIRY = Statement(
+    select(queue_entry.c.lease_expires_at)
+    .join(task_run, task_run.c.id == queue_entry.c.task_run_id)
+    .where(*_held_while_scheduled)
+    .order_by(queue_entry.c.lease_expires_at)
+    .limit(1)
+)
+
+
+def queue_entry_from(row: Row) -> QueueEntryRecord:
+    entry = QueueEntryRecord(*row[:QUEUE_ENTRY_WIDTH])
+    entry.is_retry, entry.is_acknowledged = bool(entry.is_retry), bool(entry.is_acknowledged)
+    return entry
+
+
+def insert_queue_entries(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:
+    connection.run_many(_INSERT, [row_of(entry) for entry in entries])
+
+
+def update_queue_entries(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:
+    """Write these entries over what was there."""
+    connection.run_many(_UPDATE, [{"run_id": entry.task_run_id, **row_of(entry)} for entry in entries])
+
+
+def delete_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
+    if task_run_ids:
+        connection.run(_DELETE, {"ids": list(task_run_ids)})
+
+
+def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) -> dict[str, QueueEntryRecord]:
+    """The entries of those runs that have one."""
+    return {row[0]: queue_entry_from(row) for row in connection.fetch(_BY_RUN, {"ids": list(task_run_ids)})}
+
+
+def queue_entries_by_lease(
+    connection: Connection, lease_ids: Sequence[str]
+) -> dict[str, tuple[QueueEntryRecord, StateType | None]]:
+    """The entries that are leased under these ids, each with the type of its run's state, by lease."""
+    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids)})
+    found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
+    return {entry.lease_id or "": (entry, StateType(type) if type else None) for entry, type in found}
+
+
+def unacknowledged_entries(connection: Connection) -> list[QueueEntryRecord]:
+    """Every entry that was delivered and not yet taken over."""
+    return [queue_entry_from(row) for row in connection.fetch(_UNACKNOWLEDGED)]
+
+
+def due_entries(connection: Connection, task_keys: Sequence[str], per_side: int) -> list[QueueEntryRecord]:
+    """What may be claimed now: for each key the first `per_side` of its retry side and as many of its scheduled side."""
+    parameters = {"sides": _sides_of(task_keys), "now": connection.now, "limit": per_side}
+    return [queue_entry_from(row) for row in connection.fetch(_DUE, parameters)]
+
+
+def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
+    """When the next run of one of these keys, that is not due yet, will be; None where none waits."""
+    rows = connection.fetch(_NEXT_DUE, {"sides": _sides_of(task_keys), "now": connection.now})
+    return min((row[0] for row in rows if row[0] is not None), default=None)
+
+
+def expired_entries(connection: Connection, limit: int) -> list[QueueEntryRecord]:
+    """The entries of SCHEDULED runs whose leases have run out, the longest ago first."""
+    return [queue_entry_from(row) for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
+
+
+def next_expiry_at(connection: Connection) -> str | None:
+    """When the next lease of a SCHEDULED run runs out, or has run out; None where none is held."""
+    rows = connection.fetch(_NEXT_EXPIRY)
+    return rows[0][0] if rows else None
+
+
+def _sides_of(task_keys: Sequence[str]) -> list[Any]:
+    return [[key, is_retry] for key in task_keys for is_retry in (1, 0)]

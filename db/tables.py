@@ -1,0 +1,238 @@
+"""Every table and index, with the reason for each index.
+
+Columns hold what answers show. On SQLite ids are 36-character text, instants the fixed-width text of `db.instants`, and
+JSON is text; on PostgreSQL all three are native types. No column is converted on its way to a client.
+"""
+
+from sqlalchemy import (
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+Id = String(36).with_variant(UUID(as_uuid=False), "postgresql")
+Instant = String(27).with_variant(TIMESTAMP(timezone=True), "postgresql")
+Json = Text().with_variant(JSONB(), "postgresql")
+
+
+def _identity() -> tuple[Column[str], Column[str], Column[str]]:
+    return (
+        Column("id", Id, primary_key=True),
+        Column("created", Instant, nullable=False),
+        Column("updated", Instant, nullable=False),
+    )
+
+
+def _progress() -> tuple[Column[str] | Column[int] | Column[float], ...]:
+    """Where a run stands: a copy of its current state, and the figures that its states have added up to."""
+    return (
+        Column("state_id", Id),
+        Column("state_type", String(16)),
+        Column("state_name", Text),
+        Column("state_timestamp", Instant),
+        Column("run_count", Integer, nullable=False),
+        Column("expected_start_time", Instant),
+        Column("next_scheduled_start_time", Instant),
+        Column("start_time", Instant),
+        Column("end_time", Instant),
+        Column("total_run_time_seconds", Float, nullable=False),
+    )
+
+
+def _state(owner: str) -> tuple[Column[str], ...]:
+    return (
+        Column("id", Id, primary_key=True),
+        Column("run_id", Id, ForeignKey(f"{owner}.id", ondelete="CASCADE"), nullable=False),
+        Column("type", String(16), nullable=False),
+        Column("name", Text, nullable=False),
+        Column("timestamp", Instant, nullable=False),
+        Column("message", Text),
+        Column("data", Json),
+        # Only what is set, under the names of StateDetails.
+        Column("details", Json, nullable=False),
+        # Copied out of the details, so that it can be unique.
+        Column("transition_id", Id),
+    )
+
+
+flow = Table(
+    "flow",
+    metadata,
+    *_identity(),
+    Column("name", Text, nullable=False, unique=True),
+    Column("tags", Json, nullable=False),
+)
+
+deployment = Table(
+    "deployment",
+    metadata,
+    *_identity(),
+    Column("name", Text, nullable=False),
+    Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("work_queue_name", Text),
+    Column("is_schedule_active", Boolean, nullable=False),
+    UniqueConstraint("flow_id", "name"),
+)
+
+flow_run = Table(
+    "flow_run",
+    metadata,
+    *_identity(),
+    Column("name", Text, nullable=False),
+    Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
+    # No foreign key: a run outlives its deployment and keeps telling where it came from.
+    Column("deployment_id", Id),
+    Column("work_queue_name", Text),
+    Column("flow_version", Text),
+    Column("idempotency_key", Text),
+    Column("parameters", Json, nullable=False),
+    Column("context", Json, nullable=False),
+    Column("retries", Integer),
+    Column("retry_delay_seconds", Float),
+    Column("pause_keys", Json, nullable=False),
+    Column("resuming", Boolean, nullable=False),
+    Column("tags", Json, nullable=False),
+    Column("parent_task_run_id", Id, ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True)),
+    *_progress(),
+    # Creating with a key that is known answers the first run.
+    UniqueConstraint("flow_id", "idempotency_key"),
+)
+# A task run's subflow; and what deleting a task run has to set to null.
+Index("ix_flow_run_parent_task_run_id", flow_run.c.parent_task_run_id)
+
+task_run = Table(
+    "task_run",
+    metadata,
+    *_identity(),
+    Column("name", Text, nullable=False),
+    Column("task_key", Text, nullable=False),
+    Column("dynamic_key", Text, nullable=False),
+    Column("flow_run_id", Id, ForeignKey("flow_run.id", ondelete="CASCADE")),
+    Column("task_version", Text),
+    Column("cache_key", Text),
+    Column("cache_expiration", Instant),
+    Column("retries", Integer),
+    Column("retry_delay_seconds", Json),
+    Column("retry_jitter_factor", Float),
+    Column("tags", Json, nullable=False),
+    Column("task_inputs", Json, nullable=False),
+    Column("parameters", Json),
+    *_progress(),
+    Column("flow_run_run_count", Integer, nullable=False),
+)
+# Two partial indexes make (flow run, task key, dynamic key) unique although "no flow run" is a null: nulls differ from
+# each other in one index over all three. The first also serves a flow run's task runs and the cascade from it.
+Index(
+    "uq_task_run_in_flow_run",
+    task_run.c.flow_run_id,
+    task_run.c.task_key,
+    task_run.c.dynamic_key,
+    unique=True,
+    sqlite_where=task_run.c.flow_run_id.is_not(None),
+    postgresql_where=task_run.c.flow_run_id.is_not(None),
+)
+Index(
+    "uq_task_run_in_background",
+    task_run.c.task_key,
+    task_run.c.dynamic_key,
+    unique=True,
+    sqlite_where=task_run.c.flow_run_id.is_(None),
+    postgresql_where=task_run.c.flow_run_id.is_(None),
+)
+# Pages of one task's runs, and of runs in one type of state, newest first.
+Index("ix_task_run_task_key_id", task_run.c.task_key, task_run.c.id)
+Index("ix_task_run_state_type_id", task_run.c.state_type, task_run.c.id)
+
+task_run_state = Table("task_run_state", metadata, *_state("task_run"))
+# A run's history, oldest first.
+Index("ix_task_run_state_run_id_timestamp", task_run_state.c.run_id, task_run_state.c.timestamp)
+# A run takes each transition once, so that a report can be repeated.
+Index("uq_task_run_state_transition", task_run_state.c.run_id, task_run_state.c.transition_id, unique=True)
+
+flow_run_state = Table("flow_run_state", metadata, *_state("flow_run"))
+Index("ix_flow_run_state_run_id_timestamp", flow_run_state.c.run_id, flow_run_state.c.timestamp)
+Index("uq_flow_run_state_transition", flow_run_state.c.run_id, flow_run_state.c.transition_id, unique=True)
+
+task_run_state_cache = Table(
+    "task_run_state_cache",
+    metadata,
+    # The state's id, so that a deleted run takes its cached results with it.
+    Column("task_run_state_id", Id, ForeignKey("task_run_state.id", ondelete="CASCADE"), primary_key=True),
+    Column("cache_key", Text, nullable=False),
+    Column("cache_expiration", Instant),
+    Column("created", Instant, nullable=False),
+)
+# The newest result under a key.
+Index("ix_task_run_state_cache_cache_key_created", task_run_state_cache.c.cache_key, task_run_state_cache.c.created)
+
+concurrency_limit = Table(
+    "concurrency_limit",
+    metadata,
+    *_identity(),
+    Column("tag", Text, nullable=False, unique=True),
+    Column("limit", Integer, nullable=False),
+)
+
+concurrency_slot = Table(
+    "concurrency_slot",
+    metadata,
+    # Rows that belong to a limit and a run: nothing can leak a slot, since deleting either takes it along.
+    Column("limit_id", Id, ForeignKey("concurrency_limit.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_run_id", Id, ForeignKey("task_run.id", ondelete="CASCADE"), primary_key=True),
+)
+# The slots of one run, to free them.
+Index("ix_concurrency_slot_task_run_id", concurrency_slot.c.task_run_id)
+
+queue_entry = Table(
+    "queue_entry",
+    metadata,
+    # One row for each run that waits for a worker or is leased to one.
+    Column("task_run_id", Id, ForeignKey("task_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("task_key", Text, nullable=False),
+    Column("is_retry", Boolean, nullable=False),
+    Column("available_at", Instant, nullable=False),
+    # How often it has been delivered.
+    Column("attempt", Integer, nullable=False),
+    Column("lease_id", Id, unique=True),
+    Column("lease_seconds", Float),
+    Column("lease_expires_at", Instant),
+    # Whether the worker has said that it has taken the run over.
+    Column("is_acknowledged", Boolean, nullable=False),
+    Column("worker_name", Text),
+)
+# What is waiting under a key, each side in order of its time: the claim, and the timer for what comes due next.
+Index(
+    "ix_queue_entry_waiting",
+    queue_entry.c.task_key,
+    queue_entry.c.is_retry,
+    queue_entry.c.available_at,
+    queue_entry.c.task_run_id,
+    sqlite_where=queue_entry.c.lease_id.is_(None),
+    postgresql_where=queue_entry.c.lease_id.is_(None),
+)
+# The leases that run out next: the sweep.
+Index(
+    "ix_queue_entry_leased",
+    queue_entry.c.lease_expires_at,
+    sqlite_where=queue_entry.c.lease_id.is_not(None),
+    postgresql_where=queue_entry.c.lease_id.is_not(None),
+)

@@ -1,0 +1,187 @@
+"""Statements about task runs: create, move, read, delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import and_, bindparam, delete, func, select, update
+
+from db.connection import Connection
+from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
+from db.mapping import (
+    STATE_WIDTH,
+    TASK_RUN_COLUMNS,
+    TASK_RUN_SOURCE,
+    TASK_RUN_WIDTH,
+    columns_of,
+    insert_of,
+    row_of,
+    select_task_runs,
+    state_from,
+    task_run_from,
+)
+from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, queue_entry_from
+from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
+from db.statements import Statement, is_among, rows_of
+from db.tables import flow_run, flow_run_state, queue_entry, task_run, task_run_state
+from db.vocabulary import StateType
+
+TaskRunKey = tuple[str | None, str, str]
+"""What tells task runs apart for their clients: flow run, task key, dynamic key."""
+
+_BY_ID = Statement(select_task_runs().where(is_among(task_run.c.id, "ids")))
+
+_keys = rows_of("keys", "flow_run_id", "task_key", "dynamic_key")
+_same_keys = and_(task_run.c.task_key == _keys.c.task_key, task_run.c.dynamic_key == _keys.c.dynamic_key)
+# Two statements, so that each goes through its own partial index.
+_BY_KEY_IN_FLOW_RUN = Statement(
+    select_task_runs().join(_keys, and_(task_run.c.flow_run_id == _keys.c.flow_run_id, _same_keys))
+)
+_BY_KEY_IN_BACKGROUND = Statement(
+    select_task_runs().join(_keys, and_(task_run.c.flow_run_id.is_(None), _keys.c.flow_run_id.is_(None), _same_keys))
+)
+
+_INSERT = insert_of(task_run, TaskRunRecord)
+_PROGRESS = [
+    "updated",
+    "state_id",
+    "state_type",
+    "state_name",
+    "state_timestamp",
+    "run_count",
+    "flow_run_run_count",
+    "expected_start_time",
+    "next_scheduled_start_time",
+    "start_time",
+    "end_time",
+    "total_run_time_seconds",
+]
+_run_id = bindparam("run_id", required=True)
+_UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
+_UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
+_EXISTING = Statement(select(task_run.c.id).where(is_among(task_run.c.id, "ids")))
+_DELETE = Statement(delete(task_run).where(is_among(task_run.c.id, "ids")))
+
+
+def task_runs_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, TaskRunRecord]:
+    """The task runs that are there, by id, with their states."""
+    rows = connection.fetch(_BY_ID, {"ids": list(ids)})
+    return {row[0]: task_run_from(row, connection.now) for row in rows}
+
+
+def task_runs_by_key(connection: Connection, keys: Sequence[TaskRunKey]) -> dict[TaskRunKey, TaskRunRecord]:
+    """The task runs that are there, by key."""
+    rows = [
+        row
+        for statement, in_flow_run in ((_BY_KEY_IN_FLOW_RUN, True), (_BY_KEY_IN_BACKGROUND, False))
+        if (asked := [list(key) for key in keys if (key[0] is not None) is in_flow_run])
+        for row in connection.fetch(statement, {"keys": asked})
+    ]
+    records = [task_run_from(row, connection.now) for row in rows]
+    return {(record.flow_run_id, record.task_key, record.dynamic_key): record for record in records}
+
+
+def insert_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
+    connection.run_many(_INSERT, [row_of(record) for record in records])
+
+
+def update_task_run_progress(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
+    """Write where these runs stand now; not what their clients called them."""
+    rows = [row_of(record) for record in records]
+    connection.run_many(
+        _UPDATE_PROGRESS, [{"run_id": row["id"], **{name: row[name] for name in _PROGRESS}} for row in rows]
+    )
+
+
+def rename_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
+    """Write these runs' names."""
+    connection.run_many(
+        _UPDATE_NAME, [{"run_id": each.id, "name": each.name, "updated": each.updated} for each in records]
+    )
+
+
+def existing_task_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
+    """Which of these task runs are there."""
+    return {row[0] for row in connection.fetch(_EXISTING, {"ids": list(ids)})}
+
+
+def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete these runs, with their states, slots, queue entries and cached results."""
+    connection.run(_DELETE, {"ids": list(ids)})
+
+
+# --- what a change of state is decided by ---
+
+_proposals = rows_of("proposals", "run_id", "transition_id")
+_earlier = task_run_state.alias("earlier")
+_FLOW_RUN_FACTS = [flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details]
+_FACTS = Statement(
+    select(*TASK_RUN_COLUMNS, *columns_of(_earlier, StateRecord), *QUEUE_ENTRY_COLUMNS, *_FLOW_RUN_FACTS).select_from(
+        TASK_RUN_SOURCE.join(_proposals, task_run.c.id == _proposals.c.run_id)
+        .outerjoin(
+            _earlier, and_(_earlier.c.run_id == task_run.c.id, _earlier.c.transition_id == _proposals.c.transition_id)
+        )
+        .outerjoin(queue_entry, queue_entry.c.task_run_id == task_run.c.id)
+        .outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
+        .outerjoin(flow_run_state, flow_run_state.c.id == flow_run.c.state_id)
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunFacts:
+    """All that a change of a task run's state may depend on."""
+
+    run: TaskRunRecord
+    earlier: StateRecord | None
+    """The state that this very transition has already made of the run, if it has."""
+    queue_entry: QueueEntryRecord | None
+    flow_run_state_type: StateType | None
+    flow_run_run_count: int | None
+    flow_run_details: StateDetails | None
+
+
+def task_run_facts(connection: Connection, proposals: Sequence[tuple[str, str | None]]) -> dict[str, TaskRunFacts]:
+    """The facts for each proposal (run id, transition id) whose run is there, in one statement."""
+    rows = connection.fetch(_FACTS, {"proposals": [list(each) for each in proposals]})
+    return {row[0]: _facts_from(row, connection.now) for row in rows}
+
+
+def _facts_from(row: tuple[Any, ...], now: str) -> TaskRunFacts:
+    earlier = TASK_RUN_WIDTH + STATE_WIDTH
+    entry = earlier + STATE_WIDTH
+    flow = entry + QUEUE_ENTRY_WIDTH
+    return TaskRunFacts(
+        run=task_run_from(row, now),
+        earlier=state_from(row[earlier:]) if row[earlier] is not None else None,
+        queue_entry=queue_entry_from(row[entry:]) if row[entry] is not None else None,
+        flow_run_state_type=StateType(row[flow]) if row[flow] is not None else None,
+        flow_run_run_count=row[flow + 1],
+        flow_run_details=StateDetails.from_json(row[flow + 2]) if row[flow + 2] is not None else None,
+    )
+
+
+# --- lists ---
+
+_pages: dict[Any, Statement] = {}
+_counts: dict[Any, Statement] = {}
+
+
+def task_run_page(connection: Connection, filter: Filter, limit: int) -> list[TaskRunRecord]:
+    """The first `limit` runs that the filter lets through, by descending id: the latest first."""
+    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
+    statement = _pages.get(shape)
+    if statement is None:
+        ordered = select_task_runs().where(condition()).order_by(task_run.c.id.desc())
+        statement = _pages[shape] = Statement(ordered.limit(bindparam("page_size", required=True)))
+    rows = connection.fetch(statement, {**parameters, "page_size": limit})
+    return [task_run_from(row, connection.now) for row in rows]
+
+
+def count_task_runs(connection: Connection, filter: Filter) -> int:
+    """How many runs the filter lets through."""
+    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
+    statement = _counts.get(shape)
+    if statement is None:
+        statement = _counts[shape] = Statement(select(func.count()).select_from(task_run).where(condition()))
+    return connection.fetch(statement, parameters)[0][0]
