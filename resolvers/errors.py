@@ -1,0 +1,73 @@
+"""Refusals: the caller has to change something.
+
+    Refusal
+    ├── BadInput              BAD_USER_INPUT  an argument is not what it has to be
+    ├── NotFound              NOT_FOUND       a mutation of something that is not there
+    ├── Conflict              CONFLICT        a new thing names another one that is not there
+    ├── CreationRefused       CONFLICT        the rules do not let a run begin in this state
+    └── ServerStopping        UNAVAILABLE     this server takes no more work; another one, or the next start, will
+
+A refusal has changed nothing. Orchestration's answers (REJECT, WAIT, ABORT) are no refusals; they are data.
+"""
+
+
+class Refusal(Exception):
+    """Something that the caller can put right. The message is written for the caller."""
+
+    code = ""
+    retryable = False
+    argument: str | None = None
+    """The path of the argument that is at fault, with dots, where one is."""
+
+
+class BadInput(Refusal):
+    """An argument is not what it has to be."""
+
+    code = "BAD_USER_INPUT"
+
+    def __init__(self, argument: str, message: str) -> None:
+        super().__init__(message)
+        self.argument = argument
+
+
+class NotFound(Refusal):
+    """Nothing of this kind has this id."""
+
+    code = "NOT_FOUND"
+
+    def __init__(self, kind: str, id: str) -> None:
+        super().__init__(f"No {kind} has the id {id}.")
+        self.kind = kind
+        self.id = id
+
+
+class Conflict(Refusal):
+    """What was to be created names something that is not there."""
+
+    code = "CONFLICT"
+
+    def __init__(self, argument: str, kind: str, id: str) -> None:
+        super().__init__(f"No {kind} has the id {id}.")
+        self.argument = argument
+        self.kind = kind
+        self.id = id
+
+
+class CreationRefused(Refusal):
+    """The rules do not let a run begin in the state that was asked for."""
+
+    code = "CONFLICT"
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.argument = "state"
+
+
+class ServerStopping(Refusal):
+    """The server is on its way down. Asking again, perhaps elsewhere, is right."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("The server is stopping.")

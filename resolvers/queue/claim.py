@@ -1,0 +1,104 @@
+"""The claim: due runs become deliveries, each under a lease, for whoever has credit; all in one transaction."""
+
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from db import queue, task_runs
+from db.connection import Connection
+from db.ids import new_id
+from db.instants import seconds_after
+from db.records import QueueEntryRecord, TaskRunRecord
+from resolvers.queue.multi_queue import MultiQueue
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What one subscriber may still be given."""
+
+    subscriber: int
+    task_keys: frozenset[str]
+    credit: int
+    lease_seconds: float
+    worker_name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class ClaimRequest:
+    """The demands of all local subscribers."""
+
+    demands: Sequence[Demand]
+    keys_in_turn: Sequence[str]
+    """Every key that is demanded; the first has the first turn."""
+    acknowledge_seconds: float
+    """How long a delivery may stay unacknowledged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A run on its way to a worker, and the lease that it is under."""
+
+    subscriber: int
+    lease_id: str
+    lease_expires_at: str
+    attempt: int
+    task_run: TaskRunRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """What a claim has brought."""
+
+    deliveries: list[Delivery]
+    keys_in_turn: list[str]
+    """The keys in the order of their turns in the next claim."""
+    next_due_at: str | None
+    """When another run of these keys comes due; None where none waits, or no credit is left for it."""
+
+
+def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
+    """Lease due runs to the demands: fair over the keys, and over the subscribers of a key.
+
+    A lease runs for `acknowledge_seconds` first; acknowledging it gives it the time that its worker asked for.
+    """
+    return [_claim(connection, request) for request in requests]
+
+
+def _claim(connection: Connection, request: ClaimRequest) -> Claim:
+    credit = sum(demand.credit for demand in request.demands)
+    due = queue.due_entries(connection, request.keys_in_turn, per_side=credit)
+    multi_queue = MultiQueue.of(due, request.keys_in_turn)
+    expires_at = seconds_after(connection.now, request.acknowledge_seconds)
+    dealt = deal(multi_queue, request.demands)
+    for demand, entry in dealt:
+        entry.lease_id = new_id()
+        entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
+        entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
+    queue.update_queue_entries(connection, [entry for _, entry in dealt])
+    runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
+    return Claim(
+        deliveries=[
+            Delivery(demand.subscriber, entry.lease_id or "", expires_at, entry.attempt, runs[entry.task_run_id])
+            for demand, entry in dealt
+        ],
+        keys_in_turn=multi_queue.keys_in_turn,
+        next_due_at=queue.next_due_at(connection, request.keys_in_turn) if len(dealt) < credit else None,
+    )
+
+
+def deal(multi_queue: MultiQueue, demands: Sequence[Demand]) -> list[tuple[Demand, QueueEntryRecord]]:
+    """Who gets which run: the keys take turns, and so do the subscribers that want a key."""
+    dealt: list[tuple[Demand, QueueEntryRecord]] = []
+    line = deque(demand for demand in demands if demand.credit > 0)
+    while line:
+        wanted = frozenset[str]().union(*(demand.task_keys for demand in line))
+        entry = multi_queue.take(wanted)
+        if entry is None:
+            break
+        place = next(place for place, demand in enumerate(line) if entry.task_key in demand.task_keys)
+        demand = line[place]
+        del line[place]
+        if demand.credit > 1:
+            line.append(replace(demand, credit=demand.credit - 1))
+        dealt.append((demand, entry))
+    return dealt

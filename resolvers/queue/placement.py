@@ -1,0 +1,101 @@
+"""Where a change of state leaves a run in the queue. Decides; `Placements.write` carries a whole batch out at the end."""
+
+from dataclasses import dataclass, field
+
+from db import queue
+from db.connection import Connection, LeaseSettled, Notice, WorkWaits
+from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
+from db.vocabulary import TERMINAL, StateType
+
+RETRY_STATE = "AwaitingRetry"
+"""The name of a SCHEDULED state that a failure was turned into: such a run goes to the retry side of its key."""
+
+
+@dataclass(slots=True)
+class Placements:
+    """What a batch of changes does to the queue."""
+
+    inserted: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
+    updated: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
+    deleted: list[str] = field(default_factory=list[str])
+    notices: list[Notice] = field(default_factory=list[Notice])
+
+    def follow(
+        self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None, lease_id: str | None
+    ) -> None:
+        """Place `run`, whose new state is `state`, proposed under `lease_id` if under any; `entry` is its present place.
+
+        SCHEDULED queues it, whoever had it. The holder of its lease keeps it until it ends. One that leaves SCHEDULED by
+        anybody else's hand leaves the queue, unless a worker had taken it over before.
+        """
+        if run.flow_run_id is not None:
+            return
+        if state.type is StateType.SCHEDULED:
+            self._enqueue(run, state, entry)
+        elif entry is None:
+            return
+        elif state.type in TERMINAL or not (entry.is_acknowledged or holds(entry, lease_id)):
+            self.deleted.append(entry.task_run_id)
+            self._settle(entry)
+        elif holds(entry, lease_id):
+            self.acknowledge(entry)
+
+    def acknowledge(self, entry: QueueEntryRecord) -> None:
+        """The worker shows that it has the run: that is as good as an acknowledgement."""
+        if not entry.is_acknowledged:
+            entry.is_acknowledged = True
+            self.updated.append(entry)
+            self._settle(entry)
+
+    def write(self, connection: Connection) -> None:
+        queue.insert_queue_entries(connection, self.inserted)
+        queue.update_queue_entries(connection, self.updated)
+        queue.delete_queue_entries(connection, self.deleted)
+        connection.announce(self.notices)
+
+    def _enqueue(self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None) -> None:
+        available_at = run.next_scheduled_start_time or state.timestamp
+        is_retry = state.name == RETRY_STATE
+        if entry is None:
+            self.inserted.append(
+                QueueEntryRecord(
+                    task_run_id=run.id,
+                    task_key=run.task_key,
+                    is_retry=is_retry,
+                    available_at=available_at,
+                    attempt=0,
+                    lease_id=None,
+                    lease_seconds=None,
+                    lease_expires_at=None,
+                    is_acknowledged=False,
+                    worker_name=None,
+                )
+            )
+        else:
+            self._settle(entry)
+            end_lease(entry)
+            entry.available_at, entry.is_retry = available_at, is_retry
+            self.updated.append(entry)
+        self.notices.append(WorkWaits(run.task_key))
+
+    def _settle(self, entry: QueueEntryRecord) -> None:
+        if entry.lease_id is not None:
+            self.notices.append(LeaseSettled(entry.lease_id))
+
+
+def holds(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:
+    """Whether `lease_id` is the lease that the run is under."""
+    return lease_id is not None and entry is not None and entry.lease_id == lease_id
+
+
+def end_lease(entry: QueueEntryRecord) -> None:
+    """Make the entry one that waits, under nobody's lease."""
+    entry.lease_id = entry.lease_seconds = entry.lease_expires_at = entry.worker_name = None
+    entry.is_acknowledged = False
+
+
+def put_back(entry: QueueEntryRecord) -> WorkWaits:
+    """End the lease and put the run at the head of its key: the retry side, due since it was."""
+    end_lease(entry)
+    entry.is_retry = True
+    return WorkWaits(entry.task_key)

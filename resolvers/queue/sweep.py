@@ -1,0 +1,61 @@
+"""Takes back what was delivered and never taken over in time, so that a silent worker holds nothing up."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import timedelta
+
+from db import queue
+from db.clock import Clock
+from db.connection import Connection
+from db.engine import Database
+from db.errors import DatabaseUnavailable
+from db.instants import moment
+from resolvers.queue.leases import return_to_queue
+
+log = logging.getLogger("runyard.queue")
+
+LARGEST_SWEEP = 500
+"""Leases in one transaction; what is left over follows in the next."""
+
+
+def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[int | Exception]:
+    """Make runs wait again that are SCHEDULED and whose leases have run out by the database's clock; how many."""
+    expired = queue.expired_entries(connection, LARGEST_SWEEP)
+    return_to_queue(connection, expired)
+    return [len(expired)] * len(sweepers)
+
+
+class Sweep:
+    """Sweeps when the next lease runs out, and sleeps while there is none."""
+
+    def __init__(self, database: Database, clock: Clock, *, longest_wait_seconds: float) -> None:
+        self._database = database
+        self._clock = clock
+        self._longest_wait = timedelta(seconds=longest_wait_seconds)
+        self._leased = asyncio.Event()
+
+    def hint(self) -> None:
+        """There are leases now."""
+        self._leased.set()
+
+    async def run(self) -> None:
+        """Sweep until cancelled. A database that is away is tried again."""
+        never = asyncio.Event()
+        while True:
+            self._leased.clear()
+            try:
+                next_expiry = await self._database.read(queue.next_expiry_at)
+                if next_expiry is None:
+                    await self._leased.wait()
+                    continue
+                if moment(next_expiry) <= self._clock.now():
+                    count = await self._database.write(sweep_leases, "sweep")
+                    log.info("Took back %d deliveries that nobody had acknowledged in time.", count)
+                    continue
+            except DatabaseUnavailable as error:
+                log.warning("The sweep waits for the database: %s", error)
+                next_expiry = None
+            # Acknowledging shortens or lengthens a lease without a word to the sweep: look again after a while.
+            look_again = self._clock.now() + self._longest_wait
+            await self._clock.wait(never, min(look_again, moment(next_expiry)) if next_expiry else look_again)

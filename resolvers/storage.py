@@ -1,0 +1,7 @@
+"""The words for the database that the floors above resolvers need: what they hand through, and never look into."""
+
+from db.connection import Connection
+from db.engine import Database
+from db.errors import DatabaseUnavailable
+
+__all__ = ["Connection", "Database", "DatabaseUnavailable"]

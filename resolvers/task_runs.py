@@ -1,0 +1,218 @@
+"""Task runs: create, read, rename, delete."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from db import flow_runs, queue, states, task_runs
+from db.connection import Connection, LeaseSettled
+from db.filters import Filter
+from db.ids import new_id
+from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
+from db.vocabulary import StateType
+from resolvers.errors import Conflict, CreationRefused, NotFound, Refusal
+from resolvers.names import make_up_name
+from resolvers.orchestration.engine import decide, enter
+from resolvers.orchestration.policy import task_run_creation_policy
+from resolvers.orchestration.transition import ProposedState, Transition
+from resolvers.queue.placement import Placements
+
+FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
+"""The state of a run that is created without one."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewTaskRun:
+    """A task run that somebody wants to have."""
+
+    task_key: str
+    dynamic_key: str
+    flow_run_id: str | None = None
+    name: str | None = None
+    task_version: str | None = None
+    cache_key: str | None = None
+    cache_expiration: str | None = None
+    policy: TaskRunPolicy = field(default_factory=TaskRunPolicy)
+    tags: Sequence[str] = ()
+    task_inputs: JsonText = "{}"
+    parameters: JsonText | None = None
+    state: ProposedState = FIRST_STATE
+
+    @property
+    def key(self) -> task_runs.TaskRunKey:
+        return self.flow_run_id, self.task_key, self.dynamic_key
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedTaskRun:
+    """The run that has the keys asked for, and whether this call made it."""
+
+    task_run: TaskRunRecord
+    created: bool
+
+
+def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> list[CreatedTaskRun | Exception]:
+    """Make the runs, or find those that have the same keys; of a known one nothing of the request is applied.
+
+    The first state is orchestrated as any other. Conflict where the flow run is not there.
+    """
+    known = task_runs.task_runs_by_key(connection, [each.key for each in wanted])
+    named = {each.flow_run_id for each in wanted if each.flow_run_id is not None}
+    existing = flow_runs.existing_flow_runs(connection, sorted(named)) if named else set[str]()
+    results: list[CreatedTaskRun | Exception] = []
+    made: list[TaskRunRecord] = []
+    placements = Placements()
+    for new in wanted:
+        if (run := known.get(new.key)) is not None:
+            results.append(CreatedTaskRun(run, created=False))
+        elif new.flow_run_id is not None and new.flow_run_id not in existing:
+            results.append(Conflict("flowRunId", "flow run", new.flow_run_id))
+        else:
+            run = _blank(new, connection.now)
+            policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
+            decision = decide(policy, Transition(run, new.state, connection.now))
+            if decision.state is None:
+                results.append(CreationRefused(decision.reason or ""))
+                continue
+            state = enter(run, decision.state, connection.now, transition_id=new.state.details.transition_id)
+            placements.follow(run, state, None, None)
+            made.append(run)
+            known[new.key] = run
+            results.append(CreatedTaskRun(run, created=True))
+    task_runs.insert_task_runs(connection, made)
+    states.insert_task_run_states(connection, [run.state for run in made if run.state])
+    placements.write(connection)
+    return results
+
+
+def create_all_task_runs(
+    connection: Connection, batches: Sequence[Sequence[NewTaskRun]]
+) -> list[list[CreatedTaskRun] | Exception]:
+    """As `create_task_runs` for each batch, but all or nothing: one refusal refuses its whole batch."""
+    results: list[list[CreatedTaskRun] | Exception] = []
+    for batch in batches:
+        try:
+            with connection.savepoint():
+                results.append(_all_or_raise(create_task_runs(connection, batch)))
+        except Refusal as refusal:
+            results.append(refusal)
+    return results
+
+
+def _all_or_raise(results: list[CreatedTaskRun | Exception]) -> list[CreatedTaskRun]:
+    made: list[CreatedTaskRun] = []
+    for place, result in enumerate(results):
+        if isinstance(result, Refusal):
+            result.argument = f"{place}.{result.argument}"
+        if isinstance(result, Exception):
+            raise result
+        made.append(result)
+    return made
+
+
+def _blank(new: NewTaskRun, now: str) -> TaskRunRecord:
+    """The run as it is before its first state."""
+    delays = new.policy.retry_delay_seconds
+    return TaskRunRecord(
+        id=new_id(),
+        created=now,
+        updated=now,
+        name=new.name or make_up_name(),
+        tags_json=to_json(list(new.tags)),
+        state_id=None,
+        state_type=None,
+        state_name=None,
+        state_timestamp=None,
+        run_count=0,
+        expected_start_time=None,
+        next_scheduled_start_time=None,
+        start_time=None,
+        end_time=None,
+        total_run_time_seconds=0.0,
+        task_key=new.task_key,
+        dynamic_key=new.dynamic_key,
+        flow_run_id=new.flow_run_id,
+        task_version=new.task_version,
+        cache_key=new.cache_key,
+        cache_expiration=new.cache_expiration,
+        retries=new.policy.retries,
+        retry_delay_seconds_json=None if delays is None else to_json(delays),
+        retry_jitter_factor=new.policy.retry_jitter_factor,
+        task_inputs=new.task_inputs,
+        parameters=new.parameters,
+        flow_run_run_count=0,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunUpdate:
+    """What is to be different about a task run; None leaves it, an empty name makes up a fresh one."""
+
+    id: str
+    name: str | None
+
+
+def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -> list[TaskRunRecord | Exception]:
+    """The runs as they are then. `updated` moves even where nothing else does. NotFound for a run that is not there."""
+    found = task_runs.task_runs_by_id(connection, [update.id for update in updates])
+    results: list[TaskRunRecord | Exception] = []
+    for update in updates:
+        run = found.get(update.id)
+        if run is None:
+            results.append(NotFound("task run", update.id))
+            continue
+        run.updated = connection.now
+        if update.name is not None:
+            run.name = update.name or make_up_name()
+        results.append(run)
+    task_runs.rename_task_runs(connection, list(found.values()))
+    return results
+
+
+def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
+    """Delete the runs with all that is theirs; a lease on one is lost. NotFound for a run that is not there."""
+    there = task_runs.existing_task_runs(connection, ids)
+    leased = queue.queue_entries_by_run(connection, ids).values()
+    task_runs.delete_task_runs(connection, ids)
+    connection.announce(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
+    results: list[str | Exception] = []
+    for id in ids:
+        results.append(id if id in there else NotFound("task run", id))
+        there.discard(id)
+    return results
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The first runs of a list, and whether it goes on."""
+
+    nodes: list[TaskRunRecord]
+    has_next_page: bool
+
+
+def list_task_runs(connection: Connection, filter: Filter, first: int) -> Page:
+    """The first runs that the filter lets through, latest first."""
+    if first == 0:
+        return Page([], has_next_page=False)
+    found = task_runs.task_run_page(connection, filter, first + 1)
+    return Page(found[:first], has_next_page=len(found) > first)
+
+
+def count_task_runs(connection: Connection, filter: Filter) -> int:
+    """How many runs the filter lets through."""
+    return task_runs.count_task_runs(connection, filter)
+
+
+def read_task_runs(connection: Connection, ids: Sequence[str]) -> list[TaskRunRecord | None]:
+    found = task_runs.task_runs_by_id(connection, ids)
+    return [found.get(id) for id in ids]
+
+
+def read_histories(connection: Connection, ids: Sequence[str]) -> list[list[StateRecord]]:
+    """The states that each of these task runs has had, oldest first."""
+    found = states.task_run_histories(connection, ids)
+    return [found[id] for id in ids]
+
+
+def read_queue_entries(connection: Connection, ids: Sequence[str]) -> list[QueueEntryRecord | None]:
+    found = queue.queue_entries_by_run(connection, ids)
+    return [found.get(id) for id in ids]
