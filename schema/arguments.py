@@ -1,0 +1,80 @@
+"""Reading arguments whose types say less than the rules do. Each refusal names the argument by its path."""
+
+from collections.abc import Sequence
+
+from db.records import JsonText, to_json
+from resolvers.errors import BadInput
+from resolvers.ids import canonical_id
+
+LARGEST_PAGE = 1000
+LARGEST_BATCH = 1000
+LARGEST_PREFETCH = 1000
+LONGEST_LEASE_SECONDS = 86_400.0
+MOST_TASK_KEYS = 100
+
+
+def read_id(path: str, text: str) -> str:
+    """The id as it is stored; upper case, braces and missing hyphens are forgiven."""
+    try:
+        return canonical_id(text)
+    except ValueError:
+        raise BadInput(path, f"{text!r:.60} is no id; ids are UUIDs.") from None
+
+
+def read_optional_id(path: str, text: str | None) -> str | None:
+    return None if text is None else read_id(path, text)
+
+
+def read_ids(path: str, texts: Sequence[str]) -> list[str]:
+    return [read_id(f"{path}.{place}", text) for place, text in enumerate(texts)]
+
+
+def read_json(path: str, value: object) -> JsonText:
+    """The text to store for a JSON value."""
+    try:
+        return to_json(value)
+    except ValueError as error:
+        raise BadInput(path, f"can not be stored as JSON: {error}.") from None
+
+
+def read_optional_json(path: str, value: object | None) -> JsonText | None:
+    return None if value is None else read_json(path, value)
+
+
+def read_json_object(path: str, value: object | None) -> JsonText:
+    """The text of a JSON object; of an empty one where nothing is given."""
+    if value is None:
+        return "{}"
+    if not isinstance(value, dict):
+        raise BadInput(path, "has to be a JSON object.")
+    return read_json(path, value)  # pyright: ignore[reportUnknownArgumentType]
+
+
+def read_count(path: str, value: int, *, least: int, most: int) -> int:
+    if not least <= value <= most:
+        raise BadInput(path, f"has to be from {least} to {most:,}, not {value}.")
+    return value
+
+
+def read_batch_size(path: str, items: Sequence[object]) -> None:
+    if len(items) > LARGEST_BATCH:
+        raise BadInput(path, f"takes at most {LARGEST_BATCH:,} items at once, not {len(items):,}.")
+
+
+def read_seconds(path: str, value: float, *, least: float, most: float) -> float:
+    if not least <= value <= most:
+        raise BadInput(path, f"has to be from {least:g} to {most:g} seconds, not {value:g}.")
+    return value
+
+
+def read_name(path: str, name: str) -> str:
+    """The name of a flow or deployment, which becomes part of addresses."""
+    if banned := sorted(set(name) & set("/%&><")):
+        raise BadInput(path, f"may not contain {' '.join(banned)}")
+    return name
+
+
+def read_task_keys(path: str, keys: Sequence[str]) -> list[str]:
+    """At least one key; each once."""
+    read_count(f"{path} (its length)", len(keys), least=1, most=MOST_TASK_KEYS)
+    return list(dict.fromkeys(keys))

@@ -1,0 +1,84 @@
+"""What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol, TypeVar
+
+import strawberry
+from strawberry.dataloader import DataLoader
+
+from db.records import FlowRecord, FlowRunRecord, QueueEntryRecord, StateRecord
+from resolvers import flow_runs, task_runs
+from resolvers.queue.dispatcher import Dispatcher
+from resolvers.storage import Connection, Database
+
+Found = TypeVar("Found")
+
+
+class Loaders:
+    """Reads that many rows of one operation ask for, made as one statement each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @cached_property
+    def flows(self) -> DataLoader[str, FlowRecord | None]:
+        return self._loader(flow_runs.read_flows)
+
+    @cached_property
+    def flow_runs(self) -> DataLoader[str, FlowRunRecord | None]:
+        return self._loader(flow_runs.read_flow_runs)
+
+    @cached_property
+    def child_flow_runs(self) -> DataLoader[str, FlowRunRecord | None]:
+        return self._loader(flow_runs.read_child_flow_runs)
+
+    @cached_property
+    def flow_run_histories(self) -> DataLoader[str, list[StateRecord]]:
+        return self._loader(flow_runs.read_histories)
+
+    @cached_property
+    def task_run_histories(self) -> DataLoader[str, list[StateRecord]]:
+        return self._loader(task_runs.read_histories)
+
+    @cached_property
+    def queue_entries(self) -> DataLoader[str, QueueEntryRecord | None]:
+        return self._loader(task_runs.read_queue_entries)
+
+    def _loader(self, read: Callable[[Connection, Sequence[str]], list[Found]]) -> DataLoader[str, Found]:
+        async def load(ids: list[str]) -> list[Found]:
+            return await self._database.read(lambda connection: read(connection, ids))
+
+        return DataLoader(load_fn=load)
+
+
+class Server(Protocol):
+    """The server that answers, as `server` in a query tells of it."""
+
+    version: str
+    database: str
+    started_at: str
+
+
+@dataclass(slots=True)
+class Context:
+    """What the fields of one operation share."""
+
+    database: Database
+    dispatcher: Dispatcher
+    server: Server
+    loaders: Loaders
+    connection_params: object = None
+    """What a WebSocket client sent when it opened the connection."""
+
+    @classmethod
+    def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
+        return cls(database, dispatcher, server, Loaders(database))
+
+    def for_operation(self) -> "Context":
+        """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
+        return Context(self.database, self.dispatcher, self.server, Loaders(self.database), self.connection_params)
+
+
+Info = strawberry.Info[Context, None]

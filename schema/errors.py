@@ -1,0 +1,62 @@
+"""The one place where refusals and faults become GraphQL errors.
+
+A request that is at fault, and a refusal, tell the client what to change, with `extensions.code`. Everything else is a
+fault of ours: it is logged whole under an id, and the client gets `INTERNAL` and the id.
+"""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from graphql import GraphQLError
+
+from resolvers.errors import Refusal
+from resolvers.ids import new_id
+from resolvers.storage import DatabaseUnavailable
+
+log = logging.getLogger("runyard.errors")
+
+
+def public_error(error: GraphQLError) -> GraphQLError:
+    """The error as the client is to see it."""
+    cause = _cause(error)
+    if cause is None:
+        return _coded(error, error.message, {"code": "BAD_USER_INPUT", **(error.extensions or {})})
+    if isinstance(cause, Refusal):
+        extensions: dict[str, Any] = {"code": cause.code}
+        message = str(cause)
+        if cause.argument is not None:
+            extensions["argument"] = cause.argument
+            message = f"{cause.argument}: {message}"
+        if cause.retryable:
+            extensions["retryable"] = True
+        return _coded(error, message, extensions)
+    if isinstance(cause, DatabaseUnavailable):
+        return _coded(error, "The database is busy or away; try again.", {"code": "UNAVAILABLE", "retryable": True})
+    fault = new_id()
+    log.error("Fault %s at %s", fault, error.path, exc_info=cause)
+    return _coded(error, f"An internal error; the server's log has it as {fault}.", {"code": "INTERNAL", "id": fault})
+
+
+@contextmanager
+def naming(path: str) -> Iterator[None]:
+    """Put `path` before the argument that a refusal from below names."""
+    try:
+        yield
+    except Refusal as refusal:
+        if refusal.argument is not None:
+            refusal.argument = f"{path}.{refusal.argument}"
+        raise
+
+
+def _cause(error: GraphQLError) -> BaseException | None:
+    """What was raised; None where GraphQL itself finds fault with the request."""
+    cause = error.original_error
+    while isinstance(cause, GraphQLError):
+        cause = cause.original_error
+    return cause
+
+
+def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+    return GraphQLError(message, error.nodes, error.source, error.positions, error.path, None, extensions)

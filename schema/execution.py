@@ -1,0 +1,216 @@
+"""How an operation is prepared and run.
+
+A document is parsed and validated once and kept, because both cost several times what a small operation does. Strawberry's
+own pipeline of extensions is not used: nothing here needs it, and it is paid for on every request.
+"""
+
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Iterable
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any, cast
+
+import strawberry
+from graphql import (
+    DocumentNode,
+    GraphQLError,
+    GraphQLInputObjectType,
+    GraphQLObjectType,
+    GraphQLSchema,
+    OperationDefinitionNode,
+    Undefined,
+    parse,
+    validate,
+)
+from graphql import ExecutionResult as CoreResult
+from graphql.execution import execute, subscribe
+from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
+from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.graphql import OperationType
+from strawberry.utils.aio import aclosing
+
+from schema.context import Context
+from schema.errors import public_error
+
+MOST_DOCUMENTS = 500
+LARGEST_KEPT_DOCUMENT = 32_768
+MOST_TOKENS = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A document that has been looked at: what it holds, or what is wrong with it."""
+
+    tree: DocumentNode | None
+    operations: dict[str | None, OperationDefinitionNode]
+    errors: list[GraphQLError]
+
+
+class Executor(StrawberryGraphQLCoreExecutionContext):
+    """Strawberry's executor, with its cheaper test for awaitables in subscriptions too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.is_awaitable = optimized_is_awaitable
+
+
+class RunyardSchema(strawberry.Schema):
+    """The schema, executed our way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, execution_context_class=Executor, **kwargs)
+        self._documents: OrderedDict[str, Document] = OrderedDict()
+        _leave_out_null_defaults(self._schema)
+
+    async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Context | None = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
+        operation_extensions: dict[str, Any] | None = None,
+    ) -> ExecutionResult:
+        """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
+        document = self.document(query)
+        operation = self.operation(document, operation_name)
+        if isinstance(operation, PreExecutionError):
+            return operation
+        if OperationType(operation.operation.value) not in allowed_operation_types:
+            return _refused(f"A {operation.operation.value} can not be sent this way.")
+        return await self._run(document, operation_name, variable_values, context_value)
+
+    async def stream(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self,
+        query: str | None,
+        variable_values: dict[str, Any] | None = None,
+        context_value: Context | None = None,
+        root_value: Any = None,
+        operation_name: str | None = None,
+        operation_extensions: dict[str, Any] | None = None,
+        allowed_operation_types: Iterable[OperationType] | None = None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        """Run any operation as a stream: one result for a query or mutation, one for each event of a subscription."""
+        return self._stream(query, variable_values, context_value, operation_name)
+
+    def document(self, query: str | None) -> Document:
+        """The parsed and validated document, kept for the next time."""
+        if query is None or not query.strip():
+            return Document(None, {}, [GraphQLError("There is no query.")])
+        if (known := self._documents.get(query)) is not None:
+            self._documents.move_to_end(query)
+            return known
+        document = self._look_at(query)
+        if len(query) <= LARGEST_KEPT_DOCUMENT:
+            self._documents[query] = document
+            if len(self._documents) > MOST_DOCUMENTS:
+                self._documents.popitem(last=False)
+        return document
+
+    def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
+        """The operation of this name; the only one, where no name is given."""
+        if document.errors:
+            return PreExecutionError(data=None, errors=[public_error(error) for error in document.errors])
+        if name is not None:
+            operation = document.operations.get(name)
+            return operation or _refused(f"The document has no operation named {name!r:.60}.")
+        if len(document.operations) != 1:
+            return _refused("The document has several operations: say which one with operationName.")
+        return next(iter(document.operations.values()))
+
+    def _look_at(self, query: str) -> Document:
+        try:
+            tree = parse(query, max_tokens=MOST_TOKENS)
+        except GraphQLError as error:
+            return Document(None, {}, [error])
+        operations = {
+            node.name.value if node.name else None: node
+            for node in tree.definitions
+            if isinstance(node, OperationDefinitionNode)
+        }
+        if not operations:
+            return Document(None, {}, [GraphQLError("The document has no operation.")])
+        return Document(tree, operations, validate(self._schema, tree))
+
+    async def _run(
+        self,
+        document: Document,
+        operation_name: str | None,
+        variables: dict[str, Any] | None,
+        context: Context | None,
+    ) -> ExecutionResult:
+        assert document.tree is not None
+        outcome = execute(
+            self._schema,
+            document.tree,
+            context_value=context and context.for_operation(),
+            variable_values=variables,
+            operation_name=operation_name,
+            is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
+            executor_class=Executor,
+        )
+        result = await cast("Awaitable[CoreResult]", outcome) if isawaitable(outcome) else outcome
+        return _public(result)
+
+    async def _stream(
+        self,
+        query: str | None,
+        variables: dict[str, Any] | None,
+        context: Context | None,
+        operation_name: str | None,
+    ) -> AsyncGenerator[ExecutionResult, None]:
+        document = self.document(query)
+        operation = self.operation(document, operation_name)
+        if isinstance(operation, PreExecutionError):
+            yield operation
+            return
+        if operation.operation.value != OperationType.SUBSCRIPTION.value:
+            yield await self._run(document, operation_name, variables, context)
+            return
+        assert document.tree is not None
+        source = subscribe(
+            self._schema,
+            document.tree,
+            context_value=context and context.for_operation(),
+            variable_values=variables,
+            operation_name=operation_name,
+            executor_class=Executor,
+        )
+        if isawaitable(source):
+            source = await source
+        if isinstance(source, CoreResult):
+            yield _public(source)
+            return
+        async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
+            async for event in events:
+                yield _public(event)
+
+
+def _leave_out_null_defaults(schema: GraphQLSchema) -> None:
+    """Let what may be left out say so by its type alone: `= null` on every line tells a reader of the contract nothing."""
+    for type_ in schema.type_map.values():
+        if isinstance(type_, GraphQLInputObjectType):
+            optional: list[Any] = list(type_.fields.values())
+        elif isinstance(type_, GraphQLObjectType):
+            optional = [argument for field in type_.fields.values() for argument in field.args.values()]
+        else:
+            continue
+        for each in optional:
+            if each.default_value is None:
+                each.default_value = Undefined
+
+
+def _public(result: Any) -> ExecutionResult:
+    """The result with errors as the client is to see them; a PreExecutionError where nothing was run."""
+    if not result.errors:
+        return ExecutionResult(data=result.data, errors=None)
+    errors = [public_error(error) for error in result.errors]
+    if result.data is None and all(error.path is None for error in errors):
+        return PreExecutionError(data=None, errors=errors)
+    return ExecutionResult(data=result.data, errors=errors)
+
+
+def _refused(message: str) -> PreExecutionError:
+    return PreExecutionError(data=None, errors=[public_error(GraphQLError(message))])

@@ -1,0 +1,96 @@
+"""Flows and flow runs, as answers show them."""
+
+import strawberry
+
+from db.records import FlowRecord, FlowRunRecord, StateRecord
+from db.vocabulary import StateType
+from schema.context import Info
+from schema.node import Node
+from schema.scalars import JSON, DateTime
+from schema.states import State
+
+
+@strawberry.type(description="A program whose runs are kept together under one name.")
+class Flow(Node):
+    id: strawberry.ID = strawberry.field(description="Identifies the flow.")
+    created: DateTime = strawberry.field(description="When it was created.")
+    updated: DateTime = strawberry.field(description="When it was last changed.")
+    name: str = strawberry.field(description="Unique among flows.")
+    tags: list[str] = strawberry.field(description="In the order in which they were given.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, FlowRecord)
+
+
+@strawberry.type(description="How often a flow run is tried again, and what its pauses have left behind.")
+class FlowRunPolicy:
+    retries: int | None = strawberry.field(description="How many times a failed run is tried again; null is never.")
+    retry_delay_seconds: float | None = strawberry.field(
+        description="How long to wait before each retry; null is not at all."
+    )
+    pause_keys: list[str] = strawberry.field(
+        description="The keys of the pauses that the run has had; a pause with one of them is not taken again."
+    )
+    resuming: bool = strawberry.field(
+        description="Whether it has been resumed and not yet gone on: entering RUNNING then does not count as a run."
+    )
+
+
+@strawberry.type(description="One execution of a flow.")
+class FlowRun(Node):
+    id: strawberry.ID = strawberry.field(description="Identifies the flow run.")
+    created: DateTime = strawberry.field(description="When it was created.")
+    updated: DateTime = strawberry.field(description="When anything about it last changed.")
+    name: str = strawberry.field(description="Its name, made up where none was given; not unique.")
+    flow_id: strawberry.ID = strawberry.field(description="The flow that it executes.")
+    deployment_id: strawberry.ID | None = strawberry.field(
+        description="The deployment it came from; still told when that is gone."
+    )
+    work_queue_name: str | None = strawberry.field(description="The work queue of its deployment.")
+    flow_version: str | None = strawberry.field(description="The flow's version, as the creator told it.")
+    idempotency_key: str | None = strawberry.field(
+        description="Creating with the same flow and key again answers this run."
+    )
+    parameters: JSON = strawberry.field(description="What the flow is called with.")
+    context: JSON = strawberry.field(description="Whatever else the creator wanted to keep with it.")
+    empirical_policy: FlowRunPolicy = strawberry.field(description="How it is retried and paused.")
+    tags: list[str] = strawberry.field(description="In the order in which they were given.")
+    parent_task_run_id: strawberry.ID | None = strawberry.field(
+        description="The task run that stands for this run in its parent flow run, where this is a subflow."
+    )
+    state_id: strawberry.ID | None = strawberry.field(description="The current state; null before the first one.")
+    state_type: StateType | None = strawberry.field(description="The current state's type.")
+    state_name: str | None = strawberry.field(description="The current state's name.")
+    state: State | None = strawberry.field(description="The current state; null before the first one.")
+    run_count: int = strawberry.field(description="How often it has entered RUNNING, not counting resumptions.")
+    expected_start_time: DateTime | None = strawberry.field(
+        description="When it was first meant to start; later states do not move it."
+    )
+    next_scheduled_start_time: DateTime | None = strawberry.field(description="When it is due, while it is SCHEDULED.")
+    start_time: DateTime | None = strawberry.field(description="When it first entered RUNNING.")
+    end_time: DateTime | None = strawberry.field(
+        description="When it ended; null while it has not, and for a run that never started."
+    )
+    total_run_time_seconds: float = strawberry.field(description="Time spent in RUNNING states that are over.")
+    estimated_run_time_seconds: float = strawberry.field(
+        description="The same, with the time in the present RUNNING state up to now."
+    )
+    estimated_start_time_delta_seconds: float = strawberry.field(
+        description="How late it started, or how late it is while it has not started; never negative."
+    )
+
+    @strawberry.field(description="The flow that it executes.", graphql_type=Flow)
+    async def flow(self, info: Info) -> FlowRecord:
+        record: FlowRunRecord = self  # type: ignore[assignment]
+        flow = await info.context.loaders.flows.load(record.flow_id)
+        assert flow is not None
+        return flow
+
+    @strawberry.field(description="Every state that it has had, oldest first.", graphql_type=list[State])
+    async def states(self, info: Info) -> list[StateRecord]:
+        return await info.context.loaders.flow_run_histories.load(self.id)
+
+    @classmethod
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, FlowRunRecord)

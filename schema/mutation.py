@@ -1,0 +1,156 @@
+"""The fields of Mutation: each parses its arguments and calls one write operation."""
+
+from typing import Annotated
+
+import strawberry
+
+from db.records import TaskRunRecord
+from resolvers import flow_runs, states, task_runs
+from resolvers.flow_runs import CreatedFlow, CreatedFlowRun
+from resolvers.queue import leases
+from resolvers.queue.leases import LeaseResult as LeaseResultRecord
+from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
+from resolvers.task_runs import CreatedTaskRun
+from schema.arguments import read_batch_size, read_id, read_ids, read_optional_id
+from schema.context import Info
+from schema.errors import naming
+from schema.inputs import FlowCreateInput, FlowRunCreateInput, StateInput, TaskRunCreateInput, TaskRunUpdateInput
+from schema.payloads import (
+    FlowCreatePayload,
+    FlowRunCreatePayload,
+    FlowRunOrchestrationResult,
+    TaskRunCreatePayload,
+    TaskRunOrchestrationResult,
+)
+from schema.queues import LeaseResult
+from schema.task_runs import TaskRun
+
+TaskRunId = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
+State = Annotated[StateInput, strawberry.argument(description="The state that you propose.")]
+Force = Annotated[
+    bool | None,
+    strawberry.argument(description="Take the state without asking the rules. A lost lease changes nothing even so."),
+]
+
+
+@strawberry.type(description="What you can change. An answer without errors is on disk.")
+class Mutation:
+    @strawberry.mutation(
+        graphql_type=TaskRunCreatePayload,
+        description="Create a task run, or find the one with the same keys. A background run that is SCHEDULED is "
+        "queued for the workers of its `taskKey` in the same transaction.",
+    )
+    async def create_task_run(
+        self,
+        info: Info,
+        input: Annotated[TaskRunCreateInput, strawberry.argument(description="The run to create.")],
+    ) -> CreatedTaskRun:
+        new = input.read("input")
+        with naming("input"):
+            return await info.context.database.write(task_runs.create_task_runs, new)
+
+    @strawberry.mutation(
+        graphql_type=list[TaskRunCreatePayload],
+        description="Create up to 1,000 task runs in one transaction: all of them or, if one is refused, none. "
+        "Results in the order of the inputs.",
+    )
+    async def create_task_runs(
+        self,
+        info: Info,
+        inputs: Annotated[list[TaskRunCreateInput], strawberry.argument(description="The runs to create.")],
+    ) -> list[CreatedTaskRun]:
+        read_batch_size("inputs", inputs)
+        new = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
+        with naming("inputs"):
+            return await info.context.database.write(task_runs.create_all_task_runs, new)
+
+    @strawberry.mutation(graphql_type=TaskRun, description="Rename a task run.")
+    async def update_task_run(
+        self,
+        info: Info,
+        id: TaskRunId,
+        input: Annotated[TaskRunUpdateInput, strawberry.argument(description="What to change.")],
+    ) -> TaskRunRecord:
+        update = input.read(read_id("id", id))
+        return await info.context.database.write(task_runs.update_task_runs, update)
+
+    @strawberry.mutation(
+        graphql_type=strawberry.ID,
+        description="Delete a task run in whatever state, with its states, its place in the queue and its slots. "
+        "A worker that has it loses its lease. Answers its id.",
+    )
+    async def delete_task_run(self, info: Info, id: TaskRunId) -> str:
+        return await info.context.database.write(task_runs.delete_task_runs, read_id("id", id))
+
+    @strawberry.mutation(
+        graphql_type=TaskRunOrchestrationResult,
+        description="Propose a state for a task run. The rules accept it, put another one in its place, or refuse; "
+        "each of these is an answer, not an error.",
+    )
+    async def set_task_run_state(
+        self,
+        info: Info,
+        id: TaskRunId,
+        state: State,
+        force: Force = False,
+        lease_id: Annotated[
+            strawberry.ID | None,
+            strawberry.argument(
+                description="The lease that you have the run under. Naming it acknowledges it; a lost one changes nothing."
+            ),
+        ] = None,
+    ) -> TaskRunOutcome:
+        change = StateChange(read_id("id", id), state.read("state"), bool(force), read_optional_id("leaseId", lease_id))
+        return await info.context.database.write(states.set_task_run_states, change)
+
+    @strawberry.mutation(
+        graphql_type=list[LeaseResult],
+        description="Say that you have taken over the runs of these leases. From then on a lease outlives your "
+        "subscription and runs for the time you asked for, and you may be given as many runs more. Naming a lease when "
+        "you set its run's state does the same.",
+    )
+    async def acknowledge_task_runs(
+        self,
+        info: Info,
+        lease_ids: Annotated[
+            list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000, as they were delivered.")
+        ],
+    ) -> list[LeaseResultRecord | Exception]:
+        read_batch_size("leaseIds", lease_ids)
+        return await info.context.database.write_all(leases.acknowledge_leases, read_ids("leaseIds", lease_ids))
+
+    @strawberry.mutation(
+        graphql_type=FlowCreatePayload,
+        description="Create a flow, or find the one with the same name, which is not changed.",
+    )
+    async def create_flow(
+        self, info: Info, input: Annotated[FlowCreateInput, strawberry.argument(description="The flow to create.")]
+    ) -> CreatedFlow:
+        return await info.context.database.write(flow_runs.create_flows, input.read("input"))
+
+    @strawberry.mutation(
+        graphql_type=FlowRunCreatePayload,
+        description="Create a flow run, or find the one with the same flow and idempotency key, which is not changed.",
+    )
+    async def create_flow_run(
+        self,
+        info: Info,
+        input: Annotated[FlowRunCreateInput, strawberry.argument(description="The flow run to create.")],
+    ) -> CreatedFlowRun:
+        new = input.read("input")
+        with naming("input"):
+            return await info.context.database.write(flow_runs.create_flow_runs, new)
+
+    @strawberry.mutation(
+        graphql_type=FlowRunOrchestrationResult,
+        description="Propose a state for a flow run. The rules' answer is never an error.",
+    )
+    async def set_flow_run_state(
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")],
+        state: State,
+        force: Force = False,
+    ) -> FlowRunOutcome:
+        change = StateChange(read_id("id", id), state.read("state"), bool(force))
+        return await info.context.database.write(states.set_flow_run_states, change)

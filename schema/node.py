@@ -1,0 +1,8 @@
+"""What everything with an id has in common."""
+
+import strawberry
+
+
+@strawberry.interface(description="Anything that has an id of its own.")
+class Node:
+    id: strawberry.ID = strawberry.field(description="Identifies the object among all others, of any type.")

@@ -1,0 +1,65 @@
+"""What mutations answer."""
+
+import strawberry
+
+from resolvers.orchestration.transition import OrchestrationStatus
+from schema.flow_runs import Flow, FlowRun
+from schema.scalars import DateTime
+from schema.states import State
+from schema.task_runs import TaskRun
+
+
+@strawberry.type(description="A task run with the keys you asked for.")
+class TaskRunCreatePayload:
+    task_run: TaskRun = strawberry.field(description="The run.")
+    created: bool = strawberry.field(
+        description="False where a run with the same flowRunId, taskKey and dynamicKey was there already; "
+        "then nothing of your request was applied."
+    )
+
+
+@strawberry.type(description="A flow with the name you asked for.")
+class FlowCreatePayload:
+    flow: Flow = strawberry.field(description="The flow.")
+    created: bool = strawberry.field(description="False where a flow with the same name was there already.")
+
+
+@strawberry.type(description="A flow run with the idempotency key you asked for.")
+class FlowRunCreatePayload:
+    flow_run: FlowRun = strawberry.field(description="The flow run.")
+    created: bool = strawberry.field(
+        description="False where a run with the same flowId and idempotencyKey was there already."
+    )
+
+
+@strawberry.type(description="What came of a state that was proposed for a task run.")
+class TaskRunOrchestrationResult:
+    status: OrchestrationStatus = strawberry.field(description="What the rules made of it.")
+    state: State | None = strawberry.field(
+        description="The state that the run is in now, or that this transition made when it was first sent; "
+        "null where there is none."
+    )
+    reason: str | None = strawberry.field(description="Why, for all but ACCEPT.")
+    delay_seconds: float | None = strawberry.field(description="How long to wait before asking again, for WAIT.")
+    created: bool = strawberry.field(description="Whether this call wrote a new state.")
+    task_run: TaskRun = strawberry.field(description="The run as it is now.")
+
+
+@strawberry.type(description="What came of a state that was proposed for a flow run.")
+class FlowRunOrchestrationResult:
+    status: OrchestrationStatus = strawberry.field(description="What the rules made of it.")
+    state: State | None = strawberry.field(
+        description="The state that the run is in now, or that this transition made when it was first sent; "
+        "null where there is none."
+    )
+    reason: str | None = strawberry.field(description="Why, for all but ACCEPT.")
+    delay_seconds: float | None = strawberry.field(description="How long to wait before asking again, for WAIT.")
+    created: bool = strawberry.field(description="Whether this call wrote a new state.")
+    flow_run: FlowRun = strawberry.field(description="The flow run as it is now.")
+
+
+@strawberry.type(description="The server that answers.")
+class ServerInfo:
+    version: str = strawberry.field(description="The version of Runyard.")
+    database: str = strawberry.field(description="The kind and version of its database.")
+    started_at: DateTime = strawberry.field(description="When this process started.")

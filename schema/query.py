@@ -1,0 +1,63 @@
+"""The fields of Query: each parses its arguments and calls one resolver."""
+
+from typing import Annotated
+
+import strawberry
+
+from db.records import FlowRecord, FlowRunRecord, TaskRunRecord
+from resolvers import flow_runs, task_runs
+from schema.arguments import LARGEST_PAGE, read_count, read_id
+from schema.context import Info, Server
+from schema.filters import TaskRunFilter, read_filter
+from schema.flow_runs import Flow, FlowRun
+from schema.payloads import ServerInfo
+from schema.task_runs import TaskRun, TaskRunConnection, TaskRunPage
+
+DEFAULT_PAGE = 50
+
+
+@strawberry.type(description="What you can ask.")
+class Query:
+    @strawberry.field(graphql_type=TaskRun | None, description="One task run; null where none has this id.")
+    async def task_run(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
+    ) -> TaskRunRecord | None:
+        ids = [read_id("id", id)]
+        (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
+        return record
+
+    @strawberry.field(graphql_type=TaskRunConnection, description="A page of task runs, the latest first.")
+    async def task_runs(
+        self,
+        info: Info,
+        filter: Annotated[
+            TaskRunFilter | None, strawberry.argument(description="Which runs; left out, all of them.")
+        ] = None,
+        first: Annotated[
+            int | None, strawberry.argument(description="How many at most: 0 to 1,000; left out, 50.")
+        ] = None,
+    ) -> TaskRunPage:
+        wanted = read_filter("filter", filter)
+        size = DEFAULT_PAGE if first is None else read_count("first", first, least=0, most=LARGEST_PAGE)
+        page = await info.context.database.read(lambda connection: task_runs.list_task_runs(connection, wanted, size))
+        return TaskRunPage(page, wanted)
+
+    @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
+    async def flow_run(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
+    ) -> FlowRunRecord | None:
+        ids = [read_id("id", id)]
+        (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
+        return record
+
+    @strawberry.field(graphql_type=Flow | None, description="One flow; null where none has this id.")
+    async def flow(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
+    ) -> FlowRecord | None:
+        ids = [read_id("id", id)]
+        (record,) = await info.context.database.read(lambda connection: flow_runs.read_flows(connection, ids))
+        return record
+
+    @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")
+    def server(self, info: Info) -> Server:
+        return info.context.server

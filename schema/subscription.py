@@ -1,0 +1,56 @@
+"""The fields of Subscription."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Annotated
+
+import strawberry
+
+from resolvers.queue.claim import Delivery
+from schema.arguments import LARGEST_PREFETCH, LONGEST_LEASE_SECONDS, read_count, read_seconds, read_task_keys
+from schema.context import Info
+from schema.queues import ScheduledTaskRun
+
+
+@strawberry.type(description="What you can listen to, over graphql-transport-ws.")
+class Subscription:
+    @strawberry.subscription(
+        graphql_type=list[ScheduledTaskRun],
+        description="The MultiQueue: scheduled background runs of any of these keys, each leased to you, as they come "
+        "due. An event carries one run or more; an empty event is a keep-alive. You have at most `prefetch` runs that "
+        "you have not acknowledged; those go back to the queue at once when the subscription ends, however it ends. "
+        "A run may be delivered again after its lease is lost, so name the `leaseId` in all that you report.",
+    )
+    async def scheduled_task_runs(
+        self,
+        info: Info,
+        task_keys: Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")],
+        prefetch: Annotated[
+            int, strawberry.argument(description="How many runs you may have unacknowledged at a time: 1 to 1,000.")
+        ] = 1,
+        lease_seconds: Annotated[
+            float,
+            strawberry.argument(
+                description="How long a lease runs once you have acknowledged it: 1 to 86,400 seconds."
+            ),
+        ] = 60,
+        worker_name: Annotated[
+            str | None, strawberry.argument(description="What to call you where people look at the queue.")
+        ] = None,
+        auto_acknowledge: Annotated[
+            bool,
+            strawberry.argument(
+                description="Count a run as taken over once it is sent: at most once, and with no lease after that."
+            ),
+        ] = False,
+    ) -> AsyncGenerator[list[Delivery], None]:
+        deliveries = info.context.dispatcher.deliver(
+            read_task_keys("taskKeys", task_keys),
+            prefetch=read_count("prefetch", prefetch, least=1, most=LARGEST_PREFETCH),
+            lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
+            worker_name=worker_name,
+            auto_acknowledge=auto_acknowledge,
+        )
+        async with aclosing(deliveries):
+            async for event in deliveries:
+                yield event
