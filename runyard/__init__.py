@@ -1,0 +1,11 @@
+"""The front door: puts the layers together into a command and a server, and decides nothing about runs.
+
+cli.py          serve, db upgrade, schema print
+settings.py     every environment variable, read once
+app.py          build_app: database, queue, schema, routes, and their life from start to stop
+http.py         GraphQL over HTTP      sockets.py   GraphQL over WebSocket
+health.py       what operators ask     server.py    uvicorn, stopped in order
+graphiql/       the page for people
+"""
+
+__version__ = "0.1.0"

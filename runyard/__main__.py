@@ -1,0 +1,5 @@
+"""`python -m runyard` is the command `runyard`."""
+
+from runyard.cli import main
+
+main()

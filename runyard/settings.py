@@ -1,0 +1,57 @@
+"""Every setting, read once from `RUNYARD_*` variables."""
+
+from pathlib import Path
+from typing import Annotated
+
+from platformdirs import user_data_path
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+def _default_database_url() -> str:
+    return f"sqlite+aiosqlite:///{user_data_path('runyard', appauthor=False) / 'runyard.db'}"
+
+
+class Settings(BaseSettings):
+    """What an operator may decide. Every field is a variable `RUNYARD_<NAME>`."""
+
+    model_config = SettingsConfigDict(env_prefix="RUNYARD_", frozen=True)
+
+    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
+    database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
+    database_busy_seconds: Annotated[
+        float, Field(ge=0, description="How long a write waits for another process that holds the SQLite file.")
+    ] = 5.0
+    acknowledge_seconds: Annotated[
+        float, Field(gt=0, description="How long a delivery may stay unacknowledged before another worker gets it.")
+    ] = 30.0
+    keep_alive_seconds: Annotated[
+        float, Field(gt=0, description="How long a subscription of scheduled runs stays silent before an empty event.")
+    ] = 15.0
+    sweep_seconds: Annotated[
+        float, Field(gt=0, description="How long a delivery whose time is up may go unnoticed.")
+    ] = 5.0
+    max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
+    max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
+    max_operations_per_socket: Annotated[
+        int, Field(gt=0, description="How many operations one WebSocket may have under way.")
+    ] = 100
+    connection_init_seconds: Annotated[
+        float, Field(gt=0, description="How long a WebSocket may take to introduce itself.")
+    ] = 10.0
+    stop_seconds: Annotated[
+        int, Field(gt=0, description="How long requests under way may take when the server is told to stop.")
+    ] = 25
+    log_level: Annotated[str, Field(description="debug, info, warning, error or critical.")] = "info"
+
+    @property
+    def sqlite_path(self) -> Path:
+        """The database's file. ValueError where the URL names no SQLite file."""
+        scheme, separator, path = self.database_url.partition(":///")
+        if not separator or scheme not in ("sqlite", "sqlite+aiosqlite") or not path or path == ":memory:":
+            raise ValueError(
+                "RUNYARD_DATABASE_URL has to name a SQLite file, as sqlite+aiosqlite:///runyard.db or, "
+                f"with an absolute path, sqlite+aiosqlite:////var/lib/runyard.db; not {self.database_url!r}."
+            )
+        return Path(path)

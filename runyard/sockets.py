@@ -1,0 +1,99 @@
+"""GraphQL over WebSocket, by the protocol graphql-transport-ws.
+
+Strawberry's handler keeps the protocol; here its gaps are closed: frames are text, malformed messages close the socket
+with 4400 instead of a traceback, a document with a syntax error ends its own operation and no other, and only the current
+protocol is offered, since clients that list the legacy one first would get it.
+"""
+
+from datetime import timedelta
+from typing import Any, cast
+
+import orjson
+from graphql import GraphQLError
+from starlette.websockets import WebSocket, WebSocketDisconnect
+from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
+from strawberry.http.exceptions import WebSocketDisconnected
+from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
+from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
+from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
+
+from schema.context import Context
+from schema.execution import RunyardSchema
+
+
+class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    async def handle_message(self, message: Message) -> None:
+        if (fault := _fault_of(message)) is not None:
+            await self.handle_invalid_message(fault)
+        else:
+            await super().handle_message(message)
+
+    @staticmethod
+    def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
+        return None
+
+
+class _Adapter(ASGIWebSocketAdapter):
+    async def send_json(self, message: Any) -> None:
+        try:
+            await self.ws.send_text(orjson.dumps(message).decode())
+        except (WebSocketDisconnect, RuntimeError) as error:
+            # RuntimeError is Starlette's answer to a send after the close.
+            raise WebSocketDisconnected from error
+
+
+class GraphQLOverWebSocket(GraphQL[Context, None]):
+    """The endpoint, as an ASGI application for WebSockets."""
+
+    websocket_adapter_class = _Adapter  # pyright: ignore[reportAssignmentType]
+    graphql_transport_ws_handler_class = _Handler
+
+    def __init__(
+        self, schema: RunyardSchema, context: Context, *, max_operations: int, connection_init_seconds: float
+    ) -> None:
+        super().__init__(
+            schema,
+            graphql_ide=None,
+            subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
+            connection_init_wait_timeout=timedelta(seconds=connection_init_seconds),
+            max_subscriptions_per_connection=max_operations,
+        )
+        self._context = context
+
+    async def get_context(self, request: object, response: object) -> Context:
+        return self._context.for_operation()
+
+    def decode_json(self, data: str | bytes) -> object:
+        return orjson.loads(data)
+
+    async def endpoint(self, socket: WebSocket) -> None:
+        """Serve one socket until it is closed."""
+        await self.run(socket)
+
+
+def _fault_of(message: object) -> str | None:
+    """What is wrong with the form of a client's message; None where nothing is."""
+    if not isinstance(message, dict):
+        return "A message has to be a JSON object."
+    message = cast("dict[str, Any]", message)
+    if not isinstance(message.get("type"), str):
+        return "A message has to have a type."
+    if message["type"] in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
+        return "The message has to have an id, which is a text."
+    return _payload_fault_of(message.get("payload")) if message["type"] == "subscribe" else None
+
+
+def _payload_fault_of(payload: object) -> str | None:
+    if not isinstance(payload, dict):
+        return "The payload has to be a JSON object."
+    payload = cast("dict[str, Any]", payload)
+    for name, kind, required in (
+        ("query", str, True),
+        ("variables", dict, False),
+        ("operationName", str, False),
+        ("extensions", dict, False),
+    ):
+        value = payload.get(name)
+        if not (isinstance(value, kind) or (value is None and not required)):
+            return f"The payload's {name} is missing or of the wrong type."
+    return None
