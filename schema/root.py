@@ -1,5 +1,7 @@
 """Joins query, mutation and subscription into the schema."""
 
+from functools import cache
+
 from strawberry.schema.config import StrawberryConfig
 
 from schema import enums  # noqa: F401 - makes the enums that the types below use
@@ -10,8 +12,9 @@ from schema.scalars import SCALARS
 from schema.subscription import Subscription
 
 
+@cache
 def build_schema() -> RunyardSchema:
-    """The schema. Building it takes a moment: do it once."""
+    """The schema, built at its first use."""
     return RunyardSchema(
         query=Query,
         mutation=Mutation,

@@ -1,0 +1,1 @@
+"""What the house promises, by behaviour. Documents come from `queries/`; servers, sockets and files are real."""

@@ -1,0 +1,112 @@
+"""createTaskRun: the run with these keys, made at most once."""
+
+import asyncio
+import re
+
+import pytest
+
+from tests.client import Client
+from tests.serving import Serving
+
+NOW = "2030-01-01T12:00:00.000000Z"
+
+
+async def test_a_run_created_with_its_key_alone_is_pending_and_named(client: Client) -> None:
+    payload = await client.ask("CreateTaskRun", input={"taskKey": "send-mail"})
+
+    run = await client.ask("GetTaskRun", id=payload["taskRun"]["id"])
+    assert payload["created"] is True
+    assert re.fullmatch(r"[a-z]+-[a-z]+", run.pop("name"))
+    state = run.pop("state")
+    assert run.pop("states") == [state]
+    assert (state["type"], state["name"], state["timestamp"]) == ("PENDING", "Pending", NOW)
+    assert state["details"]["taskRunId"] == run["id"]
+    assert run == {
+        "id": run["id"],
+        "created": NOW,
+        "updated": NOW,
+        "taskKey": "send-mail",
+        "dynamicKey": run["dynamicKey"],
+        "taskVersion": None,
+        "cacheKey": None,
+        "cacheExpiration": None,
+        "empiricalPolicy": {"retries": None, "retryDelaySeconds": None, "retryJitterFactor": None},
+        "tags": [],
+        "taskInputs": {},
+        "parameters": None,
+        "flowRunId": None,
+        "flowRun": None,
+        "childFlowRun": None,
+        "stateId": state["id"],
+        "stateType": "PENDING",
+        "stateName": "Pending",
+        "runCount": 0,
+        "flowRunRunCount": 0,
+        "expectedStartTime": NOW,
+        "nextScheduledStartTime": None,
+        "startTime": None,
+        "endTime": None,
+        "totalRunTimeSeconds": 0.0,
+        "estimatedRunTimeSeconds": 0.0,
+        "estimatedStartTimeDeltaSeconds": 0.0,
+        "queueEntry": None,
+    }
+
+
+async def test_creating_twice_with_one_key_answers_the_first_run_unchanged(client: Client) -> None:
+    first = await client.ask("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1", "name": "first"})
+
+    second = await client.ask(
+        "CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1", "name": "second", "state": {"type": "COMPLETED"}}
+    )
+
+    assert second == {"created": False, "taskRun": first["taskRun"]}
+
+
+async def test_fifty_concurrent_creates_of_one_key_make_one_run(client: Client) -> None:
+    payloads = await asyncio.gather(
+        *(client.ask("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1"}) for _ in range(50))
+    )
+
+    assert len({payload["taskRun"]["id"] for payload in payloads}) == 1
+    assert [payload["created"] for payload in payloads].count(True) == 1
+    assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
+
+
+async def test_a_scheduled_background_run_is_queued_from_its_scheduled_time(server: Serving) -> None:
+    state = {"type": "SCHEDULED", "details": {"scheduledTime": server.clock.in_seconds(90)}}
+
+    run = (await server.client.ask("CreateTaskRun", input={"taskKey": "t", "state": state}))["taskRun"]
+
+    assert run["nextScheduledStartTime"] == "2030-01-01T12:01:30.000000Z"
+    assert run["queueEntry"] == {"availableAt": "2030-01-01T12:01:30.000000Z", "attempt": 0}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "argument"),
+    [
+        ({"flowRunId": "nonsense"}, "input.flowRunId"),
+        ({"cacheKey": "x" * 2001}, "input.cacheKey"),
+        ({"empiricalPolicy": {"retryDelaySeconds": [1.0] * 51}}, "input.empiricalPolicy.retryDelaySeconds"),
+        ({"empiricalPolicy": {"retryJitterFactor": -0.1}}, "input.empiricalPolicy.retryJitterFactor"),
+        ({"taskInputs": [1]}, "input.taskInputs"),
+        ({"state": {"type": "RUNNING", "details": {"transitionId": "1"}}}, "input.state.details.transitionId"),
+    ],
+)
+async def test_a_malformed_argument_is_named_and_nothing_is_made(
+    client: Client, wrong: dict[str, object], argument: str
+) -> None:
+    error = await client.refused("CreateTaskRun", input={"taskKey": "t", **wrong})
+
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", argument)
+    assert error["message"].startswith(f"{argument}: ")
+    assert (await client.ask("ListTaskRuns"))["totalCount"] == 0
+
+
+async def test_a_flow_run_that_is_not_there_is_a_conflict_and_nothing_is_made(client: Client) -> None:
+    error = await client.refused(
+        "CreateTaskRun", input={"taskKey": "t", "flowRunId": "01a206b2-304f-7000-b2ee-99ddb7de4877"}
+    )
+
+    assert (error["code"], error["argument"]) == ("CONFLICT", "input.flowRunId")
+    assert (await client.ask("ListTaskRuns"))["totalCount"] == 0

@@ -1,0 +1,35 @@
+"""A clock that a test owns."""
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
+
+
+class ManualClock:
+    """Stands still until it is told to advance, and then wakes whoever waited for a moment that has come."""
+
+    def __init__(self, now: datetime = START) -> None:
+        self._now = now
+        self._advanced = asyncio.Event()
+
+    def now(self) -> datetime:
+        return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += timedelta(seconds=seconds)
+        self._advanced.set()
+        self._advanced = asyncio.Event()
+
+    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
+        while not event.is_set() and (until is None or until > self._now):
+            waits = [asyncio.ensure_future(each.wait()) for each in (event, self._advanced)]
+            try:
+                await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                for each in waits:
+                    each.cancel()
+
+    def in_seconds(self, seconds: float) -> str:
+        """The instant `seconds` from now, as a client would send it."""
+        return (self._now + timedelta(seconds=seconds)).isoformat()

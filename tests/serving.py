@@ -1,0 +1,112 @@
+"""Servers under test: in this process with a clock that the test owns, or as a process of their own to be killed."""
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+from starlette.applications import Starlette
+
+from runyard.app import build_app
+from runyard.life import Life
+from runyard.server import Server, build_server
+from runyard.settings import Settings
+from tests.client import PATIENCE, Client
+from tests.clock import ManualClock
+
+
+class _ServerInLoop(Server):
+    """A server that leaves the signals of the test's process alone."""
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        return nullcontext()
+
+
+@dataclass
+class Serving:
+    """A server in this process, on a real port."""
+
+    client: Client
+    clock: ManualClock
+    app: Starlette
+    server: Server
+    task: "asyncio.Task[None]"
+
+    @property
+    def life(self) -> Life:
+        return self.app.state.life
+
+    async def stop(self) -> None:
+        """Stop in order, as SIGTERM does."""
+        self.server.should_exit = True
+        await asyncio.wait_for(self.task, PATIENCE)
+
+
+def settings_for(path: Path, **changed: object) -> Settings:
+    """Settings for a server on a SQLite file in this folder, on a free port."""
+    given = {"database_url": f"sqlite+aiosqlite:///{path}/runyard.db", "port": 0} | changed
+    return Settings(**given)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
+    """A server on the file in this folder, with a clock that stands still."""
+    clock = ManualClock()
+    settings = settings_for(path, **changed)
+    app = build_app(settings, clock)
+    server = build_server(app, settings)
+    server.__class__ = _ServerInLoop
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), "the server did not start"
+        await asyncio.sleep(0)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    client = Client(f"http://127.0.0.1:{port}")
+    served = Serving(client, clock, app, server, task)
+    try:
+        yield served
+    finally:
+        await served.stop()
+        await client.http.aclose()
+
+
+class ServerProcess:
+    """A server as a user starts it, with the machine's clock."""
+
+    def __init__(self, path: Path, port: int, **variables: str) -> None:
+        self.url = f"http://127.0.0.1:{port}"
+        self._environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")},
+            "RUNYARD_DATABASE_URL": f"sqlite+aiosqlite:///{path}/runyard.db",
+            "RUNYARD_PORT": str(port),
+            **variables,
+        }
+        self.process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> Client:
+        """Start it and wait until it is ready."""
+        self.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "runyard", "serve", env=self._environment, stderr=asyncio.subprocess.PIPE
+        )
+        assert self.process.stderr is not None
+        while line := await asyncio.wait_for(self.process.stderr.readline(), PATIENCE):
+            if b"Uvicorn running" in line:
+                self._drain = asyncio.create_task(self.process.stderr.read())
+                return Client(self.url)
+        raise AssertionError("the server did not start")
+
+    async def kill(self) -> None:
+        """kill -9."""
+        assert self.process is not None
+        if self.process.returncode is None:
+            self.process.kill()
+        await self.process.wait()
+
+    async def terminate(self) -> int:
+        """SIGTERM; the exit code."""
+        assert self.process is not None
+        self.process.terminate()
+        return await asyncio.wait_for(self.process.wait(), 3 * PATIENCE)
