@@ -5,7 +5,7 @@ the database. The same function serves every kind of database.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -92,7 +92,7 @@ class SQLiteConnection:
         self.notices.extend(notices)
 
     @contextmanager
-    def savepoint(self) -> Iterator[None]:
+    def savepoint(self) -> Generator[None]:
         announced = len(self.notices)
         self.raw.execute("SAVEPOINT part")
         try:

@@ -5,6 +5,7 @@ asks with; one statement is made for each shape and kept, and the values go in a
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, bindparam, not_, true
@@ -39,26 +40,33 @@ TASK_RUN_FIELDS: Mapping[str, Any] = {
 }
 
 
+Make = Callable[[], ColumnElement[bool]]
+
+
 def compile_filter(filter: Filter, fields: Mapping[str, Any]) -> Condition:
     """The condition that `filter` puts on rows, all its parts joined by AND. No part is no condition: true."""
-    parts: list[tuple[Shape, Callable[[], ColumnElement[bool]]]] = []
+    parts: list[tuple[str, Make]] = []
     parameters: dict[str, Any] = {}
+    _collect(filter, fields, "f", parts, parameters)
 
-    def visit(filter: Filter, fields: Mapping[str, Any], path: str) -> None:
-        for name, value in filter.items():
-            if value is None:
-                continue
-            known, place = fields.get(name), f"{path}_{name}"
-            if isinstance(value, Mapping):
-                visit(value, fields[name], place)
-            elif name == "any" and len(value) == 1:
-                # The most common filter by far; as an equation it can walk an index in the order of the page.
-                parameters[place] = value[0]
-                parts.append(((place, "one"), lambda make=fields["one"], place=place: make(place)))
-            else:
-                parameters[place] = value
-                parts.append(((place,), lambda make=known, place=place: make(place)))
+    def condition() -> ColumnElement[bool]:
+        return and_(true(), *(make() for _, make in parts))
 
-    visit(filter, fields, "f")
-    shape = tuple(shape for shape, _ in parts)
-    return shape, parameters, lambda: and_(true(), *(make() for _, make in parts))
+    return tuple(name for name, _ in parts), parameters, condition
+
+
+def _collect(
+    filter: Filter, fields: Mapping[str, Any], path: str, parts: list[tuple[str, Make]], parameters: dict[str, Any]
+) -> None:
+    for name, value in filter.items():
+        if value is None:
+            continue
+        if isinstance(value, Mapping):
+            _collect(value, fields[name], f"{path}_{name}", parts, parameters)  # pyright: ignore[reportUnknownArgumentType]
+            continue
+        # The most common filter by far; as an equation it can walk an index in the order of the page.
+        is_one = name == "any" and len(value) == 1
+        operator = "one" if is_one else name
+        place = f"{path}_{operator}"
+        parameters[place] = value[0] if is_one else value
+        parts.append((place, partial(fields[operator], place)))

@@ -4,11 +4,11 @@ A record's field has its column's name; `…_json` stands for the column without
 """
 
 from collections.abc import Sequence
-from dataclasses import Field, fields
+from dataclasses import fields
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Column, FromClause, Join, Select, Table, insert, select
+from sqlalchemy import ColumnElement, FromClause, Join, Select, Table, insert, select
 
 from db import tables
 from db.connection import Row
@@ -19,35 +19,32 @@ from db.vocabulary import StateType
 Run = TypeVar("Run", bound=RunRecord)
 
 
-def columns_of(table: FromClause, record: type[Any]) -> list[Column[Any]]:
+def columns_of(table: FromClause, record: type[Any]) -> list[ColumnElement[Any]]:
     """The columns that `record` is made of, in the order of its fields."""
-    return [table.c[_column_name(each)] for each in _stored_fields(record)]
+    return [table.c[column] for column, _ in _names(record)]
 
 
 def insert_of(table: Table, record: type[Any]) -> Statement:
     """The statement that inserts a record of this kind, given as its `row_of`."""
-    return Statement(insert(table), [_column_name(each) for each in _stored_fields(record)])
+    return Statement(insert(table), [column for column, _ in _names(record)])
 
 
 def row_of(record: Any) -> Parameters:
     """A record's stored fields, by column."""
-    return {_column_name(each): getattr(record, each.name) for each in _stored_fields(type(record))}
+    kind: type[Any] = type(record)
+    return {column: getattr(record, name) for column, name in _names(kind)}
 
 
 @cache
-def _stored_fields(record: type[Any]) -> tuple[Field[Any], ...]:
+def _names(record: type[Any]) -> tuple[tuple[str, str], ...]:
+    """The column and the name of each stored field."""
     # Keyword-only fields come from elsewhere: another table, the clock.
-    return tuple(each for each in fields(record) if not each.kw_only)
+    return tuple((each.name.removesuffix("_json"), each.name) for each in fields(record) if not each.kw_only)
 
 
-@cache
-def _column_name(each: Field[Any]) -> str:
-    return each.name.removesuffix("_json")
-
-
-TASK_RUN_WIDTH = len(_stored_fields(TaskRunRecord))
-FLOW_RUN_WIDTH = len(_stored_fields(FlowRunRecord))
-STATE_WIDTH = len(_stored_fields(StateRecord))
+TASK_RUN_WIDTH = len(_names(TaskRunRecord))
+FLOW_RUN_WIDTH = len(_names(FlowRunRecord))
+STATE_WIDTH = len(_names(StateRecord))
 
 TASK_RUN_COLUMNS = [*columns_of(tables.task_run, TaskRunRecord), *columns_of(tables.task_run_state, StateRecord)]
 TASK_RUN_SOURCE: Join = tables.task_run.outerjoin(

@@ -4,9 +4,10 @@ Callers read entries, decide, and write whole entries back; all of it in one tra
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, select, true, update
+from sqlalchemy import BindParameter, bindparam, delete, func, select, true, update
 
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
@@ -18,14 +19,14 @@ from db.vocabulary import StateType
 QUEUE_ENTRY_COLUMNS = columns_of(queue_entry, QueueEntryRecord)
 QUEUE_ENTRY_WIDTH = len(QUEUE_ENTRY_COLUMNS)
 
-_now = bindparam("now", required=True)
-_limit = bindparam("limit", required=True)
+_now: BindParameter[str] = bindparam("now", required=True)
+_limit: BindParameter[int] = bindparam("limit", required=True)
 _entries = select(*QUEUE_ENTRY_COLUMNS)
 
 _INSERT = insert_of(queue_entry, QueueEntryRecord)
 _UPDATE = Statement(
     update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
-    [column.name for column in QUEUE_ENTRY_COLUMNS],
+    [each.name for each in fields(QueueEntryRecord)],
 )
 _DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
 _BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))

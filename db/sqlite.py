@@ -6,7 +6,7 @@ The writer commits with `synchronous=FULL`, so what was answered survives a powe
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -188,7 +188,7 @@ def _by_operation(batch: list[_Request]) -> dict[Operation[Any, Any], list[tuple
 
 
 @contextmanager
-def _our_words() -> Iterator[None]:
+def _our_words() -> Generator[None]:
     """Say in our words what the driver raises."""
     try:
         yield

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import and_, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, and_, bindparam, delete, func, select, update
 
 from db.connection import Connection
 from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
@@ -56,7 +56,7 @@ _PROGRESS = [
     "end_time",
     "total_run_time_seconds",
 ]
-_run_id = bindparam("run_id", required=True)
+_run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
 _UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
 _EXISTING = Statement(select(task_run.c.id).where(is_among(task_run.c.id, "ids")))

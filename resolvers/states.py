@@ -177,10 +177,11 @@ Change = TypeVar("Change", bound=_Named)
 
 def _waves(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
     """The changes in their order, cut so that no part names a run twice."""
-    start, seen = 0, set[str]()
+    start = 0
+    seen: set[str] = set()
     for place, change in enumerate(changes):
         if change.id in seen:
             yield changes[start:place]
-            start, seen = place, set()
+            start, seen = place, set[str]()
         seen.add(change.id)
     yield changes[start:]

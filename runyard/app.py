@@ -1,6 +1,6 @@
 """Puts the layers together: the schema and the routes, over a database and a queue that live from start to stop."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -43,7 +43,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         life = await Life.start(settings, clock)
         facts = ServerFacts(__version__, life.database.name, instant(clock.now()))
         context = Context.of(life.database, life.dispatcher, facts)

@@ -6,8 +6,8 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from runyard.life import Life
 from resolvers.storage import DatabaseUnavailable
+from runyard.life import Life
 
 log = logging.getLogger("runyard.health")
 

@@ -56,9 +56,12 @@ class Loaders:
 class Server(Protocol):
     """The server that answers, as `server` in a query tells of it."""
 
-    version: str
-    database: str
-    started_at: str
+    @property
+    def version(self) -> str: ...
+    @property
+    def database(self) -> str: ...
+    @property
+    def started_at(self) -> str: ...
 
 
 @dataclass(slots=True)

@@ -5,7 +5,7 @@ fault of ours: it is logged whole under an id, and the client gets `INTERNAL` an
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -40,7 +40,7 @@ def public_error(error: GraphQLError) -> GraphQLError:
 
 
 @contextmanager
-def naming(path: str) -> Iterator[None]:
+def naming(path: str) -> Generator[None]:
     """Put `path` before the argument that a refusal from below names."""
     try:
         yield

@@ -5,7 +5,7 @@ own pipeline of extensions is not used: nothing here needs it, and it is paid fo
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, cast
@@ -23,11 +23,13 @@ from graphql import (
     validate,
 )
 from graphql import ExecutionResult as CoreResult
-from graphql.execution import execute, subscribe
+from graphql.execution import execute, subscribe  # pyright: ignore[reportUnknownVariableType]
 from strawberry.execution import optimized_is_awaitable
+from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
+from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
 from schema.context import Context
@@ -52,14 +54,17 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.is_awaitable = optimized_is_awaitable
+        self.is_awaitable = optimized_is_awaitable  # pyright: ignore[reportAttributeAccessIssue]
 
 
 class RunyardSchema(strawberry.Schema):
     """The schema, executed our way."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, execution_context_class=Executor, **kwargs)
+    def __init__(
+        self, query: type, mutation: type, subscription: type, scalars: Mapping[object, ScalarDefinition]
+    ) -> None:
+        config = StrawberryConfig(scalar_map=dict(scalars))
+        super().__init__(query, mutation, subscription, execution_context_class=Executor, config=config)
         self._documents: OrderedDict[str, Document] = OrderedDict()
         _leave_out_null_defaults(self._schema)
 
@@ -93,7 +98,7 @@ class RunyardSchema(strawberry.Schema):
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> AsyncGenerator[ExecutionResult, None]:
         """Run any operation as a stream: one result for a query or mutation, one for each event of a subscription."""
-        return self._stream(query, variable_values, context_value, operation_name)
+        return self._run_stream(query, variable_values, context_value, operation_name)
 
     def document(self, query: str | None) -> Document:
         """The parsed and validated document, kept for the next time."""
@@ -151,10 +156,10 @@ class RunyardSchema(strawberry.Schema):
             is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
             executor_class=Executor,
         )
-        result = await cast("Awaitable[CoreResult]", outcome) if isawaitable(outcome) else outcome
+        result = await outcome if isawaitable(outcome) else outcome
         return _public(result)
 
-    async def _stream(
+    async def _run_stream(
         self,
         query: str | None,
         variables: dict[str, Any] | None,

@@ -82,8 +82,7 @@ class FlowRun(Node):
 
     @strawberry.field(description="The flow that it executes.", graphql_type=Flow)
     async def flow(self, info: Info) -> FlowRecord:
-        record: FlowRunRecord = self  # type: ignore[assignment]
-        flow = await info.context.loaders.flows.load(record.flow_id)
+        flow = await info.context.loaders.flows.load(self.flow_id)
         assert flow is not None
         return flow
 

@@ -2,9 +2,7 @@
 
 from functools import cache
 
-from strawberry.schema.config import StrawberryConfig
-
-from schema import enums  # noqa: F401 - makes the enums that the types below use
+from schema.enums import describe_enums
 from schema.execution import RunyardSchema
 from schema.mutation import Mutation
 from schema.query import Query
@@ -15,12 +13,8 @@ from schema.subscription import Subscription
 @cache
 def build_schema() -> RunyardSchema:
     """The schema, built at its first use."""
-    return RunyardSchema(
-        query=Query,
-        mutation=Mutation,
-        subscription=Subscription,
-        config=StrawberryConfig(scalar_map=SCALARS),
-    )
+    describe_enums()
+    return RunyardSchema(Query, Mutation, Subscription, SCALARS)
 
 
 def print_schema() -> str:

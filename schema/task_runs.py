@@ -1,6 +1,7 @@
 """Task runs and pages of them, as answers show them."""
 
 from dataclasses import dataclass
+from typing import cast
 
 import strawberry
 
@@ -117,7 +118,7 @@ class TaskRunConnection:
 
     @strawberry.field(description="How many runs the whole list has. Counted only when you ask for it.")
     async def total_count(self, info: Info) -> int:
-        filter: Filter = self.filter  # type: ignore[attr-defined]
+        filter = cast("TaskRunPage", self).filter
         return await info.context.database.read(lambda connection: task_runs.count_task_runs(connection, filter))
 
 

@@ -8,7 +8,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
-from sqlalchemy import column, select, table
+from sqlalchemy import String, column, select, table
 
 from db.connection import Connection
 from db.errors import DatabaseTooNew
@@ -16,7 +16,8 @@ from db.statements import Statement
 
 HEAD = "0001"
 
-_REVISION = Statement(select(column("version_num")).select_from(table("alembic_version")))
+_VERSION = table("alembic_version", column("version_num", String()))
+_REVISION = Statement(select(_VERSION.c.version_num))
 
 
 def is_current(connection: Connection) -> bool:
@@ -33,14 +34,14 @@ def upgrade_sqlite(path: Path) -> bool:
     revision = _sqlite_revision(path)
     if revision == HEAD:
         return False
-    from sqlalchemy import create_engine, event  # noqa: PLC0415 - not paid for at an ordinary start
+    from sqlalchemy import create_engine  # noqa: PLC0415 - not paid for at an ordinary start
 
     engine = create_engine(f"sqlite:///{path}")
-    event.listen(engine, "connect", lambda raw, _: setattr(raw, "isolation_level", None))
-    event.listen(engine, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     try:
-        with engine.begin() as connection:
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
             _upgrade(connection)
+            connection.exec_driver_sql("COMMIT")
     finally:
         engine.dispose()
     return True

@@ -7,7 +7,7 @@ settled a lease, a new subscriber, or the moment when the next run comes due. A 
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -127,7 +127,7 @@ class Dispatcher:
         lease_seconds: float,
         worker_name: str | None,
         auto_acknowledge: bool,
-    ) -> AsyncIterator[list[Delivery]]:
+    ) -> AsyncGenerator[list[Delivery]]:
         """Deliveries of these keys for one worker, as they come due, and an empty list now and then as a sign of life.
 
         With `auto_acknowledge` a run is out of the queue before it is handed over, so it is delivered at most once.
@@ -144,7 +144,7 @@ class Dispatcher:
     @asynccontextmanager
     async def _subscribe(
         self, task_keys: Sequence[str], prefetch: int, lease_seconds: float, worker_name: str | None
-    ) -> AsyncIterator[Subscriber]:
+    ) -> AsyncGenerator[Subscriber]:
         if self._is_stopping:
             raise ServerStopping
         subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name)
@@ -204,7 +204,7 @@ class Dispatcher:
                 self._wake.clear()
                 await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
                 continue
-            await self._clock.wait(self._wake, next_due_at and moment(next_due_at))
+            await self._clock.wait(self._wake, moment(next_due_at) if next_due_at else None)
 
     async def _claim(self, demands: list[Demand]) -> str | None:
         """Claim for these demands and hand out; when the next run of their keys comes due, if one waits."""
