@@ -31,8 +31,7 @@ def insert_of(table: Table, record: type[Any]) -> Statement:
 
 def row_of(record: Any) -> Parameters:
     """A record's stored fields, by column."""
-    kind: type[Any] = type(record)
-    return {column: getattr(record, name) for column, name in _names(kind)}
+    return {column: getattr(record, name) for column, name in _names(record.__class__)}
 
 
 @cache

@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.selectable import Subquery
 
-_SQLITE = sqlite.dialect(paramstyle="named")  # type: ignore[no-untyped-call]
+_SQLITE = sqlite.dialect(paramstyle="named")
 
 Parameters = Mapping[str, Any]
 

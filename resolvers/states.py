@@ -80,7 +80,7 @@ def _set_task_run_states(connection: Connection, changes: Sequence[StateChange])
             moved.append(run)
             placements.follow(run, state, facts.queue_entry, change.lease_id)
         elif facts.queue_entry is not None and holds(facts.queue_entry, change.lease_id):
-            placements.acknowledge(facts.queue_entry)
+            placements.acknowledge(facts.queue_entry, connection.now)
         results.append(TaskRunOutcome(*_answer(decision, run.state, state), task_run=run))
     states.insert_task_run_states(connection, [run.state for run in moved if run.state])
     task_runs.update_task_run_progress(connection, moved)

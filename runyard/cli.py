@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -56,24 +57,22 @@ def serve(
     settings = _settings(host=host, port=port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    _upgrade(settings.sqlite_path)
     typer.echo(f"Runyard keeps its runs in {settings.sqlite_path}", err=True)
     typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
-    build_server(build_app(settings), settings).run()
+    server = build_server(build_app(settings), settings)
+    with suppress(KeyboardInterrupt):
+        server.run()
+    if not server.started:
+        sys.exit("runyard: the server could not start; the reason is above.")
 
 
 @database_commands.command("upgrade")
 def upgrade() -> None:
     """Bring the database up to date, making it if there is none."""
-    from db import migrations  # noqa: PLC0415
-    from db.errors import DatabaseTooNew  # noqa: PLC0415
-
     path = _settings().sqlite_path
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        changed = migrations.upgrade_sqlite(path)
-    except DatabaseTooNew as error:
-        sys.exit(f"runyard: {error}")
-    typer.echo(f"{path} {'was brought up' if changed else 'was already up'} to revision {migrations.HEAD}.")
+    changed = _upgrade(path)
+    typer.echo(f"{path} {'is now' if changed else 'was already'} up to date.")
 
 
 @schema_commands.command("print")
@@ -82,6 +81,17 @@ def print_schema() -> None:
     from schema.root import print_schema  # noqa: PLC0415
 
     sys.stdout.write(print_schema())
+
+
+def _upgrade(path: Path) -> bool:
+    from db import migrations  # noqa: PLC0415
+    from db.errors import DatabaseError  # noqa: PLC0415
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return migrations.upgrade_sqlite(path)
+    except (DatabaseError, OSError) as error:
+        sys.exit(f"runyard: {error}")
 
 
 def _settings(**given: object) -> "Settings":

@@ -19,6 +19,7 @@ from graphql import (
     GraphQLSchema,
     OperationDefinitionNode,
     Undefined,
+    located_error,
     parse,
     validate,
 )
@@ -64,7 +65,9 @@ class RunyardSchema(strawberry.Schema):
         self, query: type, mutation: type, subscription: type, scalars: Mapping[object, ScalarDefinition]
     ) -> None:
         config = StrawberryConfig(scalar_map=dict(scalars))
-        super().__init__(query, mutation, subscription, execution_context_class=Executor, config=config)
+        super().__init__(  # pyright: ignore[reportUnknownMemberType]
+            query, mutation, subscription, execution_context_class=Executor, config=config
+        )
         self._documents: OrderedDict[str, Document] = OrderedDict()
         _leave_out_null_defaults(self._schema)
 
@@ -189,8 +192,12 @@ class RunyardSchema(strawberry.Schema):
             yield _public(source)
             return
         async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
-            async for event in events:
-                yield _public(event)
+            try:
+                async for event in events:
+                    yield _public(event)
+            except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
+                field = operation.selection_set.selections[0]
+                yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
 
 
 def _leave_out_null_defaults(schema: GraphQLSchema) -> None:

@@ -12,6 +12,8 @@ class ManualClock:
     def __init__(self, now: datetime = START) -> None:
         self._now = now
         self._advanced = asyncio.Event()
+        self._awaited: list[datetime | None] = []
+        self._waits = asyncio.Event()
 
     def now(self) -> datetime:
         return self._now
@@ -24,11 +26,20 @@ class ManualClock:
     async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
         while not event.is_set() and (until is None or until > self._now):
             waits = [asyncio.ensure_future(each.wait()) for each in (event, self._advanced)]
+            self._awaited.append(until)
+            self._waits.set()
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
+                self._awaited.remove(until)
                 for each in waits:
                     each.cancel()
+
+    async def somebody_waits(self, seconds: float) -> None:
+        """Return when somebody waits for the moment `seconds` from now."""
+        while self._now + timedelta(seconds=seconds) not in self._awaited:
+            self._waits.clear()
+            await self._waits.wait()
 
     def in_seconds(self, seconds: float) -> str:
         """The instant `seconds` from now, as a client would send it."""

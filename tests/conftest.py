@@ -36,5 +36,4 @@ async def server_process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
         port = probe.getsockname()[1]
     process = ServerProcess(tmp_path, port)
     yield process
-    if process.process is not None:
-        await process.kill()
+    await process.close()

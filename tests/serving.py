@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
@@ -19,7 +20,13 @@ from tests.clock import ManualClock
 
 
 class _ServerInLoop(Server):
-    """A server that leaves the signals of the test's process alone."""
+    """A server that leaves the signals of the test's process alone, and says when it has started."""
+
+    ready: asyncio.Event
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.ready.set()
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
@@ -57,12 +64,12 @@ async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
     clock = ManualClock()
     settings = settings_for(path, **changed)
     app = build_app(settings, clock)
-    server = build_server(app, settings)
-    server.__class__ = _ServerInLoop
+    server = _ServerInLoop(build_server(app, settings).config)
+    server.ready = asyncio.Event()
     task = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not task.done(), "the server did not start"
-        await asyncio.sleep(0)
+    ready = asyncio.create_task(server.ready.wait())
+    await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+    assert server.started, "the server did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     client = Client(f"http://127.0.0.1:{port}")
     served = Serving(client, clock, app, server, task)
@@ -85,6 +92,7 @@ class ServerProcess:
             **variables,
         }
         self.process: asyncio.subprocess.Process | None = None
+        self._clients: list[Client] = []
 
     async def start(self) -> Client:
         """Start it and wait until it is ready."""
@@ -94,8 +102,9 @@ class ServerProcess:
         assert self.process.stderr is not None
         while line := await asyncio.wait_for(self.process.stderr.readline(), PATIENCE):
             if b"Uvicorn running" in line:
-                self._drain = asyncio.create_task(self.process.stderr.read())
-                return Client(self.url)
+                self._errors = asyncio.create_task(self.process.stderr.read())
+                self._clients.append(Client(self.url))
+                return self._clients[-1]
         raise AssertionError("the server did not start")
 
     async def kill(self) -> None:
@@ -104,6 +113,14 @@ class ServerProcess:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
+        await self._errors
+
+    async def close(self) -> None:
+        """Leave nothing behind."""
+        if self.process is not None:
+            await self.kill()
+        for client in self._clients:
+            await client.http.aclose()
 
     async def terminate(self) -> int:
         """SIGTERM; the exit code."""

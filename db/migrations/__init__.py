@@ -11,7 +11,7 @@ from pathlib import Path
 from sqlalchemy import String, column, select, table
 
 from db.connection import Connection
-from db.errors import DatabaseTooNew
+from db.errors import DatabaseTooNew, DatabaseUnavailable
 from db.statements import Statement
 
 HEAD = "0001"
@@ -29,12 +29,15 @@ def upgrade_sqlite(path: Path) -> bool:
     """Bring the file up to date, making it if there is none; whether there was anything to do.
 
     All of it is one transaction: a killed upgrade leaves the file as it was. DatabaseTooNew where a later version of
-    Runyard has written the file; it is left untouched.
+    Runyard has written the file; it is left untouched. DatabaseUnavailable where the file can not be read or written.
     """
-    revision = _sqlite_revision(path)
-    if revision == HEAD:
-        return False
+    try:
+        if _sqlite_revision(path) == HEAD:
+            return False
+    except sqlite3.Error as error:
+        raise DatabaseUnavailable(f"The database file {path} could not be read: {error}.") from error
     from sqlalchemy import create_engine  # noqa: PLC0415 - not paid for at an ordinary start
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     engine = create_engine(f"sqlite:///{path}")
     try:
@@ -42,6 +45,8 @@ def upgrade_sqlite(path: Path) -> bool:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             _upgrade(connection)
             connection.exec_driver_sql("COMMIT")
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"The database file {path} could not be written: {error.orig}.") from error
     finally:
         engine.dispose()
     return True

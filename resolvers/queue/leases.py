@@ -6,10 +6,9 @@ from enum import StrEnum
 
 from db import queue
 from db.connection import Connection, LeaseSettled, Notice
-from db.instants import seconds_after
 from db.records import QueueEntryRecord
 from db.vocabulary import StateType
-from resolvers.queue.placement import put_back
+from resolvers.queue.placement import put_back, take_over
 
 
 class LeaseStatus(StrEnum):
@@ -35,12 +34,7 @@ def acknowledge_leases(connection: Connection, lease_ids: Sequence[str]) -> list
     A lease that is not held any more is LOST; naming it returns the subscriber's credit all the same.
     """
     held = queue.queue_entries_by_lease(connection, lease_ids)
-    changed: list[QueueEntryRecord] = []
-    for entry, _ in held.values():
-        if not entry.is_acknowledged:
-            entry.is_acknowledged = True
-            entry.lease_expires_at = seconds_after(connection.now, entry.lease_seconds or 0)
-            changed.append(entry)
+    changed = [entry for entry, _ in held.values() if take_over(entry, connection.now)]
     queue.update_queue_entries(connection, changed)
     connection.announce(LeaseSettled(lease_id) for lease_id in lease_ids)
     return [_result(lease_id, *held.get(lease_id, (None, None))) for lease_id in lease_ids]

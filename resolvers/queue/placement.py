@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from db import queue
 from db.connection import Connection, LeaseSettled, Notice, WorkWaits
+from db.instants import seconds_after
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.vocabulary import TERMINAL, StateType
 
@@ -38,12 +39,11 @@ class Placements:
             self.deleted.append(entry.task_run_id)
             self._settle(entry)
         elif holds(entry, lease_id):
-            self.acknowledge(entry)
+            self.acknowledge(entry, state.timestamp)
 
-    def acknowledge(self, entry: QueueEntryRecord) -> None:
+    def acknowledge(self, entry: QueueEntryRecord, now: str) -> None:
         """The worker shows that it has the run: that is as good as an acknowledgement."""
-        if not entry.is_acknowledged:
-            entry.is_acknowledged = True
+        if take_over(entry, now):
             self.updated.append(entry)
             self._settle(entry)
 
@@ -86,6 +86,15 @@ class Placements:
 def holds(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:
     """Whether `lease_id` is the lease that the run is under."""
     return lease_id is not None and entry is not None and entry.lease_id == lease_id
+
+
+def take_over(entry: QueueEntryRecord, now: str) -> bool:
+    """Acknowledge the lease: from `now` it runs for the time its worker asked for. Whether it was not acknowledged yet."""
+    if entry.is_acknowledged:
+        return False
+    entry.is_acknowledged = True
+    entry.lease_expires_at = seconds_after(now, entry.lease_seconds or 0)
+    return True
 
 
 def end_lease(entry: QueueEntryRecord) -> None:

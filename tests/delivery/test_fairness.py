@@ -1,0 +1,111 @@
+"""Keys take turns; within a key what was tried before goes first."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from db.records import QueueEntryRecord
+from resolvers.queue.claim import Demand, deal
+from resolvers.queue.multi_queue import MultiQueue
+from tests.client import Client
+from tests.delivery.create import create_many, run_ids
+
+KEYS = ["a", "b", "c"]
+
+
+def entry(key: str, number: int, *, is_retry: bool = False) -> QueueEntryRecord:
+    return QueueEntryRecord(
+        f"{key}{number}", key, is_retry, f"2030-01-01T12:00:00.{number:06}Z", 0, None, None, None, False, None
+    )
+
+
+def demand(subscriber: int, keys: str, credit: int) -> Demand:
+    return Demand(subscriber, frozenset(keys), credit, 60.0, None)
+
+
+async def test_a_busy_key_does_not_starve_a_quiet_one(client: Client) -> None:
+    busy = await create_many(client, 20, "busy")
+    quiet = await create_many(client, 2, "quiet")
+
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["busy", "quiet"], prefetch=5)
+        delivered = run_ids(await socket.deliveries(5))
+
+    assert delivered == [busy[0], quiet[0], busy[1], quiet[1], busy[2]]
+
+
+async def test_the_turn_is_kept_from_one_delivery_to_the_next(client: Client) -> None:
+    await create_many(client, 3, "a")
+    await create_many(client, 3, "b")
+
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["a", "b"], autoAcknowledge=True)
+        delivered = [delivery["taskRun"]["taskKey"] for delivery in await socket.deliveries(6)]
+
+    assert delivered == ["a", "b", "a", "b", "a", "b"]
+
+
+def test_the_retry_side_of_a_key_comes_first() -> None:
+    multi_queue = MultiQueue.of([entry("a", 1), entry("a", 2), entry("a", 3, is_retry=True)], ["a"])
+
+    dealt = deal(multi_queue, [demand(1, "a", 3)])
+
+    assert [each.task_run_id for _, each in dealt] == ["a3", "a1", "a2"]
+
+
+def test_subscribers_of_one_key_take_turns() -> None:
+    multi_queue = MultiQueue.of([entry("a", number) for number in range(5)], ["a"])
+
+    dealt = deal(multi_queue, [demand(1, "a", 3), demand(2, "ab", 3)])
+
+    assert [each.subscriber for each, _ in dealt] == [1, 2, 1, 2, 1]
+
+
+ENTRIES = st.lists(st.tuples(st.sampled_from(KEYS), st.booleans()), max_size=30).map(
+    lambda pairs: [entry(key, number, is_retry=is_retry) for number, (key, is_retry) in enumerate(pairs)]
+)
+DEMANDS = st.lists(st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.integers(0, 5)), max_size=4).map(
+    lambda pairs: [demand(number, "".join(keys), credit) for number, (keys, credit) in enumerate(pairs)]
+)
+
+
+@given(ENTRIES, DEMANDS)
+def test_nobody_gets_more_than_its_credit_or_a_key_it_did_not_name_and_no_run_goes_out_twice(
+    entries: list[QueueEntryRecord], demands: list[Demand]
+) -> None:
+    dealt = deal(MultiQueue.of(entries, KEYS), demands)
+
+    ids = [each.task_run_id for _, each in dealt]
+    assert len(set(ids)) == len(ids)
+    for one in demands:
+        got = [each for to, each in dealt if to.subscriber == one.subscriber]
+        assert len(got) <= one.credit
+        assert {each.task_key for each in got} <= one.task_keys
+
+
+@given(ENTRIES, DEMANDS)
+def test_a_run_is_left_over_only_where_nobody_with_credit_wants_it(
+    entries: list[QueueEntryRecord], demands: list[Demand]
+) -> None:
+    dealt = deal(MultiQueue.of(entries, KEYS), demands)
+
+    taken = {each.task_run_id for _, each in dealt}
+    for one in demands:
+        spent = sum(to.subscriber == one.subscriber for to, _ in dealt)
+        left = [each for each in entries if each.task_run_id not in taken and each.task_key in one.task_keys]
+        assert spent == one.credit or not left
+
+
+@given(ENTRIES, st.integers(1, 30))
+def test_between_two_turns_of_a_key_every_other_key_with_work_has_one(
+    entries: list[QueueEntryRecord], credit: int
+) -> None:
+    dealt = deal(MultiQueue.of(entries, KEYS), [demand(1, "abc", credit)])
+
+    keys = [each.task_key for _, each in dealt]
+    remaining = {key: sum(each.task_key == key for each in entries) for key in KEYS}
+    waited = dict.fromkeys(KEYS, 0)
+    for served in keys:
+        remaining[served] -= 1
+        for key in KEYS:
+            waited[key] = 0 if key == served else waited[key] + 1
+            assert waited[key] <= 2 or remaining[key] == 0

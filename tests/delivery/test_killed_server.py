@@ -1,0 +1,69 @@
+"""Nothing is lost when the server is killed: kill -9, and a new start on the same file."""
+
+import asyncio
+
+import httpx
+
+from tests.client import Client
+from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
+from tests.serving import ServerProcess
+
+
+async def test_every_run_is_delivered_after_a_restart_and_the_taken_ones_are_not_delivered_again(
+    server_process: ServerProcess,
+) -> None:
+    client = await server_process.start()
+    ids = await create_many(client, 1000)
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=100)
+        leased = await socket.deliveries(100)
+        results = await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(leased)[:50])
+        await server_process.kill()
+    assert [result["status"] for result in results] == ["HELD"] * 50
+    taken = set(run_ids(leased)[:50])
+
+    client = await server_process.start()
+
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1000)
+        delivered = await socket.deliveries(950)
+        newer = await create_scheduled(client)
+        last = await socket.deliveries(1)
+    assert sorted(run_ids(delivered)) == sorted(set(ids) - taken)
+    assert run_ids(last) == [newer]
+    attempts = {delivery["taskRun"]["id"]: delivery["attempt"] for delivery in delivered}
+    assert [attempts[id] for id in run_ids(leased)[50:]] == [2] * 50
+
+
+async def test_every_answered_write_is_there_after_a_kill_in_the_middle_of_writing(
+    server_process: ServerProcess,
+) -> None:
+    client = await server_process.start()
+    answered: list[str] = []
+    enough = asyncio.Event()
+
+    async def create_until_killed(client: Client) -> None:
+        while True:
+            try:
+                id = await create_scheduled(client)
+                answered.append(id)
+                outcome = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
+            except httpx.HTTPError:
+                return
+            assert outcome["status"] == "ACCEPT"
+            moved.append(id)
+            if len(moved) == 100:
+                enough.set()
+
+    moved: list[str] = []
+    writers = [asyncio.create_task(create_until_killed(client)) for _ in range(8)]
+    await asyncio.wait_for(enough.wait(), 30)
+    await server_process.kill()
+    await asyncio.gather(*writers)
+
+    client = await server_process.start()
+
+    page = await client.ask("ListTaskRuns", filter={"id": {"any": answered}}, first=1000)
+    found = {node["id"]: node["stateType"] for node in page["nodes"]}
+    assert set(found) == set(answered)
+    assert {found[id] for id in moved} == {"PENDING"}

@@ -1,0 +1,56 @@
+"""A server that is told to stop ends its streams by their protocol, and gives back what was not started."""
+
+import signal
+from pathlib import Path
+
+from tests.client import Client
+from tests.delivery.create import create_many, run_ids
+from tests.serving import ServerProcess, Serving, serving
+
+
+async def test_subscriptions_are_completed_and_what_they_had_is_waiting_again(tmp_path: Path) -> None:
+    async with serving(tmp_path) as before, before.client.socket() as socket:
+        ids = await create_many(before.client, 2)
+        id = await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
+        delivered = await socket.deliveries(2)
+
+        await before.life.drain()
+
+        assert await socket.receive() == {"id": id, "type": "complete"}
+        entries = [(await before.client.ask("GetTaskRun", id=id))["queueEntry"] for id in ids]
+    assert run_ids(delivered) == ids
+    assert [(entry["leaseExpiresAt"], entry["isRetry"]) for entry in entries] == [(None, True)] * 2
+
+
+async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(server: Serving) -> None:
+    async with server.client.socket() as socket:
+        await server.life.drain()
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+        message = await socket.receive()
+
+    assert message["type"] == "error"
+    (error,) = message["payload"]
+    assert error["extensions"] == {"code": "UNAVAILABLE", "retryable": True}
+
+
+async def test_a_stopping_server_is_not_ready(server: Serving) -> None:
+    before = await server.client.http.get("/readyz")
+    await server.life.drain()
+    after = await server.client.http.get("/readyz")
+
+    assert (before.status_code, before.json()) == (200, {"status": "ready"})
+    assert (after.status_code, after.json()) == (503, {"status": "stopping"})
+
+
+async def test_sigterm_ends_the_process_in_order(server_process: ServerProcess) -> None:
+    client: Client = await server_process.start()
+    await create_many(client, 1)
+
+    async with client.socket() as socket:
+        id = await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+        await socket.deliveries(1)
+        code = await server_process.terminate()
+        message = await socket.receive()
+
+    assert code == -signal.SIGTERM
+    assert message == {"id": id, "type": "complete"}
