@@ -1,4 +1,5 @@
 import { createGraphiQLFetcher } from '@graphiql/toolkit';
+import { parse } from 'graphql';
 import { createClient } from 'graphql-ws';
 
 /**
@@ -18,8 +19,29 @@ export function createFetcher(endpoint) {
 
   return (params, options) => {
     headers = options?.headers ?? {};
-    return fetcher(params, options);
+    const documentAST = parseOrNothing(params.query);
+    return fetcher({ ...params, operationName: chooseOperation(documentAST, params) }, { ...options, documentAST });
   };
+}
+
+/**
+ * The editor notices which operations it holds half a second after a change, a new tab included. Whoever presses the
+ * button before that means what is on the screen, so the document is looked at afresh.
+ */
+function chooseOperation(documentAST, { operationName }) {
+  const names = (documentAST?.definitions ?? [])
+    .filter((definition) => definition.kind === 'OperationDefinition')
+    .map((definition) => definition.name?.value);
+  return names.length === 1 ? names[0] : operationName;
+}
+
+function parseOrNothing(query) {
+  try {
+    return parse(query);
+  } catch {
+    // The server says what is wrong with it.
+    return undefined;
+  }
 }
 
 function webSocketUrl(endpoint) {

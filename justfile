@@ -1,0 +1,53 @@
+# The commands of this project. `just` lists them; `just check` is all that CI does.
+
+bin := parent_directory(just_executable())
+
+_list:
+    @{{ just_executable() }} --list --unsorted
+
+# Start the server on a database in this folder.
+serve *options:
+    RUNYARD_DATABASE_URL=sqlite+aiosqlite:///runyard.db {{ bin }}/runyard serve {{ options }}
+
+# Everything that CI checks.
+check: format-check lint types imports graphiql-check test
+
+# Put the code into its form.
+format:
+    {{ bin }}/ruff format
+    {{ bin }}/ruff check --fix
+
+format-check:
+    {{ bin }}/ruff format --check
+
+lint:
+    {{ bin }}/ruff check
+
+# Strict types.
+types:
+    {{ bin }}/basedpyright --pythonpath {{ bin }}/python
+
+# Imports point down the stairs.
+imports:
+    {{ bin }}/lint-imports
+
+# Write the printed contract anew.
+sdl:
+    {{ bin }}/runyard schema print > schema/schema.graphql
+
+# The tests; they hold the printed contract and the documents to the code, too.
+test *options:
+    {{ bin }}/pytest {{ options }}
+
+# Build GraphiQL's files from their sources. Needs npm.
+graphiql-build:
+    cd runyard/graphiql/web && npm ci --silent && npm run -s build
+
+# Whether GraphiQL's files are what their sources build.
+graphiql-check:
+    @if command -v npm > /dev/null; then cd runyard/graphiql/web && npm ci --silent && npm run -s check; \
+    else echo "skipped: there is no npm on this machine"; fi
+
+# What the main job costs, in CPU of the server.
+bench:
+    {{ bin }}/python benchmarks/main_job.py
