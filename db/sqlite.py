@@ -150,6 +150,8 @@ def _write(raw: sqlite3.Connection, clock: Clock, batch: list[_Request]) -> tupl
     at fault takes nobody with it."""
     try:
         return _write_together(raw, clock, batch)
+    except DatabaseUnavailable as error:
+        return [error for _ in batch], []
     except Exception as error:  # noqa: BLE001 - it becomes the outcome of the request that caused it
         if len(batch) == 1:
             return [error], []

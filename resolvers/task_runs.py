@@ -1,6 +1,7 @@
 """Task runs: create, read, rename, delete."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, field
 
 from db import flow_runs, queue, states, task_runs
@@ -163,7 +164,8 @@ def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -
         run.updated = connection.now
         if update.name is not None:
             run.name = update.name or make_up_name()
-        results.append(run)
+        # A copy: the same run may be named again, and each caller is to see its own change.
+        results.append(copy(run))
     task_runs.rename_task_runs(connection, list(found.values()))
     return results
 

@@ -45,6 +45,17 @@ def refuse_foreign_packages() -> None:
             )
 
 
+@app.callback(invoke_without_command=True)
+def show_version(
+    version: Annotated[bool, typer.Option("--version", help="Tell the version.")] = False,
+) -> None:
+    if version:
+        from runyard import __version__  # noqa: PLC0415
+
+        typer.echo(f"runyard {__version__}")
+        raise typer.Exit
+
+
 @app.command()
 def serve(
     host: Annotated[str | None, typer.Option(help="The address to listen on [RUNYARD_HOST; 127.0.0.1].")] = None,

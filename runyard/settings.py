@@ -1,7 +1,7 @@
 """Every setting, read once from `RUNYARD_*` variables."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import Field
@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     stop_seconds: Annotated[
         int, Field(gt=0, description="How long requests under way may take when the server is told to stop.")
     ] = 25
-    log_level: Annotated[str, Field(description="debug, info, warning, error or critical.")] = "info"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error", "critical"], Field(description="How much is logged.")
+    ] = "info"
 
     @property
     def sqlite_path(self) -> Path:

@@ -201,10 +201,18 @@ class Dispatcher:
                 next_due_at = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)
-                self._wake.clear()
-                await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
+                await self._pause()
+                continue
+            except Exception:
+                # Deliveries must not end with one fault; it is told whole, each time.
+                log.exception("A claim failed; it is tried again.")
+                await self._pause()
                 continue
             await self._clock.wait(self._wake, moment(next_due_at) if next_due_at else None)
+
+    async def _pause(self) -> None:
+        self._wake.clear()
+        await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
 
     async def _claim(self, demands: list[Demand]) -> str | None:
         """Claim for these demands and hand out; when the next run of their keys comes due, if one waits."""

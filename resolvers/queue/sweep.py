@@ -56,6 +56,10 @@ class Sweep:
             except DatabaseUnavailable as error:
                 log.warning("The sweep waits for the database: %s", error)
                 next_expiry = None
+            except Exception:
+                # Sweeping must not end with one fault; it is told whole, each time.
+                log.exception("The sweep failed; it is tried again.")
+                next_expiry = None
             # Acknowledging shortens or lengthens a lease without a word to the sweep: look again after a while.
             look_again = self._clock.now() + self._longest_wait
             await self._clock.wait(never, min(look_again, moment(next_expiry)) if next_expiry else look_again)
