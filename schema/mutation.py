@@ -13,6 +13,7 @@ from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
 from resolvers.task_runs import CreatedTaskRun
 from schema.arguments import read_batch_size, read_id, read_ids, read_optional_id
 from schema.context import Info
+from schema.deliveries import LeaseResult
 from schema.errors import naming
 from schema.inputs import FlowCreateInput, FlowRunCreateInput, StateInput, TaskRunCreateInput, TaskRunUpdateInput
 from schema.payloads import (
@@ -22,7 +23,6 @@ from schema.payloads import (
     TaskRunCreatePayload,
     TaskRunOrchestrationResult,
 )
-from schema.queues import LeaseResult
 from schema.task_runs import TaskRun
 
 TaskRunId = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]

@@ -9,7 +9,7 @@ import strawberry
 from resolvers.queue.claim import Delivery
 from schema.arguments import LARGEST_PREFETCH, LONGEST_LEASE_SECONDS, read_count, read_seconds, read_task_keys
 from schema.context import Info
-from schema.queues import ScheduledTaskRun
+from schema.deliveries import ScheduledTaskRun
 
 
 @strawberry.type(description="What you can listen to, over graphql-transport-ws.")
