@@ -4,6 +4,7 @@ Follows the GraphQL-over-HTTP specification: `application/graphql-response+json`
 be run at all; `application/json`, for older clients, is 200 for whatever GraphQL could look at.
 """
 
+import re
 from typing import Any
 
 import orjson
@@ -19,6 +20,8 @@ from schema.execution import RunyardSchema
 RESPONSE_TYPE = "application/graphql-response+json"
 OLDER_TYPE = "application/json"
 
+_ANSWERED = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
+_REFUSES = re.compile(r"q=0(\.0*)?")
 _EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
 
 
@@ -42,12 +45,12 @@ class GraphQLOverHTTP:
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
-        accept = request.headers.get("accept", "")
-        if request.method == "GET" and "text/html" in accept:
+        accepted = _accepted(request)
+        if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
-        media_type = RESPONSE_TYPE if RESPONSE_TYPE in accept else OLDER_TYPE
+        media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
         try:
-            if not _accepts(accept):
+            if accepted.isdisjoint(_ANSWERED):
                 raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}.")
             result = await self._execute(request)
         except BadRequest as refusal:
@@ -89,8 +92,14 @@ class GraphQLOverHTTP:
         return b"".join(parts)
 
 
-def _accepts(accept: str) -> bool:
-    return not accept or any(each in accept for each in (RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"))
+def _accepted(request: Request) -> set[str]:
+    """The types that the client takes; anything, where it does not say."""
+    accepted: set[str] = set()
+    for each in ",".join(request.headers.getlist("accept")).split(","):
+        media_type, *parameters = (part.strip().lower() for part in each.split(";"))
+        if media_type and not any(_REFUSES.fullmatch(parameter) for parameter in parameters):
+            accepted.add(media_type)
+    return accepted or {"*/*"}
 
 
 def _from_body(request: Request, body: bytes) -> dict[str, Any]:

@@ -25,8 +25,19 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
     async def handle_message(self, message: Message) -> None:
         if (fault := _fault_of(message)) is not None:
             await self.handle_invalid_message(fault)
+        elif message["type"] == "connection_init" and message.get("payload") is None:
+            await super().handle_message({"type": "connection_init"})
+        elif message["type"] == "subscribe" and self._is_full and message["id"] not in self.operations:
+            extensions = {"code": "BAD_USER_INPUT"}
+            error = {"message": "This socket has too many operations under way.", "extensions": extensions}
+            await self.websocket.send_json({"id": message["id"], "type": "error", "payload": [error]})
         else:
             await super().handle_message(message)
+
+    @property
+    def _is_full(self) -> bool:
+        most = self.max_subscriptions_per_connection
+        return self.connection_acknowledged and most is not None and len(self.operations) >= most
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:

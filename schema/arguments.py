@@ -76,5 +76,6 @@ def read_name(path: str, name: str) -> str:
 
 def read_task_keys(path: str, keys: Sequence[str]) -> list[str]:
     """At least one key; each once."""
-    read_count(f"{path} (its length)", len(keys), least=1, most=MOST_TASK_KEYS)
+    if not 1 <= len(keys) <= MOST_TASK_KEYS:
+        raise BadInput(path, f"takes from 1 to {MOST_TASK_KEYS} keys, not {len(keys)}.")
     return list(dict.fromkeys(keys))

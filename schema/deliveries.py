@@ -2,7 +2,7 @@
 
 import strawberry
 
-from resolvers.queue.leases import LeaseStatus
+from schema.enums import LeaseStatus
 from schema.scalars import DateTime
 from schema.task_runs import TaskRun
 

@@ -35,6 +35,7 @@ from strawberry.utils.aio import aclosing
 
 from schema.context import Context
 from schema.errors import public_error
+from schema.texts import faults_in_document, faults_in_variables
 
 MOST_DOCUMENTS = 500
 LARGEST_KEPT_DOCUMENT = 32_768
@@ -86,6 +87,8 @@ class RunyardSchema(strawberry.Schema):
         operation = self.operation(document, operation_name)
         if isinstance(operation, PreExecutionError):
             return operation
+        if variable_values and (faults := faults_in_variables(variable_values)):
+            return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
         if OperationType(operation.operation.value) not in allowed_operation_types:
             return _refused(f"A {operation.operation.value} can not be sent this way.")
         return await self._run(document, operation_name, variable_values, context_value)
@@ -140,7 +143,7 @@ class RunyardSchema(strawberry.Schema):
         }
         if not operations:
             return Document(None, {}, [GraphQLError("The document has no operation.")])
-        return Document(tree, operations, validate(self._schema, tree))
+        return Document(tree, operations, validate(self._schema, tree) or faults_in_document(tree))
 
     async def _run(
         self,
@@ -173,6 +176,9 @@ class RunyardSchema(strawberry.Schema):
         operation = self.operation(document, operation_name)
         if isinstance(operation, PreExecutionError):
             yield operation
+            return
+        if variables and (faults := faults_in_variables(variables)):
+            yield PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
             return
         if operation.operation.value != OperationType.SUBSCRIPTION.value:
             yield await self._run(document, operation_name, variables, context)

@@ -5,9 +5,9 @@ from typing import Any
 
 import strawberry
 
-from db.vocabulary import StateType
 from resolvers.task_runs import Filter
 from schema.arguments import read_ids
+from schema.enums import StateType
 
 
 @strawberry.input(description="Conditions on an id; those that are given are joined by AND.")

@@ -3,8 +3,8 @@
 import strawberry
 
 from db.records import FlowRecord, FlowRunRecord, StateRecord
-from db.vocabulary import StateType
 from schema.context import Info
+from schema.enums import StateType
 from schema.node import Node
 from schema.scalars import JSON, DateTime
 from schema.states import State

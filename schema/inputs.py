@@ -6,7 +6,6 @@
 import strawberry
 
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
-from db.vocabulary import StateType
 from resolvers.errors import BadInput
 from resolvers.flow_runs import NewFlow, NewFlowRun
 from resolvers.ids import new_id
@@ -14,6 +13,7 @@ from resolvers.orchestration.transition import ProposedState
 from resolvers.states import StateChange
 from resolvers.task_runs import FIRST_STATE, NewTaskRun, TaskRunUpdate
 from schema.arguments import read_id, read_json_object, read_name, read_optional_id, read_optional_json
+from schema.enums import StateType
 from schema.scalars import JSON, DateTime
 
 LONGEST_CACHE_KEY = 2000

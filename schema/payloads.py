@@ -2,7 +2,7 @@
 
 import strawberry
 
-from resolvers.orchestration.transition import OrchestrationStatus
+from schema.enums import OrchestrationStatus
 from schema.flow_runs import Flow, FlowRun
 from schema.scalars import DateTime
 from schema.states import State

@@ -2,7 +2,6 @@
 
 from functools import cache
 
-from schema.enums import describe_enums
 from schema.execution import RunyardSchema
 from schema.mutation import Mutation
 from schema.query import Query
@@ -13,7 +12,6 @@ from schema.subscription import Subscription
 @cache
 def build_schema() -> RunyardSchema:
     """The schema, built at its first use."""
-    describe_enums()
     return RunyardSchema(Query, Mutation, Subscription, SCALARS)
 
 

@@ -2,7 +2,7 @@
 
 import strawberry
 
-from db.vocabulary import StateType
+from schema.enums import StateType
 from schema.scalars import JSON, DateTime
 
 

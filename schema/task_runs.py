@@ -6,10 +6,10 @@ from typing import cast
 import strawberry
 
 from db.records import FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
-from db.vocabulary import StateType
 from resolvers import task_runs
 from resolvers.task_runs import Filter, Page
 from schema.context import Info
+from schema.enums import StateType
 from schema.flow_runs import FlowRun
 from schema.node import Node
 from schema.pages import PageInfo, cursor_of
