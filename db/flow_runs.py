@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, delete, select, update
 
 from db.connection import Connection
 from db.mapping import (
@@ -20,9 +20,16 @@ from db.mapping import (
 from db.records import FlowRunRecord, StateRecord
 from db.statements import Statement, is_among, rows_of
 from db.tables import flow_run, flow_run_state
+from db.vocabulary import StateType
 
 _BY_ID = Statement(select_flow_runs().where(is_among(flow_run.c.id, "ids")))
 _EXISTING = Statement(select(flow_run.c.id).where(is_among(flow_run.c.id, "ids")))
+_DELETE = Statement(delete(flow_run).where(is_among(flow_run.c.id, "ids")))
+_DELETE_SCHEDULED = Statement(
+    delete(flow_run).where(
+        is_among(flow_run.c.deployment_id, "deployments"), flow_run.c.state_type == StateType.SCHEDULED.value
+    )
+)
 _BY_PARENT = Statement(select_flow_runs().where(is_among(flow_run.c.parent_task_run_id, "ids")).order_by(flow_run.c.id))
 _keys = rows_of("keys", "flow_id", "idempotency_key")
 _BY_KEY = Statement(
@@ -69,6 +76,16 @@ def flow_runs_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Flo
 def existing_flow_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of these flow runs are there."""
     return {row[0] for row in connection.fetch(_EXISTING, {"ids": list(ids)})}
+
+
+def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete these flow runs with their task runs and all states."""
+    connection.run(_DELETE, {"ids": list(ids)})
+
+
+def delete_scheduled_of_deployments(connection: Connection, deployment_ids: Sequence[str]) -> None:
+    """Delete the flow runs of these deployments that are SCHEDULED."""
+    connection.run(_DELETE_SCHEDULED, {"deployments": list(deployment_ids)})
 
 
 def flow_runs_by_parent(connection: Connection, ids: Sequence[str]) -> dict[str, FlowRunRecord]:

@@ -224,6 +224,17 @@ class DeploymentRecord:
 
 
 @dataclass(slots=True)
+class ConcurrencyLimitRecord:
+    """How many task runs with a tag may run at a time."""
+
+    id: str
+    created: str
+    updated: str
+    tag: str
+    limit: int
+
+
+@dataclass(slots=True)
 class QueueEntryRecord:
     """A background run's place in its queue, and who has it, if somebody has."""
 

@@ -10,6 +10,8 @@
 A refusal has changed nothing. Orchestration's answers (REJECT, WAIT, ABORT) are no refusals; they are data.
 """
 
+from collections.abc import Sequence
+
 
 class Refusal(Exception):
     """Something that the caller can put right. The message is written for the caller."""
@@ -35,10 +37,20 @@ class NotFound(Refusal):
 
     code = "NOT_FOUND"
 
-    def __init__(self, kind: str, id: str) -> None:
-        super().__init__(f"No {kind} has the id {id}.")
+    def __init__(self, kind: str, id: str, *, by: str = "id") -> None:
+        super().__init__(f"No {kind} has the {by} {id}.")
         self.kind = kind
         self.id = id
+
+
+def deletions(kind: str, ids: Sequence[str], there: set[str]) -> list[str | Exception]:
+    """What deleting these ids answers, where those in `there` were there: an id once, and then NotFound."""
+    answers: list[str | Exception] = []
+    remaining = set(there)
+    for id in ids:
+        answers.append(id if id in remaining else NotFound(kind, id))
+        remaining.discard(id)
+    return answers
 
 
 class Conflict(Refusal):

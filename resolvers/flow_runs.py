@@ -1,4 +1,4 @@
-"""Flows and flow runs: create and read."""
+"""Flow runs: create, read, delete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -7,42 +7,13 @@ from db import flow_runs, flows, states, task_runs
 from db.connection import Connection
 from db.ids import new_id
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
-from resolvers.errors import Conflict
+from resolvers.errors import Conflict, deletions
 from resolvers.names import make_up_name
-from resolvers.orchestration.engine import enter
-from resolvers.orchestration.transition import ProposedState
+from resolvers.orchestration.engine import decide
+from resolvers.orchestration.policy import flow_run_policy
+from resolvers.orchestration.transition import ProposedState, Transition
+from resolvers.states import enter_flow_run_state, follow_subflows
 from resolvers.task_runs import FIRST_STATE
-
-
-@dataclass(frozen=True, slots=True)
-class NewFlow:
-    """A flow that somebody wants to have."""
-
-    name: str
-    tags: Sequence[str] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class CreatedFlow:
-    """The flow that has the name asked for, and whether this call made it."""
-
-    flow: FlowRecord
-    created: bool
-
-
-def create_flows(connection: Connection, wanted: Sequence[NewFlow]) -> list[CreatedFlow | Exception]:
-    """Make the flows, or find those of the same names; a known one is not changed."""
-    known = flows.flows_by_name(connection, [each.name for each in wanted])
-    results: list[CreatedFlow | Exception] = []
-    made: list[FlowRecord] = []
-    for new in wanted:
-        is_new = new.name not in known
-        if is_new:
-            known[new.name] = FlowRecord(new_id(), connection.now, connection.now, new.name, to_json(list(new.tags)))
-            made.append(known[new.name])
-        results.append(CreatedFlow(known[new.name], is_new))
-    flows.insert_flows(connection, made)
-    return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +66,15 @@ def create_flow_runs(connection: Connection, wanted: Sequence[NewFlowRun]) -> li
             results.append(CreatedFlowRun(known[key], created=False))
             continue
         run = _blank(new, connection.now)
-        enter(run, new.wanted.state, connection.now)
+        decision = decide(flow_run_policy(forced=True), Transition(run, new.wanted.state, connection.now))
+        enter_flow_run_state(run, decision, connection.now)
         made.append(run)
         if new.idempotency_key is not None:
             known[key] = run
         results.append(CreatedFlowRun(run, created=True))
     flow_runs.insert_flow_runs(connection, made)
     states.insert_flow_run_states(connection, [run.state for run in made if run.state])
+    follow_subflows(connection, made)
     return results
 
 
@@ -185,6 +158,13 @@ def _blank(new: _Placed, now: str) -> FlowRunRecord:
     )
 
 
+def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
+    """Delete the flow runs with their task runs. NotFound for one that is not there."""
+    there = flow_runs.existing_flow_runs(connection, ids)
+    flow_runs.delete_flow_runs(connection, ids)
+    return deletions("flow run", ids, there)
+
+
 def read_flow_runs(connection: Connection, ids: Sequence[str]) -> list[FlowRunRecord | None]:
     found = flow_runs.flow_runs_by_id(connection, ids)
     return [found.get(id) for id in ids]
@@ -194,11 +174,6 @@ def read_child_flow_runs(connection: Connection, task_run_ids: Sequence[str]) ->
     """The flow run that each of these task runs stands for."""
     found = flow_runs.flow_runs_by_parent(connection, task_run_ids)
     return [found.get(id) for id in task_run_ids]
-
-
-def read_flows(connection: Connection, ids: Sequence[str]) -> list[FlowRecord | None]:
-    found = flows.flows_by_id(connection, ids)
-    return [found.get(id) for id in ids]
 
 
 def read_histories(connection: Connection, ids: Sequence[str]) -> list[list[StateRecord]]:

@@ -1,18 +1,17 @@
 """Proposing states: the rules decide, and what they decide is written once."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, replace
 
 from db import flow_runs, states, task_runs
 from db.connection import Connection
-from db.records import FlowRunRecord, StateRecord, TaskRunRecord
+from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
 from resolvers.errors import NotFound
+from resolvers.moves import TaskRunMoves, shares_of
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
 from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
-from resolvers.queue.placement import Placements, holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,50 +61,36 @@ def set_task_run_states(connection: Connection, changes: Sequence[StateChange]) 
 
 def _set_task_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
     facts_by_id = task_runs.task_run_facts(connection, [_key_of(change) for change in changes])
+    runs = [facts.run for facts in facts_by_id.values()]
+    moves = TaskRunMoves.load(connection, runs, [change.proposed for change in changes])
     results: list[TaskRunOutcome | Exception] = []
-    moved: list[TaskRunRecord] = []
-    placements = Placements()
     for change in changes:
         facts = facts_by_id.get(change.id)
         if facts is None:
             results.append(NotFound("task run", change.id))
-            continue
-        run = facts.run
-        if facts.earlier is not None:
-            results.append(TaskRunOutcome(*_answer_again(facts.earlier, change), task_run=run))
-            continue
-        policy = task_run_policy(in_flow_run=run.flow_run_id is not None, forced=change.force)
-        decision = decide(policy, _task_run_transition(change, facts, connection.now))
-        if state := _take(run, decision, change, connection.now):
-            moved.append(run)
-            placements.follow(run, state, facts.queue_entry, change.lease_id)
-        elif facts.queue_entry is not None and holds(facts.queue_entry, change.lease_id):
-            placements.acknowledge(facts.queue_entry, connection.now)
-        results.append(TaskRunOutcome(*_answer(decision, run.state, state), task_run=run))
-    states.insert_task_run_states(connection, [run.state for run in moved if run.state])
-    task_runs.update_task_run_progress(connection, moved)
-    placements.write(connection)
+        elif facts.earlier is not None:
+            results.append(TaskRunOutcome(*_answer_again(facts.earlier, change), task_run=facts.run))
+        else:
+            decision, state = moves.propose(
+                task_run_policy(in_flow_run=facts.run.flow_run_id is not None, forced=change.force),
+                facts.run,
+                change.proposed,
+                flow_run=_flow_run_facts(facts),
+                entry=facts.queue_entry,
+                lease_id=change.lease_id,
+            )
+            results.append(TaskRunOutcome(*_answer(decision, facts.run.state, state), task_run=facts.run))
+    moves.write_changes(connection)
+    task_runs.update_task_run_progress(connection, moves.moved)
     return results
 
 
-def _task_run_transition(change: StateChange, facts: TaskRunFacts, now: str) -> Transition:
-    flow_run = None
-    if facts.run.flow_run_id is not None:
-        pause = facts.flow_run_details
-        flow_run = FlowRunFacts(
-            facts.flow_run_state_type,
-            facts.flow_run_run_count or 0,
-            pause.pause_timeout if pause else None,
-            pause.pause_reschedule if pause else False,
-        )
-    return Transition(
-        run=facts.run,
-        proposed=change.proposed,
-        now=now,
-        flow_run=flow_run,
-        flow_run_run_count=facts.run.flow_run_run_count,
-        lease_id=change.lease_id,
-        held_lease_id=facts.queue_entry.lease_id if facts.queue_entry else None,
+def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
+    if facts.run.flow_run_id is None:
+        return None
+    pause = facts.flow_run_details or StateDetails()
+    return FlowRunFacts(
+        facts.flow_run_state_type, facts.flow_run_run_count or 0, pause.pause_timeout, pause.pause_reschedule
     )
 
 
@@ -129,22 +114,46 @@ def _set_flow_run_states(connection: Connection, changes: Sequence[StateChange])
         if earlier is not None:
             results.append(FlowRunOutcome(*_answer_again(earlier, change), flow_run=run))
             continue
-        decision = decide(flow_run_policy(forced=change.force), Transition(run, change.proposed, connection.now))
-        if state := _take(run, decision, change, connection.now):
+        transition = Transition(run, change.proposed, connection.now)
+        decision = decide(flow_run_policy(forced=change.force), transition)
+        state = None
+        if decision.state is not None:
+            state = enter_flow_run_state(run, decision, connection.now, change.proposed.details.transition_id)
             moved.append(run)
         results.append(FlowRunOutcome(*_answer(decision, run.state, state), flow_run=run))
     states.insert_flow_run_states(connection, [run.state for run in moved if run.state])
     flow_runs.update_flow_run_progress(connection, moved)
+    follow_subflows(connection, moved)
     return results
 
 
-def _take(run: TaskRunRecord | FlowRunRecord, decision: Decision, change: StateChange, now: str) -> StateRecord | None:
-    """Put the run into the decided state; None where it keeps the one it has."""
-    if decision.state is None:
-        return None
-    if decision.run_count is not None:
-        run.run_count = decision.run_count
-    return enter(run, decision.state, now, transition_id=change.proposed.details.transition_id)
+def enter_flow_run_state(
+    run: FlowRunRecord, decision: Decision, now: str, transition_id: str | None = None
+) -> StateRecord:
+    """Put the flow run into the decided state, with what is to happen beside it. Writes nothing."""
+    assert decision.state is not None
+    effects = decision.effects
+    if effects.pause_keys is not None:
+        run.pause_keys_json = to_json(list(effects.pause_keys))
+    if effects.resuming is not None:
+        run.resuming = effects.resuming
+    return enter(run, decision.state, now, transition_id=transition_id)
+
+
+def follow_subflows(connection: Connection, moved: Sequence[FlowRunRecord]) -> None:
+    """Give the task runs that stand for these flow runs copies of their states, whatever the rules would say."""
+    copies = [
+        StateChange(run.parent_task_run_id, _copy_for_parent(run, run.state), force=True)
+        for run in moved
+        if run.parent_task_run_id is not None and run.state is not None
+    ]
+    if copies:
+        set_task_run_states(connection, copies)
+
+
+def _copy_for_parent(run: FlowRunRecord, state: StateRecord) -> ProposedState:
+    details = replace(state.details, child_flow_run_id=run.id, transition_id=None)
+    return ProposedState(state.type, state.name, state.message, state.data, details)
 
 
 Answer = tuple[OrchestrationStatus, StateRecord | None, str | None, float | None, bool]
@@ -167,21 +176,14 @@ def _key_of(change: StateChange) -> tuple[str, str | None]:
     return change.id, change.proposed.details.transition_id
 
 
-class _Named(Protocol):
-    @property
-    def id(self) -> str: ...
-
-
-Change = TypeVar("Change", bound=_Named)
-
-
-def _waves(changes: Sequence[Change]) -> Iterator[Sequence[Change]]:
-    """The changes in their order, cut so that no part names a run twice."""
+def _waves(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChange]]:
+    """The changes in their order, cut so that no part touches one run, or one cache key, twice."""
     start = 0
     seen: set[str] = set()
     for place, change in enumerate(changes):
-        if change.id in seen:
+        touched = {change.id, *shares_of(change.proposed)}
+        if touched & seen:
             yield changes[start:place]
             start, seen = place, set[str]()
-        seen.add(change.id)
+        seen |= touched
     yield changes[start:]

@@ -10,12 +10,11 @@ from db.filters import Filter
 from db.ids import new_id
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.vocabulary import StateType
-from resolvers.errors import Conflict, CreationRefused, NotFound, Refusal
+from resolvers.errors import Conflict, CreationRefused, NotFound, Refusal, deletions
+from resolvers.moves import TaskRunMoves
 from resolvers.names import make_up_name
-from resolvers.orchestration.engine import decide, enter
 from resolvers.orchestration.policy import task_run_creation_policy
-from resolvers.orchestration.transition import ProposedState, Transition
-from resolvers.queue.placement import Placements
+from resolvers.orchestration.transition import ProposedState
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -60,28 +59,24 @@ def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> li
     named = {each.flow_run_id for each in wanted if each.flow_run_id is not None}
     existing = flow_runs.existing_flow_runs(connection, sorted(named)) if named else set[str]()
     results: list[CreatedTaskRun | Exception] = []
-    made: list[TaskRunRecord] = []
-    placements = Placements()
-    for new in wanted:
+    blanks = [_blank(new, connection.now) for new in wanted]
+    moves = TaskRunMoves.load(connection, blanks, [new.state for new in wanted])
+    for place, new in enumerate(wanted):
         if (run := known.get(new.key)) is not None:
             results.append(CreatedTaskRun(run, created=False))
         elif new.flow_run_id is not None and new.flow_run_id not in existing:
             results.append(Conflict("flowRunId", "flow run", new.flow_run_id))
         else:
-            run = _blank(new, connection.now)
+            run = blanks[place]
             policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
-            decision = decide(policy, Transition(run, new.state, connection.now))
-            if decision.state is None:
+            decision, state = moves.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
+            if state is None:
                 results.append(CreationRefused(decision.reason or ""))
                 continue
-            state = enter(run, decision.state, connection.now, transition_id=new.state.details.transition_id)
-            placements.follow(run, state, None, None)
-            made.append(run)
             known[new.key] = run
             results.append(CreatedTaskRun(run, created=True))
-    task_runs.insert_task_runs(connection, made)
-    states.insert_task_run_states(connection, [run.state for run in made if run.state])
-    placements.write(connection)
+    task_runs.insert_task_runs(connection, moves.moved)
+    moves.write_changes(connection)
     return results
 
 
@@ -176,11 +171,7 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     leased = queue.queue_entries_by_run(connection, ids).values()
     task_runs.delete_task_runs(connection, ids)
     connection.announce(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
-    results: list[str | Exception] = []
-    for id in ids:
-        results.append(id if id in there else NotFound("task run", id))
-        there.discard(id)
-    return results
+    return deletions("task run", ids, there)
 
 
 @dataclass(frozen=True, slots=True)

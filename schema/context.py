@@ -8,8 +8,15 @@ from typing import Protocol, TypeVar
 import strawberry
 from strawberry.dataloader import DataLoader
 
-from db.records import FlowRecord, FlowRunRecord, QueueEntryRecord, StateRecord
-from resolvers import flow_runs, task_runs
+from db.records import (
+    DeploymentRecord,
+    FlowRecord,
+    FlowRunRecord,
+    QueueEntryRecord,
+    StateRecord,
+    TaskRunRecord,
+)
+from resolvers import flow_runs, flows, task_runs
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.storage import Connection, Database
 
@@ -24,7 +31,15 @@ class Loaders:
 
     @cached_property
     def flows(self) -> DataLoader[str, FlowRecord | None]:
-        return self._loader(flow_runs.read_flows)
+        return self._loader(flows.read_flows)
+
+    @cached_property
+    def deployments(self) -> DataLoader[str, DeploymentRecord | None]:
+        return self._loader(flows.read_deployments)
+
+    @cached_property
+    def task_runs(self) -> DataLoader[str, TaskRunRecord | None]:
+        return self._loader(task_runs.read_task_runs)
 
     @cached_property
     def flow_runs(self) -> DataLoader[str, FlowRunRecord | None]:

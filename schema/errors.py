@@ -7,13 +7,16 @@ fault of ours: it is logged whole under an id, and the client gets `INTERNAL` an
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from graphql import GraphQLError
 
 from resolvers.errors import Refusal
 from resolvers.ids import new_id
 from resolvers.storage import DatabaseUnavailable
+
+Result = TypeVar("Result")
 
 log = logging.getLogger("runyard.errors")
 
@@ -60,3 +63,29 @@ def _cause(error: GraphQLError) -> BaseException | None:
 
 def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, None, extensions)
+
+
+@dataclass(frozen=True, slots=True)
+class RowFault:
+    """Why one row of a bulk mutation was refused."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class RowResult(Generic[Result]):
+    """One row of a bulk mutation: what came of it, or why it was refused."""
+
+    id: str
+    result: Result | None
+    error: RowFault | None
+
+
+def row_result(id: str, result: Result | Exception) -> RowResult[Result]:
+    """The row for a result; raises what is no refusal."""
+    if isinstance(result, Refusal):
+        return RowResult(id, None, RowFault(result.code, str(result)))
+    if isinstance(result, Exception):
+        raise result
+    return RowResult(id, result, None)

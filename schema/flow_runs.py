@@ -1,26 +1,19 @@
-"""Flows and flow runs, as answers show them."""
+"""Flow runs, as answers show them."""
+
+from typing import TYPE_CHECKING, Annotated
 
 import strawberry
 
-from db.records import FlowRecord, FlowRunRecord, StateRecord
+from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, StateRecord, TaskRunRecord
 from schema.context import Info
 from schema.enums import StateType
+from schema.flows import Deployment, Flow
 from schema.node import Node
 from schema.scalars import JSON, DateTime
 from schema.states import State
 
-
-@strawberry.type(description="A program whose runs are kept together under one name.")
-class Flow(Node):
-    id: strawberry.ID = strawberry.field(description="Identifies the flow.")
-    created: DateTime = strawberry.field(description="When it was created.")
-    updated: DateTime = strawberry.field(description="When it was last changed.")
-    name: str = strawberry.field(description="Unique among flows.")
-    tags: list[str] = strawberry.field(description="In the order in which they were given.")
-
-    @classmethod
-    def is_type_of(cls, value: object, _info: object) -> bool:
-        return isinstance(value, FlowRecord)
+if TYPE_CHECKING:
+    from schema.task_runs import TaskRun
 
 
 @strawberry.type(description="How often a flow run is tried again, and what its pauses have left behind.")
@@ -85,6 +78,24 @@ class FlowRun(Node):
         flow = await info.context.loaders.flows.load(self.flow_id)
         assert flow is not None
         return flow
+
+    @strawberry.field(
+        description="The deployment it came from; null where it came from none, or that is gone.",
+        graphql_type=Deployment | None,
+    )
+    async def deployment(self, info: Info) -> DeploymentRecord | None:
+        if self.deployment_id is None:
+            return None
+        return await info.context.loaders.deployments.load(self.deployment_id)
+
+    @strawberry.field(
+        description="The task run that stands for this run in its parent flow run, where this is a subflow.",
+        graphql_type=Annotated["TaskRun", strawberry.lazy("schema.task_runs")] | None,  # pyright: ignore[reportOperatorIssue, reportUnknownArgumentType]
+    )
+    async def parent_task_run(self, info: Info) -> TaskRunRecord | None:
+        if self.parent_task_run_id is None:
+            return None
+        return await info.context.loaders.task_runs.load(self.parent_task_run_id)
 
     @strawberry.field(description="Every state that it has had, oldest first.", graphql_type=list[State])
     async def states(self, info: Info) -> list[StateRecord]:

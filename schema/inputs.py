@@ -7,7 +7,8 @@ import strawberry
 
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
 from resolvers.errors import BadInput
-from resolvers.flow_runs import NewFlow, NewFlowRun
+from resolvers.flow_runs import NewFlowRun
+from resolvers.flows import NewDeployment, NewFlow
 from resolvers.ids import new_id
 from resolvers.orchestration.transition import ProposedState
 from resolvers.states import StateChange
@@ -207,6 +208,26 @@ class FlowCreateInput:
 
     def read(self, path: str) -> NewFlow:
         return NewFlow(read_name(f"{path}.name", self.name), self.tags or ())
+
+
+@strawberry.input(description="A deployment to create.")
+class DeploymentCreateInput:
+    name: str = strawberry.field(description="Unique within its flow; may not contain / % & > <")
+    flow_id: strawberry.ID = strawberry.field(description="The flow that it runs.")
+    tags: list[str] | None = strawberry.field(default=None, description="Words to find it by; its flow runs get them.")
+    is_schedule_active: bool | None = strawberry.field(
+        default=True, description="Whether its schedule makes flow runs."
+    )
+    work_queue_name: str | None = strawberry.field(default=None, description="The work queue for its flow runs.")
+
+    def read(self, path: str) -> NewDeployment:
+        return NewDeployment(
+            name=read_name(f"{path}.name", self.name),
+            flow_id=read_id(f"{path}.flowId", self.flow_id),
+            tags=self.tags or (),
+            is_schedule_active=self.is_schedule_active is not False,
+            work_queue_name=self.work_queue_name,
+        )
 
 
 @strawberry.input(description="How often, and after how long, a failed flow run is tried again.")

@@ -5,23 +5,36 @@ from typing import Annotated
 import strawberry
 
 from db.records import TaskRunRecord
-from resolvers import flow_runs, states, task_runs
-from resolvers.flow_runs import CreatedFlow, CreatedFlowRun
+from resolvers import concurrency, flow_runs, flows, states, task_runs
+from resolvers.concurrency import LimitWithSlots, Reset, WantedLimit
+from resolvers.flow_runs import CreatedFlowRun
+from resolvers.flows import CreatedDeployment, CreatedFlow
 from resolvers.queue import leases
 from resolvers.queue.leases import LeaseResult as LeaseResultRecord
 from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
 from resolvers.task_runs import CreatedTaskRun
 from schema.arguments import read_batch_size, read_id, read_ids, read_optional_id
+from schema.concurrency import ConcurrencyLimit
 from schema.context import Info
 from schema.deliveries import LeaseResult
-from schema.errors import naming
-from schema.inputs import FlowCreateInput, FlowRunCreateInput, StateInput, TaskRunCreateInput, TaskRunUpdateInput
+from schema.errors import RowResult, naming, row_result
+from schema.inputs import (
+    DeploymentCreateInput,
+    FlowCreateInput,
+    FlowRunCreateInput,
+    StateInput,
+    TaskRunCreateInput,
+    TaskRunStateChangeInput,
+    TaskRunUpdateInput,
+)
 from schema.payloads import (
+    DeploymentCreatePayload,
     FlowCreatePayload,
     FlowRunCreatePayload,
     FlowRunOrchestrationResult,
     TaskRunCreatePayload,
     TaskRunOrchestrationResult,
+    TaskRunStateChangeResult,
 )
 from schema.task_runs import TaskRun
 
@@ -104,6 +117,21 @@ class Mutation:
         return await info.context.database.write(states.set_task_run_states, change)
 
     @strawberry.mutation(
+        graphql_type=list[TaskRunStateChangeResult],
+        description="Propose up to 1,000 states in one transaction, each orchestrated by itself, in order. A refused one "
+        "has an `error` of its own and takes no other with it.",
+    )
+    async def set_task_run_states(
+        self,
+        info: Info,
+        inputs: Annotated[list[TaskRunStateChangeInput], strawberry.argument(description="The changes.")],
+    ) -> list[RowResult[TaskRunOutcome]]:
+        read_batch_size("inputs", inputs)
+        changes = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
+        results = await info.context.database.write_all(states.set_task_run_states, changes)
+        return [row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
+
+    @strawberry.mutation(
         graphql_type=list[LeaseResult],
         description="Say that you have taken over the runs of these leases. From then on a lease outlives your "
         "subscription and runs for the time you asked for, and you may be given as many runs more. Naming a lease when "
@@ -126,7 +154,38 @@ class Mutation:
     async def create_flow(
         self, info: Info, input: Annotated[FlowCreateInput, strawberry.argument(description="The flow to create.")]
     ) -> CreatedFlow:
-        return await info.context.database.write(flow_runs.create_flows, input.read("input"))
+        return await info.context.database.write(flows.create_flows, input.read("input"))
+
+    @strawberry.mutation(
+        graphql_type=strawberry.ID,
+        description="Delete a flow with its deployments, flow runs, task runs and all their states. Answers its id.",
+    )
+    async def delete_flow(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
+    ) -> str:
+        return await info.context.database.write(flows.delete_flows, read_id("id", id))
+
+    @strawberry.mutation(
+        graphql_type=DeploymentCreatePayload,
+        description="Create a deployment, or find the one with the same flow and name, which is not changed.",
+    )
+    async def create_deployment(
+        self,
+        info: Info,
+        input: Annotated[DeploymentCreateInput, strawberry.argument(description="The deployment to create.")],
+    ) -> CreatedDeployment:
+        new = input.read("input")
+        with naming("input"):
+            return await info.context.database.write(flows.create_deployments, new)
+
+    @strawberry.mutation(
+        graphql_type=strawberry.ID,
+        description="Delete a deployment, and those of its flow runs that are SCHEDULED; others stay. Answers its id.",
+    )
+    async def delete_deployment(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
+    ) -> str:
+        return await info.context.database.write(flows.delete_deployments, read_id("id", id))
 
     @strawberry.mutation(
         graphql_type=FlowRunCreatePayload,
@@ -154,3 +213,48 @@ class Mutation:
     ) -> FlowRunOutcome:
         change = StateChange(read_id("id", id), state.read("state"), bool(force))
         return await info.context.database.write(states.set_flow_run_states, change)
+
+    @strawberry.mutation(
+        graphql_type=strawberry.ID,
+        description="Delete a flow run with its task runs and all their states. Answers its id.",
+    )
+    async def delete_flow_run(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
+    ) -> str:
+        return await info.context.database.write(flow_runs.delete_flow_runs, read_id("id", id))
+
+    @strawberry.mutation(
+        graphql_type=ConcurrencyLimit,
+        description="Limit how many task runs with a tag run at a time; a limit that the tag has is changed. Runs that "
+        "hold slots keep them, even beyond a lower limit. Runs that run already hold none.",
+    )
+    async def create_concurrency_limit(
+        self,
+        info: Info,
+        tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
+        limit: Annotated[int, strawberry.argument(description="How many may run at a time; with 0 or less, none.")],
+    ) -> LimitWithSlots:
+        return await info.context.database.write(concurrency.create_limits, WantedLimit(tag, limit))
+
+    @strawberry.mutation(
+        graphql_type=strawberry.ID, description="Take the limit off a tag. Answers the id that the limit had."
+    )
+    async def delete_concurrency_limit(
+        self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
+    ) -> str:
+        return await info.context.database.write(concurrency.delete_limits, tag)
+
+    @strawberry.mutation(
+        graphql_type=ConcurrencyLimit,
+        description="Give the slots of a tag's limit to these task runs and to nobody else.",
+    )
+    async def reset_concurrency_limit(
+        self,
+        info: Info,
+        tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
+        active_slots: Annotated[
+            list[strawberry.ID] | None, strawberry.argument(description="Ids of task runs; left out, none.")
+        ] = None,
+    ) -> LimitWithSlots:
+        run_ids = read_ids("activeSlots", active_slots or [])
+        return await info.context.database.write(concurrency.reset_limits, Reset(tag, run_ids))

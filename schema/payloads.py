@@ -3,7 +3,8 @@
 import strawberry
 
 from schema.enums import OrchestrationStatus
-from schema.flow_runs import Flow, FlowRun
+from schema.flow_runs import FlowRun
+from schema.flows import Deployment, Flow
 from schema.scalars import DateTime
 from schema.states import State
 from schema.task_runs import TaskRun
@@ -22,6 +23,14 @@ class TaskRunCreatePayload:
 class FlowCreatePayload:
     flow: Flow = strawberry.field(description="The flow.")
     created: bool = strawberry.field(description="False where a flow with the same name was there already.")
+
+
+@strawberry.type(description="A deployment with the flow and name you asked for.")
+class DeploymentCreatePayload:
+    deployment: Deployment = strawberry.field(description="The deployment.")
+    created: bool = strawberry.field(
+        description="False where a deployment with the same flowId and name was there already."
+    )
 
 
 @strawberry.type(description="A flow run with the idempotency key you asked for.")
@@ -43,6 +52,19 @@ class TaskRunOrchestrationResult:
     delay_seconds: float | None = strawberry.field(description="How long to wait before asking again, for WAIT.")
     created: bool = strawberry.field(description="Whether this call wrote a new state.")
     task_run: TaskRun = strawberry.field(description="The run as it is now.")
+
+
+@strawberry.type(description="Why one of several changes was refused; the others were made.")
+class RowError:
+    code: str = strawberry.field(description="As `extensions.code` of an error.")
+    message: str = strawberry.field(description="What to put right.")
+
+
+@strawberry.type(description="What came of one of several proposed states. One of `result` and `error` is set.")
+class TaskRunStateChangeResult:
+    id: strawberry.ID = strawberry.field(description="The task run, as you named it.")
+    result: TaskRunOrchestrationResult | None = strawberry.field(description="What the rules made of it.")
+    error: RowError | None = strawberry.field(description="Why it was refused.")
 
 
 @strawberry.type(description="What came of a state that was proposed for a flow run.")

@@ -4,12 +4,15 @@ from typing import Annotated
 
 import strawberry
 
-from db.records import FlowRecord, FlowRunRecord, TaskRunRecord
-from resolvers import flow_runs, task_runs
+from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
+from resolvers import concurrency, flow_runs, flows, task_runs
+from resolvers.concurrency import LimitWithSlots
 from schema.arguments import LARGEST_PAGE, read_count, read_id
+from schema.concurrency import ConcurrencyLimit
 from schema.context import Info, Server
 from schema.filters import TaskRunFilter, read_filter
-from schema.flow_runs import Flow, FlowRun
+from schema.flow_runs import FlowRun
+from schema.flows import Deployment, Flow
 from schema.payloads import ServerInfo
 from schema.task_runs import TaskRun, TaskRunConnection, TaskRunPage
 
@@ -55,8 +58,31 @@ class Query:
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
     ) -> FlowRecord | None:
         ids = [read_id("id", id)]
-        (record,) = await info.context.database.read(lambda connection: flow_runs.read_flows(connection, ids))
+        (record,) = await info.context.database.read(lambda connection: flows.read_flows(connection, ids))
         return record
+
+    @strawberry.field(graphql_type=Deployment | None, description="One deployment; null where none has this id.")
+    async def deployment(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
+    ) -> DeploymentRecord | None:
+        ids = [read_id("id", id)]
+        (record,) = await info.context.database.read(lambda connection: flows.read_deployments(connection, ids))
+        return record
+
+    @strawberry.field(
+        graphql_type=ConcurrencyLimit | None, description="The concurrency limit of a tag; null where it has none."
+    )
+    async def concurrency_limit(
+        self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
+    ) -> LimitWithSlots | None:
+        (limit,) = await info.context.database.read(lambda connection: concurrency.read_limits(connection, [tag]))
+        return limit
+
+    @strawberry.field(
+        graphql_type=list[ConcurrencyLimit], description="Every concurrency limit, in the order of the tags."
+    )
+    async def concurrency_limits(self, info: Info) -> list[LimitWithSlots]:
+        return await info.context.database.read(concurrency.list_limits)
 
     @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")
     def server(self, info: Info) -> Server:

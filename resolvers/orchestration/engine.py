@@ -8,8 +8,10 @@ from db.instants import seconds_between
 from db.records import FlowRunRecord, RunRecord, StateRecord, TaskRunRecord
 from db.vocabulary import TERMINAL, StateType
 from resolvers.orchestration.transition import (
+    NO_EFFECTS,
     Abort,
     Amend,
+    Effects,
     OrchestrationStatus,
     ProposedState,
     Reject,
@@ -27,8 +29,8 @@ class Decision:
     """The state to take; None where the run keeps the one it has."""
     reason: str | None = None
     delay_seconds: float | None = None
-    run_count: int | None = None
-    """What the run's count of runs is set to before the new state is counted."""
+    effects: Effects = NO_EFFECTS
+    """What is to happen beside it. The effects of the rules are dropped where the proposal is not taken."""
 
 
 def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
@@ -37,7 +39,8 @@ def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
     A rule is no longer asked once an earlier one has taken the proposal away or put a state of another type in its place.
     """
     leaving, entering = transition.current_type, transition.proposed.type
-    run_count: int | None = None
+    transition = replace(transition, run_count=transition.run.run_count)
+    effects = NO_EFFECTS
     for each in policy:
         if not each.governs(leaving, entering):
             continue
@@ -45,15 +48,19 @@ def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
         if verdict is None:
             continue
         if isinstance(verdict, Amend):
-            transition = replace(transition, proposed=verdict.proposed)
-            run_count = run_count if verdict.run_count is None else verdict.run_count
+            effects = effects.joined(verdict.effects)
+            transition = replace(
+                transition,
+                proposed=verdict.proposed or transition.proposed,
+                run_count=transition.run_count if effects.run_count is None else effects.run_count,
+            )
         elif isinstance(verdict, Reject):
-            return Decision(OrchestrationStatus.REJECT, verdict.instead, verdict.reason)
+            return Decision(OrchestrationStatus.REJECT, verdict.instead, verdict.reason, effects=verdict.effects)
         elif isinstance(verdict, Abort):
             return Decision(OrchestrationStatus.ABORT, None, verdict.reason)
         else:
             return Decision(OrchestrationStatus.WAIT, None, verdict.reason, verdict.delay_seconds)
-    return Decision(OrchestrationStatus.ACCEPT, transition.proposed, run_count=run_count)
+    return Decision(OrchestrationStatus.ACCEPT, transition.proposed, effects=effects)
 
 
 def enter(run: RunRecord, proposed: ProposedState, now: str, *, transition_id: str | None = None) -> StateRecord:

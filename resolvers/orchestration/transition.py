@@ -1,7 +1,7 @@
 """The words of orchestration: a transition, what a rule may say about it, and what a rule is."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -45,6 +45,17 @@ class FlowRunFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class LimitFacts:
+    """A concurrency limit on one of a task run's tags."""
+
+    id: str
+    tag: str
+    limit: int
+    used_by_others: int
+    """How many slots other runs hold."""
+
+
+@dataclass(frozen=True, slots=True)
 class Transition:
     """A proposal and all the facts that a rule may ask about. Loaded beforehand; rules read nothing."""
 
@@ -56,6 +67,14 @@ class Transition:
     """The flow run of a task run; None for one in the background, and for a flow run itself."""
     flow_run_run_count: int = 0
     """The flow run's count of runs when this task run last ran."""
+    run_count: int = 0
+    """The run's count of runs, as far as the rules asked so far have left it."""
+    limits: Sequence[LimitFacts] = ()
+    """The concurrency limits on a task run's tags, in the order of the tags."""
+    cached: StateRecord | None = None
+    """The state kept under the proposal's cache key, where one is and may be used."""
+    chance: float = 0.5
+    """A number drawn evenly from 0 to 1, for what is left to chance."""
     lease_id: str | None = None
     """The lease under which the proposal is made; None from those who need none."""
     held_lease_id: str | None = None
@@ -72,12 +91,38 @@ class Transition:
 
 
 @dataclass(frozen=True, slots=True)
+class Effects:
+    """What is to happen beside the new state, if that is taken. None stands for nothing."""
+
+    run_count: int | None = None
+    """What the run's count of runs is set to before the new state is counted."""
+    flow_run_run_count: int | None = None
+    """What a task run remembers of its flow run's count."""
+    takes_slots: bool | None = None
+    """Whether the run takes a slot of each limit on its tags."""
+    keeps_result: bool | None = None
+    """Whether the state is kept under its cache key."""
+    pause_keys: Sequence[str] | None = None
+    """What a flow run's list of pauses becomes."""
+    resuming: bool | None = None
+    """What a flow run's mark of being resumed becomes."""
+
+    def joined(self, later: "Effects") -> "Effects":
+        """These, and then those of a later rule."""
+        changed = {each.name: value for each in fields(later) if (value := getattr(later, each.name)) is not None}
+        return replace(self, **changed)
+
+
+NO_EFFECTS = Effects()
+
+
+@dataclass(frozen=True, slots=True)
 class Amend:
     """Let the proposal pass, changed. It keeps its type; the changes are dropped if a later rule does not let it pass."""
 
-    proposed: ProposedState
-    run_count: int | None = None
-    """What the run's count of runs is set to before the new state is counted."""
+    proposed: ProposedState | None = None
+    """The changed proposal; None leaves it."""
+    effects: Effects = NO_EFFECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +131,8 @@ class Reject:
 
     reason: str
     instead: ProposedState | None = None
+    effects: Effects = NO_EFFECTS
+    """What is to happen beside the substitute."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -29,7 +29,8 @@ class Placements:
         SCHEDULED queues it, whoever had it. The holder of its lease keeps it until it ends. One that leaves SCHEDULED by
         anybody else's hand leaves the queue, unless a worker had taken it over before.
         """
-        if run.flow_run_id is not None:
+        if run.flow_run_id is not None or state.details.child_flow_run_id is not None:
+            # Its flow run carries it out; or it stands for a subflow, whose state this is.
             return
         if state.type is StateType.SCHEDULED:
             self._enqueue(run, state, entry)

@@ -6,9 +6,9 @@ import orjson
 
 from db.records import JsonText
 from db.vocabulary import TERMINAL, StateType
-from resolvers.orchestration.transition import TERMINAL_STATES, Abort, Amend, Reject, Transition, Verdict, rule
+from resolvers.orchestration.transition import TERMINAL_STATES, Abort, Amend, Effects, Reject, Transition, Verdict, rule
 
-_NEVER_AFTER_THE_END = {StateType.CANCELLING, StateType.PAUSED, StateType.CRASHED}
+NEVER_AFTER_THE_END = {StateType.CANCELLING, StateType.PAUSED, StateType.CRASHED}
 
 
 @rule(leaving=TERMINAL_STATES)
@@ -19,7 +19,7 @@ def leave_terminal_states(transition: Transition) -> Verdict | None:
     `Retrying` when it runs again.
     """
     proposed, current = transition.proposed, transition.current
-    if proposed.type in _NEVER_AFTER_THE_END:
+    if proposed.type in NEVER_AFTER_THE_END:
         return Abort(f"The run has ended ({transition.current_type}): it can not become {proposed.type}.")
     if current is not None and current.type is StateType.COMPLETED and is_kept(current.data):
         return Reject("The run is COMPLETED and its result is kept.")
@@ -31,7 +31,7 @@ def leave_terminal_states(transition: Transition) -> Verdict | None:
         and transition.flow_run_run_count < transition.flow_run.run_count
     ):
         proposed = replace(proposed, name="Retrying")
-    return Amend(proposed, run_count=0)
+    return Amend(proposed, Effects(run_count=0))
 
 
 def is_kept(data: JsonText | None) -> bool:

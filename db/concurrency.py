@@ -1,0 +1,92 @@
+"""Statements about concurrency limits, by tag, and the slots that runs hold of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import bindparam, delete, select, update
+
+from db.connection import Connection
+from db.mapping import columns_of, insert_of, row_of
+from db.records import ConcurrencyLimitRecord
+from db.statements import Statement, is_among
+from db.tables import concurrency_limit, concurrency_slot
+
+_LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
+_BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
+_ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
+_INSERT = insert_of(concurrency_limit, ConcurrencyLimitRecord)
+_UPDATE = Statement(
+    update(concurrency_limit).where(concurrency_limit.c.id == bindparam("limit_id", required=True)),
+    ["updated", "limit"],
+)
+_DELETE = Statement(delete(concurrency_limit).where(is_among(concurrency_limit.c.id, "ids")))
+
+_HOLDERS = Statement(
+    select(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
+    .where(is_among(concurrency_slot.c.limit_id, "limits"))
+    .order_by(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
+)
+_TAKE = Statement(concurrency_slot.insert(), ["limit_id", "task_run_id"])
+_FREE = Statement(
+    delete(concurrency_slot).where(
+        concurrency_slot.c.limit_id == bindparam("of_limit", required=True),
+        concurrency_slot.c.task_run_id == bindparam("of_run", required=True),
+    )
+)
+_FREE_LIMITS = Statement(delete(concurrency_slot).where(is_among(concurrency_slot.c.limit_id, "limits")))
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A run's place in a limit."""
+
+    limit_id: str
+    task_run_id: str
+
+
+def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
+    """The limits on these tags, in the order of the tags."""
+    found = (ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_TAG, {"tags": list(tags)}))
+    return {record.tag: record for record in found}
+
+
+def all_limits(connection: Connection) -> list[ConcurrencyLimitRecord]:
+    """Every limit, in the order of the tags."""
+    return [ConcurrencyLimitRecord(*row) for row in connection.fetch(_ALL)]
+
+
+def insert_limits(connection: Connection, records: Sequence[ConcurrencyLimitRecord]) -> None:
+    connection.run_many(_INSERT, [row_of(record) for record in records])
+
+
+def update_limits(connection: Connection, records: Sequence[ConcurrencyLimitRecord]) -> None:
+    """Write how much these limits allow."""
+    connection.run_many(
+        _UPDATE, [{"limit_id": each.id, "updated": each.updated, "limit": each.limit} for each in records]
+    )
+
+
+def delete_limits(connection: Connection, ids: Sequence[str]) -> None:
+    """Delete these limits with their slots."""
+    connection.run(_DELETE, {"ids": list(ids)})
+
+
+def holders_of(connection: Connection, limit_ids: Sequence[str]) -> dict[str, set[str]]:
+    """The runs that hold a slot of each of these limits."""
+    holders: dict[str, set[str]] = {limit_id: set() for limit_id in limit_ids}
+    for limit_id, task_run_id in connection.fetch(_HOLDERS, {"limits": list(limit_ids)}):
+        holders[limit_id].add(task_run_id)
+    return holders
+
+
+def take_slots(connection: Connection, slots: Sequence[Slot]) -> None:
+    connection.run_many(_TAKE, [{"limit_id": each.limit_id, "task_run_id": each.task_run_id} for each in slots])
+
+
+def free_slots(connection: Connection, slots: Sequence[Slot]) -> None:
+    connection.run_many(_FREE, [{"of_limit": each.limit_id, "of_run": each.task_run_id} for each in slots])
+
+
+def free_limits(connection: Connection, limit_ids: Sequence[str]) -> None:
+    """Free all slots of these limits."""
+    connection.run(_FREE_LIMITS, {"limits": list(limit_ids)})

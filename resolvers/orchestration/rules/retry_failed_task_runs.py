@@ -1,0 +1,45 @@
+"""A failed task run is tried again, as often and after as long as its policy says."""
+
+from math import exp, log, log1p
+
+from db.instants import seconds_after
+from db.records import StateDetails, TaskRunRecord
+from db.vocabulary import StateType
+from resolvers.orchestration.transition import ProposedState, Reject, Transition, Verdict, rule
+
+
+@rule(leaving={StateType.RUNNING}, entering={StateType.FAILED})
+def retry_failed_task_runs(transition: Transition) -> Verdict | None:
+    """Schedule the run again in the place of FAILED, while it has retries left and the failure does not forbid it."""
+    run, failure = transition.run, transition.proposed
+    assert isinstance(run, TaskRunRecord)
+    policy = run.empirical_policy
+    if failure.details.retriable is False or policy.retries is None or run.run_count > policy.retries:
+        return None
+    delay = base_delay(policy.retry_delay_seconds, run.run_count)
+    if policy.retry_jitter_factor:
+        delay = jittered(delay, policy.retry_jitter_factor, transition.chance)
+    details = StateDetails(scheduled_time=seconds_after(transition.now, delay))
+    again = ProposedState(StateType.SCHEDULED, "AwaitingRetry", failure.message, failure.data, details)
+    return Reject("The run has retries left.", again)
+
+
+def base_delay(delays: list[float] | None, run_count: int) -> float:
+    """The delay before the next run, after `run_count` runs: its own one, or else the last."""
+    if not delays:
+        return 0.0
+    return delays[min(max(run_count, 1), len(delays)) - 1]
+
+
+def jittered(mean: float, factor: float, chance: float) -> float:
+    """A delay drawn from an exponential distribution around `mean`, confined to at most `mean` × (1 + `factor`).
+
+    The lower bound rises as the upper one falls, so that the mean stays near. `chance` from 0 to 1 picks the value.
+    """
+    if mean <= 0:
+        return mean
+    highest = mean * (1 + factor)
+    k = 1 + factor
+    lowest = 0.0 if k >= 50 else max(0.0, mean * (k - log(2**k - 1) / log(2)))
+    at_lowest, at_highest = (1 - exp(-bound / mean) for bound in (lowest, highest))
+    return -mean * log1p(-(at_lowest + chance * (at_highest - at_lowest)))
