@@ -112,7 +112,7 @@ def _set_flow_run_states(connection: Connection, changes: Sequence[StateChange])
             continue
         run, earlier = facts_by_id[change.id]
         if earlier is not None:
-            results.append(FlowRunOutcome(*_answer_again(earlier, change), flow_run=run))
+            results.append(FlowRunOutcome(*_reject_again(earlier, change), flow_run=run))
             continue
         transition = Transition(run, change.proposed, connection.now)
         decision = decide(flow_run_policy(forced=change.force), transition)
@@ -170,6 +170,13 @@ def _answer_again(earlier: StateRecord, change: StateChange) -> Answer:
         return OrchestrationStatus.ACCEPT, earlier, None, None, False
     reason = f"This transition was made before, and made the run {earlier.name}."
     return OrchestrationStatus.REJECT, earlier, reason, None, False
+
+
+def _reject_again(earlier: StateRecord, change: StateChange) -> Answer:
+    """As `_answer_again`, but not as if it had been made now: clients of flow runs count on being told."""
+    if change.force:
+        return _answer_again(earlier, change)
+    return OrchestrationStatus.REJECT, earlier, "This transition was made before.", None, False
 
 
 def _key_of(change: StateChange) -> tuple[str, str | None]:
