@@ -98,11 +98,13 @@ class SQLiteConnection:
         try:
             yield
         except BaseException:
-            self.raw.execute("ROLLBACK TO part")
+            # A full disk has ended the whole transaction by now.
+            if self.raw.in_transaction:
+                self.raw.execute("ROLLBACK TO part")
+                self.raw.execute("RELEASE part")
             del self.notices[announced:]
             raise
-        finally:
-            self.raw.execute("RELEASE part")
+        self.raw.execute("RELEASE part")
 
 
 def _bind(parameters: Parameters) -> Parameters:

@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, bindparam, delete, func, select, true, upd
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import QueueEntryRecord
-from db.statements import Statement, is_among, rows_of
+from db.statements import Statement, has_tag_among, is_among, rows_of
 from db.tables import queue_entry, task_run
 from db.vocabulary import StateType
 
@@ -62,24 +62,31 @@ _NEXT_DUE = Statement(
     ).select_from(_sides)
 )
 
-_held_while_scheduled = (queue_entry.c.lease_id.is_not(None), task_run.c.state_type == StateType.SCHEDULED.value)
 _EXPIRED = Statement(
-    _leased.where(*_held_while_scheduled, queue_entry.c.lease_expires_at <= _now)
+    select(queue_entry.c.task_run_id)
+    .where(queue_entry.c.lease_id.is_not(None), queue_entry.c.lease_expires_at <= _now)
     .order_by(queue_entry.c.lease_expires_at)
     .limit(_limit)
 )
-_NEXT_EXPIRY = Statement(
-    select(queue_entry.c.lease_expires_at)
-    .join(task_run, task_run.c.id == queue_entry.c.task_run_id)
-    .where(*_held_while_scheduled)
-    .order_by(queue_entry.c.lease_expires_at)
-    .limit(1)
+_NEXT_EXPIRY = Statement(select(func.min(queue_entry.c.lease_expires_at)).where(queue_entry.c.lease_id.is_not(None)))
+
+_WAITING_FOR_SLOT = Statement(
+    _entries.join(task_run, task_run.c.id == queue_entry.c.task_run_id)
+    .where(
+        queue_entry.c.waits_for_slot,
+        queue_entry.c.lease_id.is_(None),
+        queue_entry.c.available_at > _now,
+        has_tag_among(task_run.c.tags, "tags"),
+    )
+    .order_by(queue_entry.c.available_at)
+    .limit(_limit)
 )
 
 
 def queue_entry_from(row: Row) -> QueueEntryRecord:
     entry = QueueEntryRecord(*row[:QUEUE_ENTRY_WIDTH])
     entry.is_retry, entry.is_acknowledged = bool(entry.is_retry), bool(entry.is_acknowledged)
+    entry.waits_for_slot = bool(entry.waits_for_slot)
     return entry
 
 
@@ -128,15 +135,21 @@ def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
     return min((row[0] for row in rows if row[0] is not None), default=None)
 
 
-def expired_entries(connection: Connection, limit: int) -> list[QueueEntryRecord]:
-    """The entries of SCHEDULED runs whose leases have run out, the longest ago first."""
-    return [queue_entry_from(row) for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
+def runs_with_expired_leases(connection: Connection, limit: int) -> list[str]:
+    """The runs whose leases have run out, the longest ago first."""
+    return [row[0] for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
 
 
 def next_expiry_at(connection: Connection) -> str | None:
-    """When the next lease of a SCHEDULED run runs out, or has run out; None where none is held."""
-    rows = connection.fetch(_NEXT_EXPIRY)
-    return rows[0][0] if rows else None
+    """When the next lease runs out, or has run out; None where none is held."""
+    ((expires_at,),) = connection.fetch(_NEXT_EXPIRY)
+    return expires_at
+
+
+def entries_waiting_for_slots(connection: Connection, tags: Sequence[str], limit: int) -> list[QueueEntryRecord]:
+    """The entries that are to be due later because a limit on one of these tags was full, the next ones first."""
+    parameters = {"now": connection.now, "tags": list(tags), "limit": limit}
+    return [queue_entry_from(row) for row in connection.fetch(_WAITING_FOR_SLOT, parameters)]
 
 
 def _sides_of(task_keys: Sequence[str]) -> list[Any]:

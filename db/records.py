@@ -248,3 +248,5 @@ class QueueEntryRecord:
     lease_expires_at: str | None
     is_acknowledged: bool
     worker_name: str | None
+    lapses: int = 0
+    waits_for_slot: bool = False

@@ -7,7 +7,7 @@ The writer commits with `synchronous=FULL`, so what was answered survives a powe
 import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +25,7 @@ READERS = 2
 """Reading connections. Python runs one thread at a time, so more of them only help while SQLite itself is at work."""
 
 LARGEST_BATCH = 1000
-"""Items in one transaction: beyond it, waiting writers would rather be answered than joined."""
+"""Items of gathered requests in one transaction: beyond it, waiting writers would rather be answered than joined."""
 
 Answer = TypeVar("Answer")
 
@@ -66,11 +66,18 @@ class SQLiteDatabase:
         """
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
-        writer = await _connect(path, busy_seconds, "PRAGMA synchronous=FULL", "PRAGMA foreign_keys=ON")
-        readers = [await _connect(path, busy_seconds, "PRAGMA query_only=ON") for _ in range(READERS)]
+        async with AsyncExitStack() as opened:
+            writer = await opened.enter_async_context(_connect(path, busy_seconds))
+            await _set(writer, "synchronous=FULL", "foreign_keys=ON")
+            readers = [await opened.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
+            for reader in readers:
+                await _set(reader, "query_only=ON")
+            opened.pop_all()
         return cls(writer, readers, clock)
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
+        if self._closing:
+            raise DatabaseUnavailable("The database is being closed.")
         reader = self._readers[self._next_reader]
         self._next_reader = (self._next_reader + 1) % len(self._readers)
         return await _on_thread_of(reader, _read, self.clock, work)
@@ -213,11 +220,13 @@ _PASSING = {
 }
 
 
-async def _connect(path: Path, busy_seconds: float, *pragmas: str) -> aiosqlite.Connection:
-    connection = await aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds, cached_statements=512)
-    for pragma in ("PRAGMA journal_mode=WAL", "PRAGMA temp_store=MEMORY", "PRAGMA cache_size=-32768", *pragmas):
-        await connection.execute(pragma)
-    return connection
+def _connect(path: Path, busy_seconds: float) -> aiosqlite.Connection:
+    return aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds, cached_statements=512)
+
+
+async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:
+    for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-32768", *pragmas):
+        await connection.execute(f"PRAGMA {pragma}")
 
 
 async def _on_thread_of(connection: aiosqlite.Connection, call: Callable[..., Answer], *arguments: object) -> Answer:

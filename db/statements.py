@@ -60,6 +60,12 @@ def is_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     return column.in_(select(_each(parameter).c.value))
 
 
+def has_tag_among(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """Whether the JSON list in the column `tags` has one of the values of the list `parameter`."""
+    tag = func.json_each(tags).table_valued("value", name="tag_each")
+    return select(tag.c.value).select_from(tag).where(is_among(tag.c.value, parameter)).exists()
+
+
 def rows_of(parameter: str, *columns: str) -> Subquery:
     """The list `parameter`, whose items are lists of as many values as `columns`, as rows to join with."""
     each = _each(parameter)

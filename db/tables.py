@@ -116,6 +116,8 @@ flow_run = Table(
     # Creating with a key that is known answers the first run.
     UniqueConstraint("flow_id", "idempotency_key"),
 )
+# The flow runs of a deployment, which its deletion looks for.
+Index("ix_flow_run_deployment_id", flow_run.c.deployment_id)
 # A task run's subflow; and what deleting a task run has to set to null.
 Index("ix_flow_run_parent_task_run_id", flow_run.c.parent_task_run_id)
 
@@ -218,6 +220,10 @@ queue_entry = Table(
     # Whether the worker has said that it has taken the run over.
     Column("is_acknowledged", Boolean, nullable=False),
     Column("worker_name", Text),
+    # How many deliveries in a row have ended because the worker was lost.
+    Column("lapses", Integer, nullable=False),
+    # Whether it was told to wait for a concurrency slot, and is to be due as soon as one is free.
+    Column("waits_for_slot", Boolean, nullable=False),
 )
 # What is waiting under a key, each side in order of its time: the claim, and the timer for what comes due next.
 Index(
@@ -228,6 +234,13 @@ Index(
     queue_entry.c.task_run_id,
     sqlite_where=queue_entry.c.lease_id.is_(None),
     postgresql_where=queue_entry.c.lease_id.is_(None),
+)
+# What a freed concurrency slot may make due: few at a time, among all that wait.
+Index(
+    "ix_queue_entry_waiting_for_slot",
+    queue_entry.c.available_at,
+    sqlite_where=queue_entry.c.waits_for_slot & queue_entry.c.lease_id.is_(None),
+    postgresql_where=queue_entry.c.waits_for_slot & queue_entry.c.lease_id.is_(None),
 )
 # The leases that run out next: the sweep.
 Index(

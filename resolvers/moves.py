@@ -4,7 +4,7 @@ import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from db import cache, states
+from db import cache, queue, states
 from db.cache import CacheRecord
 from db.connection import Connection
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
@@ -14,6 +14,9 @@ from resolvers.orchestration.policy import Policy
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
 from resolvers.queue.placement import Placements, holds
 from resolvers.slots import SlotBook
+
+MOST_HASTENED = 100
+"""How many runs a batch makes due because it frees slots: more than there are slots would only wait again."""
 
 
 @dataclass(slots=True)
@@ -64,7 +67,7 @@ class TaskRunMoves:
         )
         if decision.state is None:
             if entry is not None and holds(entry, lease_id):
-                self.placements.acknowledge(entry, self.now)
+                self.placements.keep(entry, self.now, waits_for_slot=decision.waits_for_slot)
             return decision, None
         state = self._enter(run, decision, proposed.details.transition_id)
         self.placements.follow(run, state, entry, lease_id)
@@ -73,7 +76,8 @@ class TaskRunMoves:
     def write_changes(self, connection: Connection) -> None:
         """Write all but the runs themselves, which are there or have just been made."""
         states.insert_task_run_states(connection, [run.state for run in self.moved if run.state])
-        self.slots.write(connection)
+        if freed := self.slots.write(connection):
+            self.placements.hasten(queue.entries_waiting_for_slots(connection, freed, MOST_HASTENED), self.now)
         cache.keep_states(connection, self.kept)
         self.placements.write(connection)
 

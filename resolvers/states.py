@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from db import flow_runs, states, task_runs
-from db.connection import Connection
+from db.connection import Connection, LeaseSettled
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
 from resolvers.errors import NotFound
@@ -82,6 +82,8 @@ def _set_task_run_states(connection: Connection, changes: Sequence[StateChange])
             results.append(TaskRunOutcome(*_answer(decision, facts.run.state, state), task_run=facts.run))
     moves.write_changes(connection)
     task_runs.update_task_run_progress(connection, moves.moved)
+    # Whoever names a lease has seen the delivery, even where the lease is lost: the credit for it is free again.
+    connection.announce(LeaseSettled(change.lease_id) for change in changes if change.lease_id is not None)
     return results
 
 

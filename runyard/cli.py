@@ -3,7 +3,7 @@
 import logging
 import sys
 from contextlib import suppress
-from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -36,7 +36,9 @@ def main() -> None:
 def refuse_foreign_packages() -> None:
     """Exit with a clear message where `db`, `schema`, ... are somebody else's: these names are common."""
     for name in OUR_PACKAGES:
-        found = getattr(import_module(name), "__file__", None)
+        # Looked for, not imported: a foreign package is not to run.
+        spec = find_spec(name)
+        found = spec.origin if spec else None
         if found is None or Path(found).resolve().parent.parent != HOUSE:
             sys.exit(
                 f"runyard: the package {name!r} at {found or 'an unknown place'} is not Runyard's, which is in {HOUSE}.\n"
@@ -63,6 +65,7 @@ def serve(
 ) -> None:
     """Start the server. SIGTERM or Ctrl-C stops it in order."""
     from runyard.app import build_app  # noqa: PLC0415
+    from runyard.lock import FileInUse, only_server_of  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
 
     settings = _settings(host=host, port=port)
@@ -72,8 +75,11 @@ def serve(
     typer.echo(f"Runyard keeps its runs in {settings.sqlite_path}", err=True)
     typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
     server = build_server(build_app(settings), settings)
-    with suppress(KeyboardInterrupt):
-        server.run()
+    try:
+        with only_server_of(settings.sqlite_path), suppress(KeyboardInterrupt):
+            server.run()
+    except FileInUse as error:
+        sys.exit(f"runyard: {error}")
     if not server.started:
         sys.exit("runyard: the server could not start; the reason is above.")
 

@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
@@ -56,6 +56,8 @@ class GraphQLOverHTTP:
         except BadRequest as refusal:
             error = {"message": str(refusal), "extensions": {"code": "BAD_USER_INPUT"}}
             return Response(orjson.dumps({"errors": [error]}), refusal.status, refusal.headers, media_type)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
         status = 400 if isinstance(result, PreExecutionError) and media_type == RESPONSE_TYPE else 200
         return Response(orjson.dumps(_body_of(result)), status, None, media_type)
 

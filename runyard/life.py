@@ -29,7 +29,12 @@ class Life:
             sweep=settings.sweep_seconds,
         )
         dispatcher = Dispatcher(database, clock, timers)
-        await dispatcher.start(alone=True)
+        try:
+            await dispatcher.start(alone=True)
+        except BaseException:
+            # The database's threads would keep the process alive.
+            await database.close()
+            raise
         return cls(database, dispatcher)
 
     async def drain(self) -> None:

@@ -5,6 +5,7 @@ with 4400 instead of a traceback, a document with a syntax error ends its own op
 protocol is offered, since clients that list the legacy one first would get it.
 """
 
+import asyncio
 from datetime import timedelta
 from typing import Any, cast
 
@@ -19,6 +20,12 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 
 from schema.context import Context
 from schema.execution import RunyardSchema
+
+SEND_SECONDS = 20.0
+"""How long a client may leave a message unread, once the buffers are full, before its operation ends."""
+
+LONGEST_REASON = 120
+"""Bytes of a close frame's reason; the protocol has room for 123."""
 
 
 class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
@@ -47,10 +54,14 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
 class _Adapter(ASGIWebSocketAdapter):
     async def send_json(self, message: Any) -> None:
         try:
-            await self.ws.send_text(orjson.dumps(message).decode())
-        except (WebSocketDisconnect, RuntimeError) as error:
+            async with asyncio.timeout(SEND_SECONDS):
+                await self.ws.send_text(orjson.dumps(message).decode())
+        except (WebSocketDisconnect, RuntimeError, TimeoutError) as error:
             # RuntimeError is Starlette's answer to a send after the close.
             raise WebSocketDisconnected from error
+
+    async def close(self, code: int, reason: str) -> None:
+        await super().close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
 
 
 class GraphQLOverWebSocket(GraphQL[Context, None]):

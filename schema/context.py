@@ -65,7 +65,8 @@ class Loaders:
         async def load(ids: list[str]) -> list[Found]:
             return await self._database.read(lambda connection: read(connection, ids))
 
-        return DataLoader(load_fn=load)
+        # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
+        return DataLoader(load_fn=load, cache=False)
 
 
 class Server(Protocol):

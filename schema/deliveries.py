@@ -10,7 +10,8 @@ from schema.task_runs import TaskRun
 @strawberry.type(description="A task run delivered to a worker, under a lease.")
 class ScheduledTaskRun:
     lease_id: strawberry.ID = strawberry.field(
-        description="The lease. Acknowledge it, and name it when you set the run's states."
+        description="The lease. Acknowledge it, and name it when you set the run's states; "
+        "not after a delivery with `autoAcknowledge`, whose lease is over."
     )
     lease_expires_at: DateTime = strawberry.field(
         description="Until when you have to acknowledge it, before somebody else gets the run."

@@ -39,7 +39,7 @@ from schema.texts import faults_in_document, faults_in_variables
 
 MOST_DOCUMENTS = 500
 LARGEST_KEPT_DOCUMENT = 32_768
-MOST_TOKENS = 4000
+MOST_TOKENS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +143,7 @@ class RunyardSchema(strawberry.Schema):
         }
         if not operations:
             return Document(None, {}, [GraphQLError("The document has no operation.")])
-        return Document(tree, operations, validate(self._schema, tree) or faults_in_document(tree))
+        return Document(tree, operations, faults_in_document(tree) or validate(self._schema, tree))
 
     async def _run(
         self,

@@ -11,9 +11,17 @@ from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
 from resolvers.queue import leases
 from resolvers.queue.leases import LeaseResult as LeaseResultRecord
+from resolvers.queue.leases import Release, Renewal
 from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
 from resolvers.task_runs import CreatedTaskRun
-from schema.arguments import read_batch_size, read_id, read_ids, read_optional_id
+from schema.arguments import (
+    LONGEST_LEASE_SECONDS,
+    read_batch_size,
+    read_id,
+    read_ids,
+    read_optional_id,
+    read_seconds,
+)
 from schema.concurrency import ConcurrencyLimit
 from schema.context import Info
 from schema.deliveries import LeaseResult
@@ -146,6 +154,42 @@ class Mutation:
     ) -> list[LeaseResultRecord | Exception]:
         read_batch_size("leaseIds", lease_ids)
         return await info.context.database.write_all(leases.acknowledge_leases, read_ids("leaseIds", lease_ids))
+
+    @strawberry.mutation(
+        graphql_type=list[LeaseResult],
+        description="The heartbeat: let these leases run on from now, one call for all that you hold. A third of the "
+        "lease time is a good beat. Look at `cancelRequested`.",
+    )
+    async def renew_task_run_leases(
+        self,
+        info: Info,
+        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000.")],
+        lease_seconds: Annotated[
+            float, strawberry.argument(description="For how long, from now: 1 to 86,400 seconds.")
+        ] = 60,
+    ) -> list[LeaseResultRecord | Exception]:
+        read_batch_size("leaseIds", lease_ids)
+        seconds = read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS)
+        renewals = [Renewal(lease_id, seconds) for lease_id in read_ids("leaseIds", lease_ids)]
+        return await info.context.database.write_all(leases.renew_leases, renewals)
+
+    @strawberry.mutation(
+        graphql_type=list[LeaseResult],
+        description="Hand these runs back, unfinished. They are due again after `delaySeconds`, at the head of their "
+        "keys; one that was told to wait for a concurrency slot, as soon as one is free.",
+    )
+    async def release_task_runs(
+        self,
+        info: Info,
+        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000.")],
+        delay_seconds: Annotated[
+            float, strawberry.argument(description="When they are due again: 0 to 86,400 seconds from now.")
+        ] = 0,
+    ) -> list[LeaseResultRecord | Exception]:
+        read_batch_size("leaseIds", lease_ids)
+        seconds = read_seconds("delaySeconds", delay_seconds, least=0, most=LONGEST_LEASE_SECONDS)
+        releases = [Release(lease_id, seconds) for lease_id in read_ids("leaseIds", lease_ids)]
+        return await info.context.database.write_all(leases.release_leases, releases)
 
     @strawberry.mutation(
         graphql_type=FlowCreatePayload,

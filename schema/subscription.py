@@ -40,7 +40,8 @@ class Subscription:
         auto_acknowledge: Annotated[
             bool,
             strawberry.argument(
-                description="Count a run as taken over once it is sent: at most once, and with no lease after that."
+                description="Count a run as taken over once it is sent: at most once, and with no lease after that. "
+                "Do not name the leaseId in your reports then."
             ),
         ] = False,
     ) -> AsyncGenerator[list[Delivery], None]:

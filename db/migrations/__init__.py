@@ -36,10 +36,10 @@ def upgrade_sqlite(path: Path) -> bool:
             return False
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"The database file {path} could not be read: {error}.") from error
-    from sqlalchemy import create_engine  # noqa: PLC0415 - not paid for at an ordinary start
+    from sqlalchemy import URL, create_engine  # noqa: PLC0415 - not paid for at an ordinary start
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
-    engine = create_engine(f"sqlite:///{path}")
+    engine = create_engine(URL.create("sqlite", database=str(path)))
     try:
         with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")

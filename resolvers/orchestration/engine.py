@@ -31,6 +31,8 @@ class Decision:
     delay_seconds: float | None = None
     effects: Effects = NO_EFFECTS
     """What is to happen beside it. The effects of the rules are dropped where the proposal is not taken."""
+    waits_for_slot: bool = False
+    """Whether the wait is for a concurrency slot, which may come sooner."""
 
 
 def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
@@ -59,7 +61,8 @@ def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
         elif isinstance(verdict, Abort):
             return Decision(OrchestrationStatus.ABORT, None, verdict.reason)
         else:
-            return Decision(OrchestrationStatus.WAIT, None, verdict.reason, verdict.delay_seconds)
+            status = OrchestrationStatus.WAIT
+            return Decision(status, None, verdict.reason, verdict.delay_seconds, waits_for_slot=verdict.for_slot)
     return Decision(OrchestrationStatus.ACCEPT, transition.proposed, effects=effects)
 
 

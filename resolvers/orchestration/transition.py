@@ -78,7 +78,7 @@ class Transition:
     lease_id: str | None = None
     """The lease under which the proposal is made; None from those who need none."""
     held_lease_id: str | None = None
-    """The lease that the run is under, if that has not run out."""
+    """The lease that the run is under, until it is ended; one that has run out holds until the sweep ends it."""
 
     @property
     def current(self) -> StateRecord | None:
@@ -148,6 +148,8 @@ class Wait:
 
     reason: str
     delay_seconds: float
+    for_slot: bool = False
+    """Whether what is waited for is a concurrency slot, which may come sooner."""
 
 
 Verdict = Amend | Reject | Abort | Wait

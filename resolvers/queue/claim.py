@@ -32,6 +32,8 @@ class ClaimRequest:
     """Every key that is demanded; the first has the first turn."""
     acknowledge_seconds: float
     """How long a delivery may stay unacknowledged."""
+    most: int
+    """How many runs to claim at the most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Claim:
     deliveries: list[Delivery]
     keys_in_turn: list[str]
     """The keys in the order of their turns in the next claim."""
+    is_cut_short: bool
+    """Whether there was credit for more than might be claimed at once."""
     next_due_at: str | None
     """When another run of these keys comes due; None where none waits, or no credit is left for it."""
 
@@ -65,11 +69,12 @@ def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> 
 
 
 def _claim(connection: Connection, request: ClaimRequest) -> Claim:
-    credit = sum(demand.credit for demand in request.demands)
+    demanded = sum(demand.credit for demand in request.demands)
+    credit = min(demanded, request.most)
     due = queue.due_entries(connection, request.keys_in_turn, per_side=credit)
     multi_queue = MultiQueue.of(due, request.keys_in_turn)
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
-    dealt = deal(multi_queue, request.demands)
+    dealt = deal(multi_queue, request.demands, most=credit)
     for demand, entry in dealt:
         entry.lease_id = new_id()
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
@@ -82,15 +87,18 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
             for demand, entry in dealt
         ],
         keys_in_turn=multi_queue.keys_in_turn,
+        is_cut_short=len(dealt) == credit < demanded,
         next_due_at=queue.next_due_at(connection, request.keys_in_turn) if len(dealt) < credit else None,
     )
 
 
-def deal(multi_queue: MultiQueue, demands: Sequence[Demand]) -> list[tuple[Demand, QueueEntryRecord]]:
-    """Who gets which run: the keys take turns, and so do the subscribers that want a key."""
+def deal(
+    multi_queue: MultiQueue, demands: Sequence[Demand], *, most: int = 1000
+) -> list[tuple[Demand, QueueEntryRecord]]:
+    """Who gets which of at most `most` runs: the keys take turns, and so do the subscribers that want a key."""
     dealt: list[tuple[Demand, QueueEntryRecord]] = []
     line = deque(demand for demand in demands if demand.credit > 0)
-    while line:
+    while line and len(dealt) < most:
         wanted = frozenset[str]().union(*(demand.task_keys for demand in line))
         entry = multi_queue.take(wanted)
         if entry is None:

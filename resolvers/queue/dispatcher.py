@@ -25,6 +25,13 @@ from resolvers.queue.sweep import Sweep
 log = logging.getLogger("runyard.queue")
 
 
+LARGEST_EVENT = 256 * 1024
+"""Characters in one event, roughly: many clients take a megabyte and no more."""
+
+LARGEST_CLAIM = 500
+"""Runs in one claim, and leases in one giving back: other writers wait for the transaction."""
+
+
 @dataclass(frozen=True, slots=True)
 class QueueTimers:
     """The queue's times, in seconds."""
@@ -37,6 +44,8 @@ class QueueTimers:
     """How long an expired lease may go unnoticed."""
     retry_database: float = 1.0
     """How long to wait before a database that is away is asked again."""
+    drain: float = 10.0
+    """How long subscriptions may take to end when the server stops, before what they have is given back without them."""
 
 
 class Subscriber:
@@ -77,9 +86,20 @@ class Subscriber:
         await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
         if self._is_closed:
             return None
-        self._event.clear()
-        arrived, self._arrived = self._arrived, []
+        arrived, self._arrived = _cut_event(self._arrived)
+        if not self._arrived:
+            self._event.clear()
         return arrived
+
+
+def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """As many deliveries, one at least, as make an event that every client can take; and the rest."""
+    size = 0
+    for count, delivery in enumerate(arrived):
+        size += len(delivery.task_run.parameters or "") + len(delivery.task_run.tags_json) + 500
+        if count and size > LARGEST_EVENT:
+            return arrived[:count], arrived[count:]
+    return arrived, []
 
 
 class Dispatcher:
@@ -90,6 +110,8 @@ class Dispatcher:
         self._clock = clock
         self._timers = timers
         self._subscribers: dict[int, Subscriber] = {}
+        self._holders: dict[str, Subscriber] = {}
+        """Who was handed the unacknowledged leases."""
         self._numbers = itertools.count(1)
         self._keys_in_turn: list[str] = []
         self._wake = asyncio.Event()
@@ -114,9 +136,16 @@ class Dispatcher:
         self._sweeping.cancel()
         for subscriber in self._subscribers.values():
             subscriber.close()
-        while self._subscribers:
-            self._left.clear()
-            await self._left.wait()
+        try:
+            async with asyncio.timeout(self._timers.drain):
+                while self._subscribers:
+                    self._left.clear()
+                    await self._left.wait()
+        except TimeoutError:
+            # They are stuck in sending to clients that do not read.
+            log.warning("%d subscriptions do not end; what they have is given back.", len(self._subscribers))
+            for subscriber in list(self._subscribers.values()):
+                await self._give_back(list(subscriber.unacknowledged))
         await asyncio.gather(*self._giving_back)
 
     async def deliver(
@@ -158,6 +187,8 @@ class Dispatcher:
             self._left.set()
             listened = self._listened()
             self._keys_in_turn = [key for key in self._keys_in_turn if key in listened]
+            for lease_id in subscriber.unacknowledged:
+                self._holders.pop(lease_id, None)
             # In a task of its own: the subscription may be ending because it was cancelled.
             giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged)))
             self._giving_back.add(giving_back)
@@ -165,12 +196,11 @@ class Dispatcher:
             await asyncio.shield(giving_back)
 
     async def _give_back(self, lease_ids: list[str]) -> None:
-        if not lease_ids:
-            return
         try:
-            await self._database.write_all(give_back, lease_ids)
+            for start in range(0, len(lease_ids), LARGEST_CLAIM):
+                await self._database.write_all(give_back, lease_ids[start : start + LARGEST_CLAIM])
         except DatabaseUnavailable as error:
-            log.warning("%d deliveries stay leased until their time is up: %s", len(lease_ids), error)
+            log.warning("Up to %d deliveries stay leased until their time is up: %s", len(lease_ids), error)
 
     def _listened(self) -> frozenset[str]:
         return frozenset[str]().union(*(each.task_keys for each in self._subscribers.values()))
@@ -185,10 +215,10 @@ class Dispatcher:
                 self._return_credit(notice)
 
     def _return_credit(self, notice: LeaseSettled) -> None:
-        for subscriber in self._subscribers.values():
-            if notice.lease_id in subscriber.unacknowledged:
-                subscriber.unacknowledged.discard(notice.lease_id)
-                self._wake.set()
+        subscriber = self._holders.pop(notice.lease_id, None)
+        if subscriber is not None:
+            subscriber.unacknowledged.discard(notice.lease_id)
+            self._wake.set()
 
     async def _dispatch(self) -> None:
         while not self._is_stopping:
@@ -218,7 +248,7 @@ class Dispatcher:
         """Claim for these demands and hand out; when the next run of their keys comes due, if one waits."""
         demanded = frozenset[str]().union(*(demand.task_keys for demand in demands))
         keys_in_turn = [key for key in self._keys_in_turn if key in demanded]
-        request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge)
+        request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge, LARGEST_CLAIM)
         claim = await self._database.write(claim_due_runs, request)
         turns = {key: turn for turn, key in enumerate(claim.keys_in_turn)}
         self._keys_in_turn.sort(key=lambda key: turns.get(key, -1))
@@ -228,10 +258,16 @@ class Dispatcher:
         for number, deliveries in itertools.groupby(
             sorted(claim.deliveries, key=lambda each: each.subscriber), key=lambda each: each.subscriber
         ):
-            if subscriber := self._subscribers.get(number):
-                subscriber.hand(list(deliveries))
+            handed = list(deliveries)
+            # Whoever was served goes to the end of the line.
+            if subscriber := self._subscribers.pop(number, None):
+                self._subscribers[number] = subscriber
+                self._holders |= {delivery.lease_id: subscriber for delivery in handed}
+                subscriber.hand(handed)
             else:
                 # It ended while the claim was under way.
-                orphans += [delivery.lease_id for delivery in deliveries]
+                orphans += [delivery.lease_id for delivery in handed]
         await self._give_back(orphans)
+        if claim.is_cut_short:
+            self._wake.set()
         return claim.next_due_at

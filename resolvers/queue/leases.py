@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from db import queue
+from db import queue, task_runs
 from db.connection import Connection, LeaseSettled, Notice
+from db.instants import seconds_after
 from db.records import QueueEntryRecord
 from db.vocabulary import StateType
 from resolvers.queue.placement import put_back, take_over
+from resolvers.queue.taking_back import hand_back
 
 
 class LeaseStatus(StrEnum):
@@ -64,6 +66,56 @@ def finish_deliveries(connection: Connection, lease_ids: Sequence[str]) -> list[
     queue.delete_queue_entries(connection, [entry.task_run_id for entry, _ in held.values()])
     connection.announce(LeaseSettled(lease_id) for lease_id in lease_ids)
     return [lease_id in held for lease_id in lease_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """A worker's sign of life for a run."""
+
+    lease_id: str
+    lease_seconds: float
+
+
+def renew_leases(connection: Connection, renewals: Sequence[Renewal]) -> list[LeaseResult | Exception]:
+    """Let the leases run for so many seconds from now. Renewing acknowledges. LOST for one that is not held any more."""
+    lease_ids = [renewal.lease_id for renewal in renewals]
+    held = queue.queue_entries_by_lease(connection, lease_ids)
+    for renewal in renewals:
+        if renewal.lease_id in held:
+            entry, _ = held[renewal.lease_id]
+            entry.is_acknowledged, entry.lease_seconds = True, renewal.lease_seconds
+            entry.lease_expires_at = seconds_after(connection.now, renewal.lease_seconds)
+    queue.update_queue_entries(connection, [entry for entry, _ in held.values()])
+    connection.announce(LeaseSettled(lease_id) for lease_id in lease_ids)
+    return [_result(lease_id, *held.get(lease_id, (None, None))) for lease_id in lease_ids]
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A worker hands a run back."""
+
+    lease_id: str
+    delay_seconds: float
+
+
+def release_leases(connection: Connection, releases: Sequence[Release]) -> list[LeaseResult | Exception]:
+    """Hand the runs back unfinished, each due again after its delay, at the head of its key.
+
+    PENDING and RUNNING become SCHEDULED again. HELD for a lease that was held until now, LOST for any other.
+    """
+    lease_ids = [release.lease_id for release in releases]
+    held = queue.queue_entries_by_lease(connection, lease_ids)
+    delays = {held[each.lease_id][0].task_run_id: each.delay_seconds for each in releases if each.lease_id in held}
+    hand_back(connection, task_runs.task_run_facts(connection, [(id, None) for id in delays]), delays)
+    connection.announce(LeaseSettled(lease_id) for lease_id in lease_ids)
+    return [
+        LeaseResult(
+            lease_id,
+            LeaseStatus.HELD if lease_id in held else LeaseStatus.LOST,
+            cancel_requested=lease_id in held and held[lease_id][1] is StateType.CANCELLING,
+        )
+        for lease_id in lease_ids
+    ]
 
 
 def return_to_queue(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:

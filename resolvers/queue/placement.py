@@ -1,5 +1,6 @@
 """Where a change of state leaves a run in the queue. Decides; `Placements.write` carries a whole batch out at the end."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from db import queue
@@ -8,8 +9,8 @@ from db.instants import seconds_after
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.vocabulary import TERMINAL, StateType
 
-RETRY_STATE = "AwaitingRetry"
-"""The name of a SCHEDULED state that a failure was turned into: such a run goes to the retry side of its key."""
+RETRY_STATES = {"AwaitingRetry", "AwaitingRedelivery"}
+"""SCHEDULED states that a failure or a lost worker was turned into: such runs go to the retry side of their key."""
 
 
 @dataclass(slots=True)
@@ -37,16 +38,43 @@ class Placements:
         elif entry is None:
             return
         elif state.type in TERMINAL or not (entry.is_acknowledged or holds(entry, lease_id)):
-            self.deleted.append(entry.task_run_id)
-            self._settle(entry)
+            self.drop(entry)
         elif holds(entry, lease_id):
-            self.acknowledge(entry, state.timestamp)
+            self.keep(entry, state.timestamp, waits_for_slot=False)
 
-    def acknowledge(self, entry: QueueEntryRecord, now: str) -> None:
+    def keep(self, entry: QueueEntryRecord, now: str, *, waits_for_slot: bool) -> None:
         """The worker shows that it has the run: that is as good as an acknowledgement."""
+        is_changed = entry.waits_for_slot != waits_for_slot
+        entry.waits_for_slot = waits_for_slot
         if take_over(entry, now):
-            self.updated.append(entry)
             self._settle(entry)
+            is_changed = True
+        if is_changed:
+            self.updated.append(entry)
+
+    def hasten(self, entries: Sequence[QueueEntryRecord], now: str) -> None:
+        """Make these entries due now, since a slot that they wait for has become free."""
+        placed = {entry.task_run_id for entry in (*self.inserted, *self.updated)} | set(self.deleted)
+        for entry in entries:
+            if entry.task_run_id not in placed:
+                entry.available_at, entry.waits_for_slot = now, False
+                self.updated.append(entry)
+                self.notices.append(WorkWaits(entry.task_key))
+
+    def put_back(self, entry: QueueEntryRecord, available_at: str) -> None:
+        """End the lease and let the run wait again, at the head of its key once it is due.
+
+        Whoever let the lease run out without a word is given no other run for it until it names the lease.
+        """
+        end_lease(entry)
+        entry.is_retry, entry.available_at = True, available_at
+        self.updated.append(entry)
+        self.notices.append(WorkWaits(entry.task_key))
+
+    def drop(self, entry: QueueEntryRecord) -> None:
+        """End the lease and take the run out of the queue."""
+        self.deleted.append(entry.task_run_id)
+        self._settle(entry)
 
     def write(self, connection: Connection) -> None:
         queue.insert_queue_entries(connection, self.inserted)
@@ -56,7 +84,7 @@ class Placements:
 
     def _enqueue(self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None) -> None:
         available_at = run.next_scheduled_start_time or state.timestamp
-        is_retry = state.name == RETRY_STATE
+        is_retry = state.name in RETRY_STATES
         if entry is None:
             self.inserted.append(
                 QueueEntryRecord(
@@ -75,7 +103,9 @@ class Placements:
         else:
             self._settle(entry)
             end_lease(entry)
-            entry.available_at, entry.is_retry = available_at, is_retry
+            entry.available_at, entry.is_retry, entry.waits_for_slot = available_at, is_retry, False
+            if state.name != "AwaitingRedelivery":
+                entry.lapses = 0
             self.updated.append(entry)
         self.notices.append(WorkWaits(run.task_key))
 

@@ -1,4 +1,4 @@
-"""Takes back what was delivered and never taken over in time, so that a silent worker holds nothing up."""
+"""Ends leases that have run out, so that a silent worker holds nothing up."""
 
 import asyncio
 import logging
@@ -11,7 +11,7 @@ from db.connection import Connection
 from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
-from resolvers.queue.leases import return_to_queue
+from resolvers.queue.taking_back import take_back_from_lost_workers
 
 log = logging.getLogger("runyard.queue")
 
@@ -20,10 +20,10 @@ LARGEST_SWEEP = 500
 
 
 def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[int | Exception]:
-    """Make runs wait again that are SCHEDULED and whose leases have run out by the database's clock; how many."""
-    expired = queue.expired_entries(connection, LARGEST_SWEEP)
-    return_to_queue(connection, expired)
-    return [len(expired)] * len(sweepers)
+    """Take back the runs whose leases have run out by the database's clock; how many these were."""
+    lost = queue.runs_with_expired_leases(connection, LARGEST_SWEEP)
+    take_back_from_lost_workers(connection, lost)
+    return [len(lost)] * len(sweepers)
 
 
 class Sweep:
@@ -51,7 +51,7 @@ class Sweep:
                     continue
                 if moment(next_expiry) <= self._clock.now():
                     count = await self._database.write(sweep_leases, "sweep")
-                    log.info("Took back %d deliveries that nobody had acknowledged in time.", count)
+                    log.info("Took back %d runs whose leases had run out.", count)
                     continue
             except DatabaseUnavailable as error:
                 log.warning("The sweep waits for the database: %s", error)

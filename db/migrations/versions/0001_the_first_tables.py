@@ -87,6 +87,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_flow_run"),
         sa.UniqueConstraint("flow_id", "idempotency_key", name="uq_flow_run_flow_id_idempotency_key"),
     )
+    op.create_index("ix_flow_run_deployment_id", "flow_run", ["deployment_id"])
     op.create_index("ix_flow_run_parent_task_run_id", "flow_run", ["parent_task_run_id"])
 
     op.create_table(
@@ -183,6 +184,8 @@ def upgrade() -> None:
         sa.Column("lease_expires_at", Instant),
         sa.Column("is_acknowledged", sa.Boolean(), nullable=False),
         sa.Column("worker_name", sa.Text()),
+        sa.Column("lapses", sa.Integer(), nullable=False),
+        sa.Column("waits_for_slot", sa.Boolean(), nullable=False),
         sa.ForeignKeyConstraint(
             ["task_run_id"], ["task_run.id"], name="fk_queue_entry_task_run_id", ondelete="CASCADE"
         ),
@@ -195,6 +198,13 @@ def upgrade() -> None:
         ["lease_expires_at"],
         sqlite_where=sa.text("lease_id IS NOT NULL"),
         postgresql_where=sa.text("lease_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_queue_entry_waiting_for_slot",
+        "queue_entry",
+        ["available_at"],
+        sqlite_where=sa.text("waits_for_slot AND lease_id IS NULL"),
+        postgresql_where=sa.text("waits_for_slot AND lease_id IS NULL"),
     )
     op.create_index(
         "ix_queue_entry_waiting",

@@ -11,17 +11,23 @@ from resolvers.orchestration.transition import ProposedState, Reject, Transition
 @rule(leaving={StateType.RUNNING}, entering={StateType.FAILED})
 def retry_failed_task_runs(transition: Transition) -> Verdict | None:
     """Schedule the run again in the place of FAILED, while it has retries left and the failure does not forbid it."""
-    run, failure = transition.run, transition.proposed
-    assert isinstance(run, TaskRunRecord)
+    assert isinstance(transition.run, TaskRunRecord)
+    if transition.proposed.details.retriable is False:
+        return None
+    again = next_try(transition.run, transition.proposed, transition.now, transition.chance)
+    return Reject("The run has retries left.", again) if again else None
+
+
+def next_try(run: TaskRunRecord, failure: ProposedState, now: str, chance: float) -> ProposedState | None:
+    """The state in which the run awaits its next try after this failure; None where it has no retries left."""
     policy = run.empirical_policy
-    if failure.details.retriable is False or policy.retries is None or run.run_count > policy.retries:
+    if policy.retries is None or run.run_count > policy.retries:
         return None
     delay = base_delay(policy.retry_delay_seconds, run.run_count)
     if policy.retry_jitter_factor:
-        delay = jittered(delay, policy.retry_jitter_factor, transition.chance)
-    details = StateDetails(scheduled_time=seconds_after(transition.now, delay))
-    again = ProposedState(StateType.SCHEDULED, "AwaitingRetry", failure.message, failure.data, details)
-    return Reject("The run has retries left.", again)
+        delay = jittered(delay, policy.retry_jitter_factor, chance)
+    details = StateDetails(scheduled_time=seconds_after(now, delay))
+    return ProposedState(StateType.SCHEDULED, "AwaitingRetry", failure.message, failure.data, details)
 
 
 def base_delay(delays: list[float] | None, run_count: int) -> float:

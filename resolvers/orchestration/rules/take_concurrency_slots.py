@@ -14,5 +14,5 @@ def take_concurrency_slots(transition: Transition) -> Verdict | None:
         if limit.limit == 0:
             return Abort(f"The concurrency limit of the tag {limit.tag!r} is 0: nothing with it may run.")
         if limit.used_by_others >= limit.limit:
-            return Wait(f"All slots of the tag {limit.tag!r} are taken.", WAIT_SECONDS)
+            return Wait(f"All slots of the tag {limit.tag!r} are taken.", WAIT_SECONDS, for_slot=True)
     return Amend(effects=Effects(takes_slots=True)) if transition.limits else None

@@ -1,0 +1,77 @@
+"""Takes runs back from workers that are lost, or that hand them back: what each becomes depends on how far it got."""
+
+import random
+from collections.abc import Sequence
+
+from db import task_runs
+from db.connection import Connection
+from db.instants import seconds_after
+from db.records import StateDetails
+from db.task_runs import TaskRunFacts
+from db.vocabulary import StateType
+from resolvers.moves import TaskRunMoves
+from resolvers.orchestration.rules.retry_failed_task_runs import next_try
+from resolvers.orchestration.transition import ProposedState
+
+REDELIVERY_DELAYS = (0.0, 5.0, 30.0, 120.0)
+"""Seconds before a run that was lost with its worker is due again: after the first time, the second, and so on."""
+
+MOST_LAPSES = len(REDELIVERY_DELAYS) + 1
+"""How many deliveries in a row may end with a lost worker, before the run itself is taken for the cause."""
+
+
+def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> None:
+    """End the leases of these runs, whose workers are lost.
+
+    SCHEDULED is due again, after a while that grows; PENDING becomes SCHEDULED; RUNNING is tried again if it has retries
+    left, else it has CRASHED; CANCELLING is CANCELLED. After too many lost workers in a row the run has CRASHED.
+    """
+    facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids])
+    moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
+    for facts in facts_by_id.values():
+        entry = facts.queue_entry
+        if entry is None:
+            continue
+        entry.lapses += 1
+        if entry.lapses >= MOST_LAPSES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
+            message = f"{entry.lapses} deliveries in a row ended with a lost worker."
+            _move(moves, facts, ProposedState(StateType.CRASHED, "Undeliverable", message))
+            continue
+        delay = REDELIVERY_DELAYS[min(entry.lapses, len(REDELIVERY_DELAYS)) - 1]
+        _take_back(moves, facts, seconds_after(connection.now, delay))
+    _write(connection, moves)
+
+
+def hand_back(connection: Connection, facts_by_id: dict[str, TaskRunFacts], delays: dict[str, float]) -> None:
+    """End the leases of these runs, which their workers hand back unfinished; due again after each one's delay."""
+    moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
+    for id, facts in facts_by_id.items():
+        _take_back(moves, facts, seconds_after(connection.now, delays[id]), is_lost=False)
+    _write(connection, moves)
+
+
+def _take_back(moves: TaskRunMoves, facts: TaskRunFacts, due_at: str, *, is_lost: bool = True) -> None:
+    entry, type = facts.queue_entry, facts.run.state_type
+    assert entry is not None
+    again = ProposedState(StateType.SCHEDULED, "AwaitingRedelivery", details=StateDetails(scheduled_time=due_at))
+    if type is StateType.SCHEDULED:
+        moves.placements.put_back(entry, max(due_at, facts.run.next_scheduled_start_time or due_at))
+    elif type is StateType.PENDING or (type is StateType.RUNNING and not is_lost):
+        _move(moves, facts, again)
+    elif type is StateType.RUNNING:
+        lost = ProposedState(StateType.CRASHED, "WorkerLost", "The worker's lease ran out while it ran.")
+        _move(moves, facts, next_try(facts.run, lost, moves.now, random.random()) or lost)  # noqa: S311
+    elif type is StateType.CANCELLING:
+        _move(moves, facts, ProposedState(StateType.CANCELLED, StateType.CANCELLED.default_name))
+    else:
+        moves.placements.drop(entry)
+
+
+def _move(moves: TaskRunMoves, facts: TaskRunFacts, state: ProposedState) -> None:
+    """Give the run a state that nobody proposed, so that no rule is asked."""
+    moves.propose((), facts.run, state, flow_run=None, entry=facts.queue_entry, lease_id=None)
+
+
+def _write(connection: Connection, moves: TaskRunMoves) -> None:
+    moves.write_changes(connection)
+    task_runs.update_task_run_progress(connection, moves.moved)
