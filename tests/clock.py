@@ -37,7 +37,11 @@ class ManualClock:
 
     async def somebody_waits(self, seconds: float) -> None:
         """Return when somebody waits for the moment `seconds` from now."""
-        while self._now + timedelta(seconds=seconds) not in self._awaited:
+        await self.waiters(seconds, 1)
+
+    async def waiters(self, seconds: float, count: int) -> None:
+        """Return when `count` wait for the moment `seconds` from now."""
+        while self._awaited.count(self._now + timedelta(seconds=seconds)) < count:
             self._waits.clear()
             await self._waits.wait()
 

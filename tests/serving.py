@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from resolvers.queue.sweep import sweep_leases
 from runyard.app import build_app
 from runyard.life import Life
 from runyard.server import Server, build_server
@@ -49,6 +50,11 @@ class Serving:
     @property
     def life(self) -> Life:
         return self.app.state.life
+
+    async def sweep(self) -> None:
+        """Return when every lease that has run out is ended, by this sweep or the server's own."""
+        while await self.life.database.write(sweep_leases, "test"):
+            continue
 
     async def stop(self) -> None:
         """Stop in order, as SIGTERM does."""

@@ -1,0 +1,209 @@
+"""What becomes of a run whose worker is lost: its lease runs out, and nobody renews it."""
+
+from typing import Any
+
+import pytest
+
+from db.instants import instant, seconds_between
+from tests.client import Client, Socket
+from tests.delivery.create import create_scheduled, run_ids
+from tests.serving import Serving
+
+
+async def take(client: Client, *states: str, lease_seconds: float = 60) -> str:
+    """Receive the next run as a worker, bring it into the states, and go away; the lease."""
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], leaseSeconds=lease_seconds)
+        (delivery,) = await socket.deliveries(1)
+        lease = delivery["leaseId"]
+        await client.ask("AcknowledgeTaskRuns", leaseIds=[lease])
+        for type in states:
+            outcome = await client.ask(
+                "SetTaskRunState", id=delivery["taskRun"]["id"], leaseId=lease, state={"type": type}
+            )
+            assert outcome["status"] == "ACCEPT"
+    return lease
+
+
+async def let_lapse(server: Serving, seconds: float = 60) -> None:
+    """Let the lease run out, and return when the sweep has seen it."""
+    server.clock.advance(seconds)
+    await server.sweep()
+
+
+async def listen(socket: Socket, **variables: Any) -> None:
+    await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], **variables)
+
+
+def names(run: dict[str, Any]) -> list[str]:
+    return [state["name"] for state in run["states"]]
+
+
+async def test_a_claimed_run_is_scheduled_again_and_delivered(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, "PENDING")
+
+    await let_lapse(server)
+
+    run = await client.ask("GetTaskRun", id=id)
+    assert names(run) == ["Scheduled", "Pending", "AwaitingRedelivery"]
+    async with client.socket() as socket:
+        await listen(socket)
+        (again,) = await socket.deliveries(1)
+        assert (again["taskRun"]["id"], again["attempt"]) == (id, 2)
+        outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
+        assert outcome["status"] == "ABORT"
+
+
+async def test_a_running_run_without_retries_has_crashed(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    await take(client, "PENDING", "RUNNING")
+
+    await let_lapse(server)
+
+    run = await client.ask("GetTaskRun", id=id)
+    assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "WorkerLost", None)
+    assert (run["endTime"], run["totalRunTimeSeconds"]) == ("2030-01-01T12:01:00.000000Z", 60.0)
+
+
+async def test_a_running_run_with_retries_is_tried_again_after_its_delay(server: Serving) -> None:
+    client = server.client
+    policy = {"retries": 1, "retryDelaySeconds": [30]}
+    id = await create_scheduled(client, empiricalPolicy=policy)
+    await take(client, "PENDING", "RUNNING")
+
+    await let_lapse(server)
+
+    run = await client.ask("GetTaskRun", id=id)
+    assert (run["stateName"], run["nextScheduledStartTime"]) == ("AwaitingRetry", "2030-01-01T12:01:30.000000Z")
+    server.clock.advance(30)
+    await take(client, "RUNNING")
+    await let_lapse(server)
+    assert names(await client.ask("GetTaskRun", id=id)) == [
+        "Scheduled",
+        "Pending",
+        "Running",
+        "AwaitingRetry",
+        "Retrying",
+        "WorkerLost",
+    ]
+
+
+async def test_a_run_that_was_being_cancelled_is_cancelled(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    await take(client, "RUNNING")
+    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLING"})
+
+    await let_lapse(server)
+
+    run = await client.ask("GetTaskRun", id=id)
+    assert (run["stateType"], run["queueEntry"]) == ("CANCELLED", None)
+
+
+async def test_a_lost_workers_slot_is_free_again(server: Serving) -> None:
+    client = server.client
+    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    id = await create_scheduled(client, tags=["db"])
+    await take(client, "RUNNING")
+    held = await client.ask("GetConcurrencyLimit", tag="db")
+
+    await let_lapse(server)
+
+    assert held["activeSlots"] == [id]
+    assert (await client.ask("GetConcurrencyLimit", tag="db"))["activeSlots"] == []
+
+
+async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    waits: list[float] = []
+
+    for delay in (0, 5, 30, 120):
+        await take(client, "PENDING")
+        await let_lapse(server)
+        entry = (await client.ask("GetTaskRun", id=id))["queueEntry"]
+        waits.append(seconds_between(instant(server.clock.now()), entry["availableAt"]))
+        server.clock.advance(delay)
+    await take(client, "PENDING")
+    await let_lapse(server)
+
+    assert waits == [0, 5, 30, 120]
+    run = await client.ask("GetTaskRun", id=id)
+    assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "Undeliverable", None)
+    assert run["runCount"] == 0
+
+
+async def test_a_renewed_lease_does_not_run_out(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, "RUNNING")
+
+    server.clock.advance(59)
+    (renewed,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease], leaseSeconds=90)
+    await let_lapse(server, 89)
+
+    assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:29.000000Z")
+    assert (await client.ask("GetTaskRun", id=id))["stateType"] == "RUNNING"
+
+
+async def test_renewing_tells_that_the_run_is_to_be_cancelled_or_that_the_lease_is_lost(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, "RUNNING")
+
+    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLING"})
+    (cancelling,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease])
+    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLED"})
+    (lost,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease])
+
+    assert (cancelling["status"], cancelling["cancelRequested"]) == ("HELD", True)
+    assert (lost["status"], lost["leaseExpiresAt"], lost["cancelRequested"]) == ("LOST", None, False)
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ([], ["Scheduled"]),
+        (["PENDING"], ["Scheduled", "Pending", "AwaitingRedelivery"]),
+        (["PENDING", "RUNNING"], ["Scheduled", "Pending", "Running", "AwaitingRedelivery"]),
+    ],
+)
+async def test_a_released_run_is_due_again_after_the_delay_before_newer_ones(
+    server: Serving, states: list[str], expected: list[str]
+) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, *states)
+
+    (released,) = await client.ask("ReleaseTaskRuns", leaseIds=[lease], delaySeconds=10)
+
+    assert released["status"] == "HELD"
+    run = await client.ask("GetTaskRun", id=id)
+    assert (names(run), run["queueEntry"]["availableAt"]) == (expected, "2030-01-01T12:00:10.000000Z")
+    newer = await create_scheduled(client)
+    server.clock.advance(10)
+    async with client.socket() as socket:
+        await listen(socket, prefetch=2)
+        assert run_ids(await socket.deliveries(2)) == [id, newer]
+
+
+async def test_a_run_that_waits_for_a_slot_is_due_as_soon_as_one_is_free(server: Serving) -> None:
+    client = server.client
+    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    first = await create_scheduled(client, tags=["db"])
+    lease = await take(client, "RUNNING")
+    second = await create_scheduled(client, tags=["db"])
+    async with client.socket() as socket:
+        await listen(socket)
+        (delivery,) = await socket.deliveries(1)
+        waiting = delivery["leaseId"]
+        told = await client.ask("SetTaskRunState", id=second, leaseId=waiting, state={"type": "RUNNING"})
+        await client.ask("ReleaseTaskRuns", leaseIds=[waiting], delaySeconds=told["delaySeconds"])
+
+        await client.ask("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
+
+        assert (told["status"], told["delaySeconds"]) == ("WAIT", 30.0)
+        assert run_ids(await socket.deliveries(1)) == [second]
