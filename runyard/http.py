@@ -19,6 +19,8 @@ from schema.execution import RunyardSchema
 
 RESPONSE_TYPE = "application/graphql-response+json"
 OLDER_TYPE = "application/json"
+VARY = {"Vary": "Accept"}
+"""Browsers get a page at the same address."""
 
 _ANSWERED = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
 _REFUSES = re.compile(r"q=0(\.0*)?")
@@ -55,11 +57,12 @@ class GraphQLOverHTTP:
             result = await self._execute(request)
         except BadRequest as refusal:
             error = {"message": str(refusal), "extensions": {"code": "BAD_USER_INPUT"}}
-            return Response(orjson.dumps({"errors": [error]}), refusal.status, refusal.headers, media_type)
+            headers = VARY | (refusal.headers or {})
+            return Response(orjson.dumps({"errors": [error]}), refusal.status, headers, media_type)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         status = 400 if isinstance(result, PreExecutionError) and media_type == RESPONSE_TYPE else 200
-        return Response(orjson.dumps(_body_of(result)), status, None, media_type)
+        return Response(orjson.dumps(_body_of(result)), status, VARY, media_type)
 
     async def _execute(self, request: Request) -> ExecutionResult:
         if request.method == "GET":
@@ -96,12 +99,15 @@ class GraphQLOverHTTP:
 
 def _accepted(request: Request) -> set[str]:
     """The types that the client takes; anything, where it does not say."""
+    header = ",".join(request.headers.getlist("accept"))
+    if not header.strip():
+        return {"*/*"}
     accepted: set[str] = set()
-    for each in ",".join(request.headers.getlist("accept")).split(","):
+    for each in header.split(","):
         media_type, *parameters = (part.strip().lower() for part in each.split(";"))
         if media_type and not any(_REFUSES.fullmatch(parameter) for parameter in parameters):
             accepted.add(media_type)
-    return accepted or {"*/*"}
+    return accepted
 
 
 def _from_body(request: Request, body: bytes) -> dict[str, Any]:

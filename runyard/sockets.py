@@ -102,7 +102,11 @@ def _fault_of(message: object) -> str | None:
         return "A message has to have a type."
     if message["type"] in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
         return "The message has to have an id, which is a text."
-    return _payload_fault_of(message.get("payload")) if message["type"] == "subscribe" else None
+    if message["type"] == "subscribe":
+        return _payload_fault_of(message.get("payload"))
+    if message["type"] in ("ping", "pong") and not isinstance(message.get("payload"), dict | None):
+        return "The payload has to be a JSON object."
+    return None
 
 
 def _payload_fault_of(payload: object) -> str | None:

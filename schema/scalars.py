@@ -26,7 +26,7 @@ def read_instant(value: object) -> str:
             f"A DateTime is an RFC 3339 instant with an offset, as 2026-01-31T09:30:00Z; not {value!r:.60}."
         )
     try:
-        moment = _parse(value).astimezone(UTC)
+        moment = _parse(value.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise GraphQLError(f"{value!r:.60} is no instant of the calendar.") from error
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
