@@ -23,10 +23,14 @@ class _ServerInLoop(Server):
     """A server that leaves the signals of the test's process alone, and says when it has started."""
 
     ready: asyncio.Event
+    stop_requested: asyncio.Event
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.ready.set()
+
+    async def main_loop(self) -> None:
+        await self.stop_requested.wait()
 
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
@@ -39,7 +43,7 @@ class Serving:
     client: Client
     clock: ManualClock
     app: Starlette
-    server: Server
+    server: _ServerInLoop
     task: "asyncio.Task[None]"
 
     @property
@@ -48,7 +52,7 @@ class Serving:
 
     async def stop(self) -> None:
         """Stop in order, as SIGTERM does."""
-        self.server.should_exit = True
+        self.server.stop_requested.set()
         await asyncio.wait_for(self.task, PATIENCE)
 
 
@@ -65,7 +69,7 @@ async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
     settings = settings_for(path, **changed)
     app = build_app(settings, clock)
     server = _ServerInLoop(build_server(app, settings).config)
-    server.ready = asyncio.Event()
+    server.ready, server.stop_requested = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(server.serve())
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
@@ -84,7 +88,8 @@ class ServerProcess:
     """A server as a user starts it, with the machine's clock."""
 
     def __init__(self, path: Path, port: int, **variables: str) -> None:
-        self.url = f"http://127.0.0.1:{port}"
+        self.address = f"127.0.0.1:{port}"
+        self.url = f"http://{self.address}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")},
             "RUNYARD_DATABASE_URL": f"sqlite+aiosqlite:///{path}/runyard.db",
