@@ -1,0 +1,90 @@
+"""The Python client `gql`: it works a run through from its creation to its end."""
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from gql import Client as GQLClient
+from gql import GraphQLRequest
+from gql.client import AsyncClientSession
+from gql.transport.exceptions import TransportQueryError
+from gql.transport.httpx import HTTPXAsyncTransport
+from gql.transport.websockets import WebsocketsTransport
+
+from queries import document
+from tests.client import Client
+
+
+def request(operation: str, **variables: Any) -> GraphQLRequest:
+    return GraphQLRequest(document(operation)[0], variable_values=variables)
+
+
+@pytest.fixture
+async def over_http(client: Client) -> AsyncIterator[AsyncClientSession]:
+    transport = HTTPXAsyncTransport(url=f"{client.url}/graphql")
+    async with GQLClient(transport=transport, fetch_schema_from_transport=True) as session:
+        yield session
+
+
+@pytest.fixture
+async def over_websocket(client: Client) -> AsyncIterator[AsyncClientSession]:
+    transport = WebsocketsTransport(url=client.url.replace("http", "ws", 1) + "/graphql")
+    async with GQLClient(transport=transport, fetch_schema_from_transport=True) as session:
+        yield session
+
+
+async def test_a_run_is_created_over_http_and_worked_over_a_websocket(
+    over_http: AsyncClientSession, over_websocket: AsyncClientSession
+) -> None:
+    created = await over_http.execute(
+        request("CreateTaskRun", input={"taskKey": "t", "parameters": {"to": "ada"}, "state": {"type": "SCHEDULED"}})
+    )
+    run_id = created["createTaskRun"]["taskRun"]["id"]
+
+    events = over_websocket.subscribe(request("ScheduledTaskRuns", taskKeys=["t"]))
+    (delivery,) = (await anext(events))["scheduledTaskRuns"]
+    lease_id = delivery["leaseId"]
+    acknowledged = await over_websocket.execute(request("AcknowledgeTaskRuns", leaseIds=[lease_id]))
+    results = [
+        await over_websocket.execute(request("SetTaskRunState", id=run_id, state={"type": type}, leaseId=lease_id))
+        for type in ("PENDING", "RUNNING", "COMPLETED")
+    ]
+    await events.aclose()
+    listed = await over_http.execute(request("ListTaskRuns", filter={"id": {"any": [run_id]}}))
+
+    assert (delivery["taskRun"]["id"], delivery["taskRun"]["parameters"]) == (run_id, {"to": "ada"})
+    assert acknowledged["acknowledgeTaskRuns"][0]["status"] == "HELD"
+    assert [result["setTaskRunState"]["status"] for result in results] == ["ACCEPT"] * 3
+    assert [run["stateType"] for run in listed["taskRuns"]["nodes"]] == ["COMPLETED"]
+
+
+async def test_it_speaks_the_current_protocol_although_it_lists_the_legacy_one_first(
+    over_websocket: AsyncClientSession,
+) -> None:
+    transport = over_websocket.transport
+
+    assert isinstance(transport, WebsocketsTransport)
+    assert next(iter(transport.adapter.subprotocols or ())) == "graphql-ws"
+    assert transport.subprotocol == "graphql-transport-ws"
+
+
+async def test_a_refusal_is_raised_with_its_code(
+    over_http: AsyncClientSession, over_websocket: AsyncClientSession
+) -> None:
+    for session in (over_http, over_websocket):
+        with pytest.raises(TransportQueryError) as raised:
+            await session.execute(request("DeleteTaskRun", id="nonsense"))
+
+        assert raised.value.errors is not None
+        assert raised.value.errors[0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "id"}
+
+
+async def test_a_stopped_subscription_leaves_the_session_usable(over_websocket: AsyncClientSession) -> None:
+    await over_websocket.execute(request("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}}))
+    for attempt in (1, 2):
+        events = over_websocket.subscribe(request("ScheduledTaskRuns", taskKeys=["t"]))
+
+        (delivery,) = (await anext(events))["scheduledTaskRuns"]
+        await events.aclose()
+
+        assert delivery["attempt"] == attempt

@@ -1,0 +1,70 @@
+"""The README's commands and its worker do what it says."""
+
+import asyncio
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import orjson
+import pytest
+
+from runyard.settings import Settings
+from tests.client import PATIENCE
+from tests.serving import ServerProcess
+
+HOUSE = Path(__file__).parent.parent.parent
+README = (HOUSE / "README.md").read_text("utf-8")
+COMMANDS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+(WORKER,) = re.findall(r"^<!-- worker.py -->\n```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+START, CREATE, SEE, CHECK = COMMANDS
+
+
+async def run_in_shell(command: str) -> bytes:
+    process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    assert process.returncode == 0
+    return output
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
+async def test_the_main_job_works_as_printed(server_process: ServerProcess, tmp_path: Path) -> None:
+    await server_process.start()
+    (tmp_path / "worker.py").write_text(WORKER.replace("127.0.0.1:4200", server_process.address))
+
+    created = orjson.loads(await run_in_shell(CREATE.replace("127.0.0.1:4200", server_process.address)))
+    run = created["data"]["createTaskRun"]["taskRun"]
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, tmp_path / "worker.py", stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    lines = [await asyncio.wait_for(worker.stdout.readline(), PATIENCE) for _ in range(2)]
+    worker.kill()
+    await worker.communicate()
+    seen = orjson.loads(await run_in_shell(SEE.replace("127.0.0.1:4200", server_process.address)))
+
+    assert run["stateType"] == "SCHEDULED"
+    assert [line.decode().split() for line in lines] == [
+        [run["name"], "RUNNING", "ACCEPT"],
+        [run["name"], "COMPLETED", "ACCEPT"],
+    ]
+    (node,) = seen["data"]["taskRuns"]["nodes"]
+    assert node["state"] == {"data": {"sent": True}}
+    assert [state["name"] for state in node["states"]] == ["Scheduled", "Running", "Completed"]
+
+
+def test_every_setting_is_in_the_table_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `RUNYARD_(\w+)` \| `?([^`|]*?)`? \|", README, re.MULTILINE))
+    fields = {name.upper(): field for name, field in Settings.model_fields.items()}
+
+    assert set(rows) == set(fields)
+    assert rows.pop("DATABASE_URL") == "a file in your data folder"
+    defaults = {name: fields[name].default for name in rows}
+    assert {name: float(rows[name]) for name in rows if isinstance(defaults[name], int | float)} == {
+        name: default for name, default in defaults.items() if isinstance(default, int | float)
+    }
+
+
+def test_the_continuous_check_runs_the_readmes_command() -> None:
+    assert CHECK.strip() in (HOUSE / ".ci/run").read_text("utf-8")
+    assert START.startswith("python3 -m venv .venv && .venv/bin/pip install -q . &&")

@@ -1,0 +1,67 @@
+"""The rules of orchestration: one a file, each listed in a policy, each with tests of its own."""
+
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from resolvers.orchestration import policy, rules
+from resolvers.orchestration.transition import Rule
+
+FOLDER = Path(rules.__file__).parent
+TESTS = Path(__file__).parent.parent / "orchestration"
+NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+
+
+def rules_of(module: ModuleType) -> list[Rule]:
+    return [value for value in vars(module).values() if isinstance(value, Rule)]
+
+
+def module_of(name: str) -> ModuleType:
+    return import_module(f"{rules.__name__}.{name}")
+
+
+def policies() -> dict[str, tuple[Rule, ...]]:
+    """Every policy, by its name in policy.py."""
+    return {name: value for name, value in vars(policy).items() if name.isupper() and isinstance(value, tuple)}
+
+
+def test_there_are_rules_and_policies() -> None:
+    assert "fence_lost_leases" in NAMES
+    assert {"IN_FLOW_RUN", "IN_BACKGROUND", "FORCED", "FLOW_RUN"} <= set(policies())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_file_holds_one_rule_of_the_same_name(name: str) -> None:
+    (rule,) = rules_of(module_of(name))
+
+    assert rule.name == name
+    assert vars(module_of(name))[name] is rule
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_says_what_it_is_for(name: str) -> None:
+    (rule,) = rules_of(module_of(name))
+
+    assert (module_of(name).__doc__ or "").strip()
+    assert (rule.decide.__doc__ or "").strip()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_is_listed_in_a_policy(name: str) -> None:
+    (rule,) = rules_of(module_of(name))
+
+    assert [title for title, listed in policies().items() if rule in listed] != []
+
+
+@pytest.mark.parametrize("title", policies())
+def test_a_policy_asks_no_rule_twice(title: str) -> None:
+    names = [rule.name for rule in policies()[title]]
+
+    assert sorted(set(names)) == sorted(names)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_rule_has_tests_of_its_own(name: str) -> None:
+    assert (TESTS / f"test_{name}.py").is_file()

@@ -1,0 +1,48 @@
+"""Fixtures: a real SQLite file, as the server opens it and as a unit of work sees it."""
+
+import sqlite3
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+
+from db import migrations
+from db.connection import SQLiteConnection
+from db.instants import instant
+from db.sqlite import SQLiteDatabase
+from tests.clock import START
+from tests.storage.opening import opened
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the database is, once there is one."""
+    return tmp_path / "runyard.db"
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file without rows, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "runyard.db"
+    migrations.upgrade_sqlite(path)
+    return path
+
+
+@pytest.fixture
+async def database(path: Path, migrated: Path) -> AsyncIterator[SQLiteDatabase]:
+    """The database as the server has it open, with a clock that stands still at `tests.clock.START`."""
+    copyfile(migrated, path)
+    async with opened(path) as database:
+        yield database
+
+
+@pytest.fixture
+def connection(path: Path, migrated: Path) -> Iterator[SQLiteConnection]:
+    """What units of work are called with, inside a transaction."""
+    copyfile(migrated, path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+        raw.execute("PRAGMA foreign_keys=ON")
+        raw.execute("BEGIN IMMEDIATE")
+        yield SQLiteConnection(raw, instant(START))

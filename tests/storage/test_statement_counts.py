@@ -1,0 +1,210 @@
+"""A write costs as many statements for a hundred items as for one."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+import pytest
+
+from db.connection import SQLiteConnection
+from db.engine import Operation
+from db.vocabulary import StateType
+from resolvers.queue.leases import acknowledge_leases, give_back
+from resolvers.states import StateChange, set_task_run_states
+from resolvers.task_runs import (
+    NewTaskRun,
+    TaskRunUpdate,
+    create_all_task_runs,
+    create_task_runs,
+    delete_task_runs,
+    update_task_runs,
+)
+from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+SIZES = pytest.mark.parametrize("size", [1, 100])
+
+
+def statements(connection: SQLiteConnection, operation: Operation[Item, Result], items: Sequence[Item]) -> int:
+    """How many statements the operation takes for these items, none of which it refuses."""
+    before = connection.statements
+    results = operation(connection, items)
+    assert len(results) == len(items)
+    assert not any(isinstance(result, Exception) for result in results)
+    return connection.statements - before
+
+
+def changes(ids: Sequence[str], type: StateType, leases: Sequence[str | None] | None = None) -> list[StateChange]:
+    return [
+        StateChange(id, proposed(type), lease_id=lease)
+        for id, lease in zip(ids, leases or [None] * len(ids), strict=True)
+    ]
+
+
+# --- createTaskRun ---
+
+
+@SIZES
+def test_creating_background_runs_takes_three(connection: SQLiteConnection, size: int) -> None:
+    assert statements(connection, create_task_runs, new_task_runs(size)) == 3
+
+
+@SIZES
+def test_creating_runs_that_are_queued_takes_four(connection: SQLiteConnection, size: int) -> None:
+    assert statements(connection, create_task_runs, new_task_runs(size, StateType.SCHEDULED)) == 4
+
+
+@SIZES
+def test_creating_runs_of_a_flow_run_takes_four(connection: SQLiteConnection, size: int) -> None:
+    wanted = new_task_runs(size, flow_run_id=make_flow_run(connection))
+
+    assert statements(connection, create_task_runs, wanted) == 4
+
+
+@SIZES
+def test_creating_runs_of_each_kind_takes_six(connection: SQLiteConnection, size: int) -> None:
+    in_flow_run = new_task_runs(size, flow_run_id=make_flow_run(connection))
+
+    assert statements(connection, create_task_runs, in_flow_run + new_task_runs(size, StateType.SCHEDULED)) == 6
+
+
+@SIZES
+def test_finding_runs_that_are_there_takes_one(connection: SQLiteConnection, size: int) -> None:
+    wanted = new_task_runs(size)
+    create_task_runs(connection, wanted)
+
+    assert statements(connection, create_task_runs, wanted) == 1
+
+
+@SIZES
+def test_creating_all_or_none_takes_no_more(connection: SQLiteConnection, size: int) -> None:
+    batch: Sequence[NewTaskRun] = new_task_runs(size, StateType.SCHEDULED)
+
+    assert statements(connection, create_all_task_runs, [batch]) == 4
+
+
+# --- setTaskRunState ---
+
+
+@SIZES
+def test_setting_states_takes_three(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size))
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.RUNNING)) == 3
+
+
+@SIZES
+def test_setting_states_in_a_flow_run_takes_three(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size, flow_run_id=make_flow_run(connection)))
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.RUNNING)) == 3
+
+
+@SIZES
+def test_setting_states_that_queue_the_runs_takes_four(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size))
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.SCHEDULED)) == 4
+
+
+@SIZES
+def test_setting_states_that_take_the_runs_out_of_the_queue_takes_four(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.CANCELLED)) == 4
+
+
+@SIZES
+def test_setting_states_under_leases_takes_four(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    deliveries = claim(connection, size).deliveries
+    ids, leases = [each.task_run.id for each in deliveries], [each.lease_id for each in deliveries]
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.RUNNING, leases)) == 4
+
+
+@SIZES
+def test_setting_states_that_are_refused_takes_one(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size))
+
+    assert statements(connection, set_task_run_states, changes(ids, StateType.PENDING)) == 1
+
+
+def test_setting_two_states_of_one_run_takes_as_many_as_doing_so_twice(connection: SQLiteConnection) -> None:
+    ids = make_task_runs(connection, new_task_runs(100))
+    twice = changes(ids, StateType.RUNNING) + changes(ids, StateType.COMPLETED)
+
+    assert statements(connection, set_task_run_states, twice) == 6
+
+
+# --- the queue ---
+
+
+@SIZES
+def test_claiming_takes_three(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    before = connection.statements
+
+    made = claim(connection, size)
+
+    assert len(made.deliveries) == size
+    assert connection.statements - before == 3
+
+
+@SIZES
+def test_claiming_all_there_is_takes_one_more_to_see_what_comes_next(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    before = connection.statements
+
+    made = claim(connection, size + 1)
+
+    assert (len(made.deliveries), made.next_due_at) == (size, None)
+    assert connection.statements - before == 4
+
+
+@SIZES
+def test_acknowledging_takes_two(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    leases = [each.lease_id for each in claim(connection, size).deliveries]
+
+    assert statements(connection, acknowledge_leases, leases) == 2
+    assert statements(connection, acknowledge_leases, leases) == 1
+
+
+@SIZES
+def test_giving_back_takes_two(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    leases = [each.lease_id for each in claim(connection, size).deliveries]
+
+    assert statements(connection, give_back, leases) == 2
+
+
+# --- updateTaskRun and deleteTaskRun ---
+
+
+@SIZES
+def test_renaming_takes_two(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size))
+
+    assert statements(connection, update_task_runs, [TaskRunUpdate(id, "new") for id in ids]) == 2
+
+
+@SIZES
+def test_deleting_takes_three(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    claim(connection, size)
+
+    assert statements(connection, delete_task_runs, ids) == 3
+
+
+# --- counting itself ---
+
+
+def test_every_statement_is_counted_and_none_that_has_nothing_to_do(connection: SQLiteConnection) -> None:
+    asked: list[str] = []
+    connection.raw.set_trace_callback(asked.append)
+
+    create_task_runs(connection, new_task_runs(1))
+
+    assert connection.statements == len(asked) == 3
