@@ -4,10 +4,15 @@ Version 7 begins with the time, so new rows join their index at its end instead 
 is the order of creation (to the millisecond; within one, by the counter below).
 """
 
+import re
 import secrets
 import threading
 import time
 import uuid
+
+_CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+# uuid.UUID reads its digits as int() does: with blanks, signs and digits of all scripts.
+_READABLE = re.compile(r"(urn:uuid:)?\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE | re.ASCII)
 
 _lock = threading.Lock()
 _last = 0
@@ -26,4 +31,8 @@ def new_id() -> str:
 
 def canonical_id(text: str) -> str:
     """`text` as ids are stored: lower case with hyphens. ValueError where it is no UUID."""
+    if _CANONICAL.fullmatch(text):
+        return text
+    if not _READABLE.fullmatch(text):
+        raise ValueError("badly formed UUID")
     return str(uuid.UUID(text))

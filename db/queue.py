@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, func, select, true, update
+from sqlalchemy import BindParameter, bindparam, delete, func, literal_column, select, true, update
 
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
@@ -73,7 +73,7 @@ _NEXT_EXPIRY = Statement(select(func.min(queue_entry.c.lease_expires_at)).where(
 _WAITING_FOR_SLOT = Statement(
     _entries.join(task_run, task_run.c.id == queue_entry.c.task_run_id)
     .where(
-        queue_entry.c.waits_for_slot,
+        literal_column("queue_entry.waits_for_slot"),
         queue_entry.c.lease_id.is_(None),
         queue_entry.c.available_at > _now,
         has_tag_among(task_run.c.tags, "tags"),

@@ -67,6 +67,7 @@ class SQLiteDatabase:
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
         async with AsyncExitStack() as opened:
+            opened.enter_context(_our_words())
             writer = await opened.enter_async_context(_connect(path, busy_seconds))
             await _set(writer, "synchronous=FULL", "foreign_keys=ON")
             readers = [await opened.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]

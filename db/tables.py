@@ -16,6 +16,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    text,
 )
 from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
 
@@ -239,8 +240,8 @@ Index(
 Index(
     "ix_queue_entry_waiting_for_slot",
     queue_entry.c.available_at,
-    sqlite_where=queue_entry.c.waits_for_slot & queue_entry.c.lease_id.is_(None),
-    postgresql_where=queue_entry.c.waits_for_slot & queue_entry.c.lease_id.is_(None),
+    sqlite_where=text("waits_for_slot AND lease_id IS NULL"),
+    postgresql_where=text("waits_for_slot AND lease_id IS NULL"),
 )
 # The leases that run out next: the sweep.
 Index(

@@ -11,6 +11,9 @@ from db.instants import seconds_after
 from db.records import QueueEntryRecord, TaskRunRecord
 from resolvers.queue.multi_queue import MultiQueue
 
+LARGEST_CLAIM = 500
+"""Runs in one claim: other writers wait for its transaction."""
+
 
 @dataclass(frozen=True, slots=True)
 class Demand:
@@ -32,7 +35,7 @@ class ClaimRequest:
     """Every key that is demanded; the first has the first turn."""
     acknowledge_seconds: float
     """How long a delivery may stay unacknowledged."""
-    most: int
+    most: int = LARGEST_CLAIM
     """How many runs to claim at the most."""
 
 
@@ -93,7 +96,7 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
 
 
 def deal(
-    multi_queue: MultiQueue, demands: Sequence[Demand], *, most: int = 1000
+    multi_queue: MultiQueue, demands: Sequence[Demand], *, most: int = LARGEST_CLAIM
 ) -> list[tuple[Demand, QueueEntryRecord]]:
     """Who gets which of at most `most` runs: the keys take turns, and so do the subscribers that want a key."""
     dealt: list[tuple[Demand, QueueEntryRecord]] = []

@@ -18,7 +18,7 @@ from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
-from resolvers.queue.claim import ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.queue.claim import LARGEST_CLAIM, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
 from resolvers.queue.sweep import Sweep
 
@@ -27,9 +27,6 @@ log = logging.getLogger("runyard.queue")
 
 LARGEST_EVENT = 256 * 1024
 """Characters in one event, roughly: many clients take a megabyte and no more."""
-
-LARGEST_CLAIM = 500
-"""Runs in one claim, and leases in one giving back: other writers wait for the transaction."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +245,7 @@ class Dispatcher:
         """Claim for these demands and hand out; when the next run of their keys comes due, if one waits."""
         demanded = frozenset[str]().union(*(demand.task_keys for demand in demands))
         keys_in_turn = [key for key in self._keys_in_turn if key in demanded]
-        request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge, LARGEST_CLAIM)
+        request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge)
         claim = await self._database.write(claim_due_runs, request)
         turns = {key: turn for turn, key in enumerate(claim.keys_in_turn)}
         self._keys_in_turn.sort(key=lambda key: turns.get(key, -1))

@@ -12,6 +12,7 @@ from resolvers.orchestration.transition import (
     ANY_STATE,
     Abort,
     Amend,
+    Effects,
     OrchestrationStatus,
     Reject,
     Rule,
@@ -46,7 +47,7 @@ def test_a_proposal_that_no_rule_objects_to_is_accepted_as_it_is() -> None:
 
     decision = decide([saying(None, []), saying(None, [])], transition(task_run(StateType.PENDING), proposed))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, None, None, None)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, None, None)
 
 
 def test_a_rule_is_asked_about_the_transitions_that_it_governs() -> None:
@@ -131,33 +132,33 @@ def test_an_amendment_is_kept_where_all_later_rules_let_it_pass() -> None:
     amended = propose(StateType.RUNNING, name="Amended")
 
     decision = decide(
-        [saying(Amend(amended, run_count=0), []), saying(None, [])],
+        [saying(Amend(amended, Effects(run_count=0)), []), saying(None, [])],
         transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING),
     )
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, amended, run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, amended, effects=Effects(run_count=0))
 
 
 def test_an_amendment_of_something_else_does_not_undo_the_count_of_an_earlier_one() -> None:
     first, second = propose(StateType.RUNNING, name="First"), propose(StateType.RUNNING, name="Second")
 
     decision = decide(
-        [saying(Amend(first, run_count=0), []), saying(Amend(second), [])],
+        [saying(Amend(first, Effects(run_count=0)), []), saying(Amend(second), [])],
         transition(task_run(StateType.FAILED), StateType.RUNNING),
     )
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, second, run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, second, effects=Effects(run_count=0))
 
 
 @pytest.mark.parametrize("verdict", [Reject("r"), Reject("r", propose(StateType.PAUSED)), Abort("r"), Wait("r", 1.0)])
 def test_an_amendment_is_dropped_where_a_later_rule_refuses(verdict: Verdict) -> None:
-    amend = saying(Amend(propose(StateType.RUNNING, name="Amended"), run_count=0), [])
+    amend = saying(Amend(propose(StateType.RUNNING, name="Amended"), Effects(run_count=0)), [])
 
     decision = decide(
         [amend, saying(verdict, [])], transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING)
     )
 
-    assert decision.run_count is None
+    assert decision.effects.run_count is None
     assert decision.state in (None, propose(StateType.PAUSED))
 
 
@@ -180,7 +181,7 @@ def test_a_failed_run_of_a_running_flow_run_starts_over() -> None:
         IN_FLOW_RUN, transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING, flow_run=RUNNING)
     )
 
-    assert (decision.status, decision.run_count) == (OrchestrationStatus.ACCEPT, 0)
+    assert (decision.status, decision.effects.run_count) == (OrchestrationStatus.ACCEPT, 0)
 
 
 def test_a_failed_run_of_a_paused_flow_run_becomes_not_ready_and_keeps_its_count() -> None:
@@ -190,7 +191,7 @@ def test_a_failed_run_of_a_paused_flow_run_becomes_not_ready_and_keeps_its_count
 
     assert decision.status is OrchestrationStatus.REJECT
     assert decision.state == propose(StateType.PAUSED, name="NotReady")
-    assert decision.run_count is None
+    assert decision.effects.run_count is None
 
 
 def test_a_failed_run_of_a_flow_run_that_is_over_is_aborted_and_keeps_its_count() -> None:
@@ -198,7 +199,7 @@ def test_a_failed_run_of_a_flow_run_that_is_over_is_aborted_and_keeps_its_count(
         IN_FLOW_RUN, transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING, flow_run=CANCELLED)
     )
 
-    assert (decision.status, decision.state, decision.run_count) == (OrchestrationStatus.ABORT, None, None)
+    assert (decision.status, decision.state, decision.effects.run_count) == (OrchestrationStatus.ABORT, None, None)
 
 
 @pytest.mark.parametrize("flow_run", [RUNNING, PAUSED, CANCELLED])

@@ -5,7 +5,7 @@ import pytest
 from db.vocabulary import TERMINAL, StateType
 from resolvers.orchestration.engine import Decision, decide
 from resolvers.orchestration.rules.leave_terminal_states import leave_terminal_states
-from resolvers.orchestration.transition import OrchestrationStatus
+from resolvers.orchestration.transition import Effects, OrchestrationStatus
 from tests.orchestration.build import propose, task_run, transition, under_flow_run
 
 ENDED = sorted(TERMINAL)
@@ -26,7 +26,7 @@ def test_a_run_that_has_ended_may_start_over_and_counts_its_runs_afresh(
 
     decision = decide([leave_terminal_states], transition(task_run(leaving, run_count=3), proposed))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, effects=Effects(run_count=0))
 
 
 @pytest.mark.parametrize("entering", ENDED_OTHERWISE)
@@ -36,7 +36,7 @@ def test_a_run_that_has_ended_may_end_otherwise_and_keeps_its_count(leaving: Sta
 
     decision = decide([leave_terminal_states], transition(task_run(leaving, run_count=3), proposed))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, run_count=None)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
 @pytest.mark.parametrize("entering", IMPOSSIBLE)
@@ -53,7 +53,7 @@ def test_a_run_that_has_ended_can_not_crash_or_pause_or_be_called_off(leaving: S
 def test_a_completed_run_without_a_result_may_run_again(data: str | None) -> None:
     decision = decide([leave_terminal_states], transition(task_run(StateType.COMPLETED, data=data), StateType.RUNNING))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING), run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING), effects=Effects(run_count=0))
 
 
 @pytest.mark.parametrize("data", KEPT)
@@ -75,7 +75,7 @@ def test_what_is_impossible_after_the_end_is_aborted_even_where_a_result_is_kept
 def test_the_data_of_a_run_that_did_not_complete_is_no_result_to_keep(leaving: StateType) -> None:
     decision = decide([leave_terminal_states], transition(task_run(leaving, data=KEPT[0]), StateType.RUNNING))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING), run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING), effects=Effects(run_count=0))
 
 
 @pytest.mark.parametrize("name", [None, "Mine"])
@@ -90,7 +90,7 @@ def test_a_run_whose_flow_run_has_begun_anew_runs_as_retrying_whatever_its_name_
     decision = decide([leave_terminal_states], again)
 
     retrying = propose(StateType.RUNNING, name="Retrying", cache_key="k")
-    assert decision == Decision(OrchestrationStatus.ACCEPT, retrying, run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, retrying, effects=Effects(run_count=0))
 
 
 def test_a_run_whose_flow_run_is_still_the_same_keeps_the_name_it_asked_for() -> None:
@@ -112,7 +112,7 @@ def test_only_running_is_named_retrying(entering: StateType) -> None:
 
     decision = decide([leave_terminal_states], again)
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering), run_count=0)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering), effects=Effects(run_count=0))
 
 
 @pytest.mark.parametrize("entering", StateType)

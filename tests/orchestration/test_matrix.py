@@ -92,14 +92,14 @@ def cells(table: str) -> list[object]:
 def decided(
     policy: Policy, leaving: StateType | None, entering: StateType, *, in_flow_run: bool, data: str | None = None
 ) -> Decision:
-    run = task_run(leaving, data=data, run_count=0 if leaving is None else 2)
+    run = task_run(leaving, data=data, run_count=0)
     flow_run = under_flow_run(StateType.RUNNING) if in_flow_run else None
     return decide(policy, transition(run, entering, flow_run=flow_run, flow_run_run_count=1))
 
 
 def assert_is(decision: Decision, outcome: str, entering: StateType) -> None:
     status, run_count = OUTCOMES[outcome]
-    assert (decision.status, decision.run_count) == (status, run_count)
+    assert (decision.status, decision.effects.run_count) == (status, run_count)
     assert decision.state == (propose(entering) if status is OrchestrationStatus.ACCEPT else None)
     assert (decision.reason is None) is (status is OrchestrationStatus.ACCEPT)
     assert decision.delay_seconds is None
@@ -136,7 +136,7 @@ def test_with_a_kept_result(
     assert_is(decision, outcome, entering)
 
 
-@pytest.mark.parametrize("data", [None, '{"type":"reference"}'], ids=["without_a_result", "with_a_kept_result"])
+@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_kept_result"])
 @pytest.mark.parametrize("in_flow_run", [True, False], ids=["in_a_flow_run", "in_the_background"])
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FORCED))
 def test_by_force(

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from db.connection import Connection
 from db.vocabulary import StateType
-from resolvers.flow_runs import NewFlow, NewFlowRun, create_flow_runs, create_flows
+from resolvers.flow_runs import NewFlowRun, create_flow_runs
+from resolvers.flows import NewFlow, create_flows
 from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.claim import Claim, ClaimRequest, Demand, claim_due_runs
 from resolvers.task_runs import NewTaskRun, create_task_runs
