@@ -59,7 +59,7 @@ def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> li
     named = {each.flow_run_id for each in wanted if each.flow_run_id is not None}
     existing = flow_runs.existing_flow_runs(connection, sorted(named)) if named else set[str]()
     results: list[CreatedTaskRun | Exception] = []
-    blanks = [_blank(new, connection.now) for new in wanted]
+    blanks = [blank_task_run(new, connection.now) for new in wanted]
     moves = TaskRunMoves.load(connection, blanks, [new.state for new in wanted])
     for place, new in enumerate(wanted):
         if (run := known.get(new.key)) is not None:
@@ -105,7 +105,7 @@ def _all_or_raise(results: list[CreatedTaskRun | Exception]) -> list[CreatedTask
     return made
 
 
-def _blank(new: NewTaskRun, now: str) -> TaskRunRecord:
+def blank_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
     """The run as it is before its first state."""
     delays = new.policy.retry_delay_seconds
     return TaskRunRecord(
