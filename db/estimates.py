@@ -36,7 +36,8 @@ def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> C
 
 
 def _whole(instant: ColumnElement[Any]) -> ColumnElement[Any]:
-    return cast(func.strftime("%s", instant), FloatType)
+    # Without the fraction, which strftime would round.
+    return cast(func.strftime("%s", func.substr(instant, 1, 19)), FloatType)
 
 
 def _fraction(instant: ColumnElement[Any]) -> ColumnElement[Any]:
