@@ -27,6 +27,7 @@ class Life:
             acknowledge=settings.acknowledge_seconds,
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
+            drain=min(10, settings.stop_seconds),
         )
         dispatcher = Dispatcher(database, clock, timers)
         try:

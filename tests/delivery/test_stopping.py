@@ -1,9 +1,10 @@
 """A server that is told to stop ends its streams by their protocol, and gives back what was not started."""
 
+import asyncio
 import signal
 from pathlib import Path
 
-from tests.client import Client
+from tests.client import PATIENCE, Client
 from tests.delivery.create import create_many, run_ids
 from tests.serving import ServerProcess, Serving, serving
 
@@ -31,6 +32,25 @@ async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(serve
     assert message["type"] == "error"
     (error,) = message["payload"]
     assert error["extensions"] == {"code": "UNAVAILABLE", "retryable": True}
+
+
+async def test_a_client_that_does_not_read_holds_up_neither_the_stop_nor_its_runs(tmp_path: Path) -> None:
+    async with serving(tmp_path, stop_seconds=1) as before:
+        inputs = [{"taskKey": "t", "parameters": "x" * 100_000, "state": {"type": "SCHEDULED"}}] * 25
+        for _ in range(12):
+            await before.client.ask("CreateTaskRuns", inputs=inputs)
+        async with before.client.socket() as deaf:
+            deaf.connection.transport.pause_reading()
+            await deaf.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=300)
+            # The sweep knows of leases: the deliveries are on their way.
+            await asyncio.wait_for(before.clock.somebody_waits(5), PATIENCE)
+
+            await asyncio.wait_for(before.life.drain(), PATIENCE)
+
+            deaf.connection.transport.abort()
+    async with serving(tmp_path) as after, after.client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=300)
+        assert len(await socket.deliveries(300)) == 300
 
 
 async def test_a_stopping_server_is_not_ready(server: Serving) -> None:

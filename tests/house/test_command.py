@@ -4,12 +4,14 @@ import os
 import sqlite3
 import subprocess
 import sys
+from asyncio import to_thread
 from pathlib import Path
 
 import pytest
 
 from runyard import __version__
 from schema.root import print_schema
+from tests.serving import ServerProcess
 
 
 def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -95,3 +97,14 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path)
     assert refused.returncode == 1
     assert refused.stderr.startswith("runyard: The database was written by a later version of Runyard")
     assert path.read_bytes() == before
+
+
+async def test_a_second_server_on_one_file_is_refused(server_process: ServerProcess, tmp_path: Path) -> None:
+    await server_process.start()
+    url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+
+    refused = await to_thread(runyard, "serve", "--port", "0", folder=tmp_path, RUNYARD_DATABASE_URL=url)
+
+    assert refused.returncode == 1
+    assert refused.stderr.endswith(f"runyard: Another server has {tmp_path}/runyard.db open.\n")
+    assert "Traceback" not in refused.stderr
