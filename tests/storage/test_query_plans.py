@@ -239,7 +239,7 @@ def test_leases_that_have_run_out_are_found_in_the_index_of_what_is_leased(expla
     found = queue.expired_entries(explaining, 500)
 
     assert len(found) == 2
-    assert indexes(only_plan(explaining)) == {"queue_entry": "ix_queue_entry_leased", "task_run": ID_OF_TASK_RUN}
+    assert indexes(only_plan(explaining))["queue_entry"] == "ix_queue_entry_leased"
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
 
 
