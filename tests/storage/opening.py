@@ -1,10 +1,12 @@
 """The database as the server has it open, for as long as a test needs it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 from db.sqlite import SQLiteDatabase
+from tests.client import PATIENCE
 from tests.clock import ManualClock
 
 
@@ -15,4 +17,4 @@ async def opened(path: Path, *, busy_seconds: float = 5.0) -> AsyncIterator[SQLi
     try:
         yield database
     finally:
-        await database.close()
+        await asyncio.wait_for(database.close(), PATIENCE)
