@@ -31,7 +31,7 @@ _UPDATE = Statement(
 _DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
 _BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
 _leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
-_BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases")))
+_BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases"), queue_entry.c.lease_expires_at > _now))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
 
 # One row for each side of each key. Both statements below look into the index of what waits once for each of them.
@@ -112,8 +112,8 @@ def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) ->
 def queue_entries_by_lease(
     connection: Connection, lease_ids: Sequence[str]
 ) -> dict[str, tuple[QueueEntryRecord, StateType | None]]:
-    """The entries that are leased under these ids, each with the type of its run's state, by lease."""
-    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids)})
+    """The entries under those of these leases that have not run out, each with the type of its run's state, by lease."""
+    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids), "now": connection.now})
     found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
     return {entry.lease_id or "": (entry, StateType(type) if type else None) for entry, type in found}
 

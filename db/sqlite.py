@@ -5,6 +5,7 @@ The writer commits with `synchronous=FULL`, so what was answered survives a powe
 """
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
@@ -20,6 +21,8 @@ from db.connection import Connection, Notice, SQLiteConnection
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
 from db.instants import instant
+
+log = logging.getLogger("runyard.database")
 
 READERS = 2
 """Reading connections. Python runs one thread at a time, so more of them only help while SQLite itself is at work."""
@@ -130,8 +133,15 @@ class SQLiteDatabase:
                 else:
                     request.answer.set_result(outcome)
             if notices:
-                for listener in self._listeners:
-                    listener(notices)
+                self._tell(notices)
+
+    def _tell(self, notices: list[Notice]) -> None:
+        for listener in self._listeners:
+            try:
+                listener(notices)
+            except Exception:
+                # Writing must not end with a listener's fault; it is told whole.
+                log.exception("A listener to the database failed.")
 
     def _take_batch(self) -> list[_Request]:
         size = taken = 0

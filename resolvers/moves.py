@@ -12,7 +12,7 @@ from db.vocabulary import StateType
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import Policy
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
-from resolvers.queue.placement import Placements, holds
+from resolvers.queue.placement import Placements
 from resolvers.slots import SlotBook
 
 MOST_HASTENED = 100
@@ -50,6 +50,7 @@ class TaskRunMoves:
         lease_id: str | None,
     ) -> tuple[Decision, StateRecord | None]:
         """Decide, and put the run into the state that comes of it: what was decided, and the new state if there is one."""
+        held_lease_id = entry.lease_id if entry and (entry.lease_expires_at or "") > self.now else None
         decision = decide(
             policy,
             Transition(
@@ -62,11 +63,11 @@ class TaskRunMoves:
                 cached=self.cached.get(proposed.details.cache_key or ""),
                 chance=random.random(),  # noqa: S311 - spreads retries, keeps no secret
                 lease_id=lease_id,
-                held_lease_id=entry.lease_id if entry else None,
+                held_lease_id=held_lease_id,
             ),
         )
         if decision.state is None:
-            if entry is not None and holds(entry, lease_id):
+            if entry is not None and lease_id is not None and lease_id == held_lease_id:
                 self.placements.keep(entry, self.now, waits_for_slot=decision.waits_for_slot)
             return decision, None
         state = self._enter(run, decision, proposed.details.transition_id)

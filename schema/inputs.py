@@ -16,6 +16,7 @@ from resolvers.task_runs import FIRST_STATE, NewTaskRun, TaskRunUpdate
 from schema.arguments import read_id, read_json_object, read_name, read_optional_id, read_optional_json
 from schema.enums import StateType
 from schema.scalars import JSON, DateTime
+from schema.task_inputs import read_task_inputs
 
 LONGEST_CACHE_KEY = 2000
 MOST_RETRY_DELAYS = 50
@@ -143,7 +144,10 @@ class TaskRunCreateInput:
     )
     tags: list[str] | None = strawberry.field(default=None, description="Words to find and to limit runs by.")
     task_inputs: JSON | None = strawberry.field(
-        default=None, description="A JSON object: where each parameter of the task comes from. For your information."
+        default=None,
+        description="Where each parameter of the task comes from: a JSON object from its name to a list of "
+        '`{"input_type": "task_run", "id": …}`, `{"input_type": "parameter", "name": …}` or '
+        '`{"input_type": "constant", "type": …}`. For your information.',
     )
     parameters: JSON | None = strawberry.field(
         default=None, description="What the worker is to run the task with; handed over with every delivery."
@@ -167,7 +171,7 @@ class TaskRunCreateInput:
             cache_expiration=self.cache_expiration,
             policy=policy.read(f"{path}.empiricalPolicy") if policy else TaskRunPolicy(),
             tags=self.tags or (),
-            task_inputs=read_json_object(f"{path}.taskInputs", self.task_inputs),
+            task_inputs=read_task_inputs(f"{path}.taskInputs", self.task_inputs),
             parameters=read_optional_json(f"{path}.parameters", self.parameters),
             state=self.state.read(f"{path}.state") if self.state else FIRST_STATE,
         )

@@ -27,7 +27,7 @@ def read_instant(value: object) -> str:
         )
     try:
         moment = _parse(value.upper()).astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+    except (ValueError, OverflowError, TypeError) as error:
         raise GraphQLError(f"{value!r:.60} is no instant of the calendar.") from error
     return moment.isoformat(timespec="microseconds")[:26] + "Z"
 

@@ -78,7 +78,7 @@ class Transition:
     lease_id: str | None = None
     """The lease under which the proposal is made; None from those who need none."""
     held_lease_id: str | None = None
-    """The lease that the run is under, until it is ended; one that has run out holds until the sweep ends it."""
+    """The lease that the run is under, if that has not run out."""
 
     @property
     def current(self) -> StateRecord | None:

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
-from db.instants import instant, seconds_between
+from db.connection import Connection
+from db.instants import instant, seconds_after, seconds_between
+from db.queue import queue_entries_by_lease
 from tests.client import Client, Socket
 from tests.delivery.create import create_scheduled, run_ids
 from tests.serving import Serving
@@ -207,3 +209,23 @@ async def test_a_run_that_waits_for_a_slot_is_due_as_soon_as_one_is_free(server:
 
         assert (told["status"], told["delaySeconds"]) == ("WAIT", 30.0)
         assert run_ids(await socket.deliveries(1)) == [second]
+
+
+async def test_a_lease_that_has_run_out_is_lost_even_before_the_sweep_has_seen_it(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, "RUNNING")
+    expires_at = (await client.ask("GetTaskRun", id=id))["queueEntry"]["leaseExpiresAt"]
+
+    outcomes = await server.life.database.read(lambda connection: held_at(connection, lease, expires_at))
+
+    assert outcomes == [True, False]
+
+
+def held_at(connection: Connection, lease: str, expires_at: str) -> list[bool]:
+    """Whether the lease is held a moment before it runs out, and when it does."""
+    answers: list[bool] = []
+    for now in (seconds_after(expires_at, -0.000001), expires_at):
+        connection.now = now
+        answers.append(lease in queue_entries_by_lease(connection, [lease]))
+    return answers

@@ -1,0 +1,190 @@
+"""Where Runyard does otherwise than the recordings, on purpose: which steps of which traces, and why.
+
+A reason names a defect of the recorded server that got its natural reading (by its number in the specification), or a
+decision. What follows from a step that went another way (a run that has run once more, a slot that is free) is listed
+under the same reason. The list is exact: a difference that is not here fails the replay, and so does a line of this list
+that no longer holds.
+"""
+
+from tests.conformance.traces import Trace
+
+ALL_OR_NOTHING = (
+    "D2: taking slots is all or nothing, the first refusal decides, and a run's own slot does not count against itself"
+)
+FULL_LIMIT_REFUSES = "D3: a background run created RUNNING against a full limit is refused"
+DELETING_FREES = "D8: deleting a run frees its slots"
+DANGLING_CACHE = "D9: a cached result whose run was deleted does not hide an older one"
+FORCE = "D14: force works on background runs too, and so does what a subflow sets on its background parent"
+RESUMING = "D18: PAUSED to RUNNING resumes, which does not count as a run"
+ROUND_ROBIN = "later keys starve: here keys take turns"
+DUE_AT_ITS_TIME = (
+    "future runs are delivered at once, retries and rescheduled runs never: "
+    "here every SCHEDULED background run is due at its scheduled time"
+)
+TYPED = "GraphQL's own reading: null is as left out, and a value where a list is due is a list of one"
+
+LISTED: dict[str, dict[str, str]] = {
+    ALL_OR_NOTHING: {
+        "04-concurrency/one/1/auto/CANCELLED": "7 8 11",
+        "04-concurrency/one/1/auto/CANCELLING": "7 8",
+        "04-concurrency/one/1/auto/PAUSED": "7 8 11",
+        "04-concurrency/one/1/auto/PENDING": "7 8",
+        "04-concurrency/one/1/auto/SCHEDULED": "7 8 11",
+        "04-concurrency/one/1/flow/CANCELLED": "9 10 13",
+        "04-concurrency/one/1/flow/CANCELLING": "9 10",
+        "04-concurrency/one/1/flow/CRASHED": "9 10 13",
+        "04-concurrency/one/1/flow/PENDING": "9 10 13",
+        "04-concurrency/one/1/flow/SCHEDULED": "9 10 13",
+        "04-concurrency/one/2/auto/*": "7 8",
+        "04-concurrency/one/2/flow/*": "9 10",
+        "04-concurrency/random/11": "13",
+        "04-concurrency/random/12": "6 7 8 9 10 15",
+        "04-concurrency/random/14": "10 11 12 13 14 16",
+        "04-concurrency/random/15": "9 10 11 12",
+        "04-concurrency/random/19": "14",
+        "04-concurrency/random/24": "14 15 16 17 18 19 20 21",
+        "04-concurrency/random/25": "9 10 11 12 14",
+        "04-concurrency/random/28": "7 8 11",
+        "04-concurrency/random/30": "18",
+        "04-concurrency/random/35": "12",
+        "04-concurrency/random/4": "11 13",
+        "04-concurrency/random/50": "9 10 11 14 15 16 17 18 19 20",
+        "04-concurrency/random/51": "13 14 15",
+        "04-concurrency/random/52": "10 12 18",
+        "04-concurrency/random/55": "9 10 11 12 13 14 15 16 17 18",
+        "04-concurrency/random/59": "17",
+        "04-concurrency/two/0-2": "5 6 7 8 9 10 11 13",
+        "10-walks/11": "13 16",
+        "10-walks/55": "26",
+        "10-walks/94": "25 26 27 29 30 31 32 33 35 36 38 39",
+        "11-deletes/task/RUNNING/auto": "2",
+    },
+    FULL_LIMIT_REFUSES: {
+        "01-matrix/autonomous/none/0": "1 2 3 4 5 6 7 8 9 10 11 12",
+        "01-matrix/autonomous/none/1": "1 2 3 4 5 6 7 8 9 10 11",
+        "01-matrix/autonomous/none/3": "1 2 3 4 5 6 7 8 9 10 11",
+        "01-matrix/autonomous/none/4": "1 2 3",
+        "10-walks/120": "11 12 13 14 15 17 18 19 20 28",
+        "10-walks/49": "21 23",
+    },
+    DELETING_FREES: {
+        "04-concurrency/two/0-2": "14 15 16 17",
+        "04-concurrency/two/1-2": "14 15 16 17",
+        "11-deletes/cascade/flow_run/sub": "11 12 18 21 22",
+        "11-deletes/task/COMPLETED/auto": "3 5 7 9 10 12",
+        "11-deletes/task/COMPLETED/flow": "5 7 9 11 12 14",
+        "11-deletes/task/PENDING/flow": "5 7 9 11 12 14",
+        "11-deletes/task/RUNNING/auto": "3 5 7 9 10 12",
+        "11-deletes/task/RUNNING/flow": "5 7 9 11 12 14",
+    },
+    DANGLING_CACHE: {
+        "03-caching/newest/delete-tr2": "10",
+    },
+    FORCE: {
+        "01-matrix/autonomous-force/CANCELLED/0": "1 2 4",
+        "01-matrix/autonomous-force/CANCELLED/1": "1 5",
+        "01-matrix/autonomous-force/CANCELLING/1": "1",
+        "01-matrix/autonomous-force/COMPLETED/0": "10 11",
+        "01-matrix/autonomous-force/COMPLETED_ref/0": "2 3 6 9 12 15 16",
+        "01-matrix/autonomous-force/COMPLETED_ref/1": "2 5 8 11 12 15",
+        "01-matrix/autonomous-force/CRASHED/1": "1 10",
+        "01-matrix/autonomous-force/FAILED/0": "8",
+        "01-matrix/autonomous-force/PENDING/1": "7 8",
+        "01-matrix/autonomous-force/RUNNING/1": "3",
+        "02-retries/grid/auto/r0-d7": "4 6 7 8",
+        "02-retries/grid/auto/r0-d[10,20]": "4 6 7 8",
+        "02-retries/grid/auto/r0-d[11]": "4 6 7 8",
+        "02-retries/grid/auto/r0-d[600,700,800]": "4 6 7 8",
+        "02-retries/grid/auto/r1-d[11]": "4 5 6 7 8 9 10 11",
+        "02-retries/grid/auto/r1-d[600,700,800]": "4 5 6 7 8 9 10 11",
+        "02-retries/grid/auto/r2-d7": "4 5 6 7 8 9 10 11 12 13",
+        "02-retries/grid/auto/r2-d[11]": "4 5 6 7 8 9 10 11 12 13",
+        "02-retries/grid/auto/r3-d[10,20]": "4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "02-retries/grid/auto/r3-d[11]": "4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "02-retries/grid/auto/r3-d[600,700,800]": "4 5 6 7 8 9 10 11 12 13 14 15 16",
+        "02-retries/grid/auto/rNone-d7": "4 6 7 8",
+        "02-retries/grid/auto/rNone-d[10,20]": "4 6 7 8",
+        "02-retries/grid/auto/rNone-d[11]": "4 6 7 8",
+        "03-caching/crashed-insert/auto": "7",
+        "03-caching/direct-insert/auto": "7",
+        "03-caching/failed-insert/auto": "7",
+        "03-caching/forced-insert/auto": "2 3 7",
+        "03-caching/grid/auto/*": "13",
+        "04-concurrency/one/0/auto/PENDING": "10",
+        "04-concurrency/one/1/auto/PENDING": "10",
+        "04-concurrency/random/23": "14 15",
+        "04-concurrency/random/29": "12",
+        "04-concurrency/random/31": "14 15 20",
+        "04-concurrency/random/36": "11",
+        "04-concurrency/random/38": "14",
+        "04-concurrency/random/4": "12 14 16",
+        "04-concurrency/random/46": "12 14 15",
+        "04-concurrency/random/58": "18",
+        "05-scheduling/auto/force/t0+3600.5": "1 2 3 4",
+        "05-scheduling/auto/force/t0+86400": "1 2 3 4",
+        "07-creation/with-data/auto/*": "1 2 3",
+        "10-walks/101": "7",
+        "10-walks/104": "36 37 38 39 40",
+        "10-walks/113": "3",
+        "10-walks/115": "13 14 17 18 19 21",
+        "10-walks/118": "21",
+        "10-walks/131": "25",
+        "10-walks/139": "7 10 12 14",
+        "10-walks/142": "8 34",
+        "10-walks/156": "10",
+        "10-walks/165": "16 18 20",
+        "10-walks/167": "4 6",
+        "10-walks/2": "8 9 10 12 15 22",
+        "10-walks/21": "24 27",
+        "10-walks/23": "5 9",
+        "10-walks/24": "7 8 9 10 11 12 18 21 23 24 25 26 27 30",
+        "10-walks/31": "28 35 36 40",
+        "10-walks/4": "8 10 21 23",
+        "10-walks/46": "29",
+        "10-walks/50": "11 13 14",
+        "10-walks/63": "20 21 22",
+        "10-walks/85": "14 22 27 30",
+        "10-walks/86": "6 7 8",
+        "10-walks/92": "20 21",
+        "10-walks/98": "22",
+    },
+    RESUMING: {
+        "06-flow-runs/deployment/Suspended/1": "9",
+        "06-flow-runs/plain/PAUSED/1": "8",
+        "06-flow-runs/subflow/PAUSED/0": "7",
+        "10-walks/11": "39 40",
+    },
+    ROUND_ROBIN: {
+        "13-queue/key-priority": "7",
+    },
+    DUE_AT_ITS_TIME: {
+        "13-queue/set-state-does-not-enqueue": "5",
+        "13-queue/which/*": "8",
+    },
+    TYPED: {
+        "12-bad-inputs/create/1": "3 5",
+        "12-bad-inputs/set/1": "12 13",
+    },
+}
+"""By reason and trace, the steps. A name that ends in * stands for every trace that begins so."""
+
+
+def divergences(trace: Trace) -> dict[int, str]:
+    """The reasons of the steps of this trace that are listed."""
+    return {
+        int(step): reason
+        for reason, steps_by_name in LISTED.items()
+        for name, steps in steps_by_name.items()
+        if _matches(name, trace.id)
+        for step in steps.split()
+    }
+
+
+def strangers(suite: str, ids: set[str]) -> list[str]:
+    """Names of the suite in the list that no trace has."""
+    names = (name for steps_by_name in LISTED.values() for name in steps_by_name if name.startswith(f"{suite}/"))
+    return [name for name in names if not any(_matches(name, id) for id in ids)]
+
+
+def _matches(name: str, id: str) -> bool:
+    return id.startswith(name[:-1]) if name.endswith("*") else id == name
