@@ -1,7 +1,7 @@
 """Task runs on their way into new states: decides each of a batch, and writes what came of all of them at the end."""
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from db import cache, queue, states
@@ -21,7 +21,7 @@ MOST_HASTENED = 100
 
 @dataclass(slots=True)
 class TaskRunMoves:
-    """The changes of one batch. Each sees what the ones before it did to the slots they share."""
+    """The changes of one batch. Each sees what the ones before it did to the slots and results that they share."""
 
     now: str
     slots: SlotBook
@@ -94,10 +94,7 @@ class TaskRunMoves:
         details = decision.state.details
         if effects.keeps_result and details.cache_key:
             self.kept.append(CacheRecord(state.id, details.cache_key, details.cache_expiration, self.now))
+            if details.cache_expiration is None or details.cache_expiration > self.now:
+                self.cached[details.cache_key] = state
         self.moved.append(run)
         return state
-
-
-def shares_of(proposed: ProposedState) -> Sequence[str]:
-    """What else than its run a proposal touches: two of one batch that touch the same are decided one after the other."""
-    return [f"cache:{proposed.details.cache_key}"] if proposed.details.cache_key else []

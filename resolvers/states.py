@@ -8,7 +8,7 @@ from db.connection import Connection, LeaseSettled
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
 from resolvers.errors import NotFound
-from resolvers.moves import TaskRunMoves, shares_of
+from resolvers.moves import TaskRunMoves
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
 from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
@@ -186,13 +186,12 @@ def _key_of(change: StateChange) -> tuple[str, str | None]:
 
 
 def _waves(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChange]]:
-    """The changes in their order, cut so that no part touches one run, or one cache key, twice."""
+    """The changes in their order, cut so that no part names a run twice."""
     start = 0
     seen: set[str] = set()
     for place, change in enumerate(changes):
-        touched = {change.id, *shares_of(change.proposed)}
-        if touched & seen:
+        if change.id in seen:
             yield changes[start:place]
             start, seen = place, set[str]()
-        seen |= touched
+        seen.add(change.id)
     yield changes[start:]
