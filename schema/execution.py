@@ -84,11 +84,9 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
         document = self.document(query)
-        operation = self.operation(document, operation_name)
+        operation = self.operation(document, operation_name, variable_values)
         if isinstance(operation, PreExecutionError):
             return operation
-        if variable_values and (faults := faults_in_variables(variable_values)):
-            return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
         if OperationType(operation.operation.value) not in allowed_operation_types:
             return _refused(f"A {operation.operation.value} can not be sent this way.")
         return await self._run(document, operation_name, variable_values, context_value)
@@ -120,10 +118,13 @@ class RunyardSchema(strawberry.Schema):
                 self._documents.popitem(last=False)
         return document
 
-    def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
-        """The operation of this name; the only one, where no name is given."""
-        if document.errors:
-            return PreExecutionError(data=None, errors=[public_error(error) for error in document.errors])
+    def operation(
+        self, document: Document, name: str | None, variables: dict[str, Any] | None = None
+    ) -> OperationDefinitionNode | PreExecutionError:
+        """The operation of this name, or the only one where no name is given; what is wrong, where it can not be run."""
+        faults = document.errors or (faults_in_variables(variables) if variables else [])
+        if faults:
+            return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
         if name is not None:
             operation = document.operations.get(name)
             return operation or _refused(f"The document has no operation named {name!r:.60}.")
@@ -173,12 +174,9 @@ class RunyardSchema(strawberry.Schema):
         operation_name: str | None,
     ) -> AsyncGenerator[ExecutionResult, None]:
         document = self.document(query)
-        operation = self.operation(document, operation_name)
+        operation = self.operation(document, operation_name, variables)
         if isinstance(operation, PreExecutionError):
             yield operation
-            return
-        if variables and (faults := faults_in_variables(variables)):
-            yield PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
             return
         if operation.operation.value != OperationType.SUBSCRIPTION.value:
             yield await self._run(document, operation_name, variables, context)
