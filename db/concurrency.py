@@ -9,7 +9,7 @@ from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of
 from db.records import ConcurrencyLimitRecord
 from db.statements import Statement, is_among
-from db.tables import concurrency_limit, concurrency_slot
+from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
@@ -34,6 +34,15 @@ _FREE = Statement(
     )
 )
 _FREE_LIMITS = Statement(delete(concurrency_slot).where(is_among(concurrency_slot.c.limit_id, "limits")))
+
+
+_holding = select(concurrency_limit.c.tag).distinct().join_from(concurrency_limit, concurrency_slot)
+_TAGS_OF_TASK_RUNS = Statement(_holding.where(is_among(concurrency_slot.c.task_run_id, "ids")))
+_of_flow_runs = _holding.join(task_run, task_run.c.id == concurrency_slot.c.task_run_id)
+_TAGS_OF_FLOW_RUNS = Statement(_of_flow_runs.where(is_among(task_run.c.flow_run_id, "ids")))
+_TAGS_OF_FLOWS = Statement(
+    _of_flow_runs.join(flow_run, flow_run.c.id == task_run.c.flow_run_id).where(is_among(flow_run.c.flow_id, "ids"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,3 +99,18 @@ def free_slots(connection: Connection, slots: Sequence[Slot]) -> None:
 def free_limits(connection: Connection, limit_ids: Sequence[str]) -> None:
     """Free all slots of these limits."""
     connection.run(_FREE_LIMITS, {"limits": list(limit_ids)})
+
+
+def tags_held_by_task_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """The tags of whose limits these task runs hold slots."""
+    return [row[0] for row in connection.fetch(_TAGS_OF_TASK_RUNS, {"ids": list(ids)})]
+
+
+def tags_held_by_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """The tags of whose limits the task runs of these flow runs hold slots."""
+    return [row[0] for row in connection.fetch(_TAGS_OF_FLOW_RUNS, {"ids": list(ids)})]
+
+
+def tags_held_by_flows(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """The tags of whose limits the task runs of these flows hold slots."""
+    return [row[0] for row in connection.fetch(_TAGS_OF_FLOWS, {"ids": list(ids)})]

@@ -23,8 +23,8 @@ def seconds_between(earlier: str, later: str) -> float:
 
 
 def seconds_after(start: str, seconds: float) -> str:
-    """The stored instant `seconds` after `start`, held back at the last instant of the calendar."""
+    """The stored instant `seconds` after `start`, held back at the first and the last instant of the calendar."""
     try:
         return instant(moment(start) + timedelta(seconds=seconds))
     except OverflowError:
-        return instant(datetime.max.replace(tzinfo=UTC))
+        return instant((datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC))  # noqa: DTZ901

@@ -9,6 +9,7 @@ from db.connection import Connection
 from db.ids import new_id
 from db.records import ConcurrencyLimitRecord
 from resolvers.errors import Conflict, NotFound
+from resolvers.queue.placement import make_due_for_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,7 @@ def create_limits(connection: Connection, wanted: Sequence[WantedLimit]) -> list
             changed.append(record)
     concurrency.insert_limits(connection, made)
     concurrency.update_limits(connection, changed)
+    make_due_for_slots(connection, [each.tag for each in changed])
     limits = _with_slots(connection, known)
     return [limits[each.tag] for each in wanted]
 
@@ -70,7 +72,12 @@ def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exc
     """Delete the limits, so that their tags are not limited; the ids that they had. NotFound for an unknown tag."""
     known = concurrency.limits_by_tag(connection, tags)
     concurrency.delete_limits(connection, [record.id for record in known.values()])
-    return [known[tag].id if tag in known else NotFound("concurrency limit", tag, by="tag") for tag in tags]
+    make_due_for_slots(connection, list(known))
+    results: list[str | Exception] = []
+    for tag in tags:
+        record = known.pop(tag, None)
+        results.append(record.id if record else NotFound("concurrency limit", tag, by="tag"))
+    return results
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +106,7 @@ def reset_limits(connection: Connection, resets: Sequence[Reset]) -> list[LimitW
             concurrency.free_limits(connection, [limit_id])
             concurrency.take_slots(connection, [Slot(limit_id, run_id) for run_id in dict.fromkeys(each.active_slots)])
             done.append(place)
+    make_due_for_slots(connection, [resets[place].tag for place in done])
     limits = _with_slots(connection, known)
     return [results[place] if place in results else limits[each.tag] for place, each in enumerate(resets)]
 

@@ -12,11 +12,8 @@ from db.vocabulary import StateType
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import Policy
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
-from resolvers.queue.placement import Placements
+from resolvers.queue.placement import MOST_HASTENED, Placements
 from resolvers.slots import SlotBook
-
-MOST_HASTENED = 100
-"""How many runs a batch makes due because it frees slots: more than there are slots would only wait again."""
 
 
 @dataclass(slots=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from db import flow_runs, queue, states, task_runs
+from db import concurrency, flow_runs, queue, states, task_runs
 from db.connection import Connection, LeaseSettled
 from db.filters import Filter
 from db.ids import new_id
@@ -15,6 +15,7 @@ from resolvers.moves import TaskRunMoves
 from resolvers.names import make_up_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
+from resolvers.queue.placement import make_due_for_slots
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -169,7 +170,9 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     """Delete the runs with all that is theirs; a lease on one is lost. NotFound for a run that is not there."""
     there = task_runs.existing_task_runs(connection, ids)
     leased = queue.queue_entries_by_run(connection, ids).values()
+    freed = concurrency.tags_held_by_task_runs(connection, ids)
     task_runs.delete_task_runs(connection, ids)
+    make_due_for_slots(connection, freed)
     connection.announce(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
     return deletions("task run", ids, there)
 

@@ -62,7 +62,7 @@ class RowError:
 
 @strawberry.type(description="What came of one of several proposed states. One of `result` and `error` is set.")
 class TaskRunStateChangeResult:
-    id: strawberry.ID = strawberry.field(description="The task run, as you named it.")
+    id: strawberry.ID = strawberry.field(description="The task run's id.")
     result: TaskRunOrchestrationResult | None = strawberry.field(description="What the rules made of it.")
     error: RowError | None = strawberry.field(description="Why it was refused.")
 

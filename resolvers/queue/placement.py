@@ -30,10 +30,11 @@ class Placements:
         SCHEDULED queues it, whoever had it. The holder of its lease keeps it until it ends. One that leaves SCHEDULED by
         anybody else's hand leaves the queue, unless a worker had taken it over before.
         """
-        if run.flow_run_id is not None or state.details.child_flow_run_id is not None:
-            # Its flow run carries it out; or it stands for a subflow, whose state this is.
+        if run.flow_run_id is not None:
             return
-        if state.type is StateType.SCHEDULED:
+        # What stands for a subflow is carried out by it, and by no worker.
+        stands_for_subflow = state.details.child_flow_run_id is not None
+        if state.type is StateType.SCHEDULED and not stands_for_subflow:
             self._enqueue(run, state, entry)
         elif entry is None:
             return
@@ -112,6 +113,18 @@ class Placements:
     def _settle(self, entry: QueueEntryRecord) -> None:
         if entry.lease_id is not None:
             self.notices.append(LeaseSettled(entry.lease_id))
+
+
+MOST_HASTENED = 100
+"""How many runs freed slots make due at a time: more than there are slots would only wait again."""
+
+
+def make_due_for_slots(connection: Connection, tags: Sequence[str]) -> None:
+    """Make due, within a transaction that has freed slots of these tags, the runs that wait for one."""
+    if tags:
+        placements = Placements()
+        placements.hasten(queue.entries_waiting_for_slots(connection, tags, MOST_HASTENED), connection.now)
+        placements.write(connection)
 
 
 def holds(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:

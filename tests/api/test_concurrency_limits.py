@@ -210,7 +210,6 @@ async def test_the_second_time_it_is_not_found(client: Client) -> None:
     assert await client.ask("ListConcurrencyLimits") == [other]
 
 
-@pytest.mark.xfail(reason="deletes of one tag that gather for one transaction all find it", strict=True)
 async def test_of_ten_concurrent_deletes_one_finds_it(client: Client) -> None:
     created = await limit(client, "x", 1)
 

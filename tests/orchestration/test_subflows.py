@@ -150,7 +150,6 @@ async def test_a_scheduled_subflow_does_not_queue_its_task_run(client: Client) -
     assert (run["stateType"], run["queueEntry"]) == ("SCHEDULED", None)
 
 
-@pytest.mark.xfail(reason="the entry of a run that begins to stand for a subflow is left as it is", strict=True)
 @pytest.mark.parametrize("state", ["RUNNING", "COMPLETED"])
 async def test_a_queued_task_run_whose_subflow_goes_ahead_is_given_to_no_worker(client: Client, state: str) -> None:
     id = await create(client, "SCHEDULED")
@@ -161,7 +160,6 @@ async def test_a_queued_task_run_whose_subflow_goes_ahead_is_given_to_no_worker(
     assert (run["stateType"], run["queueEntry"]) == (state, None)
 
 
-@pytest.mark.xfail(reason="as above, for a worker that has the task run", strict=True)
 async def test_a_worker_s_lease_ends_with_the_subflow_that_it_carried_out(client: Client) -> None:
     id = await create(client, "SCHEDULED")
     async with client.socket() as socket:

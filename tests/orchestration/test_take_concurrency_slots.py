@@ -441,17 +441,15 @@ async def test_of_six_runs_at_once_as_many_run_as_there_are_slots(server: Servin
 
 # --- those who wait for a slot ---
 
-NOT_HEARD_OF = pytest.mark.xfail(reason="only a change of state makes due who waits for the slot", strict=True)
-
 
 @pytest.mark.parametrize(
     ("operation", "variables"),
     [
         ("SetTaskRunState", {"state": {"type": "COMPLETED"}}),
-        pytest.param("DeleteTaskRun", {}, marks=NOT_HEARD_OF),
-        pytest.param("ResetConcurrencyLimit", {"tag": "x"}, marks=NOT_HEARD_OF),
-        pytest.param("CreateConcurrencyLimit", {"tag": "x", "limit": 2}, marks=NOT_HEARD_OF),
-        pytest.param("DeleteConcurrencyLimit", {"tag": "x"}, marks=NOT_HEARD_OF),
+        ("DeleteTaskRun", {}),
+        ("ResetConcurrencyLimit", {"tag": "x"}),
+        ("CreateConcurrencyLimit", {"tag": "x", "limit": 2}),
+        ("DeleteConcurrencyLimit", {"tag": "x"}),
     ],
 )
 async def test_a_run_that_was_handed_back_for_want_of_a_slot_is_due_as_soon_as_one_is_free(

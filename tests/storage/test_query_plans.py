@@ -270,7 +270,7 @@ def test_no_statement_of_an_update_or_a_deletion_reads_a_whole_table(explaining:
     update_task_runs(explaining, [TaskRunUpdate(id, "new") for id in ids])
     delete_task_runs(explaining, ids)
 
-    assert len(explaining.plans) == 5
+    assert len(explaining.plans) == 6
     assert [scanned(plan) for plan in explaining.plans] == [[]] * 5
 
 

@@ -191,11 +191,11 @@ def test_renaming_takes_two(connection: SQLiteConnection, size: int) -> None:
 
 
 @SIZES
-def test_deleting_takes_three(connection: SQLiteConnection, size: int) -> None:
+def test_deleting_takes_four(connection: SQLiteConnection, size: int) -> None:
     ids = make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
     claim(connection, size)
 
-    assert statements(connection, delete_task_runs, ids) == 3
+    assert statements(connection, delete_task_runs, ids) == 4
 
 
 # --- counting itself ---

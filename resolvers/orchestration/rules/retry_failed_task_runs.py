@@ -48,4 +48,6 @@ def jittered(mean: float, factor: float, chance: float) -> float:
     k = 1 + factor
     lowest = 0.0 if k >= 50 else max(0.0, mean * (k - log(2**k - 1) / log(2)))
     at_lowest, at_highest = (1 - exp(-bound / mean) for bound in (lowest, highest))
-    return -mean * log1p(-(at_lowest + chance * (at_highest - at_lowest)))
+    # Rounding may bring the value to 1, which has no logarithm, or past the bound.
+    drawn = min(at_lowest + chance * (at_highest - at_lowest), 1 - 2**-53)
+    return min(-mean * log1p(-drawn), highest)
