@@ -45,7 +45,7 @@ graphiql-build:
 
 # Whether GraphiQL's files are what their sources build. Skipped, and said so, without npm and Node 20.
 graphiql-check:
-    @if command -v npm > /dev/null && node -e 'process.exit(Number(process.versions.node.split(".")[0]) < 20)'; \
+    @if command -v npm > /dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; \
     then cd runyard/graphiql/web && npm ci --silent && npm run -s check; \
     else echo "skipped: npm with Node 20 is not on this machine"; fi
 

@@ -236,7 +236,7 @@ def _connect(path: Path, busy_seconds: float) -> aiosqlite.Connection:
 
 
 async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:
-    for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-32768", *pragmas):
+    for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-8192", *pragmas):
         await connection.execute(f"PRAGMA {pragma}")
 
 
