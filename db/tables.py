@@ -221,7 +221,7 @@ queue_entry = Table(
     # Whether the worker has said that it has taken the run over.
     Column("is_acknowledged", Boolean, nullable=False),
     Column("worker_name", Text),
-    # How many deliveries in a row have ended because the worker was lost.
+    # How many workers in a row were lost after they had taken it over.
     Column("lapses", Integer, nullable=False),
     # Whether it was told to wait for a concurrency slot, and is to be due as soon as one is free.
     Column("waits_for_slot", Boolean, nullable=False),

@@ -82,6 +82,7 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         entry.lease_id = new_id()
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
+        entry.waits_for_slot = False
     queue.update_queue_entries(connection, [entry for _, entry in dealt])
     runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
     return Claim(

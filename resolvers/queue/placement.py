@@ -67,10 +67,9 @@ class Placements:
 
         Whoever let the lease run out without a word is given no other run for it until it names the lease.
         """
-        end_lease(entry)
-        entry.is_retry, entry.available_at = True, available_at
+        self.notices.append(put_back(entry))
+        entry.available_at = available_at
         self.updated.append(entry)
-        self.notices.append(WorkWaits(entry.task_key))
 
     def drop(self, entry: QueueEntryRecord) -> None:
         """End the lease and take the run out of the queue."""

@@ -17,20 +17,25 @@ REDELIVERY_DELAYS = (0.0, 5.0, 30.0, 120.0)
 """Seconds before a run that was lost with its worker is due again: after the first time, the second, and so on."""
 
 MOST_LAPSES = len(REDELIVERY_DELAYS) + 1
-"""How many deliveries in a row may end with a lost worker, before the run itself is taken for the cause."""
+"""How many workers in a row may be lost after they took the run over, before it is taken for the cause itself."""
 
 
 def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> None:
     """End the leases of these runs, whose workers are lost.
 
-    SCHEDULED is due again, after a while that grows; PENDING becomes SCHEDULED; RUNNING is tried again if it has retries
-    left, else it has CRASHED; CANCELLING is CANCELLED. After too many lost workers in a row the run has CRASHED.
+    What nobody acknowledged is due again at once. Else SCHEDULED is due again, after a while that grows; PENDING becomes
+    SCHEDULED; RUNNING is tried again if it has retries left, else it has CRASHED; CANCELLING is CANCELLED. After too many
+    lost workers in a row the run has CRASHED.
     """
     facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids])
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
     for facts in facts_by_id.values():
         entry = facts.queue_entry
         if entry is None:
+            continue
+        if not entry.is_acknowledged:
+            # Nobody began with it: that says nothing about the run, only about who was to take it.
+            _take_back(moves, facts, connection.now)
             continue
         entry.lapses += 1
         if entry.lapses >= MOST_LAPSES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):

@@ -138,6 +138,22 @@ async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: S
     assert run["runCount"] == 0
 
 
+async def test_a_run_that_nobody_takes_over_is_not_blamed_however_often_it_was_delivered(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+
+    for attempt in range(1, 8):
+        async with client.socket() as silent:
+            await listen(silent)
+            (delivery,) = await silent.deliveries(1)
+            assert delivery["attempt"] == attempt
+            await let_lapse(server, 30)
+
+    run = await client.ask("GetTaskRun", id=id)
+    assert names(run) == ["Scheduled"]
+    assert run["queueEntry"]["availableAt"] == server.clock.in_seconds(0).replace("+00:00", ".000000Z")
+
+
 async def test_a_renewed_lease_does_not_run_out(server: Serving) -> None:
     client = server.client
     id = await create_scheduled(client)
@@ -208,7 +224,16 @@ async def test_a_run_that_waits_for_a_slot_is_due_as_soon_as_one_is_free(server:
         await client.ask("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
 
         assert (told["status"], told["delaySeconds"]) == ("WAIT", 30.0)
-        assert run_ids(await socket.deliveries(1)) == [second]
+        (again,) = await socket.deliveries(1)
+        assert again["taskRun"]["id"] == second
+
+        # Handed back for another reason it is not made due by a slot any more.
+        third = await create_scheduled(client, "other", tags=["db"])
+        await client.ask("SetTaskRunState", id=third, state={"type": "RUNNING"})
+        await client.ask("ReleaseTaskRuns", leaseIds=[again["leaseId"]], delaySeconds=40)
+        await client.ask("SetTaskRunState", id=third, state={"type": "COMPLETED"})
+        entry = (await client.ask("GetTaskRun", id=second))["queueEntry"]
+        assert entry["availableAt"] == "2030-01-01T12:00:40.000000Z"
 
 
 async def test_a_lease_that_has_run_out_is_lost_even_before_the_sweep_has_seen_it(server: Serving) -> None:
