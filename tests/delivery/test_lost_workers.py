@@ -227,13 +227,26 @@ async def test_a_run_that_waits_for_a_slot_is_due_as_soon_as_one_is_free(server:
         (again,) = await socket.deliveries(1)
         assert again["taskRun"]["id"] == second
 
-        # Handed back for another reason it is not made due by a slot any more.
-        third = await create_scheduled(client, "other", tags=["db"])
-        await client.ask("SetTaskRunState", id=third, state={"type": "RUNNING"})
+
+async def test_a_run_that_was_delivered_since_it_waited_for_a_slot_is_not_made_due_by_one(server: Serving) -> None:
+    client = server.client
+    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    first = await create_scheduled(client, tags=["db"])
+    lease = await take(client, "RUNNING")
+    second = await create_scheduled(client, tags=["db"])
+    async with client.socket() as socket:
+        await listen(socket)
+        (delivery,) = await socket.deliveries(1)
+        await client.ask("SetTaskRunState", id=second, leaseId=delivery["leaseId"], state={"type": "RUNNING"})
+        await client.ask("ReleaseTaskRuns", leaseIds=[delivery["leaseId"]], delaySeconds=30)
+        server.clock.advance(30)
+        (again,) = await socket.deliveries(1)
         await client.ask("ReleaseTaskRuns", leaseIds=[again["leaseId"]], delaySeconds=40)
-        await client.ask("SetTaskRunState", id=third, state={"type": "COMPLETED"})
+
+        await client.ask("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
+
         entry = (await client.ask("GetTaskRun", id=second))["queueEntry"]
-        assert entry["availableAt"] == "2030-01-01T12:00:40.000000Z"
+        assert entry["availableAt"] == "2030-01-01T12:01:10.000000Z"
 
 
 async def test_a_lease_that_has_run_out_is_lost_even_before_the_sweep_has_seen_it(server: Serving) -> None:
