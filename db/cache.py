@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import bindparam, or_, select
+from sqlalchemy import Text, bindparam, or_, select
 
 from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of, state_from
@@ -24,7 +24,7 @@ class CacheRecord:
 
 _now = bindparam("now", required=True, type_=task_run_state_cache.c.created.type)
 _INSERT = insert_of(task_run_state_cache, CacheRecord)
-_keys = rows_of("keys", "cache_key")
+_keys = rows_of("keys", cache_key=Text())
 _newest = (
     select(task_run_state_cache.c.task_run_state_id)
     .where(

@@ -13,6 +13,12 @@ from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
+_LOCK = Statement(
+    select(concurrency_limit.c.id)
+    .where(is_among(concurrency_limit.c.tag, "tags"))
+    .order_by(concurrency_limit.c.tag)
+    .with_for_update(key_share=True)
+)
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
 _INSERT = insert_of(concurrency_limit, ConcurrencyLimitRecord)
 _UPDATE = Statement(
@@ -57,6 +63,12 @@ def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, Conc
     """The limits on these tags, in the order of the tags."""
     found = (ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_TAG, {"tags": list(tags)}))
     return {record.tag: record for record in found}
+
+
+def lock_limits(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
+    """As `limits_by_tag`; nobody else changes these limits, or who holds their slots, before the transaction ends."""
+    connection.lock(_LOCK, {"tags": list(tags)})
+    return limits_by_tag(connection, tags)
 
 
 def all_limits(connection: Connection) -> list[ConcurrencyLimitRecord]:

@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import orjson
-
 from db.statements import Parameters, Statement
 
 Row = tuple[Any, ...]
@@ -40,6 +38,8 @@ class Connection(Protocol):
 
     now: str
     """When the transaction began, by the database's clock. All that it judges and stamps uses this instant."""
+    notices: list[Notice]
+    """What has been announced."""
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         """All rows that the statement gives. A list among the parameters goes in as one value."""
@@ -51,6 +51,15 @@ class Connection(Protocol):
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
         """The statement once for each row, as one call of the driver; nothing for no rows."""
+        ...
+
+    def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
+        """Let no other transaction change the rows that `statement` finds before this one ends; wait for any that does.
+
+        What was read of them before may be old by then: lock first, read then. `now` is never before the lock. A database
+        with a single writer has nothing to do. Locks are taken in this order, so that nobody waits in a circle: flow
+        runs, task runs, queue entries, concurrency limits; rows of one kind in the order of their keys.
+        """
         ...
 
     def announce(self, notices: Iterable[Notice]) -> None:
@@ -74,19 +83,22 @@ class SQLiteConnection:
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.statements += 1
-        compiled = statement.for_sqlite()
-        return self.raw.execute(compiled.text, _bind(compiled.parameters(parameters))).fetchall()
+        compiled = statement.for_sqlite
+        return self.raw.execute(compiled.text, compiled.by_name(parameters)).fetchall()
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.statements += 1
-        compiled = statement.for_sqlite()
-        return self.raw.execute(compiled.text, _bind(compiled.parameters(parameters))).rowcount
+        compiled = statement.for_sqlite
+        return self.raw.execute(compiled.text, compiled.by_name(parameters)).rowcount
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
         if rows:
             self.statements += 1
-            compiled = statement.for_sqlite()
-            self.raw.executemany(compiled.text, [compiled.parameters(row) for row in rows])
+            compiled = statement.for_sqlite
+            self.raw.executemany(compiled.text, [compiled.by_name(row) for row in rows])
+
+    def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
+        """Nothing: there is one writer."""
 
     def announce(self, notices: Iterable[Notice]) -> None:
         self.notices.extend(notices)
@@ -105,10 +117,3 @@ class SQLiteConnection:
             del self.notices[announced:]
             raise
         self.raw.execute("RELEASE part")
-
-
-def _bind(parameters: Parameters) -> Parameters:
-    """SQLite has no lists: one goes in as JSON, which the statement takes apart again."""
-    return {
-        name: orjson.dumps(value).decode() if isinstance(value, list) else value for name, value in parameters.items()
-    }

@@ -9,6 +9,7 @@ cost little more than one.
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
+from db.clock import Clock
 from db.connection import Connection, Notice
 
 Item = TypeVar("Item")
@@ -25,15 +26,20 @@ class Database(Protocol):
 
     name: str
     """What it is, for people: the kind and its version."""
+    clock: Clock
+    """What time it is for all that it keeps."""
+    is_shared: bool
+    """Whether other servers may use it at the same time."""
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns, seen at one moment: all its statements see the same data."""
+        """What `work` returns. Each of its statements sees what was committed before it."""
         ...
 
     async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
         """The result of `operation` for one item, when it is on disk; or raises the exception that refused it.
 
-        Cancelling the caller does not take the write back. DatabaseUnavailable means that nothing was written.
+        Cancelling the caller does not take the write back. After DatabaseUnavailable nothing was written, unless the
+        database went away in the commit.
         """
         ...
 

@@ -1,7 +1,8 @@
 """What the database can refuse, in our words.
 
 DatabaseError
-├── DatabaseUnavailable   nothing was written; the same request may succeed later
+├── DatabaseUnavailable   nobody knows of anything written; the same request may succeed later
+├── Collision             another transaction was in the way; the same one again is right
 ├── DatabaseTooNew        the file was written by a later version of Runyard
 └── BrokenReference       a row names another one that is not there (or not any more)
 """
@@ -12,7 +13,11 @@ class DatabaseError(Exception):
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database is busy or away. Nothing was written; asking again is right."""
+    """The database is busy or away. Asking again is right: nothing was written, unless it went away in the commit."""
+
+
+class Collision(DatabaseError):
+    """Another transaction was in the way of this one, which was undone; the same one again will see what that one did."""
 
 
 class DatabaseTooNew(DatabaseError):

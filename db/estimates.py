@@ -2,22 +2,25 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, and_, bindparam, case, cast, func, literal
-from sqlalchemy import Float as FloatType
+from sqlalchemy import ColumnElement, Float, FromClause, and_, bindparam, case, literal
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
+from db.tables import Instant
 from db.vocabulary import TERMINAL, StateType
 
 
 def estimated_run_time_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
     """The time spent RUNNING, up to the parameter `now`."""
-    since = seconds_between(run.c.state_timestamp, bindparam(now, required=True))
+    since = seconds_between(run.c.state_timestamp, bindparam(now, type_=Instant, required=True))
     running = case((run.c.state_type == StateType.RUNNING.value, since), else_=literal(0.0))
     return run.c.total_run_time_seconds + running
 
 
 def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
     """How late the run started, or how late it is at the parameter `now` while it has not started; never negative."""
-    moment: ColumnElement[Any] = bindparam(now, required=True)
+    moment: ColumnElement[Any] = bindparam(now, type_=Instant, required=True)
     # A comparison with the null of a run without a state is not true: such runs are left out.
     waits = and_(*(run.c.state_type != each.value for each in sorted(TERMINAL)))
     return case(
@@ -31,14 +34,26 @@ def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnEleme
 
 
 def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
-    """Seconds with all six digits of their fraction: SQLite's own functions for dates lose some."""
-    return (_whole(later) - _whole(earlier)) + (_fraction(later) - _fraction(earlier))
+    """Seconds with all six digits of their fraction."""
+    return _SecondsBetween(earlier, later)
 
 
-def _whole(instant: ColumnElement[Any]) -> ColumnElement[Any]:
-    # Without the fraction, which strftime would round.
-    return cast(func.strftime("%s", func.substr(instant, 1, 19)), FloatType)
+class _SecondsBetween(FunctionElement[float]):
+    name = "seconds_between"
+    type = Float()
+    inherit_cache = False
 
 
-def _fraction(instant: ColumnElement[Any]) -> ColumnElement[Any]:
-    return cast(func.substr(instant, 20, 7), FloatType)
+@compiles(_SecondsBetween, "sqlite")
+def _in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
+    earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
+    # SQLite's own functions for dates round the fraction: it goes by itself.
+    whole = " - ".join(f"CAST(strftime('%s', substr({each}, 1, 19)) AS REAL)" for each in (later, earlier))
+    fraction = f"CAST(substr({later}, 20, 7) AS REAL) - CAST(substr({earlier}, 20, 7) AS REAL)"
+    return f"(({whole}) + ({fraction}))"
+
+
+@compiles(_SecondsBetween, "postgresql")
+def _in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
+    earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
+    return f"CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)"

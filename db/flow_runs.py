@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, bindparam, delete, select, update
+from sqlalchemy import Text, and_, bindparam, delete, select, update
 
 from db.connection import Connection
 from db.mapping import (
@@ -19,7 +19,7 @@ from db.mapping import (
 )
 from db.records import FlowRunRecord, StateRecord
 from db.statements import Statement, is_among, rows_of
-from db.tables import flow_run, flow_run_state
+from db.tables import Id, flow_run, flow_run_state
 from db.vocabulary import StateType
 
 _BY_ID = Statement(select_flow_runs().where(is_among(flow_run.c.id, "ids")))
@@ -31,7 +31,10 @@ _DELETE_SCHEDULED = Statement(
     )
 )
 _BY_PARENT = Statement(select_flow_runs().where(is_among(flow_run.c.parent_task_run_id, "ids")).order_by(flow_run.c.id))
-_keys = rows_of("keys", "flow_id", "idempotency_key")
+_LOCK = Statement(
+    select(flow_run.c.id).where(is_among(flow_run.c.id, "ids")).order_by(flow_run.c.id).with_for_update(key_share=True)
+)
+_keys = rows_of("keys", flow_id=Id, idempotency_key=Text())
 _BY_KEY = Statement(
     select_flow_runs().join(
         _keys, and_(flow_run.c.flow_id == _keys.c.flow_id, flow_run.c.idempotency_key == _keys.c.idempotency_key)
@@ -55,7 +58,7 @@ _PROGRESS = [
 ]
 _UPDATE_PROGRESS = Statement(update(flow_run).where(flow_run.c.id == bindparam("run_id", required=True)), _PROGRESS)
 
-_proposals = rows_of("proposals", "run_id", "transition_id")
+_proposals = rows_of("proposals", run_id=Id, transition_id=Id)
 _earlier = flow_run_state.alias("earlier")
 _FACTS = Statement(
     select(*FLOW_RUN_COLUMNS, *columns_of(_earlier, StateRecord)).select_from(
@@ -117,7 +120,8 @@ def flow_run_facts(
     connection: Connection, proposals: Sequence[tuple[str, str | None]]
 ) -> dict[str, tuple[FlowRunRecord, StateRecord | None]]:
     """For each proposal (run id, transition id) whose run is there: the run, and the state that this very transition
-    has already made of it, if it has."""
+    has already made of it, if it has. Nobody else changes them meanwhile."""
+    connection.lock(_LOCK, {"ids": [run_id for run_id, _ in proposals]})
     rows = connection.fetch(_FACTS, {"proposals": [list(each) for each in proposals]})
     start = FLOW_RUN_WIDTH + STATE_WIDTH
     return {

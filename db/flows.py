@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import Text, and_, delete, select
 
 from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of
 from db.records import DeploymentRecord, FlowRecord
 from db.statements import Statement, is_among, rows_of
-from db.tables import deployment, flow
+from db.tables import Id, deployment, flow
 
 _FLOWS = select(*columns_of(flow, FlowRecord))
 _BY_ID = Statement(_FLOWS.where(is_among(flow.c.id, "ids")))
@@ -18,7 +18,7 @@ _DELETE = Statement(delete(flow).where(is_among(flow.c.id, "ids")))
 
 _DEPLOYMENTS = select(*columns_of(deployment, DeploymentRecord))
 _DEPLOYMENTS_BY_ID = Statement(_DEPLOYMENTS.where(is_among(deployment.c.id, "ids")))
-_keys = rows_of("keys", "flow_id", "name")
+_keys = rows_of("keys", flow_id=Id, name=Text())
 _DEPLOYMENTS_BY_KEY = Statement(
     _DEPLOYMENTS.join(_keys, and_(deployment.c.flow_id == _keys.c.flow_id, deployment.c.name == _keys.c.name))
 )

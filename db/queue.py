@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import BindParameter, bindparam, delete, func, literal_column, select, true, update
+from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, literal_column, select, true, update
 
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
@@ -31,35 +31,57 @@ _UPDATE = Statement(
 _DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
 _BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
 _leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
+_LOCK = Statement(
+    select(queue_entry.c.task_run_id)
+    .where(is_among(queue_entry.c.task_run_id, "ids"))
+    .order_by(queue_entry.c.task_run_id)
+    .with_for_update()
+)
+_LOCK_BY_LEASE = Statement(
+    select(queue_entry.c.task_run_id)
+    .where(is_among(queue_entry.c.lease_id, "leases"))
+    .order_by(queue_entry.c.task_run_id)
+    .with_for_update()
+)
+_RUNS_BY_LEASE = Statement(
+    select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_among(queue_entry.c.lease_id, "leases"))
+)
 _BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases"), queue_entry.c.lease_expires_at > _now))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
 
 # One row for each side of each key. Both statements below look into the index of what waits once for each of them.
-_sides = rows_of("sides", "task_key", "is_retry")
+_sides = rows_of("sides", task_key=Text(), is_retry=Boolean())
 _waiting = queue_entry.alias("waiting")
 _of_side = (
     _waiting.c.lease_id.is_(None),
     _waiting.c.task_key == _sides.c.task_key,
     _waiting.c.is_retry == _sides.c.is_retry,
 )
+_due_of_side = (
+    select(_waiting.c.task_run_id)
+    .where(*_of_side, _waiting.c.available_at <= _now)
+    .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
+    .limit(_limit)
+    .correlate(_sides)
+)
+_locked_of_side = (
+    select(*columns_of(_waiting, QueueEntryRecord))
+    .where(*_of_side, _waiting.c.available_at <= _now)
+    .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
+    .limit(_limit)
+    .with_for_update(skip_locked=True)
+    .correlate(_sides)
+    .lateral("due")
+)
 _DUE = Statement(
-    _entries.select_from(_sides.join(queue_entry, true())).where(
-        queue_entry.c.task_run_id.in_(
-            select(_waiting.c.task_run_id)
-            .where(*_of_side, _waiting.c.available_at <= _now)
-            .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
-            .limit(_limit)
-            .correlate(_sides)
-        )
-    )
+    _entries.select_from(_sides.join(queue_entry, true())).where(queue_entry.c.task_run_id.in_(_due_of_side)),
+    # What another server is claiming, or a change of state is about to take away, is passed over without waiting.
+    postgresql=select(*columns_of(_locked_of_side, QueueEntryRecord)).select_from(_sides.join(_locked_of_side, true())),
 )
 _NEXT_DUE = Statement(
-    select(
-        select(func.min(_waiting.c.available_at))
-        .where(*_of_side, _waiting.c.available_at > _now)
-        .correlate(_sides)
-        .scalar_subquery()
-    ).select_from(_sides)
+    select(select(func.min(_waiting.c.available_at)).where(*_of_side).correlate(_sides).scalar_subquery()).select_from(
+        _sides
+    )
 )
 
 _EXPIRED = Statement(
@@ -80,6 +102,7 @@ _WAITING_FOR_SLOT = Statement(
     )
     .order_by(queue_entry.c.available_at)
     .limit(_limit)
+    .with_for_update(of=queue_entry, skip_locked=True)
 )
 
 
@@ -109,10 +132,24 @@ def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) ->
     return {row[0]: queue_entry_from(row) for row in connection.fetch(_BY_RUN, {"ids": list(task_run_ids)})}
 
 
+def lock_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
+    """Keep these runs' places as they are until the transaction ends, but for what it does."""
+    connection.lock(_LOCK, {"ids": list(task_run_ids)})
+
+
+def runs_by_lease(connection: Connection, lease_ids: Sequence[str]) -> dict[str, str]:
+    """The runs under those of these leases that there are, by lease; whether one has run out is not looked at."""
+    return {row[0]: row[1] for row in connection.fetch(_RUNS_BY_LEASE, {"leases": list(lease_ids)})}
+
+
 def queue_entries_by_lease(
     connection: Connection, lease_ids: Sequence[str]
 ) -> dict[str, tuple[QueueEntryRecord, StateType | None]]:
-    """The entries under those of these leases that have not run out, each with the type of its run's state, by lease."""
+    """The entries under those of these leases that have not run out, each with the type of its run's state, by lease.
+
+    Nobody else changes them before the transaction ends.
+    """
+    connection.lock(_LOCK_BY_LEASE, {"leases": list(lease_ids)})
     rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids), "now": connection.now})
     found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
     return {entry.lease_id or "": (entry, StateType(type) if type else None) for entry, type in found}
@@ -130,8 +167,8 @@ def due_entries(connection: Connection, task_keys: Sequence[str], per_side: int)
 
 
 def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
-    """When the next run of one of these keys, that is not due yet, will be; None where none waits."""
-    rows = connection.fetch(_NEXT_DUE, {"sides": _sides_of(task_keys), "now": connection.now})
+    """When the next run of these keys is due, or has been: another server may be claiming it. None where none waits."""
+    rows = connection.fetch(_NEXT_DUE, {"sides": _sides_of(task_keys)})
     return min((row[0] for row in rows if row[0] is not None), default=None)
 
 

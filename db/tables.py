@@ -1,7 +1,7 @@
 """Every table and index, with the reason for each index.
 
 Columns hold what answers show. On SQLite ids are 36-character text, instants the fixed-width text of `db.instants`, and
-JSON is text; on PostgreSQL all three are native types. No column is converted on its way to a client.
+JSON is text; on PostgreSQL all three are native types, which its connections give and take as the same texts.
 """
 
 from sqlalchemy import (
@@ -18,7 +18,7 @@ from sqlalchemy import (
     UniqueConstraint,
     text,
 )
-from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP, UUID
+from sqlalchemy.dialects.postgresql import JSON, JSONB, TIMESTAMP, UUID
 
 metadata = MetaData(
     naming_convention={
@@ -31,7 +31,12 @@ metadata = MetaData(
 
 Id = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 Instant = String(27).with_variant(TIMESTAMP(timezone=True), "postgresql")
-Json = Text().with_variant(JSONB(), "postgresql")
+Words = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in the order of its code points, on both databases."""
+Json = Text().with_variant(JSON(), "postgresql")
+"""A document that is kept as it came."""
+Tags = Text().with_variant(JSONB(), "postgresql")
+"""A list of texts that can be asked for one of them."""
 
 
 def _identity() -> tuple[Column[str], Column[str], Column[str]]:
@@ -47,7 +52,7 @@ def _progress() -> tuple[Column[str] | Column[int] | Column[float], ...]:
     return (
         Column("state_id", Id),
         Column("state_type", String(16)),
-        Column("state_name", Text),
+        Column("state_name", Words),
         Column("state_timestamp", Instant),
         Column("run_count", Integer, nullable=False),
         Column("expected_start_time", Instant),
@@ -63,9 +68,9 @@ def _state(owner: str) -> tuple[Column[str], ...]:
         Column("id", Id, primary_key=True),
         Column("run_id", Id, ForeignKey(f"{owner}.id", ondelete="CASCADE"), nullable=False),
         Column("type", String(16), nullable=False),
-        Column("name", Text, nullable=False),
+        Column("name", Words, nullable=False),
         Column("timestamp", Instant, nullable=False),
-        Column("message", Text),
+        Column("message", Words),
         Column("data", Json),
         # Only what is set, under the names of StateDetails.
         Column("details", Json, nullable=False),
@@ -78,18 +83,18 @@ flow = Table(
     "flow",
     metadata,
     *_identity(),
-    Column("name", Text, nullable=False, unique=True),
-    Column("tags", Json, nullable=False),
+    Column("name", Words, nullable=False, unique=True),
+    Column("tags", Tags, nullable=False),
 )
 
 deployment = Table(
     "deployment",
     metadata,
     *_identity(),
-    Column("name", Text, nullable=False),
+    Column("name", Words, nullable=False),
     Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
-    Column("tags", Json, nullable=False),
-    Column("work_queue_name", Text),
+    Column("tags", Tags, nullable=False),
+    Column("work_queue_name", Words),
     Column("is_schedule_active", Boolean, nullable=False),
     UniqueConstraint("flow_id", "name"),
 )
@@ -98,20 +103,20 @@ flow_run = Table(
     "flow_run",
     metadata,
     *_identity(),
-    Column("name", Text, nullable=False),
+    Column("name", Words, nullable=False),
     Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
     # No foreign key: a run outlives its deployment and keeps telling where it came from.
     Column("deployment_id", Id),
-    Column("work_queue_name", Text),
-    Column("flow_version", Text),
-    Column("idempotency_key", Text),
+    Column("work_queue_name", Words),
+    Column("flow_version", Words),
+    Column("idempotency_key", Words),
     Column("parameters", Json, nullable=False),
     Column("context", Json, nullable=False),
     Column("retries", Integer),
     Column("retry_delay_seconds", Float),
     Column("pause_keys", Json, nullable=False),
     Column("resuming", Boolean, nullable=False),
-    Column("tags", Json, nullable=False),
+    Column("tags", Tags, nullable=False),
     Column("parent_task_run_id", Id, ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True)),
     *_progress(),
     # Creating with a key that is known answers the first run.
@@ -126,17 +131,17 @@ task_run = Table(
     "task_run",
     metadata,
     *_identity(),
-    Column("name", Text, nullable=False),
-    Column("task_key", Text, nullable=False),
-    Column("dynamic_key", Text, nullable=False),
+    Column("name", Words, nullable=False),
+    Column("task_key", Words, nullable=False),
+    Column("dynamic_key", Words, nullable=False),
     Column("flow_run_id", Id, ForeignKey("flow_run.id", ondelete="CASCADE")),
-    Column("task_version", Text),
-    Column("cache_key", Text),
+    Column("task_version", Words),
+    Column("cache_key", Words),
     Column("cache_expiration", Instant),
     Column("retries", Integer),
     Column("retry_delay_seconds", Json),
     Column("retry_jitter_factor", Float),
-    Column("tags", Json, nullable=False),
+    Column("tags", Tags, nullable=False),
     Column("task_inputs", Json, nullable=False),
     Column("parameters", Json),
     *_progress(),
@@ -180,7 +185,7 @@ task_run_state_cache = Table(
     metadata,
     # The state's id, so that a deleted run takes its cached results with it.
     Column("task_run_state_id", Id, ForeignKey("task_run_state.id", ondelete="CASCADE"), primary_key=True),
-    Column("cache_key", Text, nullable=False),
+    Column("cache_key", Words, nullable=False),
     Column("cache_expiration", Instant),
     Column("created", Instant, nullable=False),
 )
@@ -191,7 +196,7 @@ concurrency_limit = Table(
     "concurrency_limit",
     metadata,
     *_identity(),
-    Column("tag", Text, nullable=False, unique=True),
+    Column("tag", Words, nullable=False, unique=True),
     Column("limit", Integer, nullable=False),
 )
 
@@ -210,7 +215,7 @@ queue_entry = Table(
     metadata,
     # One row for each run that waits for a worker or is leased to one.
     Column("task_run_id", Id, ForeignKey("task_run.id", ondelete="CASCADE"), primary_key=True),
-    Column("task_key", Text, nullable=False),
+    Column("task_key", Words, nullable=False),
     Column("is_retry", Boolean, nullable=False),
     Column("available_at", Instant, nullable=False),
     # How often it has been delivered.
@@ -220,7 +225,7 @@ queue_entry = Table(
     Column("lease_expires_at", Instant),
     # Whether the worker has said that it has taken the run over.
     Column("is_acknowledged", Boolean, nullable=False),
-    Column("worker_name", Text),
+    Column("worker_name", Words),
     # How many workers in a row were lost after they had taken it over.
     Column("lapses", Integer, nullable=False),
     # Whether it was told to wait for a concurrency slot, and is to be due as soon as one is free.

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, Text, and_, bindparam, delete, func, select, update
 
 from db.connection import Connection
 from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
@@ -20,10 +20,10 @@ from db.mapping import (
     state_from,
     task_run_from,
 )
-from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, queue_entry_from
+from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
 from db.statements import Statement, is_among, rows_of
-from db.tables import flow_run, flow_run_state, queue_entry, task_run, task_run_state
+from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
 from db.vocabulary import StateType
 
 TaskRunKey = tuple[str | None, str, str]
@@ -31,7 +31,7 @@ TaskRunKey = tuple[str | None, str, str]
 
 _BY_ID = Statement(select_task_runs().where(is_among(task_run.c.id, "ids")))
 
-_keys = rows_of("keys", "flow_run_id", "task_key", "dynamic_key")
+_keys = rows_of("keys", flow_run_id=Id, task_key=Text(), dynamic_key=Text())
 _same_keys = and_(task_run.c.task_key == _keys.c.task_key, task_run.c.dynamic_key == _keys.c.dynamic_key)
 # Two statements, so that each goes through its own partial index.
 _BY_KEY_IN_FLOW_RUN = Statement(
@@ -59,6 +59,9 @@ _PROGRESS = [
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
 _UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
+_LOCK = Statement(
+    select(task_run.c.id).where(is_among(task_run.c.id, "ids")).order_by(task_run.c.id).with_for_update(key_share=True)
+)
 _EXISTING = Statement(select(task_run.c.id).where(is_among(task_run.c.id, "ids")))
 _DELETE = Statement(delete(task_run).where(is_among(task_run.c.id, "ids")))
 
@@ -100,6 +103,12 @@ def rename_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -
     )
 
 
+def lock_task_runs(connection: Connection, ids: Sequence[str]) -> None:
+    """Keep these runs and their places in the queue as they are until the transaction ends, but for what it does."""
+    connection.lock(_LOCK, {"ids": list(ids)})
+    lock_queue_entries(connection, ids)
+
+
 def existing_task_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
     """Which of these task runs are there."""
     return {row[0] for row in connection.fetch(_EXISTING, {"ids": list(ids)})}
@@ -112,7 +121,7 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
 
 # --- what a change of state is decided by ---
 
-_proposals = rows_of("proposals", "run_id", "transition_id")
+_proposals = rows_of("proposals", run_id=Id, transition_id=Id)
 _earlier = task_run_state.alias("earlier")
 _FLOW_RUN_FACTS = [flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details]
 _FACTS = Statement(
@@ -142,7 +151,8 @@ class TaskRunFacts:
 
 
 def task_run_facts(connection: Connection, proposals: Sequence[tuple[str, str | None]]) -> dict[str, TaskRunFacts]:
-    """The facts for each proposal (run id, transition id) whose run is there, in one statement."""
+    """The facts for each proposal (run id, transition id) whose run is there; nobody else changes them meanwhile."""
+    lock_task_runs(connection, [run_id for run_id, _ in proposals])
     rows = connection.fetch(_FACTS, {"proposals": [list(each) for each in proposals]})
     return {row[0]: _facts_from(row, connection.now) for row in rows}
 

@@ -50,7 +50,7 @@ class WantedLimit:
 
 def create_limits(connection: Connection, wanted: Sequence[WantedLimit]) -> list[LimitWithSlots | Exception]:
     """Make the limits, or change those of the same tags; runs that hold slots keep them, even beyond a lower limit."""
-    known = concurrency.limits_by_tag(connection, [each.tag for each in wanted])
+    known = concurrency.lock_limits(connection, [each.tag for each in wanted])
     made: list[ConcurrencyLimitRecord] = []
     changed: list[ConcurrencyLimitRecord] = []
     for each in wanted:
@@ -70,7 +70,7 @@ def create_limits(connection: Connection, wanted: Sequence[WantedLimit]) -> list
 
 def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exception]:
     """Delete the limits, so that their tags are not limited; the ids that they had. NotFound for an unknown tag."""
-    known = concurrency.limits_by_tag(connection, tags)
+    known = concurrency.lock_limits(connection, tags)
     concurrency.delete_limits(connection, [record.id for record in known.values()])
     make_due_for_slots(connection, list(known))
     results: list[str | Exception] = []
@@ -90,7 +90,7 @@ class Reset:
 
 def reset_limits(connection: Connection, resets: Sequence[Reset]) -> list[LimitWithSlots | Exception]:
     """Give the slots of each limit to the named runs alone. NotFound for an unknown tag; Conflict for an unknown run."""
-    known = concurrency.limits_by_tag(connection, [each.tag for each in resets])
+    known = concurrency.lock_limits(connection, [each.tag for each in resets])
     named = sorted({run_id for each in resets for run_id in each.active_slots})
     there = task_runs.existing_task_runs(connection, named) if named else set[str]()
     results: dict[int, LimitWithSlots | Exception] = {}

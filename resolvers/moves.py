@@ -34,7 +34,8 @@ class TaskRunMoves:
         """Load the facts that the runs share: at most three statements."""
         asked = [each.details.cache_key for each in proposals if each.type is StateType.RUNNING]
         keys = [key for key in asked if key]
-        return cls(connection.now, SlotBook.load(connection, runs), cache.cached_states(connection, keys))
+        slots = SlotBook.load(connection, runs)
+        return cls(connection.now, slots, cache.cached_states(connection, keys))
 
     def propose(
         self,

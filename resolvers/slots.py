@@ -28,7 +28,7 @@ class SlotBook:
     def load(cls, connection: Connection, runs: Iterable[TaskRunRecord]) -> "SlotBook":
         """The book for these runs: at most two statements, and none for runs without tags."""
         tags = sorted({tag for run in runs for tag in run.tags})
-        limits = concurrency.limits_by_tag(connection, tags) if tags else {}
+        limits = concurrency.lock_limits(connection, tags) if tags else {}
         holders = concurrency.holders_of(connection, [each.id for each in limits.values()]) if limits else {}
         return cls(limits, holders)
 

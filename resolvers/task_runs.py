@@ -168,6 +168,7 @@ def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -
 
 def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
     """Delete the runs with all that is theirs; a lease on one is lost. NotFound for a run that is not there."""
+    task_runs.lock_task_runs(connection, ids)
     there = task_runs.existing_task_runs(connection, ids)
     leased = queue.queue_entries_by_run(connection, ids).values()
     freed = concurrency.tags_held_by_task_runs(connection, ids)

@@ -10,7 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from db.clock import Clock, SystemClock
+from db.clock import Clock
 from db.instants import instant
 from queries import MAIN_JOB, document
 from runyard import __version__
@@ -36,8 +36,7 @@ class ServerFacts:
 
 
 def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
-    """The application. Its lifespan opens the database and closes it; `clock` is the machine's unless a test owns it."""
-    clock = clock or SystemClock()
+    """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
     schema = build_schema()
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
@@ -45,7 +44,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         life = await Life.start(settings, clock)
-        facts = ServerFacts(__version__, life.database.name, instant(clock.now()))
+        facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
         context = Context.of(life.database, life.dispatcher, facts)
         app.state.life = life
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)

@@ -2,7 +2,7 @@
 
 import logging
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -71,12 +71,16 @@ def serve(
     settings = _settings(host=host, port=port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    _upgrade(settings.sqlite_path)
-    typer.echo(f"Runyard keeps its runs in {settings.sqlite_path}", err=True)
+    if isinstance(settings.database, Path):
+        _upgrade(settings.database)
+    else:
+        _require_current(settings)
+    typer.echo(f"Runyard keeps its runs in {settings.database_shown}", err=True)
     typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
     server = build_server(build_app(settings), settings)
     try:
-        with only_server_of(settings.sqlite_path), suppress(KeyboardInterrupt):
+        alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
+        with alone, suppress(KeyboardInterrupt):
             server.run()
     except FileInUse as error:
         sys.exit(f"runyard: {error}")
@@ -87,9 +91,9 @@ def serve(
 @database_commands.command("upgrade")
 def upgrade() -> None:
     """Bring the database up to date, making it if there is none."""
-    path = _settings().sqlite_path
-    changed = _upgrade(path)
-    typer.echo(f"{path} {'is now' if changed else 'was already'} up to date.")
+    settings = _settings()
+    changed = _upgrade(settings.database)
+    typer.echo(f"{settings.database_shown} {'is now' if changed else 'was already'} up to date.")
 
 
 @schema_commands.command("print")
@@ -100,15 +104,33 @@ def print_schema() -> None:
     sys.stdout.write(print_schema())
 
 
-def _upgrade(path: Path) -> bool:
+def _upgrade(database: Path | str) -> bool:
     from db import migrations  # noqa: PLC0415
     from db.errors import DatabaseError  # noqa: PLC0415
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return migrations.upgrade_sqlite(path)
+        if not isinstance(database, Path):
+            return migrations.upgrade_postgresql(database)
+        database.parent.mkdir(parents=True, exist_ok=True)
+        return migrations.upgrade_sqlite(database)
     except (DatabaseError, OSError) as error:
         sys.exit(f"runyard: {error}")
+
+
+def _require_current(settings: "Settings") -> None:
+    """Exit where PostgreSQL has not the migrations of this version: several servers use it, one person upgrades it."""
+    from db import migrations  # noqa: PLC0415
+    from db.errors import DatabaseError  # noqa: PLC0415
+
+    try:
+        revision = migrations.postgresql_revision(str(settings.database))
+    except DatabaseError as error:
+        sys.exit(f"runyard: {error}")
+    if revision != migrations.HEAD:
+        sys.exit(
+            f"runyard: {settings.database_shown} is at migration {revision or 'none'}, and this version needs "
+            f"{migrations.HEAD}. `runyard db upgrade` brings an older one up to date."
+        )
 
 
 def _settings(**given: object) -> "Settings":
@@ -118,7 +140,7 @@ def _settings(**given: object) -> "Settings":
 
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore
-        _ = settings.sqlite_path
+        _ = settings.database
     except ValidationError as error:
         faults = (f"RUNYARD_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
         sys.exit("runyard: " + "\n".join(faults))

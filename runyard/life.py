@@ -1,8 +1,9 @@
 """What lives as long as the server does, from start to stop."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from db.clock import Clock
+from db.clock import Clock, SystemClock
 from db.engine import Database
 from db.sqlite import SQLiteDatabase
 from resolvers.queue.dispatcher import Dispatcher, QueueTimers
@@ -18,20 +19,22 @@ class Life:
     is_stopping: bool = False
 
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock) -> "Life":
-        """Open the database, migrated as needed, and begin to deliver."""
-        database = await SQLiteDatabase.open(
-            settings.sqlite_path, clock=clock, busy_seconds=settings.database_busy_seconds
-        )
+    async def start(cls, settings: Settings, clock: Clock | None) -> "Life":
+        """Open the database and begin to deliver. A SQLite file is migrated as needed.
+
+        It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
+        """
+        database = await _open(settings, clock)
         timers = QueueTimers(
             acknowledge=settings.acknowledge_seconds,
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
+            poll=settings.poll_seconds,
             drain=min(10, settings.stop_seconds),
         )
-        dispatcher = Dispatcher(database, clock, timers)
+        dispatcher = Dispatcher(database, database.clock, timers)
         try:
-            await dispatcher.start(alone=True)
+            await dispatcher.start(alone=not database.is_shared)
         except BaseException:
             # The database's threads would keep the process alive.
             await database.close()
@@ -51,3 +54,18 @@ class Life:
         """Drain, finish the writes under way, and let go of the database."""
         await self.drain()
         await self.database.close()
+
+
+async def _open(settings: Settings, clock: Clock | None) -> Database:
+    if isinstance(settings.database, Path):
+        return await SQLiteDatabase.open(
+            settings.database, clock=clock or SystemClock(), busy_seconds=settings.database_busy_seconds
+        )
+    from db.postgresql import PostgreSQLDatabase  # noqa: PLC0415 - not paid for on SQLite
+
+    return await PostgreSQLDatabase.open(
+        settings.database,
+        clock=clock,
+        connections=settings.database_connections,
+        timeout_seconds=settings.database_timeout_seconds,
+    )

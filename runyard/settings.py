@@ -1,5 +1,6 @@
 """Every setting, read once from `RUNYARD_*` variables."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -23,6 +24,13 @@ class Settings(BaseSettings):
     database_busy_seconds: Annotated[
         float, Field(ge=0, description="How long a write waits for another process that holds the SQLite file.")
     ] = 5.0
+    database_connections: Annotated[
+        int,
+        Field(ge=2, le=1000, description="How many connections to PostgreSQL may be open, beside one that listens."),
+    ] = 10
+    database_timeout_seconds: Annotated[
+        float, Field(gt=0, description="How long PostgreSQL may take to answer before a request is told UNAVAILABLE.")
+    ] = 10.0
     acknowledge_seconds: Annotated[
         float, Field(gt=0, description="How long a delivery may stay unacknowledged before another worker gets it.")
     ] = 30.0
@@ -31,6 +39,10 @@ class Settings(BaseSettings):
     ] = 15.0
     sweep_seconds: Annotated[
         float, Field(gt=0, description="How long a delivery whose time is up may go unnoticed.")
+    ] = 5.0
+    poll_seconds: Annotated[
+        float,
+        Field(gt=0, description="How long work that other servers queued on PostgreSQL may go unnoticed at most."),
     ] = 5.0
     max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
@@ -48,12 +60,24 @@ class Settings(BaseSettings):
     ] = "info"
 
     @property
-    def sqlite_path(self) -> Path:
-        """The database's file. ValueError where the URL names no SQLite file."""
-        scheme, separator, path = self.database_url.partition(":///")
-        if not separator or scheme not in ("sqlite", "sqlite+aiosqlite") or not path or path == ":memory:":
+    def database(self) -> Path | str:
+        """The SQLite file, or the URL of a PostgreSQL database as its driver takes it. ValueError where it is neither."""
+        scheme, _, rest = self.database_url.partition("://")
+        if scheme in ("postgresql", "postgresql+asyncpg") and rest:
+            return f"postgresql://{rest}"
+        if scheme not in ("sqlite", "sqlite+aiosqlite") or rest in ("", "/", "/:memory:") or not rest.startswith("/"):
             raise ValueError(
-                "RUNYARD_DATABASE_URL has to name a SQLite file, as sqlite+aiosqlite:///runyard.db or, "
-                f"with an absolute path, sqlite+aiosqlite:////var/lib/runyard.db; not {self.database_url!r}."
+                "RUNYARD_DATABASE_URL has to name a SQLite file, as sqlite+aiosqlite:///runyard.db or, with an absolute "
+                "path, sqlite+aiosqlite:////var/lib/runyard.db, or a PostgreSQL database, as "
+                f"postgresql+asyncpg://user@host/name; not {_without_password(self.database_url)!r}."
             )
-        return Path(path)
+        return Path(rest[1:])
+
+    @property
+    def database_shown(self) -> str:
+        """Where everything is kept, for people: without a password."""
+        return _without_password(str(self.database))
+
+
+def _without_password(url: str) -> str:
+    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)

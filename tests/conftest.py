@@ -1,12 +1,15 @@
-"""Fixtures: a server in this process, and its client."""
+"""Fixtures: a database of each kind, a server on it, and its client."""
 
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from shutil import copyfile
 
 import pytest
 
+from db import migrations
 from tests.client import Client
+from tests.postgresql import PostgreSQLServer, postgresql_server
 from tests.serving import ServerProcess, Serving, serving
 
 
@@ -15,10 +18,38 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgreSQLServer]:
+    """A PostgreSQL server for the whole run of the tests."""
+    with postgresql_server() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file without rows, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "runyard.db"
+    migrations.upgrade_sqlite(path)
+    return path
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_url(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[str]:
+    """The URL of an empty, migrated database; one of each kind."""
+    if request.param == "sqlite":
+        copyfile(migrated, tmp_path / "runyard.db")
+        yield f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+        return
+    server: PostgreSQLServer = request.getfixturevalue("postgresql")
+    name = server.make()
+    yield server.url_of(name)
+    server.drop(name)
+
+
 @pytest.fixture
-async def server(tmp_path: Path) -> AsyncIterator[Serving]:
+async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Serving]:
     """A server on an empty database, with a clock that stands still at `tests.clock.START`."""
-    async with serving(tmp_path) as served:
+    async with serving(tmp_path, database_url=database_url) as served:
         yield served
 
 
@@ -29,11 +60,11 @@ def client(server: Serving) -> Client:
 
 
 @pytest.fixture
-async def server_process(tmp_path: Path) -> AsyncIterator[ServerProcess]:
+async def server_process(database_url: str) -> AsyncIterator[ServerProcess]:
     """A server as a process of its own, not started yet, and killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    process = ServerProcess(tmp_path, port)
+    process = ServerProcess(database_url, port)
     yield process
     await process.close()

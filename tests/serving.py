@@ -63,14 +63,15 @@ class Serving:
 
 
 def settings_for(path: Path, **changed: object) -> Settings:
-    """Settings for a server on a SQLite file in this folder, on a free port."""
-    given = {"database_url": f"sqlite+aiosqlite:///{path}/runyard.db", "port": 0} | changed
+    """Settings for a server on a free port; on a SQLite file in this folder, unless another database is named."""
+    # Polls would be seen among what waits for the clock that the test owns.
+    given = {"database_url": f"sqlite+aiosqlite:///{path}/runyard.db", "port": 0, "poll_seconds": 10**9} | changed
     return Settings(**given)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
 async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
-    """A server on the file in this folder, with a clock that stands still."""
+    """A server with a clock that stands still; on the file in this folder, unless another database is named."""
     clock = ManualClock()
     settings = settings_for(path, **changed)
     app = build_app(settings, clock)
@@ -93,12 +94,12 @@ async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
 class ServerProcess:
     """A server as a user starts it, with the machine's clock."""
 
-    def __init__(self, path: Path, port: int, **variables: str) -> None:
+    def __init__(self, database_url: str, port: int, **variables: str) -> None:
         self.address = f"127.0.0.1:{port}"
         self.url = f"http://{self.address}"
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")},
-            "RUNYARD_DATABASE_URL": f"sqlite+aiosqlite:///{path}/runyard.db",
+            "RUNYARD_DATABASE_URL": database_url,
             "RUNYARD_PORT": str(port),
             **variables,
         }

@@ -1,12 +1,14 @@
 """Alembic migrations, forward only, one idea each; they ship in the wheel.
 
-On SQLite they run when the server starts. `HEAD` repeats the newest revision, so that a start with nothing to do neither
-loads Alembic nor reads its files; a test holds it to the truth.
+On SQLite they run when the server starts, on PostgreSQL by `runyard db upgrade`. `HEAD` repeats the newest revision, so
+that a start with nothing to do neither loads Alembic nor reads its files; a test holds it to the truth.
 """
 
+import asyncio
 import sqlite3
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import String, column, select, table
 
@@ -50,6 +52,67 @@ def upgrade_sqlite(path: Path) -> bool:
     finally:
         engine.dispose()
     return True
+
+
+def upgrade_postgresql(url: str) -> bool:
+    """Bring the database at `url` (`postgresql://…`) up to date; whether there was anything to do.
+
+    All of it is one transaction, and of several upgrades at once the others wait for the first. DatabaseTooNew as for
+    SQLite. DatabaseUnavailable where the database can not be reached.
+    """
+    return asyncio.run(_upgrade_postgresql(url))
+
+
+def postgresql_revision(url: str) -> str | None:
+    """The newest migration that the database has; None where it has none. DatabaseUnavailable as for the upgrade."""
+    return asyncio.run(_postgresql_revision(url))
+
+
+async def _postgresql_revision(url: str) -> str | None:
+    from db.driver import connect, our_words  # noqa: PLC0415 - not paid for on SQLite
+
+    connection = await connect(url, LONGEST_WAIT_SECONDS)
+    try:
+        with our_words():
+            if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
+                return None
+            return await connection.fetchval("SELECT version_num FROM alembic_version")
+    finally:
+        await connection.close()
+
+
+async def _upgrade_postgresql(url: str) -> bool:
+    from sqlalchemy import NullPool  # noqa: PLC0415 - not paid for on SQLite
+    from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
+    from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
+
+    from db.driver import connect  # noqa: PLC0415
+
+    async def creator() -> Any:
+        return await connect(url, LONGEST_WAIT_SECONDS)
+
+    engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
+    try:
+        async with engine.begin() as connection:
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADING})")
+            exists = await connection.exec_driver_sql("SELECT to_regclass('alembic_version')::text")
+            if exists.scalar() is not None:
+                revision = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+                if revision.scalar() == HEAD:
+                    return False
+            await connection.run_sync(_upgrade)
+    except DBAPIError as error:
+        raise DatabaseUnavailable(f"The database could not be upgraded: {error.orig}.") from error
+    finally:
+        await engine.dispose()
+    return True
+
+
+LONGEST_WAIT_SECONDS = 10.0
+"""How long connecting may take."""
+
+_UPGRADING = 6_871_429_350
+"""Names the lock that an upgrade holds, among all advisory locks of the database."""
 
 
 def _sqlite_revision(path: Path) -> str | None:

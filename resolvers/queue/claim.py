@@ -1,6 +1,6 @@
 """The claim: due runs become deliveries, each under a lease, for whoever has credit; all in one transaction."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -60,7 +60,8 @@ class Claim:
     is_cut_short: bool
     """Whether there was credit for more than might be claimed at once."""
     next_due_at: str | None
-    """When another run of these keys comes due; None where none waits, or no credit is left for it."""
+    """When another run of these keys comes due, or has been, where another server may be claiming it; None where none
+    waits, or no credit is left for it."""
 
 
 def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
@@ -92,8 +93,15 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         ],
         keys_in_turn=multi_queue.keys_in_turn,
         is_cut_short=len(dealt) == credit < demanded,
-        next_due_at=queue.next_due_at(connection, request.keys_in_turn) if len(dealt) < credit else None,
+        next_due_at=queue.next_due_at(connection, keys) if (keys := _wanted_still(request, dealt)) else None,
     )
+
+
+def _wanted_still(request: ClaimRequest, dealt: Sequence[tuple[Demand, QueueEntryRecord]]) -> list[str]:
+    """The keys of the demands that have credit left."""
+    served = Counter(demand.subscriber for demand, _ in dealt)
+    hungry = (demand.task_keys for demand in request.demands if demand.credit > served[demand.subscriber])
+    return sorted(frozenset[str]().union(*hungry))
 
 
 def deal(

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from db.clock import Clock
 from db.connection import LeaseSettled, Notice, WorkWaits
@@ -28,6 +28,9 @@ log = logging.getLogger("runyard.queue")
 LARGEST_EVENT = 256 * 1024
 """Characters in one event, roughly: many clients take a megabyte and no more."""
 
+CONTENDED = timedelta(milliseconds=20)
+"""How long to wait before asking again for a due run that another server may just be claiming."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueTimers:
@@ -41,6 +44,8 @@ class QueueTimers:
     """How long an expired lease may go unnoticed."""
     retry_database: float = 1.0
     """How long to wait before a database that is away is asked again."""
+    poll: float = 5.0
+    """How long work may go unnoticed on a database that other servers use too, where their word of it is lost."""
     drain: float = 10.0
     """How long subscriptions may take to end when the server stops, before what they have is given back without them."""
 
@@ -235,7 +240,15 @@ class Dispatcher:
                 log.exception("A claim failed; it is tried again.")
                 await self._pause()
                 continue
-            await self._clock.wait(self._wake, moment(next_due_at) if next_due_at else None)
+            await self._clock.wait(self._wake, self._look_again_at(moment(next_due_at) if next_due_at else None))
+
+    def _look_again_at(self, next_due: datetime | None) -> datetime | None:
+        if not self._database.is_shared:
+            return next_due
+        now = self._clock.now()
+        poll = now + timedelta(seconds=self._timers.poll)
+        # What is due already is being claimed by another server, or was until just now.
+        return poll if next_due is None else min(poll, max(next_due, now + CONTENDED))
 
     async def _pause(self) -> None:
         self._wake.clear()

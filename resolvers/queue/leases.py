@@ -103,19 +103,29 @@ def release_leases(connection: Connection, releases: Sequence[Release]) -> list[
 
     PENDING and RUNNING become SCHEDULED again. HELD for a lease that was held until now, LOST for any other.
     """
-    lease_ids = [release.lease_id for release in releases]
-    held = queue.queue_entries_by_lease(connection, lease_ids)
-    delays = {held[each.lease_id][0].task_run_id: each.delay_seconds for each in releases if each.lease_id in held}
-    hand_back(connection, task_runs.task_run_facts(connection, [(id, None) for id in delays]), delays)
-    connection.announce(LeaseSettled(lease_id) for lease_id in lease_ids)
+    delays = {each.lease_id: each.delay_seconds for each in releases}
+    runs = queue.runs_by_lease(connection, list(delays))
+    facts = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()])
+    held = {
+        lease_id: facts[run_id]
+        for lease_id, run_id in runs.items()
+        if run_id in facts and _is_held(facts[run_id].queue_entry, lease_id, connection.now)
+    }
+    cancelling = {lease_id for lease_id, each in held.items() if each.run.state_type is StateType.CANCELLING}
+    hand_back(connection, [(each, delays[lease_id]) for lease_id, each in held.items()])
+    connection.announce(LeaseSettled(each.lease_id) for each in releases)
     return [
         LeaseResult(
-            lease_id,
-            LeaseStatus.HELD if lease_id in held else LeaseStatus.LOST,
-            cancel_requested=lease_id in held and held[lease_id][1] is StateType.CANCELLING,
+            each.lease_id,
+            LeaseStatus.HELD if each.lease_id in held else LeaseStatus.LOST,
+            cancel_requested=each.lease_id in cancelling,
         )
-        for lease_id in lease_ids
+        for each in releases
     ]
+
+
+def _is_held(entry: QueueEntryRecord | None, lease_id: str, now: str) -> bool:
+    return entry is not None and entry.lease_id == lease_id and (entry.lease_expires_at or "") > now
 
 
 def return_to_queue(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:

@@ -27,7 +27,7 @@ def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[int | 
 
 
 class Sweep:
-    """Sweeps when the next lease runs out, and sleeps while there is none."""
+    """Sweeps when the next lease runs out, and sleeps while there is none, unless other servers may lease, too."""
 
     def __init__(self, database: Database, clock: Clock, *, longest_wait_seconds: float) -> None:
         self._database = database
@@ -46,13 +46,16 @@ class Sweep:
             self._leased.clear()
             try:
                 next_expiry = await self._database.read(queue.next_expiry_at)
-                if next_expiry is None:
+                if next_expiry is None and not self._database.is_shared:
                     await self._leased.wait()
                     continue
-                if moment(next_expiry) <= self._clock.now():
+                if next_expiry is not None and moment(next_expiry) <= self._clock.now():
                     count = await self._database.write(sweep_leases, "sweep")
-                    log.info("Took back %d runs whose leases had run out.", count)
-                    continue
+                    if count:
+                        log.info("Took back %d runs whose leases had run out.", count)
+                        continue
+                    # Another server is at it.
+                    next_expiry = None
             except DatabaseUnavailable as error:
                 log.warning("The sweep waits for the database: %s", error)
                 next_expiry = None

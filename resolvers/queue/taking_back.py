@@ -31,7 +31,8 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
     for facts in facts_by_id.values():
         entry = facts.queue_entry
-        if entry is None:
+        if entry is None or entry.lease_expires_at is None or entry.lease_expires_at > connection.now:
+            # Another server was faster, or the worker was: it is not lost.
             continue
         if not entry.is_acknowledged:
             # Nobody began with it: that says nothing about the run, only about who was to take it.
@@ -47,11 +48,11 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
     _write(connection, moves)
 
 
-def hand_back(connection: Connection, facts_by_id: dict[str, TaskRunFacts], delays: dict[str, float]) -> None:
-    """End the leases of these runs, which their workers hand back unfinished; due again after each one's delay."""
-    moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
-    for id, facts in facts_by_id.items():
-        _take_back(moves, facts, seconds_after(connection.now, delays[id]), is_lost=False)
+def hand_back(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]) -> None:
+    """End the leases of these runs, which their workers hand back unfinished; each due again after so many seconds."""
+    moves = TaskRunMoves.load(connection, [facts.run for facts, _ in runs], [])
+    for facts, delay in runs:
+        _take_back(moves, facts, seconds_after(connection.now, delay), is_lost=False)
     _write(connection, moves)
 
 

@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import orjson
 import pytest
 
 from db import queue, states, task_runs
@@ -36,12 +35,8 @@ class ExplainingConnection(SQLiteConnection):
         super(ExplainingConnection, self).run_many(statement, rows)
 
     def _explain(self, statement: Statement, parameters: Parameters) -> None:
-        compiled = statement.for_sqlite()
-        bound = {
-            name: orjson.dumps(value).decode() if isinstance(value, list) else value
-            for name, value in compiled.parameters(parameters).items()
-        }
-        rows = self.raw.execute(f"EXPLAIN QUERY PLAN {compiled.text}", bound).fetchall()
+        compiled = statement.for_sqlite
+        rows = self.raw.execute(f"EXPLAIN QUERY PLAN {compiled.text}", compiled.by_name(parameters)).fetchall()
         self.plans.append([row[3] for row in rows])
 
 

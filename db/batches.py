@@ -1,0 +1,155 @@
+"""Group commit: write requests that come while a transaction is under way become the next one, together.
+
+Each request gets the results of its own items; one that fails takes nobody with it. Works for any kind of database that
+can carry a batch out.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+from db.connection import Connection, Notice
+from db.engine import Item, Listener, Operation, Result
+from db.errors import Collision, DatabaseUnavailable
+
+log = logging.getLogger("runyard.database")
+
+LARGEST_BATCH = 1000
+"""Items of gathered requests in one transaction: beyond it, waiting writers would rather be answered than joined."""
+
+MOST_TRIES = 5
+"""How often a transaction is tried that others keep getting in the way of."""
+
+Outcome = list[Any] | Exception
+"""What came of one request: a result for each of its items, or why its transaction failed."""
+
+Outcomes = tuple[list[Outcome], list[Notice]]
+"""What came of each request of a batch, and what the committed transactions announced."""
+
+
+@dataclass(slots=True)
+class Request:
+    """One caller's items on their way into a transaction."""
+
+    operation: Operation[Any, Any]
+    items: Sequence[Any]
+    answer: "asyncio.Future[list[Any]]"
+
+
+class WriteBatches:
+    """The requests that wait, and the lanes that carry them out: one for each transaction that may be under way."""
+
+    def __init__(self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], *, lanes: int) -> None:
+        self._carry_out = carry_out
+        self._listeners: list[Listener] = []
+        self._waiting: list[Request] = []
+        self._arrived = asyncio.Event()
+        self._is_closing = False
+        self._lanes = [asyncio.create_task(self._write(), name=f"database writer {number}") for number in range(lanes)]
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with what each transaction announced, after its commit."""
+        self._listeners.append(listener)
+
+    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+        """As `Database.write_all`."""
+        if self._is_closing:
+            raise DatabaseUnavailable("The database is being closed.")
+        answer: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
+        self._waiting.append(Request(operation, items, answer))
+        self._arrived.set()
+        return await answer
+
+    async def close(self) -> None:
+        """Take no more requests, and return when those that came are answered."""
+        self._is_closing = True
+        self._arrived.set()
+        await asyncio.gather(*self._lanes)
+
+    def tell(self, notices: Sequence[Notice]) -> None:
+        """Tell the listeners."""
+        for listener in self._listeners:
+            try:
+                listener(notices)
+            except Exception:
+                # Writing must not end with a listener's fault; it is told whole.
+                log.exception("A listener to the database failed.")
+
+    async def _write(self) -> None:
+        while self._waiting or not self._is_closing:
+            if not self._waiting:
+                self._arrived.clear()
+                await self._arrived.wait()
+                continue
+            batch = self._take_batch()
+            try:
+                outcomes, notices = await self._carry_out(batch)
+            except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
+                outcomes, notices = [error] * len(batch), []
+            for request, outcome in zip(batch, outcomes, strict=True):
+                if request.answer.done():
+                    continue
+                if isinstance(outcome, Exception):
+                    request.answer.set_exception(outcome)
+                else:
+                    request.answer.set_result(outcome)
+            if notices:
+                self.tell(notices)
+
+    def _take_batch(self) -> list[Request]:
+        size = taken = 0
+        for request in self._waiting:
+            size += len(request.items)
+            if taken and size > LARGEST_BATCH:
+                break
+            taken += 1
+        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+        return batch
+
+
+Transaction = Callable[[], AbstractContextManager[Connection]]
+"""Begins a transaction; leaving it commits, or undoes it where something was raised."""
+
+
+def carry_out(transaction: Transaction, batch: list[Request]) -> Outcomes:
+    """Carry out the batch in one transaction; where that fails, each request in one of its own, so that the request
+    at fault takes nobody with it."""
+    try:
+        return _together(transaction, batch)
+    except DatabaseUnavailable as error:
+        return [error for _ in batch], []
+    except Exception as error:  # noqa: BLE001 - it becomes the outcome of the request that caused it
+        if len(batch) == 1:
+            return [error], []
+    parts = [carry_out(transaction, [request]) for request in batch]
+    return [outcome for outcomes, _ in parts for outcome in outcomes], [n for _, notices in parts for n in notices]
+
+
+def _together(transaction: Transaction, batch: list[Request]) -> Outcomes:
+    """One transaction for all, tried again where another is in its way. Requests for one operation become one call."""
+    for left in reversed(range(MOST_TRIES)):
+        outcomes: dict[int, list[Any]] = {}
+        try:
+            with transaction() as connection:
+                for operation, requests in _by_operation(batch).items():
+                    results = operation(connection, [item for _, request in requests for item in request.items])
+                    start = 0
+                    for place, request in requests:
+                        outcomes[place] = results[start : start + len(request.items)]
+                        start += len(request.items)
+        except Collision:
+            if not left:
+                raise
+        else:
+            return [outcomes[place] for place in range(len(batch))], list(connection.notices)
+    raise AssertionError("unreachable")
+
+
+def _by_operation(batch: list[Request]) -> dict[Operation[Any, Any], list[tuple[int, Request]]]:
+    grouped: dict[Operation[Any, Any], list[tuple[int, Request]]] = {}
+    for place, request in enumerate(batch):
+        grouped.setdefault(request.operation, []).append((place, request))
+    return grouped

@@ -1,0 +1,84 @@
+"""asyncpg, which brings no types: how it connects for us, and in our words what it raises.
+
+Ids and instants come and go as the texts that answers show, not as objects that would have to be turned into them.
+"""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from db.errors import Collision, DatabaseUnavailable
+
+asyncpg: Any = import_module("asyncpg")
+
+COLLISIONS: tuple[type[Exception], ...] = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    # Somebody else wrote the same key, or deleted what this one names: trying again sees it.
+    asyncpg.UniqueViolationError,
+    asyncpg.ForeignKeyViolationError,
+)
+
+PASSING: tuple[type[Exception], ...] = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.LockNotAvailableError,
+    OSError,
+    TimeoutError,
+)
+"""What passes by itself, or when somebody has put the database right."""
+
+
+async def connect(url: str, timeout_seconds: float) -> Any:
+    """A connection of its own, outside of any pool."""
+    with our_words():
+        return await asyncpg.connect(url, timeout=timeout_seconds)
+
+
+async def open_pool(url: str, *, at_least: int, at_most: int, timeout_seconds: float) -> Any:
+    """A pool of connections that give and take ids and instants as texts. DatabaseUnavailable where it can not connect."""
+    with our_words():
+        return await asyncpg.create_pool(
+            url,
+            min_size=at_least,
+            max_size=at_most,
+            init=_set_up,
+            reset=_leave_as_it_is,
+            statement_cache_size=512,
+            max_cached_statement_lifetime=0,
+            max_inactive_connection_lifetime=0,
+            timeout=timeout_seconds,
+            command_timeout=timeout_seconds,
+        )
+
+
+@contextmanager
+def our_words() -> Generator[None]:
+    """Say in our words what the driver raises."""
+    try:
+        yield
+    except COLLISIONS as error:
+        raise Collision("Another transaction was in the way.") from error
+    except PASSING as error:
+        raise DatabaseUnavailable(f"The database could not be used: {error or type(error).__name__}.") from error
+
+
+async def _set_up(raw: Any) -> None:
+    await raw.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
+    for name, decoder in (("uuid", str), ("timestamptz", _instant_from)):
+        await raw.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=decoder, format="text")
+
+
+def _instant_from(text: str) -> str:
+    """The stored form of `2026-01-31 09:30:00.25+00`."""
+    moment = text[:-3]
+    return f"{moment[:10]}T{moment[11:]:0<15}Z" if len(moment) > 19 else f"{moment[:10]}T{moment[11:]}.000000Z"
+
+
+async def _leave_as_it_is(_raw: Any) -> None:
+    """Nothing is left behind on a connection that would have to be put away."""

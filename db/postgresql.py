@@ -1,0 +1,172 @@
+"""A PostgreSQL database: any number of servers on it behave as one.
+
+A unit of work is a plain function; here it runs in a greenlet, which waits for asyncpg where a statement does. Ids and
+instants come and go as the texts that answers show, so that nothing above knows which database it is on.
+"""
+
+import asyncio
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, TypeVar
+
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from db import migrations
+from db.batches import Outcomes, Request, WriteBatches, carry_out
+from db.clock import Clock
+from db.connection import NOTHING, Connection, Notice, Row
+from db.driver import open_pool, our_words
+from db.engine import Item, Listener, Operation, Result
+from db.errors import DatabaseUnavailable
+from db.instants import instant
+from db.signals import Signals
+from db.statements import Parameters, Statement
+
+WRITERS = 2
+"""Transactions that may be under way at a time. Requests that come meanwhile are gathered, which costs less than more."""
+
+Answer = TypeVar("Answer")
+Raw = Any
+"""A connection of asyncpg, which has no types of its own."""
+
+
+class PostgreSQLDatabase:
+    """One PostgreSQL database. Use `open`."""
+
+    def __init__(self, pool: Any, name: str, clock: Clock, signals: Signals) -> None:
+        self.name = name
+        self.clock = clock
+        self.is_shared = True
+        self._pool = pool
+        self._is_closing = False
+        self._signals = signals
+        self._batches = WriteBatches(self._carry_out, lanes=WRITERS)
+        self._batches.listen(signals.pass_on)
+        signals.start()
+
+    @classmethod
+    async def open(
+        cls, url: str, *, clock: Clock | None = None, connections: int = 10, timeout_seconds: float = 10.0
+    ) -> "PostgreSQLDatabase":
+        """The database at `url` (`postgresql://…`), whose migrations have to be current.
+
+        It goes by the database's clock unless a test owns one. At most `connections` are open, and one more that listens;
+        a statement that takes `timeout_seconds` is given up. DatabaseUnavailable where it does not answer or is not
+        migrated.
+        """
+        pool = await open_pool(
+            url, at_least=min(WRITERS, connections), at_most=connections, timeout_seconds=timeout_seconds
+        )
+        try:
+            with our_words():
+                name = f"PostgreSQL {await pool.fetchval('SHOW server_version')}"
+            signals = Signals(url, timeout_seconds)
+            if clock is None:
+                clock = signals.clock
+                await signals.set_clock(pool)
+        except BaseException:
+            await pool.close()
+            raise
+        return cls(pool, name, clock, signals)
+
+    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
+        if self._is_closing:
+            raise DatabaseUnavailable("The database is being closed.")
+        with our_words():
+            async with self._pool.acquire() as raw:
+                return await greenlet_spawn(work, PostgreSQLConnection(raw, self.clock, instant(self.clock.now())))
+
+    async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
+        (result,) = await self.write_all(operation, [item])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+        return await self._batches.write_all(operation, items)
+
+    def listen(self, listener: Listener) -> None:
+        self._batches.listen(listener)
+        self._signals.listen(listener)
+
+    async def is_current(self) -> bool:
+        return await self.read(migrations.is_current)
+
+    async def close(self) -> None:
+        self._is_closing = True
+        await self._batches.close()
+        await self._signals.close()
+        try:
+            async with asyncio.timeout(5):
+                await self._pool.close()
+        except TimeoutError:
+            self._pool.terminate()
+
+    async def _carry_out(self, batch: list[Request]) -> Outcomes:
+        with our_words():
+            async with self._pool.acquire() as raw:
+                return await greenlet_spawn(carry_out, partial(_transaction, raw, self.clock), batch)
+
+
+@dataclass(slots=True)
+class PostgreSQLConnection:
+    """A connection of asyncpg, used by one greenlet."""
+
+    raw: Raw
+    clock: Clock
+    now: str
+    notices: list[Notice] = field(default_factory=list[Notice])
+    statements: int = 0
+    """How many statements it has been asked to run."""
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self.statements += 1
+        compiled = statement.for_postgresql
+        return await_only(self.raw.fetch(compiled.text, *compiled.in_order(parameters)))
+
+    def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
+        self.statements += 1
+        compiled = statement.for_postgresql
+        status: str = await_only(self.raw.execute(compiled.text, *compiled.in_order(parameters)))
+        return int(status.rpartition(" ")[2])
+
+    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        if rows:
+            self.statements += 1
+            compiled = statement.for_postgresql
+            await_only(self.raw.executemany(compiled.text, [compiled.in_order(row) for row in rows]))
+
+    def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
+        self.fetch(statement, parameters)
+        self.now = max(self.now, instant(self.clock.now()))
+
+    def announce(self, notices: Iterable[Notice]) -> None:
+        self.notices.extend(notices)
+
+    @contextmanager
+    def savepoint(self) -> Generator[None]:
+        announced = len(self.notices)
+        await_only(self.raw.execute("SAVEPOINT part"))
+        try:
+            yield
+        except BaseException:
+            if not self.raw.is_closed():
+                await_only(self.raw.execute("ROLLBACK TO part; RELEASE part"))
+            del self.notices[announced:]
+            raise
+        await_only(self.raw.execute("RELEASE part"))
+
+
+@contextmanager
+def _transaction(raw: Raw, clock: Clock) -> Generator[Connection]:
+    with our_words():
+        await_only(raw.execute("BEGIN"))
+        try:
+            yield PostgreSQLConnection(raw, clock, instant(clock.now()))
+            await_only(raw.execute("COMMIT"))
+        except BaseException:
+            if not raw.is_closed():
+                await_only(raw.execute("ROLLBACK"))
+            raise

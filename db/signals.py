@@ -1,0 +1,159 @@
+"""What servers on one PostgreSQL tell each other: that work waits, that a lease is settled; and what time it is.
+
+Notices go out over one connection of their own, together with all that came while the last ones were on their way. They
+are hints: one that is lost, while the connection is being made again, costs time until the next poll and nothing else.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from db.clock import SystemClock
+from db.connection import LeaseSettled, Notice, WorkWaits
+from db.driver import connect, our_words
+from db.engine import Listener
+from db.errors import DatabaseUnavailable
+
+log = logging.getLogger("runyard.database")
+
+CHANNEL = "runyard"
+LARGEST_PAYLOAD = 7900
+"""Bytes; PostgreSQL takes less than 8,000."""
+SET_CLOCK_SECONDS = 10.0
+LONGEST_PAUSE_SECONDS = 5.0
+
+_KINDS: dict[str, Callable[[str], Notice]] = {"w": WorkWaits, "l": LeaseSettled}
+
+
+class DatabaseClock(SystemClock):
+    """The database's clock, read now and then and kept going by the machine's in between; it never goes back."""
+
+    def __init__(self) -> None:
+        self._read_at = time.monotonic()
+        self._showed = datetime.now(UTC)
+        self._latest = self._showed
+
+    def now(self) -> datetime:
+        self._latest = max(self._latest, self._showed + timedelta(seconds=time.monotonic() - self._read_at))
+        return self._latest
+
+    def set(self, showed: datetime, read_at: float) -> None:
+        """The database's clock showed this when the machine's monotonic one showed `read_at`."""
+        self._showed, self._read_at = showed, read_at
+
+
+class Signals:
+    """A connection that listens and notifies, made again whenever it is lost."""
+
+    def __init__(self, url: str, timeout_seconds: float) -> None:
+        self.clock = DatabaseClock()
+        self._url = url
+        self._timeout = timeout_seconds
+        self._sender = uuid4().hex[:12]
+        self._listeners: list[Listener] = []
+        self._pending: dict[Notice, None] = {}
+        self._wake = asyncio.Event()
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with what other servers tell."""
+        self._listeners.append(listener)
+
+    def start(self) -> None:
+        self._running = asyncio.create_task(self._run(), name="database signals")
+
+    def pass_on(self, notices: Sequence[Notice]) -> None:
+        """Tell the other servers, soon."""
+        self._pending |= dict.fromkeys(notices)
+        self._wake.set()
+
+    async def close(self) -> None:
+        """Tell what is left to be told, if that goes at once."""
+        self._running.cancel()
+        with suppress(asyncio.CancelledError):
+            await self._running
+
+    async def set_clock(self, connection: Any) -> None:
+        """Set the clock by the database's."""
+        asked_at = time.monotonic()
+        micros: int = await connection.fetchval(
+            "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint", timeout=self._timeout
+        )
+        answered_at = time.monotonic()
+        self.clock.set(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros), (asked_at + answered_at) / 2)
+
+    async def _run(self) -> None:
+        pause = 0.1
+        while True:
+            try:
+                connection: Any = await connect(self._url, self._timeout)
+            except DatabaseUnavailable as error:
+                log.warning("The database does not take the connection that listens to other servers: %s", error)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                continue
+            pause = 0.1
+            try:
+                with our_words():
+                    connection.add_termination_listener(self._lose)
+                    await connection.add_listener(CHANNEL, self._receive)
+                    await self._converse(connection)
+            except DatabaseUnavailable as error:
+                log.warning("The connection that listens to other servers was lost: %s", error)
+            finally:
+                connection.terminate()
+
+    async def _converse(self, connection: Any) -> None:
+        """Notify of what is pending and set the clock, until the connection is lost."""
+        set_clock_at = 0.0
+        while not connection.is_closed():
+            if time.monotonic() >= set_clock_at:
+                await self.set_clock(connection)
+                set_clock_at = time.monotonic() + SET_CLOCK_SECONDS
+            self._wake.clear()
+            pending, self._pending = self._pending, {}
+            for payload in _payloads(self._sender, pending):
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload, timeout=self._timeout)
+            if not self._pending:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(max(0.0, set_clock_at - time.monotonic())):
+                        await self._wake.wait()
+        raise DatabaseUnavailable("the database closed it")
+
+    def _lose(self, _connection: object) -> None:
+        self._wake.set()
+
+    def _receive(self, _connection: object, _process: int, _channel: str, payload: str) -> None:
+        sender, *told = orjson.loads(payload)
+        if sender != self._sender:
+            notices = [_KINDS[kind](value) for kind, value in told]
+            for listener in self._listeners:
+                listener(notices)
+
+
+def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
+    """The notices as texts that fit; a task key too long for one is left to the poll."""
+    payloads: list[str] = []
+    told: list[str] = []
+    size = 0
+    for notice in notices:
+        item = orjson.dumps(
+            ["w", notice.task_key] if isinstance(notice, WorkWaits) else ["l", notice.lease_id]
+        ).decode()
+        length = len(item.encode()) + 1
+        if length > LARGEST_PAYLOAD - 20:
+            continue
+        if size + length > LARGEST_PAYLOAD - 20:
+            payloads.append(f'["{sender}",{",".join(told)}]')
+            told, size = [], 0
+        told.append(item)
+        size += length
+    if told:
+        payloads.append(f'["{sender}",{",".join(told)}]')
+    return payloads

