@@ -248,7 +248,9 @@ class Dispatcher:
         now = self._clock.now()
         poll = now + timedelta(seconds=self._timers.poll)
         # What is due already is being claimed by another server, or was until just now.
-        return poll if next_due is None else min(poll, max(next_due, now + CONTENDED))
+        if next_due is None:
+            return poll
+        return min(poll, next_due if next_due > now else now + CONTENDED)
 
     async def _pause(self) -> None:
         self._wake.clear()
