@@ -27,6 +27,11 @@ from queries import document
 
 ROUNDS = 5
 OPERATIONS = 200
+WIDE_PAGE = """query { taskRuns(first: 200) { pageInfo { hasNextPage endCursor } nodes {
+    id created updated name taskKey dynamicKey tags parameters runCount expectedStartTime startTime endTime
+    totalRunTimeSeconds estimatedRunTimeSeconds stateType flowRunId taskVersion
+    state { id type name timestamp message } flowRun { id name }
+} } }"""
 
 
 class Bench:
@@ -77,6 +82,10 @@ class Bench:
         for _ in range(OPERATIONS // 10):
             await self.ask("ListTaskRuns", first=200)
 
+    async def wide_page(self) -> None:
+        for _ in range(OPERATIONS // 10):
+            await self.http.post("/graphql", json={"query": WIDE_PAGE})
+
     async def one_by_id(self, id: str) -> None:
         for _ in range(OPERATIONS):
             await self.ask("GetTaskRunState", id=id)
@@ -101,6 +110,7 @@ async def measure(bench: Bench) -> dict[str, list[float]]:
         await take("set state COMPLETED, one at a time", OPERATIONS, bench.move_one_by_one(ids, "COMPLETED"))
         await take("create, deliver, acknowledge", OPERATIONS, bench.deliver())
         await take("page of 200, 11 fields", OPERATIONS // 10, bench.page())
+        await take("page of 200, 19 fields, state, flow run", OPERATIONS // 10, bench.wide_page())
         await take("one by id, 4 fields", OPERATIONS, bench.one_by_id(ids[0]))
     return figures
 

@@ -1,10 +1,11 @@
 """Statements about flow runs."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 from sqlalchemy import Text, and_, bindparam, delete, select, update
 
-from db.connection import Connection
+from db.connection import Connection, Row
 from db.mapping import (
     FLOW_RUN_COLUMNS,
     FLOW_RUN_SOURCE,
@@ -17,6 +18,7 @@ from db.mapping import (
     select_flow_runs,
     state_from,
 )
+from db.paths import MOST_ROW_STATEMENTS, columns_for_flow_runs
 from db.records import FlowRunRecord, StateRecord
 from db.statements import Statement, is_among, rows_of
 from db.tables import Id, flow_run, flow_run_state
@@ -74,6 +76,18 @@ def flow_runs_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Flo
     """The flow runs that are there, by id, with their states."""
     rows = connection.fetch(_BY_ID, {"ids": list(ids)})
     return {row[0]: flow_run_from(row, connection.now) for row in rows}
+
+
+@lru_cache(maxsize=MOST_ROW_STATEMENTS)
+def _row_by_id(paths: tuple[str, ...]) -> Statement:
+    columns, source = columns_for_flow_runs(paths)
+    return Statement(select(*columns).select_from(source).where(flow_run.c.id == bindparam("run_id", required=True)))
+
+
+def flow_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> Row | None:
+    """The columns that these paths name, of one flow run; None where none has this id."""
+    rows = connection.fetch(_row_by_id(paths), {"run_id": id})
+    return rows[0] if rows else None
 
 
 def existing_flow_runs(connection: Connection, ids: Sequence[str]) -> set[str]:

@@ -126,21 +126,33 @@ class RunRecord:
     @property
     def estimated_run_time_seconds(self) -> float:
         """The time spent RUNNING, up to the moment this was read."""
-        if self.state_type is StateType.RUNNING and self.state_timestamp is not None:
-            return self.total_run_time_seconds + seconds_between(self.state_timestamp, self.read_at)
-        return self.total_run_time_seconds
+        return estimate_run_time(self.total_run_time_seconds, self.state_type, self.state_timestamp, self.read_at)
 
     @property
     def estimated_start_time_delta_seconds(self) -> float:
         """How late the run started, or how late it is while it has not; never negative."""
-        expected = self.expected_start_time
-        if expected is None:
-            return 0.0
-        if self.start_time is not None:
-            return max(0.0, seconds_between(expected, self.start_time))
-        if self.state_type in TERMINAL:
-            return 0.0
-        return max(0.0, seconds_between(expected, self.read_at))
+        return estimate_lateness(self.expected_start_time, self.start_time, self.state_type, self.read_at)
+
+
+_RUNNING = StateType.RUNNING
+
+
+def estimate_run_time(total: float, state_type: str | None, state_timestamp: str | None, now: str) -> float:
+    """The total of what is over, and the time since the run entered the RUNNING state that it is in."""
+    if state_type == _RUNNING and state_timestamp is not None:
+        return total + seconds_between(state_timestamp, now)
+    return total
+
+
+def estimate_lateness(expected: str | None, start: str | None, state_type: str | None, now: str) -> float:
+    """How late a run started, or how late it is while it has not started and may still do so."""
+    if expected is None:
+        return 0.0
+    if start is not None:
+        return max(0.0, seconds_between(expected, start))
+    if state_type in TERMINAL:
+        return 0.0
+    return max(0.0, seconds_between(expected, now))
 
 
 @dataclass(slots=True)
@@ -162,8 +174,12 @@ class TaskRunRecord(RunRecord):
 
     @property
     def empirical_policy(self) -> TaskRunPolicy:
-        delays = self.retry_delay_seconds_json
-        return TaskRunPolicy(self.retries, None if delays is None else orjson.loads(delays), self.retry_jitter_factor)
+        return task_run_policy(self.retries, self.retry_delay_seconds_json, self.retry_jitter_factor)
+
+
+def task_run_policy(retries: int | None, delays: JsonText | None, jitter_factor: float | None) -> TaskRunPolicy:
+    """The policy that a task run's columns say."""
+    return TaskRunPolicy(retries, None if delays is None else orjson.loads(delays), jitter_factor)
 
 
 @dataclass(slots=True)
@@ -185,9 +201,14 @@ class FlowRunRecord(RunRecord):
 
     @property
     def empirical_policy(self) -> FlowRunPolicy:
-        return FlowRunPolicy(
-            self.retries, self.retry_delay_seconds, orjson.loads(self.pause_keys_json), bool(self.resuming)
-        )
+        return flow_run_policy(self.retries, self.retry_delay_seconds, self.pause_keys_json, self.resuming)
+
+
+def flow_run_policy(
+    retries: int | None, delay_seconds: float | None, pause_keys: JsonText, resuming: bool
+) -> FlowRunPolicy:
+    """The policy that a flow run's columns say."""
+    return FlowRunPolicy(retries, delay_seconds, orjson.loads(pause_keys), bool(resuming))
 
 
 @dataclass(slots=True)

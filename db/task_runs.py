@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import BindParameter, Text, and_, bindparam, delete, func, select, update
 
-from db.connection import Connection
+from db.connection import Connection, Row
 from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
 from db.mapping import (
     STATE_WIDTH,
@@ -20,6 +21,7 @@ from db.mapping import (
     state_from,
     task_run_from,
 )
+from db.paths import MOST_ROW_STATEMENTS, columns_for_task_runs
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
 from db.statements import Statement, is_among, rows_of
@@ -70,6 +72,18 @@ def task_runs_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, Tas
     """The task runs that are there, by id, with their states."""
     rows = connection.fetch(_BY_ID, {"ids": list(ids)})
     return {row[0]: task_run_from(row, connection.now) for row in rows}
+
+
+@lru_cache(maxsize=MOST_ROW_STATEMENTS)
+def _row_by_id(paths: tuple[str, ...]) -> Statement:
+    columns, source = columns_for_task_runs(paths)
+    return Statement(select(*columns).select_from(source).where(task_run.c.id == _run_id))
+
+
+def task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> Row | None:
+    """The columns that these paths name, of one run; None where none has this id."""
+    rows = connection.fetch(_row_by_id(paths), {"run_id": id})
+    return rows[0] if rows else None
 
 
 def task_runs_by_key(connection: Connection, keys: Sequence[TaskRunKey]) -> dict[TaskRunKey, TaskRunRecord]:
@@ -186,6 +200,23 @@ def task_run_page(connection: Connection, filter: Filter, limit: int) -> list[Ta
         statement = _pages[shape] = Statement(ordered.limit(bindparam("page_size", required=True)))
     rows = connection.fetch(statement, {**parameters, "page_size": limit})
     return [task_run_from(row, connection.now) for row in rows]
+
+
+_row_pages: dict[Any, Statement] = {}
+
+
+def task_run_row_page(connection: Connection, filter: Filter, limit: int, paths: tuple[str, ...]) -> list[Row]:
+    """As `task_run_page`, but of each run only the columns that these paths name."""
+    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
+    statement = _row_pages.get((shape, paths))
+    if statement is None:
+        if len(_row_pages) >= MOST_ROW_STATEMENTS:
+            _row_pages.clear()
+        columns, source = columns_for_task_runs(paths)
+        ordered = select(*columns).select_from(source).where(condition()).order_by(task_run.c.id.desc())
+        statement = Statement(ordered.limit(bindparam("page_size", required=True)))
+        _row_pages[shape, paths] = statement
+    return connection.fetch(statement, {**parameters, "page_size": limit})
 
 
 def count_task_runs(connection: Connection, filter: Filter) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from db import concurrency, flow_runs, flows, states, task_runs
-from db.connection import Connection
+from db.connection import Connection, Row
 from db.ids import new_id
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
 from resolvers.errors import Conflict, deletions
@@ -166,6 +166,11 @@ def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     flow_runs.delete_flow_runs(connection, ids)
     make_due_for_slots(connection, freed)
     return deletions("flow run", ids, there)
+
+
+def read_flow_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> tuple[Row | None, str]:
+    """The columns that `paths` name of one flow run, None where none has this id; and when that was."""
+    return flow_runs.flow_run_row(connection, id, paths), connection.now
 
 
 def read_flow_runs(connection: Connection, ids: Sequence[str]) -> list[FlowRunRecord | None]:

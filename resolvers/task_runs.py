@@ -5,7 +5,7 @@ from copy import copy
 from dataclasses import dataclass, field
 
 from db import concurrency, flow_runs, queue, states, task_runs
-from db.connection import Connection, LeaseSettled
+from db.connection import Connection, LeaseSettled, Row
 from db.filters import Filter
 from db.ids import new_id
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
@@ -190,6 +190,19 @@ def list_task_runs(connection: Connection, filter: Filter, first: int) -> Page:
     """The first runs that the filter lets through, latest first."""
     found = task_runs.task_run_page(connection, filter, first + 1)
     return Page(found[:first], has_next_page=len(found) > first)
+
+
+def read_task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> tuple[Row | None, str]:
+    """The columns that `paths` name of one run, None where none has this id; and when that was."""
+    return task_runs.task_run_row(connection, id, paths), connection.now
+
+
+def list_task_run_rows(
+    connection: Connection, filter: Filter, first: int, paths: tuple[str, ...]
+) -> tuple[list[Row], bool, str]:
+    """As `list_task_runs`, of each run the columns that `paths` name; whether the list goes on; and when that was."""
+    found = task_runs.task_run_row_page(connection, filter, first + 1, paths)
+    return found[:first], len(found) > first, connection.now
 
 
 def count_task_runs(connection: Connection, filter: Filter) -> int:

@@ -19,6 +19,7 @@ from db.records import (
 from resolvers import flow_runs, flows, task_runs
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.storage import Connection, Database
+from schema.plain import Selections
 
 Found = TypeVar("Found")
 
@@ -90,6 +91,8 @@ class Context:
     loaders: Loaders
     connection_params: object = None
     """What a WebSocket client sent when it opened the connection."""
+    selections: Selections | None = None
+    """What the operation selects, where plain data is completed by functions written for it."""
 
     @classmethod
     def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":

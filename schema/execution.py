@@ -5,7 +5,7 @@ own pipeline of extensions is not used: nothing here needs it, and it is paid fo
 """
 
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from inspect import isawaitable
 from typing import Any, cast
@@ -16,6 +16,7 @@ from graphql import (
     GraphQLError,
     GraphQLInputObjectType,
     GraphQLObjectType,
+    GraphQLResolveInfo,
     GraphQLSchema,
     OperationDefinitionNode,
     Undefined,
@@ -25,6 +26,8 @@ from graphql import (
 )
 from graphql import ExecutionResult as CoreResult
 from graphql.execution import execute, subscribe  # pyright: ignore[reportUnknownVariableType]
+from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
+from graphql.pyutils import Path
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -33,8 +36,10 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
+from schema.completion import OutputType, Prepared
 from schema.context import Context
 from schema.errors import public_error
+from schema.plain import Plans
 from schema.texts import faults_in_document, faults_in_variables
 
 MOST_DOCUMENTS = 500
@@ -49,27 +54,103 @@ class Document:
     tree: DocumentNode | None
     operations: dict[str | None, OperationDefinitionNode]
     errors: list[GraphQLError]
+    plans: Plans | None = None
+    """What of it is plain data; None where all is to go the ordinary path."""
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
-    """Strawberry's executor, with its cheaper test for awaitables in subscriptions too."""
+    """Strawberry's executor, with written functions for plain data, and its cheaper test for awaitables in
+    subscriptions too."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_awaitable = optimized_is_awaitable  # pyright: ignore[reportAttributeAccessIssue]
+        self._selections = plans and plans.selections_of(self)
+        if self.context_value is not None:
+            self.context_value.selections = self._selections
+
+    def complete_value(
+        self,
+        return_type: OutputType,
+        field_details_list: FieldDetailsList,
+        info: GraphQLResolveInfo[Any],
+        path: Path,
+        result: Any,
+        position_context: Any,
+    ) -> Any:
+        if type(result) is Prepared:
+            return result.value
+        if (
+            self._selections is not None
+            and result is not None
+            and field_details_list[0].node.selection_set is not None
+            and (complete := self._selections.completion(return_type, field_details_list)) is not None
+        ):
+            try:
+                return complete(result)
+            except Exception:  # noqa: BLE001, S110 - the ordinary path raises it again, and says where
+                pass
+        return super().complete_value(  # pyright: ignore[reportUnknownMemberType]
+            return_type, field_details_list, info, path, result, position_context
+        )
+
+    def collect_subfields(
+        self, return_type: GraphQLObjectType, field_details_list: FieldDetailsList
+    ) -> CollectedFields:
+        if self._selections is None:
+            return super().collect_subfields(return_type, field_details_list)
+        return self._selections.collect(return_type, field_details_list)
+
+    def execute_fields(
+        self,
+        parent_type: GraphQLObjectType,
+        source_value: Any,
+        path: Path | None,
+        grouped_field_set: GroupedFieldSet,
+        position_context: Any,
+    ) -> Any:
+        # The fields of the root have no path, and are no plain data.
+        if (
+            self._selections is None
+            or path is None
+            or (split := self._selections.split(parent_type, grouped_field_set)) is None
+        ):
+            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        try:
+            fields = split.complete(source_value)
+        except Exception:  # noqa: BLE001 - the ordinary path raises it again, and says where
+            return super().execute_fields(parent_type, source_value, path, grouped_field_set, position_context)
+        rest = super().execute_fields(parent_type, source_value, path, split.rest, position_context)
+        if isinstance(rest, dict):
+            fields.update(rest)
+            return fields
+        return _updated(fields, rest)
+
+
+async def _updated(fields: dict[str, Any], rest: Awaitable[dict[str, Any]]) -> dict[str, Any]:
+    fields.update(await rest)
+    return fields
 
 
 class RunyardSchema(strawberry.Schema):
     """The schema, executed our way."""
 
     def __init__(
-        self, query: type, mutation: type, subscription: type, scalars: Mapping[object, ScalarDefinition]
+        self,
+        query: type,
+        mutation: type,
+        subscription: type,
+        scalars: Mapping[object, ScalarDefinition],
+        *,
+        write_plain_data: bool = True,
     ) -> None:
+        """`write_plain_data`: whether plain data is completed by functions written for it, or as everything else."""
         config = StrawberryConfig(scalar_map=dict(scalars))
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
         self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._write_plain_data = write_plain_data
         _leave_out_null_defaults(self._schema)
 
     async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -144,7 +225,8 @@ class RunyardSchema(strawberry.Schema):
         }
         if not operations:
             return Document(None, {}, [GraphQLError("The document has no operation.")])
-        return Document(tree, operations, faults_in_document(tree) or validate(self._schema, tree))
+        errors = faults_in_document(tree) or validate(self._schema, tree)
+        return Document(tree, operations, errors, Plans() if self._write_plain_data else None)
 
     async def _run(
         self,
@@ -162,6 +244,7 @@ class RunyardSchema(strawberry.Schema):
             operation_name=operation_name,
             is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
             executor_class=Executor,
+            plans=document.plans,
         )
         result = await outcome if isawaitable(outcome) else outcome
         return _public(result)
@@ -189,6 +272,7 @@ class RunyardSchema(strawberry.Schema):
             variable_values=variables,
             operation_name=operation_name,
             executor_class=Executor,
+            plans=document.plans,
         )
         if isawaitable(source):
             source = await source

@@ -1,5 +1,6 @@
 """The fields of Query: each parses its arguments and calls one resolver."""
 
+from contextlib import suppress
 from typing import Annotated
 
 import strawberry
@@ -8,13 +9,16 @@ from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecor
 from resolvers import concurrency, flow_runs, flows, task_runs
 from resolvers.concurrency import LimitWithSlots
 from schema.arguments import LARGEST_PAGE, read_count, read_id
+from schema.completion import NotPlain, Prepared
 from schema.concurrency import ConcurrencyLimit
 from schema.context import Info, Server
 from schema.filters import TaskRunFilter, read_filter
 from schema.flow_runs import FlowRun
 from schema.flows import Deployment, Flow
+from schema.pages import cursor_of, page_info
 from schema.payloads import ServerInfo
-from schema.task_runs import TaskRun, TaskRunConnection, TaskRunPage
+from schema.rows import connection_plan, row_plan
+from schema.task_runs import TaskRun, TaskRunConnection, TaskRunPage, TaskRunRowPage
 
 DEFAULT_PAGE = 50
 
@@ -24,8 +28,15 @@ class Query:
     @strawberry.field(graphql_type=TaskRun | None, description="One task run; null where none has this id.")
     async def task_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
-    ) -> TaskRunRecord | None:
+    ) -> TaskRunRecord | Prepared | None:
         ids = [read_id("id", id)]
+        if (plan := row_plan(info)) is not None:
+            paths = plan.paths
+            row, now = await info.context.database.read(
+                lambda connection: task_runs.read_task_run_row(connection, ids[0], paths)
+            )
+            with suppress(NotPlain):
+                return None if row is None else plan.complete(row, now)
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
 
@@ -39,17 +50,37 @@ class Query:
         first: Annotated[
             int | None, strawberry.argument(description="How many at most: 0 to 1,000; left out, 50.")
         ] = None,
-    ) -> TaskRunPage:
+    ) -> TaskRunPage | TaskRunRowPage:
         wanted = read_filter("filter", filter)
         size = DEFAULT_PAGE if first is None else read_count("first", first, least=0, most=LARGEST_PAGE)
+        if (plan := connection_plan(info)) is not None:
+            paths = (*plan.paths, "id")
+            rows, goes_on, now = await info.context.database.read(
+                lambda connection: task_runs.list_task_run_rows(connection, wanted, size, paths)
+            )
+            with suppress(NotPlain):
+                cursors = [cursor_of(row[-1]) for row in rows] if plan.has_cursors else [""] * len(rows)
+                return TaskRunRowPage(
+                    nodes=plan.nodes(rows, now),
+                    edges=plan.edges(rows, now, cursors),
+                    page_info=page_info(cursors, has_next_page=goes_on),
+                    filter=wanted,
+                )
         page = await info.context.database.read(lambda connection: task_runs.list_task_runs(connection, wanted, size))
         return TaskRunPage(page, wanted)
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
-    ) -> FlowRunRecord | None:
+    ) -> FlowRunRecord | Prepared | None:
         ids = [read_id("id", id)]
+        if (plan := row_plan(info)) is not None:
+            paths = plan.paths
+            row, now = await info.context.database.read(
+                lambda connection: flow_runs.read_flow_run_row(connection, ids[0], paths)
+            )
+            with suppress(NotPlain):
+                return None if row is None else plan.complete(row, now)
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
 

@@ -8,11 +8,12 @@ import strawberry
 from db.records import FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
 from resolvers import task_runs
 from resolvers.task_runs import Filter, Page
+from schema.completion import Prepared
 from schema.context import Info
 from schema.enums import StateType
 from schema.flow_runs import FlowRun
 from schema.node import Node
-from schema.pages import PageInfo, cursor_of
+from schema.pages import PageInfo, cursor_of, page_info
 from schema.queues import QueueEntry
 from schema.scalars import JSON, DateTime
 from schema.states import State
@@ -118,7 +119,7 @@ class TaskRunConnection:
 
     @strawberry.field(description="How many runs the whole list has. Counted only when you ask for it.")
     async def total_count(self, info: Info) -> int:
-        filter = cast("TaskRunPage", self).filter
+        filter = cast("TaskRunPage | TaskRunRowPage", self).filter
         return await info.context.database.read(lambda connection: task_runs.count_task_runs(connection, filter))
 
 
@@ -139,13 +140,17 @@ class TaskRunPage:
 
     @property
     def page_info(self) -> PageInfo:
-        nodes = self.page.nodes
-        return PageInfo(
-            has_next_page=self.page.has_next_page,
-            has_previous_page=False,
-            start_cursor=cursor_of(nodes[0].id) if nodes else None,
-            end_cursor=cursor_of(nodes[-1].id) if nodes else None,
-        )
+        return page_info([cursor_of(node.id) for node in self.page.nodes], has_next_page=self.page.has_next_page)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunRowPage:
+    """As TaskRunPage, its runs completed already; None where they were not asked for."""
+
+    nodes: Prepared | None
+    edges: Prepared | None
+    page_info: PageInfo
+    filter: Filter
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,249 @@
+"""From a row of the database straight to an answer, for selections that are plain data.
+
+A `RowPlan` says which columns a selection needs and completes a row of just these: no record is made, and nothing is read
+that was not asked for. Columns are named by paths: `name`, `state.type`, `flow_run.flow.name`; what comes before the last
+dot is a relation to one row, which the database joins. Where a selection needs more than columns can tell (a history,
+a place in the queue) there is no plan, and records are read.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeVar, cast
+
+import orjson
+from graphql import GraphQLNonNull, GraphQLObjectType, get_named_type
+from graphql.execution.collect_fields import FieldDetails, FieldDetailsList
+
+from db.records import (
+    DeploymentRecord,
+    FlowRecord,
+    FlowRunRecord,
+    StateDetails,
+    StateRecord,
+    TaskRunRecord,
+    estimate_lateness,
+    estimate_run_time,
+    flow_run_policy,
+    task_run_policy,
+)
+from schema.completion import Field, NotPlain, OutputType, Prepared, Writer
+from schema.context import Info
+from schema.plain import Selections
+
+Row = Sequence[Any]
+Plan = TypeVar("Plan")
+
+_RUN_RELATIONS = {"state": StateRecord}
+_RELATIONS: Mapping[type, Mapping[str, type]] = {
+    TaskRunRecord: {**_RUN_RELATIONS, "flow_run": FlowRunRecord},
+    FlowRunRecord: {**_RUN_RELATIONS, "flow": FlowRecord, "deployment": DeploymentRecord},
+    DeploymentRecord: {"flow": FlowRecord},
+}
+"""Attributes that are another row, at most one; null where that row's id is."""
+
+_TAGS = {"tags": (orjson.loads, ("tags",))}
+_RUN_COMPUTED = {
+    **_TAGS,
+    "estimated_run_time_seconds": (
+        estimate_run_time,
+        ("total_run_time_seconds", "state_type", "state_timestamp", "now"),
+    ),
+    "estimated_start_time_delta_seconds": (
+        estimate_lateness,
+        ("expected_start_time", "start_time", "state_type", "now"),
+    ),
+}
+_COMPUTED: Mapping[type, Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
+    TaskRunRecord: {
+        **_RUN_COMPUTED,
+        "empirical_policy": (task_run_policy, ("retries", "retry_delay_seconds", "retry_jitter_factor")),
+    },
+    FlowRunRecord: {
+        **_RUN_COMPUTED,
+        "empirical_policy": (flow_run_policy, ("retries", "retry_delay_seconds", "pause_keys", "resuming")),
+    },
+    StateRecord: {"details": (StateDetails.from_json, ("details",))},
+    FlowRecord: _TAGS,
+    DeploymentRecord: _TAGS,
+}
+"""Attributes that are no column: the function, and the columns that it takes. `now` is when the row was read."""
+
+_RECORDS: Mapping[str, type] = {"TaskRun": TaskRunRecord, "FlowRun": FlowRunRecord}
+"""For each type that can be read as rows, whose columns these are."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowPlan:
+    """How one object is read: a row has the columns of `paths` in this order, and perhaps others after them."""
+
+    paths: tuple[str, ...]
+    object: Callable[[Row, str], dict[str, Any]]
+
+    def complete(self, row: Row, now: str) -> Prepared:
+        """The object, read at the instant `now`. NotPlain where only the ordinary path can word the answer."""
+        return _attempt(lambda: self.object(row, now))
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionPlan:
+    """How a page is read: rows as of a `RowPlan`, made into what the connection has as `nodes` and `edges`."""
+
+    paths: tuple[str, ...]
+    node: Callable[[Row, str], dict[str, Any]] | None
+    """Completes one of `nodes`; None where these are not asked for."""
+    edge: Callable[[Row, str, str], dict[str, Any]] | None
+    """Completes one of `edges`, with its cursor; None where these are not asked for."""
+    has_cursors: bool
+    """Whether a cursor is asked for, of an edge or in `pageInfo`."""
+    has_page_info: bool
+    has_total_count: bool
+
+    def nodes(self, rows: Sequence[Row], now: str) -> Prepared | None:
+        """The nodes, None where they are not asked for. NotPlain where only the ordinary path can word the answer."""
+        node = self.node
+        return node and _attempt(lambda: [node(row, now) for row in rows])
+
+    def edges(self, rows: Sequence[Row], now: str, cursors: Sequence[str]) -> Prepared | None:
+        """The edges, as `nodes`; the cursors are not looked at where `has_cursors` is false."""
+        edge = self.edge
+        return edge and _attempt(lambda: [edge(row, now, cursor) for row, cursor in zip(rows, cursors, strict=True)])
+
+
+def _attempt(complete: Callable[[], Any]) -> Prepared:
+    try:
+        return Prepared(complete())
+    except Exception as error:
+        raise NotPlain from error
+
+
+def row_plan(info: Info) -> RowPlan | None:
+    """How to read the object that the field answers with; None where records are to be read."""
+    return _plan(info, _row_plan)
+
+
+def connection_plan(info: Info) -> ConnectionPlan | None:
+    """How to read the page that the field answers with; None where records are to be read."""
+    return _plan(info, _connection_plan)
+
+
+def _plan(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetailsList], Plan]) -> Plan | None:
+    selections = info.context.selections
+    if selections is None:
+        return None
+    raw = cast("Any", info._raw_info)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
+    details = [FieldDetails(node, None) for node in raw.field_nodes]
+    key = write, raw.return_type, *map(id, raw.field_nodes)
+    return selections.plan(key, lambda: write(selections, _object_type(raw.return_type), details))
+
+
+def _row_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> RowPlan:
+    writer = _RowWriter(selections)
+    name = writer.object(type_, details)
+    return RowPlan(tuple(writer.paths) or ("id",), writer.compiled()[name])
+
+
+def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> ConnectionPlan:
+    writer = _RowWriter(selections)
+    asked: dict[str, list[str]] = {}
+    written: dict[str, str] = {}
+    for selected in selections.fields(type_, details).values():
+        name = selected[0].node.name.value
+        below = asked.setdefault(name, [])
+        if name not in type_.fields:
+            continue
+        field_type = cast("object", get_named_type(type_.fields[name].type))  # pyright: ignore[reportUnknownMemberType, reportUnknownArgumentType]
+        if not isinstance(field_type, GraphQLObjectType):
+            continue
+        below += [each[0].node.name.value for each in selections.fields(field_type, selected).values()]
+        if name in ("nodes", "edges"):
+            # Selected twice, under two names, it would have to be two different values.
+            if name in written:
+                raise NotPlain
+            write = writer.object if name == "nodes" else writer.edge
+            written[name] = write(field_type, selected)
+    functions = writer.compiled()
+    return ConnectionPlan(
+        paths=tuple(writer.paths) or ("id",),
+        node=functions.get(written.get("nodes", "")),
+        edge=functions.get(written.get("edges", "")),
+        has_cursors="cursor" in asked.get("edges", ())
+        or not {"startCursor", "endCursor"}.isdisjoint(asked.get("pageInfo", ())),
+        has_page_info="pageInfo" in asked,
+        has_total_count="totalCount" in asked,
+    )
+
+
+class _RowWriter(Writer):
+    """Writes functions of a row, the instant of reading, and for edges the cursor; collects the columns they need."""
+
+    def __init__(self, selections: Selections) -> None:
+        super().__init__(selections.fields)
+        self.paths: dict[str, str] = {}
+
+    def object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
+        """A function that completes an object."""
+        return self._row_function("row, now", self._columns(type_, details, _record(type_), ""))
+
+    def edge(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
+        """A function that completes an edge."""
+
+        def write_field(field: Field, details: FieldDetailsList) -> str:
+            if field.attribute == "cursor":
+                return self.value(field.type, details, "cursor")
+            node_type = _object_type(field.type)
+            return self._columns(node_type, details, _record(node_type), "")
+
+        return self._row_function("row, now, cursor", self.display(type_, self.collect(type_, details), write_field))
+
+    def _row_function(self, parameters: str, display: str) -> str:
+        names = "".join(f"{name}, " for name in self.paths.values())
+        unpack = [f"{names}= row[:{len(self.paths)}]"] if names else []
+        return self.function(parameters, *unpack, f"return {display}")
+
+    def _columns(self, type_: GraphQLObjectType, details: FieldDetailsList, record: type, before: str) -> str:
+        """A display of an object made of the columns whose paths begin with `before`."""
+
+        def write_field(field: Field, details: FieldDetailsList) -> str:
+            name = field.attribute
+            if (related := _RELATIONS.get(record, {}).get(name)) is not None:
+                return self._related(field.type, details, related, f"{before}{name}.")
+            if not field.is_attribute:
+                raise NotPlain
+            if name in _COMPUTED[record]:
+                compute, columns = _COMPUTED[record][name]
+                arguments = ["now" if column == "now" else self._column(before + column) for column in columns]
+                return self.value(field.type, details, f"{self.name(compute)}({', '.join(arguments)})")
+            if name in _stored(record):
+                return self.value(field.type, details, self._column(before + name))
+            raise NotPlain
+
+        return self.display(type_, self.collect(type_, details), write_field)
+
+    def _related(self, type_: OutputType, details: FieldDetailsList, record: type, before: str) -> str:
+        missing = "prepared(None)" if isinstance(type_, GraphQLNonNull) else "None"
+        key = self._column(before + "id")
+        return f"({missing} if {key} is None else {self._columns(_object_type(type_), details, record, before)})"
+
+    def _column(self, path: str) -> str:
+        return self.paths.setdefault(path, f"column_{len(self.paths)}")
+
+
+def _record(type_: GraphQLObjectType) -> type:
+    if type_.name not in _RECORDS:
+        raise NotPlain
+    return _RECORDS[type_.name]
+
+
+def _object_type(type_: OutputType) -> GraphQLObjectType:
+    named = cast("object", get_named_type(type_))
+    if not isinstance(named, GraphQLObjectType):
+        raise NotPlain
+    return named
+
+
+@cache
+def _stored(record: type[Any]) -> frozenset[str]:
+    """The fields that are answered as they are stored."""
+    # As in db.mapping: keyword-only fields come from elsewhere, and a text of JSON is read before it is answered.
+    return frozenset(each.name for each in fields(record) if not each.kw_only and not each.name.endswith("_json"))
