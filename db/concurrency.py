@@ -13,6 +13,7 @@ from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
+_BY_ID = Statement(_LIMITS.where(is_among(concurrency_limit.c.id, "ids")))
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
 _INSERT = insert_of(concurrency_limit, ConcurrencyLimitRecord)
 _UPDATE = Statement(
@@ -57,6 +58,11 @@ def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, Conc
     """The limits on these tags, in the order of the tags."""
     found = (ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_TAG, {"tags": list(tags)}))
     return {record.tag: record for record in found}
+
+
+def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
+    """The limits that are there, by id."""
+    return {row[0]: ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_ID, {"ids": list(ids)})}
 
 
 def all_limits(connection: Connection) -> list[ConcurrencyLimitRecord]:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from sqlalchemy import and_, bindparam, delete, select, update
 
 from db.connection import Connection
+from db.filters import FLOW_RUN_FIELDS
 from db.mapping import (
     FLOW_RUN_COLUMNS,
     FLOW_RUN_SOURCE,
@@ -17,6 +18,7 @@ from db.mapping import (
     select_flow_runs,
     state_from,
 )
+from db.pages import Listing, Selection
 from db.records import FlowRunRecord, StateRecord
 from db.statements import Statement, is_among, rows_of
 from db.tables import flow_run, flow_run_state
@@ -124,3 +126,6 @@ def flow_run_facts(
         row[0]: (flow_run_from(row, connection.now), state_from(row[start:]) if row[start] is not None else None)
         for row in rows
     }
+
+
+FLOW_RUNS = Listing(flow_run, FLOW_RUN_FIELDS, Selection(tuple(FLOW_RUN_COLUMNS), FLOW_RUN_SOURCE), flow_run_from)

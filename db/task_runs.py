@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BindParameter, and_, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, and_, bindparam, delete, select, update
 
 from db.connection import Connection
-from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
+from db.filters import TASK_RUN_FIELDS
 from db.mapping import (
     STATE_WIDTH,
     TASK_RUN_COLUMNS,
@@ -20,6 +20,7 @@ from db.mapping import (
     state_from,
     task_run_from,
 )
+from db.pages import Listing, Selection
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
 from db.statements import Statement, is_among, rows_of
@@ -163,25 +164,6 @@ def _facts_from(row: tuple[Any, ...], now: str) -> TaskRunFacts:
 
 # --- lists ---
 
-_pages: dict[Any, Statement] = {}
-_counts: dict[Any, Statement] = {}
-
-
-def task_run_page(connection: Connection, filter: Filter, limit: int) -> list[TaskRunRecord]:
-    """The first `limit` runs that the filter lets through, by descending id: the latest first."""
-    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
-    statement = _pages.get(shape)
-    if statement is None:
-        ordered = select_task_runs().where(condition()).order_by(task_run.c.id.desc())
-        statement = _pages[shape] = Statement(ordered.limit(bindparam("page_size", required=True)))
-    rows = connection.fetch(statement, {**parameters, "page_size": limit})
-    return [task_run_from(row, connection.now) for row in rows]
-
-
-def count_task_runs(connection: Connection, filter: Filter) -> int:
-    """How many runs the filter lets through."""
-    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
-    statement = _counts.get(shape)
-    if statement is None:
-        statement = _counts[shape] = Statement(select(func.count()).select_from(task_run).where(condition()))
-    return connection.fetch(statement, parameters)[0][0]
+TASK_RUNS = Listing(task_run, TASK_RUN_FIELDS, Selection(tuple(TASK_RUN_COLUMNS), TASK_RUN_SOURCE), task_run_from)
+NO_COLUMNS = Selection((), task_run)
+"""For pages of ids alone."""

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from db import migrations
 from tests.client import Client
 from tests.serving import ServerProcess, Serving, serving
 
@@ -13,6 +14,14 @@ from tests.serving import ServerProcess, Serving, serving
 @pytest.fixture
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     return "asyncio", {"use_uvloop": True}
+
+
+@pytest.fixture(scope="session")
+def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated file without rows, to be copied: migrating takes longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "runyard.db"
+    migrations.upgrade_sqlite(path)
+    return path
 
 
 @pytest.fixture
