@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
 
 from db import tables
-from db.statements import contains_text, has_all_tags, has_tag_among, is_among, is_empty_list
+from db.statements import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list
 
 Filter = Mapping[str, Any]
 """Field to condition: an operator's name to its value, or a further filter. `and` and `or` have lists of filters, `not`
@@ -142,11 +142,11 @@ def _asked(name: str, value: Any, field: Field, parameters: Parameters) -> Shape
         case Group():
             asked = _shape_of(value, field.fields, parameters)
         case Value():
-            asked = _operators_of(value, field.operators, parameters)
+            asked = _operators_of(value, parameters)
     return ((name, asked),) if asked else ()
 
 
-def _operators_of(asked: Mapping[str, Any], operators: Operators, parameters: Parameters) -> Shape:
+def _operators_of(asked: Mapping[str, Any], parameters: Parameters) -> Shape:
     parts: list[tuple[str, Any]] = []
     for operator, value in asked.items():
         # To be none of nothing, or to have all of nothing, is no condition.
@@ -156,7 +156,7 @@ def _operators_of(asked: Mapping[str, Any], operators: Operators, parameters: Pa
             parts.append((operator, value))
             continue
         # The most common filter by far; as an equation it can walk an index in the order of the page.
-        is_one = operator == "any" and "one" in operators and len(value) == 1
+        is_one = operator in {"any", "all"} and len(value) == 1
         parameter = f"f{len(parameters)}"
         parameters[parameter] = value[0] if is_one else value
         parts.append(("one" if is_one else operator, parameter))
@@ -193,6 +193,7 @@ _MOMENT: Operators = {
     **_NULL,
 }
 _TAGS: Operators = {
+    "one": has_tag,
     "all": has_all_tags,
     "any": has_tag_among,
     "is_empty": lambda column, wanted: is_empty_list(column) if wanted else not_(is_empty_list(column)),

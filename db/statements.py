@@ -141,6 +141,27 @@ def has_all_tags(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool
     return _HasAllTags(tags, bindparam(parameter, required=True))
 
 
+class _HasTag(_Written):
+    """Whether a JSON list has a text."""
+
+
+@compiles(_HasTag, "sqlite")
+def _has_tag_in_sqlite(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    return f"(EXISTS (SELECT 1 FROM json_each({tags}) WHERE value = {wanted}))"  # noqa: S608 - a column, a parameter
+
+
+@compiles(_HasTag, "postgresql")
+def _has_tag_in_postgresql(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    return f"({tags} ? CAST({wanted} AS TEXT))"
+
+
+def has_tag(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """Whether the JSON list in the column `tags` has the text `parameter`: cheaper than a list of one."""
+    return _HasTag(tags, bindparam(parameter, required=True))
+
+
 class _IsEmptyList(_Written):
     """Whether a JSON list is empty."""
 
