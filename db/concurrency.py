@@ -19,6 +19,7 @@ _LOCK = Statement(
     .order_by(concurrency_limit.c.tag)
     .with_for_update(key_share=True)
 )
+_BY_ID = Statement(_LIMITS.where(is_among(concurrency_limit.c.id, "ids")))
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
 _INSERT = insert_of(concurrency_limit, ConcurrencyLimitRecord)
 _UPDATE = Statement(
@@ -69,6 +70,11 @@ def lock_limits(connection: Connection, tags: Sequence[str]) -> dict[str, Concur
     """As `limits_by_tag`; nobody else changes these limits, or who holds their slots, before the transaction ends."""
     connection.lock(_LOCK, {"tags": list(tags)})
     return limits_by_tag(connection, tags)
+
+
+def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
+    """The limits that are there, by id."""
+    return {row[0]: ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_ID, {"ids": list(ids)})}
 
 
 def all_limits(connection: Connection) -> list[ConcurrencyLimitRecord]:

@@ -2,71 +2,310 @@
 
 A filter is a tree of plain values, as the API's inputs say it. Its *shape* is what it asks without the values that it
 asks with; one statement is made for each shape and kept, and the values go in as parameters.
+
+A condition on what is not there (a null) is not met. `not` is met by exactly the rows that do not meet what is in it.
 """
 
-from collections.abc import Callable, Mapping
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, not_, true
+from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
 
 from db import tables
-from db.statements import is_among
+from db.statements import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list
 
 Filter = Mapping[str, Any]
-"""Field to condition: an operator's name to its value, or a further filter. None stands for "no condition"."""
+"""Field to condition: an operator's name to its value, or a further filter. `and` and `or` have lists of filters, `not`
+has one. None stands for "no condition"."""
 
-Shape = tuple[Any, ...]
-Condition = tuple[Shape, dict[str, Any], Callable[[], ColumnElement[bool]]]
-"""The shape of a filter, its parameters, and what makes its clause, for the first of its shape."""
+Shape = tuple[tuple[str, Any], ...]
+"""The parts of a filter, all of which have to be met: an operator and the name of its parameter; a field and what is
+asked of it; `and`, `or`, `not`. No part is no condition."""
 
-Operators = Mapping[str, Callable[[str], ColumnElement[bool]]]
-
-
-def _values(column: ColumnElement[Any]) -> Operators:
-    """What can be asked of a column that is one of many values."""
-    return {
-        "one": lambda parameter: column == bindparam(parameter, required=True),
-        "any": lambda parameter: is_among(column, parameter),
-        "not_any": lambda parameter: not_(is_among(column, parameter)),
-        "is_null": lambda parameter: column.is_(None) == bindparam(parameter, required=True),
-    }
+Clause = ColumnElement[bool]
+Parameters = dict[str, Any]
 
 
-TASK_RUN_FIELDS: Mapping[str, Any] = {
-    "id": _values(tables.task_run.c.id),
-    "task_key": _values(tables.task_run.c.task_key),
-    "state": {"type": _values(tables.task_run.c.state_type)},
-}
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A field that is one value of a row."""
+
+    column: str
+    operators: "Operators"
+
+    def clause(self, table: FromClause, asked: Shape) -> Clause:
+        column = table.c[self.column]
+        return and_(*(self.operators[name](column, value) for name, value in asked))
 
 
-Make = Callable[[], ColumnElement[bool]]
+Operators = Mapping[str, Callable[[ColumnElement[Any], Any], Clause]]
+"""What makes the clause from the column and the name of the parameter, or from the column and True or False."""
 
 
-def compile_filter(filter: Filter, fields: Mapping[str, Any]) -> Condition:
-    """The condition that `filter` puts on rows, all its parts joined by AND. No part is no condition: true."""
-    parts: list[tuple[str, Make]] = []
-    parameters: dict[str, Any] = {}
-    _collect(filter, fields, "f", parts, parameters)
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A field that holds several others."""
 
-    def condition() -> ColumnElement[bool]:
-        return and_(true(), *(make() for _, make in parts))
+    fields: "Fields"
 
-    return tuple(name for name, _ in parts), parameters, condition
+    def clause(self, table: FromClause, asked: Shape) -> Clause:
+        return and_(*clauses_of(asked, self.fields, table))
 
 
-def _collect(
-    filter: Filter, fields: Mapping[str, Any], path: str, parts: list[tuple[str, Make]], parameters: dict[str, Any]
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A field that is asked for by True or False."""
+
+    holds: Callable[[FromClause], Clause]
+
+    def clause(self, table: FromClause, asked: bool) -> Clause:
+        return self.holds(table) if asked else not_(self.holds(table))
+
+
+@dataclass(frozen=True, slots=True)
+class Related:
+    """A field that is another row, whose id is in `column`. A row without one meets no condition on it, not even none."""
+
+    target: FromClause
+    column: str
+    get_fields: Callable[[], "Fields"]
+    may_be_gone: bool = False
+    """Whether the id may be that of a row which is not there any more."""
+
+    @property
+    def fields(self) -> "Fields":
+        return self.get_fields()
+
+    def clause(self, table: FromClause, asked: Shape) -> Clause:
+        # What is asked of its id is asked of the column, which may have an index and needs no look at the other table.
+        of_id = tuple(part for part in asked if part[0] == "id")
+        rest = tuple(part for part in asked if part[0] != "id")
+        column = table.c[self.column]
+        clauses = [column.is_not(None), *clauses_of(of_id, {"id": _one_of(self.column)}, table)]
+        if rest or self.may_be_gone:
+            other = self.target.alias()
+            there = select(other.c.id).where(other.c.id == column, *clauses_of(rest, self.fields, other))
+            clauses.append(there.correlate(table).exists())
+        return and_(*clauses)
+
+
+Field = Value | Group | Flag | Related
+Fields = Mapping[str, Field]
+
+
+def shape_of(filter: Filter, fields: Fields) -> tuple[Shape, Parameters]:
+    """What the filter asks, and the values that it asks with. The shape is empty for a filter without a condition."""
+    parameters: Parameters = {}
+    return _shape_of(filter, fields, parameters), parameters
+
+
+def has_condition(filter: Filter, fields: Fields) -> bool:
+    """Whether the filter asks for anything, be it something that every row meets."""
+    return bool(shape_of(filter, fields)[0])
+
+
+def _shape_of(filter: Filter, fields: Fields, parameters: Parameters) -> Shape:
+    parts: list[tuple[str, Any]] = []
     for name, value in filter.items():
         if value is None:
             continue
-        if isinstance(value, Mapping):
-            _collect(value, fields[name], f"{path}_{name}", parts, parameters)  # pyright: ignore[reportUnknownArgumentType]
+        if name == "and":
+            for each in value:
+                parts += _shape_of(each, fields, parameters)
+        elif name == "or":
+            parts += _either(value, fields, parameters)
+        elif name == "not":
+            parts.append((name, _shape_of(value, fields, parameters)))
+        else:
+            parts += _asked(name, value, fields[name], parameters)
+    return tuple(parts)
+
+
+def _either(filters: Sequence[Filter], fields: Fields, parameters: Parameters) -> Shape:
+    known = len(parameters)
+    shapes = tuple(_shape_of(each, fields, parameters) for each in filters)
+    if shapes and all(shapes):
+        return (("or", shapes),)
+    # One of them has no condition, so each row meets it; or there are none to choose from.
+    for name in list(parameters)[known:]:
+        del parameters[name]
+    return ()
+
+
+def _asked(name: str, value: Any, field: Field, parameters: Parameters) -> Shape:
+    match field:
+        case Flag():
+            return ((name, value),)
+        case Related():
+            return ((name, _shape_of(value, field.fields, parameters)),)
+        case Group():
+            asked = _shape_of(value, field.fields, parameters)
+        case Value():
+            asked = _operators_of(value, parameters)
+    return ((name, asked),) if asked else ()
+
+
+def _operators_of(asked: Mapping[str, Any], parameters: Parameters) -> Shape:
+    parts: list[tuple[str, Any]] = []
+    for operator, value in asked.items():
+        # To be none of nothing, or to have all of nothing, is no condition.
+        if value is None or (operator in {"not_any", "all"} and not value):
+            continue
+        if isinstance(value, bool):
+            parts.append((operator, value))
             continue
         # The most common filter by far; as an equation it can walk an index in the order of the page.
-        is_one = name == "any" and len(value) == 1
-        operator = "one" if is_one else name
-        place = f"{path}_{operator}"
-        parameters[place] = value[0] if is_one else value
-        parts.append((place, partial(fields[operator], place)))
+        is_one = operator in {"any", "all"} and len(value) == 1
+        parameter = f"f{len(parameters)}"
+        parameters[parameter] = value[0] if is_one else value
+        parts.append(("one" if is_one else operator, parameter))
+    return tuple(parts)
+
+
+def clauses_of(shape: Shape, fields: Fields, table: FromClause) -> list[Clause]:
+    """What rows of `table` have to meet, which is the table of these fields or an alias of it."""
+    return [_clause_of(name, asked, fields, table) for name, asked in shape]
+
+
+def _clause_of(name: str, asked: Any, fields: Fields, table: FromClause) -> Clause:
+    if name == "or":
+        return or_(*(and_(*clauses_of(each, fields, table)) for each in asked))
+    if name == "not":
+        # A comparison with a null is neither true nor false; the complement takes it in.
+        return and_(true(), *clauses_of(asked, fields, table)).is_not(true())
+    return fields[name].clause(table, asked)
+
+
+# --- operators ---
+
+_NULL: Operators = {"is_null": lambda column, wanted: column.is_(None) if wanted else column.is_not(None)}
+_AMONG: Operators = {
+    "one": lambda column, parameter: column == bindparam(parameter, required=True),
+    "any": is_among,
+    "not_any": lambda column, parameter: not_(is_among(column, parameter)),
+    **_NULL,
+}
+_TEXT: Operators = {**_AMONG, "like": contains_text}
+_MOMENT: Operators = {
+    "after": lambda column, parameter: column >= bindparam(parameter, required=True),
+    "before": lambda column, parameter: column <= bindparam(parameter, required=True),
+    **_NULL,
+}
+_TAGS: Operators = {
+    "one": has_tag,
+    "all": has_all_tags,
+    "any": has_tag_among,
+    "is_empty": lambda column, wanted: is_empty_list(column) if wanted else not_(is_empty_list(column)),
+}
+
+
+def _one_of(column: str) -> Value:
+    """One of many values: an id, a type of state."""
+    return Value(column, _AMONG)
+
+
+def _text(column: str) -> Value:
+    return Value(column, _TEXT)
+
+
+def _moment(column: str) -> Value:
+    return Value(column, _MOMENT)
+
+
+_tags = Value("tags", _TAGS)
+_state = Group({"type": _one_of("state_type"), "name": _text("state_name")})
+
+
+# --- what has to be looked up in other tables ---
+
+
+def _has_child_flow_run(task_run: FromClause) -> Clause:
+    child = tables.flow_run.alias()
+    return select(child.c.id).where(child.c.parent_task_run_id == task_run.c.id).correlate(task_run).exists()
+
+
+def _has_deployment(flow: FromClause) -> Clause:
+    deployment = tables.deployment.alias()
+    return select(deployment.c.id).where(deployment.c.flow_id == flow.c.id).correlate(flow).exists()
+
+
+def _of_parent(column: Any, condition: Callable[[FromClause], Clause]) -> Clause:
+    """Whether the task run whose id is in `column` meets the condition."""
+    parent = tables.task_run.alias()
+    return select(parent.c.id).where(parent.c.id == column, condition(parent)).correlate(column.table).exists()
+
+
+def _has_parent_among(column: ColumnElement[Any], condition: Callable[[FromClause], Clause]) -> Clause:
+    """The same, to be looked up from the parents' side."""
+    parent = tables.task_run.alias()
+    return column.in_(select(parent.c.id).where(condition(parent)))
+
+
+_FLOW_RUN_OF_PARENT: Operators = {
+    "one": lambda column, parameter: _has_parent_among(
+        column, lambda parent: parent.c.flow_run_id == bindparam(parameter, required=True)
+    ),
+    "any": lambda column, parameter: _has_parent_among(
+        column, lambda parent: is_among(parent.c.flow_run_id, parameter)
+    ),
+    "not_any": lambda column, parameter: _of_parent(
+        column, lambda parent: not_(is_among(parent.c.flow_run_id, parameter))
+    ),
+    "is_null": lambda column, wanted: (
+        not_(_of_parent(column, lambda parent: parent.c.flow_run_id.is_not(None)))
+        if wanted
+        else _of_parent(column, lambda parent: parent.c.flow_run_id.is_not(None))
+    ),
+}
+
+
+# --- one row a field ---
+
+TASK_RUN_FIELDS: Fields = {
+    "id": _one_of("id"),
+    "name": _text("name"),
+    "task_key": _text("task_key"),
+    "tags": _tags,
+    "state": _state,
+    "start_time": _moment("start_time"),
+    "end_time": _moment("end_time"),
+    "expected_start_time": _moment("expected_start_time"),
+    "created": _moment("created"),
+    "flow_run_id": _one_of("flow_run_id"),
+    "has_child_flow_run": Flag(_has_child_flow_run),
+    "flow_run": Related(tables.flow_run, "flow_run_id", lambda: FLOW_RUN_FIELDS),
+}
+
+FLOW_RUN_FIELDS: Fields = {
+    "id": _one_of("id"),
+    "name": _text("name"),
+    "tags": _tags,
+    "deployment_id": _one_of("deployment_id"),
+    "work_queue_name": _text("work_queue_name"),
+    "state": _state,
+    "flow_version": _text("flow_version"),
+    "start_time": _moment("start_time"),
+    "expected_start_time": _moment("expected_start_time"),
+    "next_scheduled_start_time": _moment("next_scheduled_start_time"),
+    "parent_flow_run_id": Value("parent_task_run_id", _FLOW_RUN_OF_PARENT),
+    "parent_task_run_id": _one_of("parent_task_run_id"),
+    "idempotency_key": _text("idempotency_key"),
+    "flow": Related(tables.flow, "flow_id", lambda: FLOW_FIELDS),
+    "deployment": Related(tables.deployment, "deployment_id", lambda: DEPLOYMENT_FIELDS, may_be_gone=True),
+}
+
+FLOW_FIELDS: Fields = {
+    "id": _one_of("id"),
+    "name": _text("name"),
+    "tags": _tags,
+    "has_deployment": Flag(_has_deployment),
+}
+
+DEPLOYMENT_FIELDS: Fields = {
+    "id": _one_of("id"),
+    "name": _text("name"),
+    "tags": _tags,
+    "work_queue_name": _text("work_queue_name"),
+    "is_schedule_active": Flag(lambda deployment: deployment.c.is_schedule_active.is_(true())),
+}

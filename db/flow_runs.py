@@ -6,6 +6,7 @@ from functools import lru_cache
 from sqlalchemy import Text, and_, bindparam, delete, select, update
 
 from db.connection import Connection, Row
+from db.filters import FLOW_RUN_FIELDS
 from db.mapping import (
     FLOW_RUN_COLUMNS,
     FLOW_RUN_SOURCE,
@@ -18,6 +19,7 @@ from db.mapping import (
     select_flow_runs,
     state_from,
 )
+from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_flow_runs
 from db.records import FlowRunRecord, StateRecord
 from db.statements import Statement, is_among, rows_of
@@ -142,3 +144,6 @@ def flow_run_facts(
         row[0]: (flow_run_from(row, connection.now), state_from(row[start:]) if row[start] is not None else None)
         for row in rows
     }
+
+
+FLOW_RUNS = Listing(flow_run, FLOW_RUN_FIELDS, Selection(tuple(FLOW_RUN_COLUMNS), FLOW_RUN_SOURCE), flow_run_from)

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 from sqlalchemy import Text, and_, delete, select
 
 from db.connection import Connection
+from db.filters import DEPLOYMENT_FIELDS, FLOW_FIELDS
 from db.mapping import columns_of, insert_of, row_of
+from db.pages import Listing, Selection
 from db.records import DeploymentRecord, FlowRecord
 from db.statements import Statement, is_among, rows_of
 from db.tables import Id, deployment, flow
@@ -68,3 +70,14 @@ def insert_deployments(connection: Connection, records: Sequence[DeploymentRecor
 def delete_deployments(connection: Connection, ids: Sequence[str]) -> None:
     """Delete these deployments; the flow runs that came from them stay."""
     connection.run(_DELETE_DEPLOYMENTS, {"ids": list(ids)})
+
+
+FLOWS = Listing(
+    flow, FLOW_FIELDS, Selection(tuple(columns_of(flow, FlowRecord)), flow), lambda row, _: FlowRecord(*row)
+)
+DEPLOYMENTS = Listing(
+    deployment,
+    DEPLOYMENT_FIELDS,
+    Selection(tuple(columns_of(deployment, DeploymentRecord)), deployment),
+    lambda row, _: DeploymentRecord(*row),
+)

@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Dialect, Text, bindparam, select
+from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, literal_column, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
@@ -209,3 +209,141 @@ def _item_in_sqlite(element: _Item, compiler: SQLCompiler, **keywords: Any) -> s
 def _item_in_postgresql(element: _Item, compiler: SQLCompiler, **keywords: Any) -> str:
     kind = compiler.dialect.type_compiler_instance.process(element.type)
     return f"CAST({compiler.process(element.clauses, **keywords)} ->> {element.place} AS {kind})"
+
+
+# --- what the databases say in different words ---
+
+
+class _Written(FunctionElement[Any]):
+    """Something that is written out for each kind of database below."""
+
+    inherit_cache = True
+
+
+class _Position(_Written):
+    """Where a text has another one in it, counted from 1, by whatever is a letter of ASCII in either case; else 0."""
+
+
+@compiles(_Position, "sqlite")
+def _position_in_sqlite(element: _Position, compiler: SQLCompiler, **options: Any) -> str:
+    text, part = (compiler.process(each, **options) for each in element.clauses)
+    return f"instr(lower({text}), lower({part}))"
+
+
+@compiles(_Position, "postgresql")
+def _position_in_postgresql(element: _Position, compiler: SQLCompiler, **options: Any) -> str:
+    text, part = (compiler.process(each, **options) for each in element.clauses)
+    # In the collation C, lower() knows the letters of ASCII alone: what SQLite's does anyway.
+    return f"""strpos(lower({text} COLLATE "C"), lower(CAST({part} AS TEXT) COLLATE "C"))"""
+
+
+def contains_text(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """Whether the text `parameter` occurs in the text `column`, whatever the case of ASCII letters.
+
+    Other letters have to be the same: SQLite knows no other cases, and one filter is to mean the same everywhere.
+    """
+    return _Position(column, bindparam(parameter, required=True)) > literal_column("0")
+
+
+class _HasAllTags(_Written):
+    """Whether a JSON list has all texts of another list."""
+
+
+@compiles(_HasAllTags, "sqlite")
+def _has_all_tags_in_sqlite(element: _HasAllTags, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    has = f"SELECT value FROM json_each({tags})"  # noqa: S608 - a column and a parameter
+    lacking = f"SELECT 1 FROM json_each({wanted}) AS wanted WHERE wanted.value NOT IN ({has})"  # noqa: S608
+    return f"(NOT EXISTS ({lacking}))"
+
+
+@compiles(_HasAllTags, "postgresql")
+def _has_all_tags_in_postgresql(element: _HasAllTags, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    return f"({tags} ?& CAST({wanted} AS TEXT[]))"
+
+
+def has_all_tags(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """Whether the JSON list in the column `tags` has all values of the list `parameter`."""
+    return _HasAllTags(tags, bindparam(parameter, type_=ARRAY(Text), required=True))
+
+
+class _HasTag(_Written):
+    """Whether a JSON list has a text."""
+
+
+@compiles(_HasTag, "sqlite")
+def _has_tag_in_sqlite(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    return f"(EXISTS (SELECT 1 FROM json_each({tags}) WHERE value = {wanted}))"  # noqa: S608 - a column, a parameter
+
+
+@compiles(_HasTag, "postgresql")
+def _has_tag_in_postgresql(element: _HasTag, compiler: SQLCompiler, **options: Any) -> str:
+    tags, wanted = (compiler.process(each, **options) for each in element.clauses)
+    return f"({tags} ? CAST({wanted} AS TEXT))"
+
+
+def has_tag(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """Whether the JSON list in the column `tags` has the text `parameter`: cheaper than a list of one."""
+    return _HasTag(tags, bindparam(parameter, required=True))
+
+
+class _IsEmptyList(_Written):
+    """Whether a JSON list is empty."""
+
+
+@compiles(_IsEmptyList, "sqlite")
+def _is_empty_list_in_sqlite(element: _IsEmptyList, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)} = '[]')"
+
+
+@compiles(_IsEmptyList, "postgresql")
+def _is_empty_list_in_postgresql(element: _IsEmptyList, compiler: SQLCompiler, **options: Any) -> str:
+    return f"({compiler.process(element.clauses, **options)} = CAST('[]' AS JSONB))"
+
+
+def is_empty_list(column: ColumnElement[Any]) -> ColumnElement[bool]:
+    """Whether the JSON list in `column` is empty."""
+    return _IsEmptyList(column)
+
+
+class _ByCodePoint(_Written):
+    """A text that is compared by code points."""
+
+
+@compiles(_ByCodePoint, "sqlite")
+def _by_code_point_in_sqlite(element: _ByCodePoint, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+@compiles(_ByCodePoint, "postgresql")
+def _by_code_point_in_postgresql(element: _ByCodePoint, compiler: SQLCompiler, **options: Any) -> str:
+    return f"""({compiler.process(element.clauses, **options)} COLLATE "C")"""
+
+
+def by_code_point(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The text `column`, ordered by code points and not by the rules of a language."""
+    return _ByCodePoint(column)
+
+
+class _IsOneOf(_Written):
+    """Whether a value is among those that a statement selects."""
+
+
+@compiles(_IsOneOf, "sqlite")
+def _is_one_of_in_sqlite(element: _IsOneOf, compiler: SQLCompiler, **options: Any) -> str:
+    column, selected = (compiler.process(each, **options) for each in element.clauses)
+    return f"({column} IN {selected})"
+
+
+@compiles(_IsOneOf, "postgresql")
+def _is_one_of_in_postgresql(element: _IsOneOf, compiler: SQLCompiler, **options: Any) -> str:
+    column, selected = (compiler.process(each, **options) for each in element.clauses)
+    # As an array it can be looked up in an index, once for each outer row that the selection depends on.
+    return f"({column} = ANY (ARRAY {selected}))"
+
+
+def is_one_of(column: ColumnElement[Any], selected: Select[Any]) -> ColumnElement[bool]:
+    """Whether `column` is among the few values of `selected`, which may be limited and depend on another table's row."""
+    return _IsOneOf(column, selected.scalar_subquery())

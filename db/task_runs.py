@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import BindParameter, Text, and_, bindparam, delete, func, select, update
+from sqlalchemy import BindParameter, Text, and_, bindparam, delete, select, update
 
 from db.connection import Connection, Row
-from db.filters import TASK_RUN_FIELDS, Filter, compile_filter
+from db.filters import TASK_RUN_FIELDS
 from db.mapping import (
     STATE_WIDTH,
     TASK_RUN_COLUMNS,
@@ -21,6 +21,7 @@ from db.mapping import (
     state_from,
     task_run_from,
 )
+from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_task_runs
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
@@ -187,42 +188,6 @@ def _facts_from(row: tuple[Any, ...], now: str) -> TaskRunFacts:
 
 # --- lists ---
 
-_pages: dict[Any, Statement] = {}
-_counts: dict[Any, Statement] = {}
-
-
-def task_run_page(connection: Connection, filter: Filter, limit: int) -> list[TaskRunRecord]:
-    """The first `limit` runs that the filter lets through, by descending id: the latest first."""
-    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
-    statement = _pages.get(shape)
-    if statement is None:
-        ordered = select_task_runs().where(condition()).order_by(task_run.c.id.desc())
-        statement = _pages[shape] = Statement(ordered.limit(bindparam("page_size", required=True)))
-    rows = connection.fetch(statement, {**parameters, "page_size": limit})
-    return [task_run_from(row, connection.now) for row in rows]
-
-
-_row_pages: dict[Any, Statement] = {}
-
-
-def task_run_row_page(connection: Connection, filter: Filter, limit: int, paths: tuple[str, ...]) -> list[Row]:
-    """As `task_run_page`, but of each run only the columns that these paths name."""
-    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
-    statement = _row_pages.get((shape, paths))
-    if statement is None:
-        if len(_row_pages) >= MOST_ROW_STATEMENTS:
-            _row_pages.clear()
-        columns, source = columns_for_task_runs(paths)
-        ordered = select(*columns).select_from(source).where(condition()).order_by(task_run.c.id.desc())
-        statement = Statement(ordered.limit(bindparam("page_size", required=True)))
-        _row_pages[shape, paths] = statement
-    return connection.fetch(statement, {**parameters, "page_size": limit})
-
-
-def count_task_runs(connection: Connection, filter: Filter) -> int:
-    """How many runs the filter lets through."""
-    shape, parameters, condition = compile_filter(filter, TASK_RUN_FIELDS)
-    statement = _counts.get(shape)
-    if statement is None:
-        statement = _counts[shape] = Statement(select(func.count()).select_from(task_run).where(condition()))
-    return connection.fetch(statement, parameters)[0][0]
+TASK_RUNS = Listing(task_run, TASK_RUN_FIELDS, Selection(tuple(TASK_RUN_COLUMNS), TASK_RUN_SOURCE), task_run_from)
+NO_COLUMNS = Selection((), task_run)
+"""For pages of ids alone."""

@@ -116,6 +116,12 @@ def read_limits(connection: Connection, tags: Sequence[str]) -> list[LimitWithSl
     return [limits.get(tag) for tag in tags]
 
 
+def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, LimitWithSlots]:
+    """The limits that are there, by id."""
+    found = {each.tag: each for each in concurrency.limits_by_id(connection, ids).values()}
+    return {limit.id: limit for limit in _with_slots(connection, found).values()}
+
+
 def list_limits(connection: Connection) -> list[LimitWithSlots]:
     """Every limit, in the order of the tags."""
     return list(_with_slots(connection, {each.tag: each for each in concurrency.all_limits(connection)}).values())

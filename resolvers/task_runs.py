@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 
 from db import concurrency, flow_runs, queue, states, task_runs
 from db.connection import Connection, LeaseSettled, Row
-from db.filters import Filter
+from db.filters import TASK_RUN_FIELDS, Filter, has_condition
 from db.ids import new_id
+from db.pages import OLDEST_FIRST, Window, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.vocabulary import StateType
-from resolvers.errors import Conflict, CreationRefused, NotFound, Refusal, deletions
+from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, Refusal, deletions
 from resolvers.moves import TaskRunMoves
 from resolvers.names import make_up_name
 from resolvers.orchestration.policy import task_run_creation_policy
@@ -179,17 +180,19 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
-    """The first runs of a list, and whether it goes on."""
+class FilteredDeletion:
+    """That the runs which a filter lets through are to be deleted, the oldest first, so many at most."""
 
-    nodes: list[TaskRunRecord]
-    has_next_page: bool
+    filter: Filter
+    limit: int
 
 
-def list_task_runs(connection: Connection, filter: Filter, first: int) -> Page:
-    """The first runs that the filter lets through, latest first."""
-    found = task_runs.task_run_page(connection, filter, first + 1)
-    return Page(found[:first], has_next_page=len(found) > first)
+@dataclass(frozen=True, slots=True)
+class FilteredDeletionResult:
+    """How many runs were deleted, and whether there are more that the filter lets through."""
+
+    count: int
+    has_more: bool
 
 
 def read_task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> tuple[Row | None, str]:
@@ -197,17 +200,37 @@ def read_task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -
     return task_runs.task_run_row(connection, id, paths), connection.now
 
 
-def list_task_run_rows(
-    connection: Connection, filter: Filter, first: int, paths: tuple[str, ...]
-) -> tuple[list[Row], bool, str]:
-    """As `list_task_runs`, of each run the columns that `paths` name; whether the list goes on; and when that was."""
-    found = task_runs.task_run_row_page(connection, filter, first + 1, paths)
-    return found[:first], len(found) > first, connection.now
+def delete_filtered_task_runs(
+    connection: Connection, deletions: Sequence[FilteredDeletion]
+) -> list[FilteredDeletionResult | Exception]:
+    """Delete the runs with all that is theirs. BadInput for a filter without a condition, which would delete all."""
+    results: list[FilteredDeletionResult | Exception] = []
+    for deletion in deletions:
+        try:
+            ids, result = _found(connection, deletion)
+        except BadInput as refusal:
+            results.append(refusal)
+            continue
+        if ids:
+            delete_task_runs(connection, ids)
+        results.append(result)
+    return results
 
 
-def count_task_runs(connection: Connection, filter: Filter) -> int:
-    """How many runs the filter lets through."""
-    return task_runs.count_task_runs(connection, filter)
+def count_deletions(connection: Connection, deletion: FilteredDeletion) -> FilteredDeletionResult:
+    """What `delete_filtered_task_runs` would answer. Deletes nothing."""
+    return _found(connection, deletion)[1]
+
+
+def _found(connection: Connection, deletion: FilteredDeletion) -> tuple[list[str], FilteredDeletionResult]:
+    if not has_condition(deletion.filter, TASK_RUN_FIELDS):
+        raise BadInput("filter", "has no condition. To delete all task runs, say so: {id: {isNull: false}}.")
+    window = Window(deletion.limit)
+    page = read_page(
+        connection, task_runs.TASK_RUNS, deletion.filter, OLDEST_FIRST, window, selection=task_runs.NO_COLUMNS
+    )
+    ids = [id for _, id in page.rows]
+    return ids, FilteredDeletionResult(len(ids), page.goes_on)
 
 
 def read_task_runs(connection: Connection, ids: Sequence[str]) -> list[TaskRunRecord | None]:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import strawberry
 from strawberry.dataloader import DataLoader
@@ -16,11 +16,14 @@ from db.records import (
     StateRecord,
     TaskRunRecord,
 )
-from resolvers import flow_runs, flows, task_runs
+from resolvers import flow_runs, flows, lists, nodes, task_runs
+from resolvers.lists import Page, Request, RowList
+from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.storage import Connection, Database
 from schema.plain import Selections
 
+Key = TypeVar("Key")
 Found = TypeVar("Found")
 
 
@@ -62,9 +65,21 @@ class Loaders:
     def queue_entries(self) -> DataLoader[str, QueueEntryRecord | None]:
         return self._loader(task_runs.read_queue_entries)
 
-    def _loader(self, read: Callable[[Connection, Sequence[str]], list[Found]]) -> DataLoader[str, Found]:
-        async def load(ids: list[str]) -> list[Found]:
-            return await self._database.read(lambda connection: read(connection, ids))
+    @cached_property
+    def nodes(self) -> DataLoader[str, AnyRecord | None]:
+        return self._loader(nodes.read_nodes)
+
+    @cached_property
+    def pages(self) -> DataLoader[Request[Any], Page[Any]]:
+        return self._loader(lists.read_pages)
+
+    @cached_property
+    def counts(self) -> DataLoader[RowList[Any], int]:
+        return self._loader(lists.count_lists)
+
+    def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Found]]) -> DataLoader[Key, Found]:
+        async def load(keys: list[Key]) -> list[Found]:
+            return await self._database.read(lambda connection: read(connection, keys))
 
         # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
         return DataLoader(load_fn=load, cache=False)

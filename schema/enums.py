@@ -7,11 +7,11 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from db.vocabulary import StateType
+from db.vocabulary import FlowRunSort, StateType, TaskRunSort
 from resolvers.orchestration.transition import OrchestrationStatus
 from resolvers.queue.leases import LeaseStatus
 
-__all__ = ["LeaseStatus", "OrchestrationStatus", "StateType"]
+__all__ = ["FlowRunSort", "LeaseStatus", "OrchestrationStatus", "StateType", "TaskRunSort"]
 
 Kind = TypeVar("Kind", bound=type[Enum])
 
@@ -58,3 +58,19 @@ _describe(
         "LOST": "It ran out, was given back, has ended, or never was: stop working on the run and write nothing.",
     },
 )
+
+_ORDERS = {
+    "ID_DESC": "The latest created first.",
+    "EXPECTED_START_TIME_ASC": "By when it was first meant to start, the earliest first.",
+    "EXPECTED_START_TIME_DESC": "By when it was first meant to start, the latest first.",
+    "NAME_ASC": "By name, character by character as Unicode numbers them: capitals before small letters.",
+    "NAME_DESC": "By name, the other way round.",
+    "NEXT_SCHEDULED_START_TIME_ASC": "By when it is due, the earliest first; what is not SCHEDULED comes before all.",
+    "END_TIME_DESC": "By when it ended, the latest first; what has not ended comes last.",
+    "START_TIME_ASC": "By when it started, the earliest first; what has not started comes before all.",
+    "START_TIME_DESC": "By when it started, the latest first; what has not started comes last.",
+    "CREATED_ASC": "By when it was created, the earliest first.",
+    "CREATED_DESC": "By when it was created, the latest first.",
+}
+_describe(TaskRunSort, "What a list of task runs goes by. Among equals the id decides, in the same direction.", _ORDERS)
+_describe(FlowRunSort, "What a list of flow runs goes by. Among equals the id decides, in the same direction.", _ORDERS)

@@ -1,13 +1,19 @@
 """What clients ask lists about. A filter becomes a tree of plain values, as `db.filters` reads it."""
 
-from dataclasses import fields, is_dataclass
-from typing import Any
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Annotated, Any, cast
 
 import strawberry
 
-from resolvers.task_runs import Filter
+from resolvers.errors import BadInput
+from resolvers.lists import Filter
 from schema.arguments import read_ids
-from schema.enums import StateType
+from schema.enums import FlowRunSort, StateType, TaskRunSort
+from schema.scalars import DateTime
+
+DEEPEST_FILTER = 20
+MOST_CONDITIONS = 200
+MOST_VALUES = 1000
 
 
 @strawberry.input(description="Conditions on an id; those that are given are joined by AND.")
@@ -15,15 +21,10 @@ class IdFilter:
     any: list[strawberry.ID] | None = strawberry.field(
         default=None, description="It is one of these; none of them, none."
     )
-    not_any: list[strawberry.ID] | None = strawberry.field(default=None, description="It is there and none of these.")
+    not_any: list[strawberry.ID] | None = strawberry.field(
+        default=None, description="It is there and none of these. An empty list is no condition."
+    )
     is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
-
-    def read(self, path: str) -> Filter:
-        return {
-            "any": None if self.any is None else read_ids(f"{path}.any", self.any),
-            "not_any": None if self.not_any is None else read_ids(f"{path}.notAny", self.not_any),
-            "is_null": self.is_null,
-        }
 
 
 @strawberry.input(description="Conditions on a text; those that are given are joined by AND.")
@@ -31,44 +32,221 @@ class TextFilter:
     any: list[str] | None = strawberry.field(
         default=None, description="It is exactly one of these; none of them, none."
     )
-    not_any: list[str] | None = strawberry.field(default=None, description="It is there and none of these.")
+    not_any: list[str] | None = strawberry.field(
+        default=None, description="It is there and none of these. An empty list is no condition."
+    )
+    like: str | None = strawberry.field(
+        default=None,
+        description="It has this text in it. The letters A to Z count in either case, all else has to be the same; "
+        "`%` and `_` stand for themselves.",
+    )
+    is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
+
+
+@strawberry.input(description="Conditions on tags, which are compared exactly; those that are given are joined by AND.")
+class TagsFilter:
+    all: list[str] | None = strawberry.field(
+        default=None, description="Each of these is among the tags. An empty list is no condition."
+    )
+    any: list[str] | None = strawberry.field(
+        default=None, description="At least one of these is among the tags; none of them, none."
+    )
+    is_empty: bool | None = strawberry.field(
+        default=None, description="True: there are no tags. False: there are some."
+    )
+
+
+@strawberry.input(
+    description="Conditions on an instant; those that are given are joined by AND. None is met by a null."
+)
+class DateTimeFilter:
+    after: DateTime | None = strawberry.field(default=None, description="It is this instant or later.")
+    before: DateTime | None = strawberry.field(default=None, description="It is this instant or earlier.")
     is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
 
 
 @strawberry.input(description="Conditions on the type of a state; those that are given are joined by AND.")
 class StateTypeFilter:
     any: list[StateType] | None = strawberry.field(default=None, description="It is one of these; none of them, none.")
-    not_any: list[StateType] | None = strawberry.field(default=None, description="It is there and none of these.")
+    not_any: list[StateType] | None = strawberry.field(
+        default=None, description="It is there and none of these. An empty list is no condition."
+    )
     is_null: bool | None = strawberry.field(default=None, description="True: there is no state. False: there is one.")
 
 
 @strawberry.input(description="Conditions on the current state, joined by AND.")
 class StateFilter:
     type: StateTypeFilter | None = strawberry.field(default=None, description="The type of the current state.")
+    name: TextFilter | None = strawberry.field(default=None, description="The name of the current state.")
+
+
+AND = "Each of these filters lets it through."
+OR = (
+    "At least one of these filters lets it through. One without a condition lets everything through; an empty list is "
+    "no condition."
+)
+NOT = "This filter does not let it through. A condition on what is not there is not met, so its opposite is."
+
+
+@strawberry.input(description="Which flows you want. All conditions are joined by AND; none lets every flow through.")
+class FlowFilter:
+    and_: list["FlowFilter"] | None = strawberry.field(name="and", default=None, description=AND)
+    or_: list["FlowFilter"] | None = strawberry.field(name="or", default=None, description=OR)
+    not_: "FlowFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    id: IdFilter | None = strawberry.field(default=None, description="The flow's id.")
+    name: TextFilter | None = strawberry.field(default=None, description="The flow's name.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="The flow's tags.")
+    has_deployment: bool | None = strawberry.field(default=None, description="Whether there is a deployment of it.")
+
+
+@strawberry.input(
+    description="Which deployments you want. All conditions are joined by AND; none lets every deployment through."
+)
+class DeploymentFilter:
+    and_: list["DeploymentFilter"] | None = strawberry.field(name="and", default=None, description=AND)
+    or_: list["DeploymentFilter"] | None = strawberry.field(name="or", default=None, description=OR)
+    not_: "DeploymentFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    id: IdFilter | None = strawberry.field(default=None, description="The deployment's id.")
+    name: TextFilter | None = strawberry.field(default=None, description="The deployment's name.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="The deployment's tags.")
+    work_queue_name: TextFilter | None = strawberry.field(
+        default=None, description="The work queue that its flow runs go to."
+    )
+    is_schedule_active: bool | None = strawberry.field(
+        default=None, description="Whether its schedule makes flow runs."
+    )
+
+
+@strawberry.input(
+    description="Which flow runs you want. All conditions are joined by AND; none lets every run through."
+)
+class FlowRunFilter:
+    and_: list["FlowRunFilter"] | None = strawberry.field(name="and", default=None, description=AND)
+    or_: list["FlowRunFilter"] | None = strawberry.field(name="or", default=None, description=OR)
+    not_: "FlowRunFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
+    name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="The run's tags.")
+    deployment_id: IdFilter | None = strawberry.field(
+        default=None, description="The deployment it came from, also where that is gone."
+    )
+    work_queue_name: TextFilter | None = strawberry.field(default=None, description="The work queue it goes to.")
+    state: StateFilter | None = strawberry.field(default=None, description="The run's current state.")
+    flow_version: TextFilter | None = strawberry.field(default=None, description="The flow's version.")
+    start_time: DateTimeFilter | None = strawberry.field(default=None, description="When it first entered RUNNING.")
+    expected_start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="When it was first meant to start."
+    )
+    next_scheduled_start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="When it is due, while it is SCHEDULED."
+    )
+    parent_flow_run_id: IdFilter | None = strawberry.field(
+        default=None,
+        description="The flow run whose subflow it is: the one that its parent task run belongs to. One level only.",
+    )
+    parent_task_run_id: IdFilter | None = strawberry.field(
+        default=None, description="The task run that stands for it in its parent flow run."
+    )
+    idempotency_key: TextFilter | None = strawberry.field(default=None, description="The key it was created with.")
+    flow: FlowFilter | None = strawberry.field(default=None, description="Its flow.")
+    deployment: DeploymentFilter | None = strawberry.field(
+        default=None, description="Its deployment; a run without one, or whose deployment is gone, never passes."
+    )
 
 
 @strawberry.input(
     description="Which task runs you want. All conditions are joined by AND; none lets every run through."
 )
 class TaskRunFilter:
+    and_: list["TaskRunFilter"] | None = strawberry.field(name="and", default=None, description=AND)
+    or_: list["TaskRunFilter"] | None = strawberry.field(name="or", default=None, description=OR)
+    not_: "TaskRunFilter | None" = strawberry.field(name="not", default=None, description=NOT)
     id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
+    name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
     task_key: TextFilter | None = strawberry.field(default=None, description="The task's key.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="The run's tags.")
     state: StateFilter | None = strawberry.field(default=None, description="The run's current state.")
+    start_time: DateTimeFilter | None = strawberry.field(default=None, description="When it first entered RUNNING.")
+    end_time: DateTimeFilter | None = strawberry.field(default=None, description="When it ended.")
+    expected_start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="When it was first meant to start."
+    )
+    created: DateTimeFilter | None = strawberry.field(default=None, description="When it was created.")
+    flow_run_id: IdFilter | None = strawberry.field(
+        default=None, description="Its flow run; `isNull: true` asks for background runs."
+    )
+    has_child_flow_run: bool | None = strawberry.field(
+        default=None, description="Whether it stands for a flow run, as a subflow's parent."
+    )
+    flow_run: FlowRunFilter | None = strawberry.field(
+        default=None,
+        description="The flow run it belongs to; a background run never passes, even where this is empty.",
+    )
 
 
-def read_filter(path: str, filter: TaskRunFilter | None) -> Filter:
-    """The plain form of a filter; BadInput for a malformed id in it."""
-    return {} if filter is None else _plain(path, filter)
+WantedTaskRuns = Annotated[
+    TaskRunFilter | None, strawberry.argument(description="Which task runs; left out, all of them.")
+]
+WantedFlowRuns = Annotated[
+    FlowRunFilter | None, strawberry.argument(description="Which flow runs; left out, all of them.")
+]
+WantedFlows = Annotated[FlowFilter | None, strawberry.argument(description="Which flows; left out, all of them.")]
+WantedDeployments = Annotated[
+    DeploymentFilter | None, strawberry.argument(description="Which deployments; left out, all of them.")
+]
+TaskRunOrder = Annotated[
+    TaskRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
+]
+FlowRunOrder = Annotated[
+    FlowRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
+]
+
+AnyFilter = TaskRunFilter | FlowRunFilter | FlowFilter | DeploymentFilter
 
 
-def _plain(path: str, input: Any) -> Any:
-    if isinstance(input, IdFilter):
-        return input.read(path)
-    if is_dataclass(input):
-        return {each.name: _plain(f"{path}.{_camel(each.name)}", getattr(input, each.name)) for each in fields(input)}
-    return input
+def read_filter(path: str, filter: AnyFilter | None) -> Filter:
+    """The plain form of a filter; BadInput for a malformed id in it, and for one that is too large."""
+    return {} if filter is None else _Reader(path).read(path, filter)
+
+
+@dataclass(slots=True)
+class _Reader:
+    """Reads one filter, and counts how large it is."""
+
+    path: str
+    conditions: int = 0
+
+    def read(self, path: str, filter: Any, depth: int = 0) -> Filter:
+        """What is given in an input, by name."""
+        given = ((each.name, value) for each in fields(filter) if (value := getattr(filter, each.name)) is not None)
+        return {
+            name.rstrip("_"): self._part(f"{path}.{_camel(name)}", name, value, filter, depth) for name, value in given
+        }
+
+    def _part(self, path: str, name: str, value: Any, filter: Any, depth: int) -> Any:
+        if name in {"and_", "or_", "not_"}:
+            if depth == DEEPEST_FILTER:
+                raise BadInput(path, f"is too deep: and, or and not may nest {DEEPEST_FILTER} deep.")
+            if name == "not_":
+                return self.read(path, value, depth + 1)
+            self._count(len(value))
+            return [self.read(f"{path}.{place}", each, depth + 1) for place, each in enumerate(value)]
+        if is_dataclass(value):
+            return self.read(path, value, depth)
+        self._count(1)
+        if not isinstance(value, list):
+            return value
+        values = cast("list[Any]", value)
+        if len(values) > MOST_VALUES:
+            raise BadInput(path, f"takes at most {MOST_VALUES:,} values, not {len(values):,}.")
+        return read_ids(path, values) if isinstance(filter, IdFilter) else values
+
+    def _count(self, conditions: int) -> None:
+        self.conditions += conditions
+        if self.conditions > MOST_CONDITIONS:
+            raise BadInput(self.path, f"has more than {MOST_CONDITIONS} conditions.")
 
 
 def _camel(name: str) -> str:
-    head, *rest = name.split("_")
+    head, *rest = name.rstrip("_").split("_")
     return head + "".join(word.capitalize() for word in rest)

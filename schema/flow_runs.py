@@ -5,15 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, StateRecord, TaskRunRecord
+from resolvers import lists
 from schema.context import Info
-from schema.enums import StateType
+from schema.enums import StateType, TaskRunSort
+from schema.filters import TaskRunOrder, WantedTaskRuns, read_filter
 from schema.flows import Deployment, Flow
 from schema.node import Node
+from schema.pages import After, Answer, Before, Connection, First, Last, Offset, answer
 from schema.scalars import JSON, DateTime
 from schema.states import State
 
 if TYPE_CHECKING:
-    from schema.task_runs import TaskRun
+    from schema.task_runs import TaskRun, TaskRunConnection
 
 
 @strawberry.type(description="How often a flow run is tried again, and what its pauses have left behind.")
@@ -101,6 +104,29 @@ class FlowRun(Node):
     async def states(self, info: Info) -> list[StateRecord]:
         return await info.context.loaders.flow_run_histories.load(self.id)
 
+    @strawberry.field(
+        description="A page of its task runs.",
+        graphql_type=Annotated["TaskRunConnection", strawberry.lazy("schema.task_runs")],
+    )
+    async def task_runs(
+        self,
+        info: Info,
+        filter: WantedTaskRuns = None,
+        sort: TaskRunOrder = TaskRunSort.ID_DESC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        wanted = lists.task_runs(read_filter("filter", filter), sort or TaskRunSort.ID_DESC, flow_run_id=self.id)
+        return await answer(info, wanted, first, after, last, before, offset)
+
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
         return isinstance(value, FlowRunRecord)
+
+
+@strawberry.type(description="A page of a list of flow runs.")
+class FlowRunConnection(Connection[FlowRun]):
+    pass

@@ -1,11 +1,20 @@
 """Flows and their deployments, as answers show them."""
 
+from typing import TYPE_CHECKING, Annotated
+
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord
+from resolvers import lists
 from schema.context import Info
+from schema.enums import FlowRunSort
+from schema.filters import FlowRunOrder, WantedFlowRuns, read_filter
 from schema.node import Node
+from schema.pages import After, Answer, Before, Connection, First, Last, Offset, answer
 from schema.scalars import DateTime
+
+if TYPE_CHECKING:
+    from schema.flow_runs import FlowRunConnection
 
 
 @strawberry.type(description="A program whose runs are kept together under one name.")
@@ -15,6 +24,24 @@ class Flow(Node):
     updated: DateTime = strawberry.field(description="When it was last changed.")
     name: str = strawberry.field(description="Unique among flows.")
     tags: list[str] = strawberry.field(description="In the order in which they were given.")
+
+    @strawberry.field(
+        description="A page of its flow runs.",
+        graphql_type=Annotated["FlowRunConnection", strawberry.lazy("schema.flow_runs")],
+    )
+    async def flow_runs(
+        self,
+        info: Info,
+        filter: WantedFlowRuns = None,
+        sort: FlowRunOrder = FlowRunSort.ID_DESC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        wanted = lists.flow_runs(read_filter("filter", filter), sort or FlowRunSort.ID_DESC, flow_id=self.id)
+        return await answer(info, wanted, first, after, last, before, offset)
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
@@ -41,3 +68,13 @@ class Deployment(Node):
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
         return isinstance(value, DeploymentRecord)
+
+
+@strawberry.type(description="A page of a list of flows.")
+class FlowConnection(Connection[Flow]):
+    pass
+
+
+@strawberry.type(description="A page of a list of deployments.")
+class DeploymentConnection(Connection[Deployment]):
+    pass

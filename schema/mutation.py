@@ -13,10 +13,12 @@ from resolvers.queue import leases
 from resolvers.queue.leases import LeaseResult as LeaseResultRecord
 from resolvers.queue.leases import Release, Renewal
 from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
-from resolvers.task_runs import CreatedTaskRun
+from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeletionResult
 from schema.arguments import (
+    LARGEST_BATCH,
     LONGEST_LEASE_SECONDS,
     read_batch_size,
+    read_count,
     read_id,
     read_ids,
     read_optional_id,
@@ -26,6 +28,7 @@ from schema.concurrency import ConcurrencyLimit
 from schema.context import Info
 from schema.deliveries import LeaseResult
 from schema.errors import RowResult, naming, row_result
+from schema.filters import TaskRunFilter, read_filter
 from schema.inputs import (
     DeploymentCreateInput,
     FlowCreateInput,
@@ -42,6 +45,7 @@ from schema.payloads import (
     FlowRunOrchestrationResult,
     TaskRunCreatePayload,
     TaskRunOrchestrationResult,
+    TaskRunsDeletePayload,
     TaskRunStateChangeResult,
 )
 from schema.task_runs import TaskRun
@@ -102,6 +106,29 @@ class Mutation:
     )
     async def delete_task_run(self, info: Info, id: TaskRunId) -> str:
         return await info.context.database.write(task_runs.delete_task_runs, read_id("id", id))
+
+    @strawberry.mutation(
+        graphql_type=TaskRunsDeletePayload,
+        description="Delete the task runs that a filter lets through, the oldest first, in one transaction; each as "
+        "`deleteTaskRun` does. Repeat it while `hasMore` is true.",
+    )
+    async def delete_task_runs(
+        self,
+        info: Info,
+        filter: Annotated[
+            TaskRunFilter,
+            strawberry.argument(
+                description="Which runs. One without a condition is refused; `{id: {isNull: false}}` is all runs."
+            ),
+        ],
+        limit: Annotated[int | None, strawberry.argument(description="How many at most: 1 to 1,000.")] = 1000,
+        dry_run: Annotated[bool | None, strawberry.argument(description="Only count what would be deleted.")] = False,
+    ) -> FilteredDeletionResult:
+        most = LARGEST_BATCH if limit is None else read_count("limit", limit, least=1, most=LARGEST_BATCH)
+        deletion = FilteredDeletion(read_filter("filter", filter), most)
+        if dry_run:
+            return await info.context.database.read(lambda connection: task_runs.count_deletions(connection, deletion))
+        return await info.context.database.write(task_runs.delete_filtered_task_runs, deletion)
 
     @strawberry.mutation(
         graphql_type=TaskRunOrchestrationResult,

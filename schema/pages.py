@@ -1,29 +1,245 @@
-"""Pages of lists, after the Relay connection specification."""
+"""Pages of lists, after the Relay connection specification: arguments, cursors and connections, the same for each noun."""
 
 import base64
-from collections.abc import Sequence
+import binascii
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Annotated, Any, Generic, TypeVar, cast
 
+import orjson
 import strawberry
+from graphql import GraphQLError
+
+from resolvers import lists
+from resolvers.errors import BadInput
+from resolvers.ids import canonical_id
+from resolvers.lists import Page, Place, Request, RowList, Window
+from schema.arguments import LARGEST_PAGE, read_count
+from schema.context import Info
+from schema.scalars import read_instant
+
+Item = TypeVar("Item")
+
+DEFAULT_PAGE = 50
+CURSOR_VERSION = 2
+LARGEST_OFFSET = 2**31 - 1
+
+First = Annotated[
+    int | None,
+    strawberry.argument(description="How many at most, from the front: 0 to 1,000. Left out, with `last` too, 50."),
+]
+After = Annotated[
+    str | None, strawberry.argument(description="Only what comes after this cursor of the same list, filter and sort.")
+]
+Last = Annotated[
+    int | None,
+    strawberry.argument(description="How many at most, from the back: 0 to 1,000. Not together with `first`."),
+]
+Before = Annotated[
+    str | None,
+    strawberry.argument(
+        description="Only what comes before this cursor of the same list, filter and sort. Alone, the last 50 of it."
+    ),
+]
+Offset = Annotated[
+    int | None,
+    strawberry.argument(
+        description="How many to leave out first, at the side that the page is counted from. Not together with a cursor. "
+        "Far into a long list it is slow; go on from a cursor instead."
+    ),
+]
 
 
 @strawberry.type(description="Where a page begins and ends, and whether there is more.")
 class PageInfo:
-    has_next_page: bool = strawberry.field(description="Whether the list goes on after this page.")
-    has_previous_page: bool = strawberry.field(description="Whether the list has anything before this page.")
     start_cursor: str | None = strawberry.field(description="The place of the first item; null on an empty page.")
     end_cursor: str | None = strawberry.field(description="The place of the last item; null on an empty page.")
 
+    @strawberry.field(description="Whether the list goes on after this page.")
+    async def has_next_page(self, info: Info) -> bool:
+        return await cast("Answer", self).has_after(info)
 
-def cursor_of(id: str) -> str:
-    """The place of the row with this id in a list that is in order of ids."""
-    return base64.urlsafe_b64encode(f"1:{id}".encode()).decode().rstrip("=")
+    @strawberry.field(description="Whether the list has anything before this page.")
+    async def has_previous_page(self, info: Info) -> bool:
+        return await cast("Answer", self).has_before(info)
 
 
-def page_info(cursors: Sequence[str], *, has_next_page: bool) -> PageInfo:
-    """What is to say of a page that begins its list, by the places of its items."""
-    return PageInfo(
-        has_next_page=has_next_page,
-        has_previous_page=False,
-        start_cursor=cursors[0] if cursors else None,
-        end_cursor=cursors[-1] if cursors else None,
+@strawberry.type(description="An item of a page, with its place in the list.")
+class Edge(Generic[Item]):
+    cursor: str = strawberry.field(
+        description="The item's place in this list, to go on from. Opaque; it fits no other list, filter or sort."
     )
+    node: Item = strawberry.field(description="The item.")
+
+
+@strawberry.type(description="A page of a list.")
+class Connection(Generic[Item]):
+    edges: list[Edge[Item]] = strawberry.field(description="The items of this page with their places in the list.")
+    nodes: list[Item] = strawberry.field(description="The items of this page.")
+    page_info: PageInfo = strawberry.field(description="Where the page begins and ends, and whether there is more.")
+
+    @strawberry.field(description="How many items the whole list has. Counted only when you ask for it.")
+    async def total_count(self, info: Info) -> int:
+        return await info.context.loaders.counts.load(cast("Answer", self).request.list)
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeAnswer:
+    """What an Edge reads."""
+
+    cursor: str
+    node: object
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a Connection and its PageInfo read."""
+
+    request: Request[Any]
+    page: Page[Any]
+
+    @property
+    def nodes(self) -> list[Any]:
+        return self.page.nodes
+
+    @property
+    def edges(self) -> list[EdgeAnswer]:
+        seal = _seal(self.request.list)
+        return [
+            EdgeAnswer(_cursor(seal, place), node)
+            for place, node in zip(self.page.places, self.page.nodes, strict=True)
+        ]
+
+    @property
+    def page_info(self) -> "Answer":
+        return self
+
+    @property
+    def start_cursor(self) -> str | None:
+        return _cursor(_seal(self.request.list), self.page.places[0]) if self.page.places else None
+
+    @property
+    def end_cursor(self) -> str | None:
+        return _cursor(_seal(self.request.list), self.page.places[-1]) if self.page.places else None
+
+    async def has_after(self, info: Info) -> bool:
+        window = self.request.window
+        if not window.from_back and self.page.goes_on:
+            return True
+        if window.before is not None:
+            edge = self.page.places[-1] if self.page.places else _with(window.before)
+            return await self._has_rows(info, after=edge, before=None)
+        return window.from_back and await self._left_out(info)
+
+    async def has_before(self, info: Info) -> bool:
+        window = self.request.window
+        if window.from_back and self.page.goes_on:
+            return True
+        if window.after is not None:
+            edge = self.page.places[0] if self.page.places else _with(window.after)
+            return await self._has_rows(info, after=None, before=edge)
+        return not window.from_back and await self._left_out(info)
+
+    async def _has_rows(self, info: Info, *, after: Place | None, before: Place | None) -> bool:
+        wanted = self.request.list
+        return await info.context.database.read(
+            lambda connection: lists.has_rows(connection, wanted, after=after, before=before)
+        )
+
+    async def _left_out(self, info: Info) -> bool:
+        """Whether the offset left out anything."""
+        if self.request.window.offset == 0 or self.page.places:
+            return self.request.window.offset > 0
+        return await info.context.loaders.counts.load(self.request.list) > 0
+
+
+def _with(place: Place) -> Place:
+    return Place(place.key, place.id, takes_in=True)
+
+
+async def answer(
+    info: Info,
+    wanted: RowList[Any],
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    offset: int | None,
+) -> Answer:
+    """The page that these arguments ask for. BadInput where they do not go together."""
+    request = Request(wanted, read_window(wanted, first, after, last, before, offset))
+    return Answer(request, await info.context.loaders.pages.load(request))
+
+
+def read_window(
+    wanted: RowList[Any],
+    first: int | None,
+    after: str | None,
+    last: int | None,
+    before: str | None,
+    offset: int | None,
+) -> Window:
+    if first is not None and last is not None:
+        raise BadInput("last", "can not be given together with first.")
+    if offset and (after is not None or before is not None):
+        raise BadInput("offset", "can not be given together with a cursor.")
+    size = DEFAULT_PAGE
+    if first is not None:
+        size = read_count("first", first, least=0, most=LARGEST_PAGE)
+    elif last is not None:
+        size = read_count("last", last, least=0, most=LARGEST_PAGE)
+    return Window(
+        size,
+        from_back=last is not None or (first is None and after is None and before is not None),
+        after=None if after is None else _read_cursor("after", wanted, after),
+        before=None if before is None else _read_cursor("before", wanted, before),
+        offset=0 if offset is None else read_count("offset", offset, least=0, most=LARGEST_OFFSET),
+    )
+
+
+# --- cursors: the version, which list it is a place of, and the place ---
+
+
+def _seal(wanted: RowList[Any]) -> str:
+    """Tells lists apart: other rows, another filter, another order, another parent."""
+    named = f"{wanted.asked} {wanted.parent and wanted.parent.id}"
+    return base64.urlsafe_b64encode(blake2b(named.encode(), digest_size=9).digest()).decode()
+
+
+def _cursor(seal: str, place: Place) -> str:
+    return base64.urlsafe_b64encode(orjson.dumps([CURSOR_VERSION, seal, place.key, place.id])).decode().rstrip("=")
+
+
+def _read_cursor(path: str, wanted: RowList[Any], cursor: str) -> Place:
+    content = _content_of(cursor)
+    match content:
+        case [2, str(seal), str() | None as key, str(id)]:
+            if seal != _seal(wanted):
+                raise BadInput(
+                    path, "is a cursor of another list: a cursor fits the filter and sort that it came with."
+                )
+            place = _place_of(wanted, key, id)
+            if place is not None:
+                return place
+        case [int(version), *_] if version != CURSOR_VERSION:
+            raise BadInput(path, "is a cursor of another version of this server; begin again with the first page.")
+        case _:
+            pass
+    raise BadInput(path, "is no cursor: take one from an edge or from pageInfo.")
+
+
+def _content_of(cursor: str) -> Any:
+    try:
+        return orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
+    except (ValueError, binascii.Error):
+        return None
+
+
+def _place_of(wanted: RowList[Any], key: str | None, id: str) -> Place | None:
+    """The place, if it is one that this list can have."""
+    try:
+        if key is not None and wanted.order.goes_by_time:
+            key = read_instant(key)
+        return Place(key, canonical_id(id))
+    except (ValueError, GraphQLError):
+        return None

@@ -80,6 +80,12 @@ class FlowRunOrchestrationResult:
     flow_run: FlowRun = strawberry.field(description="The flow run as it is now.")
 
 
+@strawberry.type(description="What came of deleting the task runs that a filter lets through.")
+class TaskRunsDeletePayload:
+    count: int = strawberry.field(description="How many were deleted; for a dry run, how many would have been.")
+    has_more: bool = strawberry.field(description="Whether the filter lets through more than the limit. Ask again.")
+
+
 @strawberry.type(description="The server that answers.")
 class ServerInfo:
     version: str = strawberry.field(description="The version of Runyard.")

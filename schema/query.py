@@ -6,25 +6,52 @@ from typing import Annotated
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
-from resolvers import concurrency, flow_runs, flows, task_runs
+from resolvers import concurrency, flow_runs, flows, lists, task_runs
 from resolvers.concurrency import LimitWithSlots
-from schema.arguments import LARGEST_PAGE, read_count, read_id
+from resolvers.nodes import AnyRecord
+from schema.arguments import read_batch_size, read_id, read_ids
 from schema.completion import NotPlain, Prepared
 from schema.concurrency import ConcurrencyLimit
 from schema.context import Info, Server
-from schema.filters import TaskRunFilter, read_filter
-from schema.flow_runs import FlowRun
-from schema.flows import Deployment, Flow
-from schema.pages import cursor_of, page_info
+from schema.enums import FlowRunSort, TaskRunSort
+from schema.filters import (
+    FlowRunOrder,
+    TaskRunOrder,
+    WantedDeployments,
+    WantedFlowRuns,
+    WantedFlows,
+    WantedTaskRuns,
+    read_filter,
+)
+from schema.flow_runs import FlowRun, FlowRunConnection
+from schema.flows import Deployment, DeploymentConnection, Flow, FlowConnection
+from schema.node import Node
+from schema.pages import After, Answer, Before, First, Last, Offset, answer
 from schema.payloads import ServerInfo
-from schema.rows import connection_plan, row_plan
-from schema.task_runs import TaskRun, TaskRunConnection, TaskRunPage, TaskRunRowPage
-
-DEFAULT_PAGE = 50
+from schema.rows import row_plan
+from schema.task_runs import TaskRun, TaskRunConnection
 
 
 @strawberry.type(description="What you can ask.")
 class Query:
+    @strawberry.field(graphql_type=Node | None, description="Whatever has this id; null where nothing has.")
+    async def node(
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="An id of any kind.")]
+    ) -> AnyRecord | None:
+        return await info.context.loaders.nodes.load(read_id("id", id))
+
+    @strawberry.field(
+        graphql_type=list[Node | None],
+        description="Whatever has these ids, in their order; null in the place of an id that nothing has.",
+    )
+    async def nodes(
+        self,
+        info: Info,
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of any kind, up to 1,000.")],
+    ) -> list[AnyRecord | None]:
+        read_batch_size("ids", ids)
+        return await info.context.loaders.nodes.load_many(read_ids("ids", ids))
+
     @strawberry.field(graphql_type=TaskRun | None, description="One task run; null where none has this id.")
     async def task_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
@@ -40,34 +67,25 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=TaskRunConnection, description="A page of task runs, the latest first.")
+    @strawberry.field(graphql_type=TaskRunConnection, description="A page of task runs.")
     async def task_runs(
         self,
         info: Info,
-        filter: Annotated[
-            TaskRunFilter | None, strawberry.argument(description="Which runs; left out, all of them.")
-        ] = None,
-        first: Annotated[
-            int | None, strawberry.argument(description="How many at most: 0 to 1,000; left out, 50.")
-        ] = None,
-    ) -> TaskRunPage | TaskRunRowPage:
-        wanted = read_filter("filter", filter)
-        size = DEFAULT_PAGE if first is None else read_count("first", first, least=0, most=LARGEST_PAGE)
-        if (plan := connection_plan(info)) is not None:
-            paths = (*plan.paths, "id")
-            rows, goes_on, now = await info.context.database.read(
-                lambda connection: task_runs.list_task_run_rows(connection, wanted, size, paths)
-            )
-            with suppress(NotPlain):
-                cursors = [cursor_of(row[-1]) for row in rows] if plan.has_cursors else [""] * len(rows)
-                return TaskRunRowPage(
-                    nodes=plan.nodes(rows, now),
-                    edges=plan.edges(rows, now, cursors),
-                    page_info=page_info(cursors, has_next_page=goes_on),
-                    filter=wanted,
-                )
-        page = await info.context.database.read(lambda connection: task_runs.list_task_runs(connection, wanted, size))
-        return TaskRunPage(page, wanted)
+        filter: WantedTaskRuns = None,
+        sort: TaskRunOrder = TaskRunSort.ID_DESC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        wanted = lists.task_runs(read_filter("filter", filter), sort or TaskRunSort.ID_DESC)
+        return await answer(info, wanted, first, after, last, before, offset)
+
+    @strawberry.field(description="How many task runs the filter lets through.")
+    async def task_run_count(self, info: Info, filter: WantedTaskRuns = None) -> int:
+        wanted = lists.task_runs(read_filter("filter", filter), TaskRunSort.ID_DESC)
+        return await info.context.loaders.counts.load(wanted)
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(
@@ -84,6 +102,21 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
 
+    @strawberry.field(graphql_type=FlowRunConnection, description="A page of flow runs.")
+    async def flow_runs(
+        self,
+        info: Info,
+        filter: WantedFlowRuns = None,
+        sort: FlowRunOrder = FlowRunSort.ID_DESC,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        wanted = lists.flow_runs(read_filter("filter", filter), sort or FlowRunSort.ID_DESC)
+        return await answer(info, wanted, first, after, last, before, offset)
+
     @strawberry.field(graphql_type=Flow | None, description="One flow; null where none has this id.")
     async def flow(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
@@ -92,6 +125,19 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flows.read_flows(connection, ids))
         return record
 
+    @strawberry.field(graphql_type=FlowConnection, description="A page of flows, the latest first.")
+    async def flows(
+        self,
+        info: Info,
+        filter: WantedFlows = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        return await answer(info, lists.flows(read_filter("filter", filter)), first, after, last, before, offset)
+
     @strawberry.field(graphql_type=Deployment | None, description="One deployment; null where none has this id.")
     async def deployment(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
@@ -99,6 +145,19 @@ class Query:
         ids = [read_id("id", id)]
         (record,) = await info.context.database.read(lambda connection: flows.read_deployments(connection, ids))
         return record
+
+    @strawberry.field(graphql_type=DeploymentConnection, description="A page of deployments, the latest first.")
+    async def deployments(
+        self,
+        info: Info,
+        filter: WantedDeployments = None,
+        first: First = None,
+        after: After = None,
+        last: Last = None,
+        before: Before = None,
+        offset: Offset = None,
+    ) -> Answer:
+        return await answer(info, lists.deployments(read_filter("filter", filter)), first, after, last, before, offset)
 
     @strawberry.field(
         graphql_type=ConcurrencyLimit | None, description="The concurrency limit of a tag; null where it has none."

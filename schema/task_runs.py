@@ -1,19 +1,13 @@
 """Task runs and pages of them, as answers show them."""
 
-from dataclasses import dataclass
-from typing import cast
-
 import strawberry
 
 from db.records import FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
-from resolvers import task_runs
-from resolvers.task_runs import Filter, Page
-from schema.completion import Prepared
 from schema.context import Info
 from schema.enums import StateType
 from schema.flow_runs import FlowRun
 from schema.node import Node
-from schema.pages import PageInfo, cursor_of, page_info
+from schema.pages import Connection
 from schema.queues import QueueEntry
 from schema.scalars import JSON, DateTime
 from schema.states import State
@@ -105,57 +99,6 @@ class TaskRun(Node):
         return isinstance(value, TaskRunRecord)
 
 
-@strawberry.type(description="A task run in a page, with its place in the list.")
-class TaskRunEdge:
-    cursor: str = strawberry.field(description="The run's place in this list. Opaque.")
-    node: TaskRun = strawberry.field(description="The task run.")
-
-
 @strawberry.type(description="A page of a list of task runs.")
-class TaskRunConnection:
-    edges: list[TaskRunEdge] = strawberry.field(description="The runs of this page with their places in the list.")
-    nodes: list[TaskRun] = strawberry.field(description="The runs of this page.")
-    page_info: PageInfo = strawberry.field(description="Where the page begins and ends, and whether there is more.")
-
-    @strawberry.field(description="How many runs the whole list has. Counted only when you ask for it.")
-    async def total_count(self, info: Info) -> int:
-        filter = cast("TaskRunPage | TaskRunRowPage", self).filter
-        return await info.context.database.read(lambda connection: task_runs.count_task_runs(connection, filter))
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRunPage:
-    """What a TaskRunConnection reads: a page, and the filter that it is a page of."""
-
-    page: Page
-    filter: Filter
-
-    @property
-    def nodes(self) -> list[TaskRunRecord]:
-        return self.page.nodes
-
-    @property
-    def edges(self) -> list["Edge"]:
-        return [Edge(cursor_of(node.id), node) for node in self.page.nodes]
-
-    @property
-    def page_info(self) -> PageInfo:
-        return page_info([cursor_of(node.id) for node in self.page.nodes], has_next_page=self.page.has_next_page)
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRunRowPage:
-    """As TaskRunPage, its runs completed already; None where they were not asked for."""
-
-    nodes: Prepared | None
-    edges: Prepared | None
-    page_info: PageInfo
-    filter: Filter
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """What a TaskRunEdge reads."""
-
-    cursor: str
-    node: TaskRunRecord
+class TaskRunConnection(Connection[TaskRun]):
+    pass

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 
+from db.sqlite import SQLiteDatabase
 from resolvers.queue.sweep import sweep_leases
 from runyard.app import build_app
 from runyard.life import Life
@@ -55,6 +56,18 @@ class Serving:
         """Return when every lease that has run out is ended, by this sweep or the server's own."""
         while await self.life.database.write(sweep_leases, "test"):
             continue
+
+    @asynccontextmanager
+    async def counting(self) -> AsyncIterator[list[str]]:
+        """The statements that are read with meanwhile."""
+        database = self.life.database
+        assert isinstance(database, SQLiteDatabase)
+        statements: list[str] = []
+        for reader in database._readers:
+            await reader.set_trace_callback(lambda text: statements.append(text) if text.startswith("SELECT") else None)
+        yield statements
+        for reader in database._readers:
+            await reader.set_trace_callback(None)
 
     async def stop(self) -> None:
         """Stop in order, as SIGTERM does."""

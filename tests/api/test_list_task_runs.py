@@ -1,4 +1,4 @@
-"""taskRuns: pages of the runs that a filter lets through, the latest first."""
+"""taskRuns: the first pages of the runs that a filter lets through, the latest first."""
 
 from typing import Any
 
@@ -215,7 +215,7 @@ async def test_a_malformed_id_in_a_filter_is_named_by_its_place(
     "filter",
     [
         {"nothing": {"any": []}},
-        {"taskKey": {"like": "m"}},
+        {"taskKey": {"likes": "m"}},
         {"state": {"type": {"any": ["running"]}}},
         {"taskKey": {"any": [None]}},
     ],

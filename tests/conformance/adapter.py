@@ -64,6 +64,11 @@ class Adapter(Protocol):
 
     async def count_task_runs(self, body: Record) -> int: ...
 
+    async def task_run_history(self, body: Record) -> list[Record]:
+        """Buckets in order, each with `start`, `end` and `states`: `stateType`, `stateName`, `countRuns`, and the sums of
+        `sumEstimatedRunTimeSeconds` and `sumEstimatedLatenessSeconds`."""
+        ...
+
     async def create_concurrency_limit(self, tag: Any, limit: Any) -> Record:
         """`limit`, and `active`: the ids of the runs that hold its slots."""
         ...

@@ -353,6 +353,24 @@ class Session:
     async def _count_task_runs(self, step: Step, inputs: Record) -> Record:
         return {"count": await self._adapter.count_task_runs(inputs)}
 
+    async def _task_run_history(self, step: Step, inputs: Record) -> Record:
+        return {"buckets": [self._bucket(bucket) for bucket in await self._adapter.task_run_history(inputs)]}
+
+    def _bucket(self, bucket: Record) -> list[Any]:
+        """Its bounds, in seconds from the trace's start; and its states, where there are some."""
+        seen: list[Any] = [self._times.seconds_from_start(bucket[name]) for name in ("start", "end")]
+        states = [
+            {
+                "type": state["stateType"],
+                "name": state["stateName"],
+                "n": state["countRuns"],
+                "run_time": Duration.summed(state["sumEstimatedRunTimeSeconds"], state["countRuns"]),
+                "lateness": Duration.summed(state["sumEstimatedLatenessSeconds"], state["countRuns"]),
+            }
+            for state in bucket["states"]
+        ]
+        return [*seen, sorted(states, key=lambda state: (state["type"], state["name"]))] if states else seen
+
     async def _create_concurrency_limit(self, step: Step, inputs: Record) -> Record:
         limit = await self._adapter.create_concurrency_limit(inputs["tag"], inputs["limit"])
         if step["tag"] and step["tag"] not in self._limits:

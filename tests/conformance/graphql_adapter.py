@@ -30,6 +30,7 @@ from graphql import (
 from queries import document
 from tests.client import Client, Socket
 from tests.conformance.adapter import Record, Refused, Unsupported
+from tests.conformance.filter_input import filter_input
 
 _FRAGMENTS = {
     "WholeTaskRun": """fragment WholeTaskRun on TaskRun {
@@ -58,7 +59,14 @@ _FRAGMENTS = {
 
 _KINDS = {"BAD_USER_INPUT": "validation", "NOT_FOUND": "not_found", "CONFLICT": "conflict"}
 
-_FILTERS = ("task_runs", "flow_runs", "flows", "deployments")
+_HISTORY = """query ($start: DateTime!, $end: DateTime!, $intervalSeconds: Float!, $filter: TaskRunFilter) {
+    taskRunHistory(start: $start, end: $end, intervalSeconds: $intervalSeconds, filter: $filter) {
+        start end states { stateType stateName countRuns sumEstimatedRunTimeSeconds sumEstimatedLatenessSeconds }
+    }
+}"""
+
+LARGEST_PAGE = 200
+"""What the recorded server took for a page where no limit was given."""
 
 
 @dataclass
@@ -116,13 +124,22 @@ class GraphQLAdapter:
         return [] if run is None else [_state(state) for state in run["states"]]
 
     async def filter_task_runs(self, body: Record) -> list[Record]:
-        if set(body) - set(_FILTERS) - {"limit"}:
-            raise Unsupported("sorts and offsets")
-        page = await self._ask("ListTaskRuns", filter=_filter_input(body), first=body.get("limit", 200))
+        limit = body.get("limit")
+        page = await self._ask(
+            "ListTaskRuns",
+            filter=filter_input(body),
+            sort=body.get("sort"),
+            first=LARGEST_PAGE if limit is None else limit,
+            offset=body.get("offset"),
+        )
         return [{"id": run["id"], "name": run["name"]} for run in page["nodes"]]
 
     async def count_task_runs(self, body: Record) -> int:
-        return (await self._ask("ListTaskRuns", filter=_filter_input(body), first=0))["totalCount"]
+        return await self._ask("CountTaskRuns", filter=filter_input(body))
+
+    async def task_run_history(self, body: Record) -> list[Record]:
+        window = {"start": body["start"], "end": body["end"], "intervalSeconds": body["interval_seconds"]}
+        return await self._send(_HISTORY, {**window, "filter": filter_input(body)})
 
     async def create_concurrency_limit(self, tag: Any, limit: Any) -> Record:
         return _limit(await self._ask("CreateConcurrencyLimit", tag=tag, limit=limit))
@@ -160,13 +177,17 @@ class GraphQLAdapter:
 
     async def _ask(self, operation: str, selecting: "type[_Whole] | None" = None, **variables: Any) -> Any:
         """The value of the operation's one root field."""
-        request = {"query": _document(operation, selecting or _Whole), "variables": variables}
-        response = await self._client.http.post("/graphql", json=request)
+        return await self._send(_document(operation, selecting or _Whole), variables)
+
+    async def _send(self, query: str, variables: Record) -> Any:
+        response = await self._client.http.post("/graphql", json={"query": query, "variables": variables})
         answer = response.json()
         if "errors" not in answer:
             (value,) = answer["data"].values()
             return value
         error = answer["errors"][0]
+        if lack := re.match(r"Cannot query field '(\w+)' on type 'Query'", error["message"]):
+            raise Unsupported(lack[1])
         code = error["extensions"]["code"]
         if code not in _KINDS:
             raise AssertionError(f"{code}: {error['message']}")
@@ -267,19 +288,6 @@ def _policy_input(policy: Record) -> Record:
     if "retry_delay" in sent:
         sent["retry_delay_seconds"] = sent.pop("retry_delay")
     return camel(sent)
-
-
-def _filter_input(body: Record) -> Record | None:
-    """The one filter that Runyard has so far and traces use: by ids of task runs."""
-    given = {name: body[name] for name in _FILTERS if body.get(name) is not None}
-    if not given:
-        return None
-    match given:
-        case {"task_runs": {"id": {"any_": list(ids), **no_more}, **nor_more}, **nothing} if not (
-            no_more or nor_more or nothing
-        ):
-            return {"id": {"any": ids}}
-    raise Unsupported("filters")
 
 
 def _state(state: Record) -> Record:

@@ -33,6 +33,15 @@ class Instant(int):
 class Duration(float):
     """Seconds that pass while the trace is played."""
 
+    runs = 1
+    """Of how many runs they are the sum."""
+
+    @classmethod
+    def summed(cls, seconds: float, runs: int) -> "Duration":
+        duration = cls(seconds)
+        duration.runs = runs
+        return duration
+
 
 class MadeUp(str):
     """A name that the server made up."""
@@ -88,6 +97,11 @@ class Times:
     def tolerance(self) -> float:
         """By how many seconds a duration may differ."""
         return self._elapsed_when_recorded + (time.time() - self.start / MICROSECONDS) + 1
+
+    def seconds_from_start(self, text: str) -> float:
+        moment = read_instant(text)
+        assert moment is not None
+        return (moment - self.start) / MICROSECONDS
 
     def span(self, text: str) -> tuple[int, int] | None:
         """Between which moments the recorded instant lies."""
@@ -175,7 +189,7 @@ class Comparison:
         if expected == 0:
             if abs(got) > 1e-9:
                 self.note(path, 0, float(got))
-        elif not isinstance(expected, dict) or got < 0 or abs(got - expected["~s"]) > self._times.tolerance:
+        elif not isinstance(expected, dict) or got < 0 or abs(got - expected["~s"]) > got.runs * self._times.tolerance:
             self.note(path, expected, float(got))
 
     def _order(self, expected: str, got: dict[str, Instant], path: str) -> None:

@@ -1,7 +1,7 @@
 """The recordings: a gzip'd file of JSON lines for each suite, one trace a line.
 
 A trace is a sequence of operations with symbolic names for entities (`tr1`) and times relative to its start (`t0+30`),
-and with what the recorded server answered. A suite that is not here yet needs operations that are not there yet.
+and with what the recorded server answered.
 """
 
 import gzip

@@ -8,7 +8,6 @@ from shutil import copyfile
 
 import pytest
 
-from db import migrations
 from db.connection import SQLiteConnection
 from db.instants import instant
 from db.sqlite import SQLiteDatabase
@@ -20,14 +19,6 @@ from tests.storage.opening import opened
 def path(tmp_path: Path) -> Path:
     """Where the database is, once there is one."""
     return tmp_path / "runyard.db"
-
-
-@pytest.fixture(scope="session")
-def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated file without rows, to be copied: migrating takes longer than most tests."""
-    path = tmp_path_factory.mktemp("migrated") / "runyard.db"
-    migrations.upgrade_sqlite(path)
-    return path
 
 
 @pytest.fixture

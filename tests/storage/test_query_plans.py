@@ -8,7 +8,9 @@ import pytest
 
 from db import queue, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
+from db.pages import LATEST_FIRST, Window, read_page
 from db.statements import Parameters, Statement
+from db.task_runs import TASK_RUNS
 from db.vocabulary import StateType
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import TaskRunUpdate, delete_task_runs, update_task_runs
@@ -163,18 +165,18 @@ def test_histories_are_found_by_run(explaining: ExplainingConnection) -> None:
 def test_a_page_of_one_key_or_type_is_read_in_the_order_of_its_index(
     explaining: ExplainingConnection, filter: dict[str, object], index: str
 ) -> None:
-    found = task_runs.task_run_page(explaining, filter, 3)
+    found = read_page(explaining, TASK_RUNS, filter, LATEST_FIRST, Window(2))
 
-    assert len(found) == 3
+    assert len(found.rows) == 2
     assert scanned(only_plan(explaining)) == []
     assert indexes(only_plan(explaining)) == {"task_run": index, "task_run_state": ID_OF_STATE}
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
 
 
 def test_a_page_of_all_runs_is_read_in_the_order_of_their_ids(explaining: ExplainingConnection) -> None:
-    found = task_runs.task_run_page(explaining, {}, 3)
+    found = read_page(explaining, TASK_RUNS, {}, LATEST_FIRST, Window(3))
 
-    assert len(found) == 3
+    assert len(found.rows) == 3
     assert [step for step in only_plan(explaining) if "task_run " in step] == [
         f"SCAN task_run USING INDEX {ID_OF_TASK_RUN}"
     ]

@@ -1,0 +1,143 @@
+"""Lists: a page of one, or of one for each of many parents; whether there is more; how many rows there are.
+
+What many rows of one answer ask for is read together: lists that differ in nothing but their parent cost one statement.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from db import pages
+from db.connection import Connection
+from db.filters import Filter
+from db.flow_runs import FLOW_RUNS
+from db.flows import DEPLOYMENTS, FLOWS
+from db.pages import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Window
+from db.records import JsonText, to_json
+from db.task_runs import TASK_RUNS
+from db.vocabulary import FlowRunSort, TaskRunSort
+
+__all__ = ["Filter", "Place", "Window"]
+
+Record = TypeVar("Record")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RowList(Generic[Record]):
+    """A list: rows of a kind that a filter lets through, in an order; of one parent alone, where it has a parent."""
+
+    listing: Listing[Record]
+    filter: Filter
+    order: Order = LATEST_FIRST
+    parent: Parent | None = None
+
+    @property
+    def asked(self) -> JsonText:
+        """What is asked, the same for the lists of all parents."""
+        column = self.parent and self.parent.column
+        return to_json([self.listing.name, self.filter, self.order.key, self.order.descending, column])
+
+
+def task_runs(filter: Filter, sort: TaskRunSort, *, flow_run_id: str | None = None) -> RowList[Any]:
+    """All task runs, or those of a flow run."""
+    parent = None if flow_run_id is None else Parent("flow_run_id", flow_run_id)
+    return RowList(TASK_RUNS, filter, Order.of(sort), parent)
+
+
+def flow_runs(filter: Filter, sort: FlowRunSort, *, flow_id: str | None = None) -> RowList[Any]:
+    """All flow runs, or those of a flow."""
+    return RowList(FLOW_RUNS, filter, Order.of(sort), None if flow_id is None else Parent("flow_id", flow_id))
+
+
+def flows(filter: Filter) -> RowList[Any]:
+    """All flows, the latest first."""
+    return RowList(FLOWS, filter)
+
+
+def deployments(filter: Filter) -> RowList[Any]:
+    """All deployments, the latest first."""
+    return RowList(DEPLOYMENTS, filter)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Request(Generic[Record]):
+    """A page that somebody wants."""
+
+    list: RowList[Record]
+    window: Window
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[Record]):
+    """The rows of a page, each with its place."""
+
+    nodes: list[Record]
+    places: list[Place]
+    goes_on: bool
+    """Whether there are more of those that the window was opened on, at the side that it does not begin from."""
+
+
+def read_pages(connection: Connection, requests: Sequence[Request[Any]]) -> list[Page[Any]]:
+    """The pages, in the order of the requests."""
+    return _together(
+        requests,
+        lambda request: (request.list.asked, request.window, _stands_alone(request)),
+        lambda alike: _read_alike(connection, alike),
+    )
+
+
+def _stands_alone(request: Request[Any]) -> str | None:
+    """The parent, of a page that can not be read together with those of other parents: a place is one in its own list."""
+    window, parent = request.window, request.list.parent
+    return parent.id if parent and (window.after or window.before) else None
+
+
+def _read_alike(connection: Connection, requests: Sequence[Request[Any]]) -> list[Page[Any]]:
+    """Pages of lists that differ in nothing but their parent."""
+    wanted, window = requests[0].list, requests[0].window
+    parents = [request.list.parent for request in requests if request.list.parent is not None]
+    if not parents or window.after or window.before:
+        page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, window, parent=wanted.parent)
+        return [_with_records(page, wanted.listing, connection.now)] * len(requests)
+    found = pages.read_pages(connection, wanted.listing, wanted.filter, wanted.order, window, parents)
+    return [_with_records(page, wanted.listing, connection.now) for page in found]
+
+
+def _with_records(page: pages.Page, listing: Listing[Record], read_at: str) -> Page[Record]:
+    nodes = [listing.read(row[BEFORE_SELECTED:], read_at) for row in page.rows]
+    return Page(nodes, [Place(row[0], row[1]) for row in page.rows], page.goes_on)
+
+
+def count_lists(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
+    """How long each list is."""
+    return _together(lists, lambda each: each.asked, lambda alike: _count_alike(connection, alike))
+
+
+def _count_alike(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
+    wanted = lists[0]
+    parents = [each.parent for each in lists if each.parent is not None]
+    if parents:
+        return pages.count_rows_of(connection, wanted.listing, wanted.filter, parents)
+    return [pages.count_rows(connection, wanted.listing, wanted.filter)] * len(lists)
+
+
+def has_rows(connection: Connection, wanted: RowList[Any], *, after: Place | None, before: Place | None) -> bool:
+    """Whether the list has anything after, or before, a place."""
+    window = Window(0, from_back=before is not None, after=after, before=before)
+    listing, parent = wanted.listing, wanted.parent
+    return pages.read_page(connection, listing, wanted.filter, wanted.order, window, parent=parent).goes_on
+
+
+def _together(
+    items: Sequence[Item], kind: Callable[[Item], object], work: Callable[[Sequence[Item]], list[Result]]
+) -> list[Result]:
+    """The results of `work` on all items, which it is given by kinds, in the order of the items."""
+    kinds: dict[object, list[int]] = {}
+    for place, item in enumerate(items):
+        kinds.setdefault(kind(item), []).append(place)
+    results: dict[int, Result] = {}
+    for places in kinds.values():
+        results.update(zip(places, work([items[place] for place in places]), strict=True))
+    return [results[place] for place in range(len(items))]

@@ -1,0 +1,30 @@
+"""Anything by its id, of whatever kind it is."""
+
+from collections.abc import Callable, Mapping, Sequence
+
+from db import flow_runs, flows, task_runs
+from db.connection import Connection
+from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
+from resolvers import concurrency
+from resolvers.concurrency import LimitWithSlots
+
+AnyRecord = TaskRunRecord | FlowRunRecord | FlowRecord | DeploymentRecord | LimitWithSlots
+
+_KINDS: Sequence[Callable[[Connection, Sequence[str]], Mapping[str, AnyRecord]]] = (
+    task_runs.task_runs_by_id,
+    flow_runs.flow_runs_by_id,
+    flows.flows_by_id,
+    flows.deployments_by_id,
+    concurrency.limits_by_id,
+)
+
+
+def read_nodes(connection: Connection, ids: Sequence[str]) -> list[AnyRecord | None]:
+    """What has each of these ids. Each kind is looked at once, for as long as an id is left that nothing has."""
+    found: dict[str, AnyRecord] = {}
+    missing = list(dict.fromkeys(ids))
+    for by_id in _KINDS:
+        if missing:
+            found |= by_id(connection, missing)
+            missing = [id for id in missing if id not in found]
+    return [found.get(id) for id in ids]

@@ -1,0 +1,364 @@
+"""Each operator of each field of a filter lets exactly those through that it says."""
+
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+
+NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
+
+
+async def populate(client: Client) -> dict[str, str]:
+    """The ids of what there is, by name.
+
+    Flows F (with deployments D and E) and G; flow runs f (of D, with a parent), g (of G) and h (of a deployment that is
+    gone); task runs A and B (of f), C (of g, stands for f), and in the background X and Y.
+    """
+    made: dict[str, str] = {}
+
+    async def make(operation: str, kind: str, **input: Any) -> str:
+        made[input["name"]] = (await client.ask(operation, input=input))[kind]["id"]
+        return made[input["name"]]
+
+    flow = await make("CreateFlow", "flow", name="F", tags=["x", "y"])
+    other = await make("CreateFlow", "flow", name="G")
+    deployment = await make(
+        "CreateDeployment",
+        "deployment",
+        name="D",
+        flowId=flow,
+        tags=["prod"],
+        workQueueName="q1",
+        isScheduleActive=True,
+    )
+    await make("CreateDeployment", "deployment", name="E", flowId=flow, isScheduleActive=False)
+    gone = await make("CreateDeployment", "deployment", name="gone", flowId=other)
+    running = {"type": "RUNNING"}
+    await make("CreateFlowRun", "flowRun", name="g", flowId=other, flowVersion="v1", tags=["x"], state=running)
+    stands = await make("CreateTaskRun", "taskRun", name="C", taskKey="mail", flowRunId=made["g"], tags=["red", "blue"])
+    await make(
+        "CreateFlowRun",
+        "flowRun",
+        name="f",
+        deploymentId=deployment,
+        parentTaskRunId=stands,
+        idempotencyKey="once",
+        state={"type": "SCHEDULED", "name": "Late", "details": {"scheduledTime": "2031-01-01T00:00:00Z"}},
+    )
+    await make("CreateFlowRun", "flowRun", name="h", deploymentId=gone, state=running)
+    await client.ask("DeleteDeployment", id=gone)
+    await make("CreateTaskRun", "taskRun", name="A", taskKey="scan", flowRunId=made["f"], tags=["red"])
+    await make("CreateTaskRun", "taskRun", name="B", taskKey="Mail", flowRunId=made["f"], state=running)
+    await make(
+        "CreateTaskRun",
+        "taskRun",
+        name="X",
+        taskKey="50%_off",
+        tags=["Red"],
+        state={"type": "SCHEDULED", "details": {"scheduledTime": "2031-01-01T00:00:00Z"}},
+    )
+    await make("CreateTaskRun", "taskRun", name="Y", taskKey="mailing", state={"type": "SCHEDULED", "name": "Soon"})
+    await client.ask("SetTaskRunState", id=made["B"], state={"type": "COMPLETED"}, force=True)
+    return made
+
+
+@pytest.fixture
+async def made(client: Client) -> dict[str, str]:
+    return await populate(client)
+
+
+def with_ids(filter: Any, made: dict[str, str]) -> Any:
+    """The filter with the ids of what is named as `$A`."""
+    if isinstance(filter, dict):
+        return {name: with_ids(value, made) for name, value in filter.items()}
+    if isinstance(filter, list):
+        return [with_ids(value, made) for value in filter]
+    return made[filter[1:]] if isinstance(filter, str) and filter.startswith("$") else filter
+
+
+async def names(client: Client, operation: str, filter: Any, made: dict[str, str]) -> str:
+    """The names that the filter lets through, sorted; counted the same."""
+    page = await client.ask(operation, filter=with_ids(filter, made))
+    found = "".join(sorted(node["name"] for node in page["nodes"]))
+    assert page["totalCount"] == len(found)
+    return found
+
+
+THEN = "2030-01-01T12:00:00Z"
+EARLIER = "2030-01-01T11:59:59.999999Z"
+LATER = "2030-01-01T12:00:00.000001Z"
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ({}, "ABCXY"),
+        ({"id": {"any": ["$A", "$X", NOWHERE]}}, "AX"),
+        ({"id": {"notAny": ["$A", "$X"]}}, "BCY"),
+        ({"name": {"any": ["A", "x"]}}, "A"),
+        ({"name": {"notAny": ["A", "x"]}}, "BCXY"),
+        ({"name": {"like": "x"}}, "X"),
+        ({"taskKey": {"like": "MAIL"}}, "BCY"),
+        ({"taskKey": {"like": ""}}, "ABCXY"),
+        ({"taskKey": {"like": "%"}}, "X"),
+        ({"taskKey": {"like": "_"}}, "X"),
+        ({"taskKey": {"like": "mail%"}}, ""),
+        ({"taskKey": {"any": ["mail"]}}, "C"),
+        ({"taskKey": {"any": ["mail", "scan"], "like": "a"}}, "AC"),
+        ({"tags": {"all": []}}, "ABCXY"),
+        ({"tags": {"all": ["red"]}}, "AC"),
+        ({"tags": {"all": ["red", "red"]}}, "AC"),
+        ({"tags": {"all": ["blue", "red"]}}, "C"),
+        ({"tags": {"any": []}}, ""),
+        ({"tags": {"any": ["blue", "Red"]}}, "CX"),
+        ({"tags": {"isEmpty": True}}, "BY"),
+        ({"tags": {"isEmpty": False}}, "ACX"),
+        ({"tags": {"all": ["red"], "isEmpty": True}}, ""),
+        ({"state": {"type": {"any": ["SCHEDULED"]}}}, "CXY"),
+        ({"state": {"type": {"notAny": ["SCHEDULED", "PENDING"]}}}, "B"),
+        ({"state": {"name": {"any": ["Soon"]}}}, "Y"),
+        ({"state": {"name": {"like": "sch"}}}, "X"),
+        ({"state": {"type": {"any": ["SCHEDULED"]}, "name": {"any": ["Pending"]}}}, ""),
+        ({"startTime": {"isNull": False}}, "B"),
+        ({"startTime": {"isNull": True}}, "ACXY"),
+        ({"startTime": {"after": THEN, "before": THEN}}, "B"),
+        ({"startTime": {"after": LATER}}, ""),
+        ({"startTime": {"before": EARLIER}}, ""),
+        ({"startTime": {"before": THEN, "isNull": True}}, ""),
+        ({"endTime": {"before": LATER}}, "B"),
+        ({"expectedStartTime": {"after": "2030-12-31T23:59:59-01:00"}}, ""),
+        ({"expectedStartTime": {"after": "2031-01-01T00:00:00Z"}}, "X"),
+        ({"created": {"after": THEN}}, "ABCXY"),
+        ({"created": {"after": LATER}}, ""),
+        ({"flowRunId": {"any": ["$f"]}}, "AB"),
+        ({"flowRunId": {"notAny": ["$f"]}}, "C"),
+        ({"flowRunId": {"notAny": []}}, "ABCXY"),
+        ({"flowRunId": {"isNull": True}}, "XY"),
+        ({"flowRunId": {"isNull": False}}, "ABC"),
+        ({"hasChildFlowRun": True}, "C"),
+        ({"hasChildFlowRun": False}, "ABXY"),
+        ({"flowRun": {}}, "ABC"),
+        ({"flowRun": {"id": {"any": ["$f"]}}}, "AB"),
+        ({"flowRun": {"id": {"isNull": True}}}, ""),
+        ({"flowRun": {"id": {"any": []}}}, ""),
+        ({"flowRun": {"id": {"notAny": []}}}, "ABC"),
+        ({"flowRun": {"tags": {"any": ["x"]}}}, "C"),
+        ({"flowRun": {"flow": {"name": {"any": ["F"]}}}}, "AB"),
+        ({"flowRun": {"flow": {"id": {"any": ["$G"]}}}}, "C"),
+        ({"flowRun": {"deployment": {}}}, "AB"),
+        ({"flowRun": {"deployment": {"tags": {"all": ["prod"]}}}}, "AB"),
+        ({"flowRun": {"flow": {"name": {"any": ["G"]}}, "deployment": {"name": {"any": ["D"]}}}}, ""),
+        ({"not": {"flowRun": {}}}, "XY"),
+        ({"not": {"flowRun": {"flow": {"name": {"any": ["F"]}}}}}, "CXY"),
+        ({"not": {"startTime": {"after": THEN}}}, "ACXY"),
+        ({"not": {"startTime": {"isNull": True}}}, "B"),
+        ({"not": {}}, ""),
+        ({"not": {"not": {"name": {"any": ["A"]}}}}, "A"),
+        ({"and": []}, "ABCXY"),
+        ({"and": [{"taskKey": {"like": "mail"}}, {"flowRunId": {"isNull": False}}]}, "BC"),
+        ({"and": [{"name": {"any": ["A"]}}], "name": {"any": ["B"]}}, ""),
+        ({"or": []}, "ABCXY"),
+        ({"or": [{}, {"name": {"any": ["A"]}}]}, "ABCXY"),
+        ({"or": [{"id": {}}, {"name": {"any": ["A"]}}]}, "ABCXY"),
+        ({"or": [{"name": {"any": ["A"]}}, {"tags": {"isEmpty": True}}]}, "ABY"),
+        ({"or": [{"name": {"any": ["A"]}}, {"name": {"any": ["X"]}}], "tags": {"any": ["red"]}}, "A"),
+        ({"or": [{"not": {"flowRun": {}}}, {"and": [{"tags": {"all": ["red"]}}, {"name": {"notAny": ["A"]}}]}]}, "CXY"),
+    ],
+)
+async def test_a_filter_of_task_runs_lets_through(
+    client: Client, made: dict[str, str], filter: Any, expected: str
+) -> None:
+    assert await names(client, "ListTaskRuns", filter, made) == expected
+    assert await client.ask("CountTaskRuns", filter=with_ids(filter, made)) == len(expected)
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ({}, "fgh"),
+        ({"id": {"any": ["$f"]}}, "f"),
+        ({"name": {"like": "F"}}, "f"),
+        ({"tags": {"all": ["prod"]}}, "f"),
+        ({"tags": {"isEmpty": True}}, "h"),
+        ({"deploymentId": {"any": ["$D"]}}, "f"),
+        ({"deploymentId": {"any": ["$gone"]}}, "h"),
+        ({"deploymentId": {"notAny": ["$D"]}}, "h"),
+        ({"deploymentId": {"isNull": True}}, "g"),
+        ({"deploymentId": {"isNull": False}}, "fh"),
+        ({"deployment": {}}, "f"),
+        ({"deployment": {"id": {"any": ["$gone"]}}}, ""),
+        ({"deployment": {"id": {"notAny": ["$D"]}}}, ""),
+        ({"deployment": {"isScheduleActive": True}}, "f"),
+        ({"deployment": {"isScheduleActive": False}}, ""),
+        ({"not": {"deployment": {}}}, "gh"),
+        ({"workQueueName": {"any": ["q1"]}}, "f"),
+        ({"workQueueName": {"isNull": True}}, "gh"),
+        ({"workQueueName": {"notAny": ["q2"]}}, "f"),
+        ({"not": {"workQueueName": {"any": ["q1"]}}}, "gh"),
+        ({"state": {"type": {"any": ["RUNNING"]}}}, "gh"),
+        ({"state": {"name": {"any": ["Late"]}}}, "f"),
+        ({"flowVersion": {"any": ["v1", "v2"]}}, "g"),
+        ({"startTime": {"before": THEN}}, "gh"),
+        ({"expectedStartTime": {"after": "2031-01-01T00:00:00Z"}}, "f"),
+        ({"nextScheduledStartTime": {"isNull": False}}, "f"),
+        ({"nextScheduledStartTime": {"before": "2031-01-01T00:00:00Z"}}, "f"),
+        ({"parentFlowRunId": {"any": ["$g"]}}, "f"),
+        ({"parentFlowRunId": {"any": ["$g", "$f"]}}, "f"),
+        ({"parentFlowRunId": {"any": ["$f"]}}, ""),
+        ({"parentFlowRunId": {"notAny": ["$f"]}}, "f"),
+        ({"parentFlowRunId": {"isNull": True}}, "gh"),
+        ({"parentFlowRunId": {"isNull": False}}, "f"),
+        ({"parentTaskRunId": {"any": ["$C"]}}, "f"),
+        ({"parentTaskRunId": {"isNull": True}}, "gh"),
+        ({"idempotencyKey": {"notAny": ["x"]}}, "f"),
+        ({"idempotencyKey": {"notAny": []}}, "fgh"),
+        ({"idempotencyKey": {"any": ["once"]}}, "f"),
+        ({"flow": {}}, "fgh"),
+        ({"flow": {"name": {"any": ["G"]}}}, "gh"),
+        ({"flow": {"id": {"any": ["$F"]}, "tags": {"isEmpty": False}}}, "f"),
+        ({"or": [{"name": {"any": ["f"]}}, {"flowVersion": {"isNull": False}}]}, "fg"),
+        ({"and": [{"flow": {"name": {"any": ["G"]}}}, {"not": {"name": {"any": ["g"]}}}]}, "h"),
+    ],
+)
+async def test_a_filter_of_flow_runs_lets_through(
+    client: Client, made: dict[str, str], filter: Any, expected: str
+) -> None:
+    assert await names(client, "ListFlowRuns", filter, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ({}, "FG"),
+        ({"id": {"any": ["$G"]}}, "G"),
+        ({"name": {"any": ["F"]}}, "F"),
+        ({"name": {"like": "f"}}, "F"),
+        ({"tags": {"all": ["y", "x"]}}, "F"),
+        ({"tags": {"isEmpty": True}}, "G"),
+        ({"hasDeployment": True}, "F"),
+        ({"hasDeployment": False}, "G"),
+        ({"or": [{"hasDeployment": True}, {"name": {"any": ["G"]}}]}, "FG"),
+        ({"not": {"tags": {"any": ["x"]}}}, "G"),
+        ({"and": [{"name": {"any": ["F"]}}, {"name": {"any": ["G"]}}]}, ""),
+    ],
+)
+async def test_a_filter_of_flows_lets_through(client: Client, made: dict[str, str], filter: Any, expected: str) -> None:
+    assert await names(client, "ListFlows", filter, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("filter", "expected"),
+    [
+        ({}, "DE"),
+        ({"id": {"notAny": ["$D"]}}, "E"),
+        ({"name": {"any": ["D"]}}, "D"),
+        ({"name": {"like": "d"}}, "D"),
+        ({"tags": {"any": ["prod"]}}, "D"),
+        ({"workQueueName": {"any": ["q1"]}}, "D"),
+        ({"workQueueName": {"isNull": True}}, "E"),
+        ({"isScheduleActive": True}, "D"),
+        ({"isScheduleActive": False}, "E"),
+        ({"isScheduleActive": None}, "DE"),
+        ({"or": [{"isScheduleActive": True}, {"name": {"any": ["E"]}}]}, "DE"),
+        ({"not": {"isScheduleActive": True}}, "E"),
+        ({"and": [{"isScheduleActive": True}, {"name": {"any": ["E"]}}]}, ""),
+    ],
+)
+async def test_a_filter_of_deployments_lets_through(
+    client: Client, made: dict[str, str], filter: Any, expected: str
+) -> None:
+    assert await names(client, "ListDeployments", filter, made) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "found"), [("É", True), ("é", False), ("ca", True), ("CAFÉ", True), ("café", False), ("日", True)]
+)
+async def test_like_knows_two_cases_of_the_letters_from_a_to_z_alone(client: Client, text: str, found: bool) -> None:
+    await client.ask("CreateTaskRun", input={"taskKey": "t", "name": "cafÉ 日本"})
+
+    assert await client.ask("CountTaskRuns", filter={"name": {"like": text}}) == int(found)
+
+
+# --- how large a filter may be ---
+
+
+def nest(depth: int, join: str) -> dict[str, Any]:
+    """A filter by name, within so many others."""
+    filter: dict[str, Any] = {"name": {"like": "a"}}
+    for _ in range(depth):
+        filter = {"not": filter} if join == "not" else {join: [filter, {"name": {"any": ["b"]}}]}
+    return filter
+
+
+@pytest.mark.parametrize("join", ["and", "or", "not"])
+async def test_a_filter_may_be_twenty_deep(client: Client, join: str) -> None:
+    assert await client.ask("CountTaskRuns", filter=nest(20, join)) == 0
+
+    error = await client.refused("CountTaskRuns", filter=nest(21, join))
+
+    below = join if join == "not" else f"{join}.0"
+    argument = ".".join(["filter", *[below] * 20, join])
+    assert error == {
+        "message": f"{argument}: is too deep: and, or and not may nest 20 deep.",
+        "code": "BAD_USER_INPUT",
+        "argument": argument,
+    }
+
+
+async def test_the_deepest_filter_of_all_is_carried_out(client: Client, made: dict[str, str]) -> None:
+    filter = {"flow": {"name": {"any": ["F"]}, "tags": {"all": ["x"]}, "hasDeployment": True}}
+    for _ in range(5):
+        filter = {"or": [{"not": filter}, {"parentFlowRunId": {"isNull": False}}]}
+    filter = {"flowRun": filter}
+    for _ in range(5):
+        filter = {"or": [{"not": filter}, {"name": {"any": ["none"]}}]}
+
+    assert await names(client, "ListTaskRuns", filter, made) == "XY"
+
+
+async def test_a_filter_may_have_two_hundred_conditions(client: Client) -> None:
+    def filter(conditions: int) -> dict[str, Any]:
+        return {"or": [{"name": {"any": [str(each)]}} for each in range(conditions // 2)]}
+
+    assert await client.ask("CountTaskRuns", filter=filter(200)) == 0
+
+    assert await client.refused("CountTaskRuns", filter=filter(202)) == {
+        "message": "filter: has more than 200 conditions.",
+        "code": "BAD_USER_INPUT",
+        "argument": "filter",
+    }
+
+
+async def test_a_list_in_a_filter_may_have_a_thousand_values(client: Client) -> None:
+    await client.ask("CreateTaskRun", input={"taskKey": "999"})
+
+    def filter(values: int) -> dict[str, Any]:
+        return {"taskKey": {"any": [str(each) for each in range(values)]}}
+
+    assert await client.ask("CountTaskRuns", filter=filter(1000)) == 1
+
+    assert await client.refused("CountTaskRuns", filter=filter(1001)) == {
+        "message": "filter.taskKey.any: takes at most 1,000 values, not 1,001.",
+        "code": "BAD_USER_INPUT",
+        "argument": "filter.taskKey.any",
+    }
+
+
+@pytest.mark.parametrize("depth", [100, 1000, 5000])
+async def test_a_filter_of_absurd_depth_is_refused(client: Client, depth: int) -> None:
+    query = "query Q($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"
+    filter = '{"not":' * depth + "{}" + "}" * depth
+    body = f'{{"query": "{query}", "variables": {{"filter": {filter}}}}}'
+
+    response = await client.http.post("/graphql", content=body, headers={"content-type": "application/json"})
+
+    assert [error["extensions"]["code"] for error in response.json()["errors"]] == ["BAD_USER_INPUT"]
+
+
+async def test_a_malformed_id_deep_in_a_filter_is_named_by_its_place(client: Client) -> None:
+    filter = {"or": [{"not": {"flowRun": {"flow": {"id": {"any": [NOWHERE, "nonsense"]}}}}}]}
+
+    error = await client.refused("CountTaskRuns", filter=filter)
+
+    assert error["argument"] == "filter.or.0.not.flowRun.flow.id.any.1"
