@@ -21,7 +21,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Subquery
-from sqlalchemy.types import Boolean, TypeEngine
+from sqlalchemy.types import TypeEngine
 
 Parameters = Mapping[str, Any]
 
@@ -113,10 +113,12 @@ def rows_of(parameter: str, **columns: TypeEngine[Any]) -> Subquery:
     return select(*picked).select_from(each).subquery(f"{parameter}_rows")
 
 
-class _OfList(FunctionElement[bool]):
-    """A condition on a column and a list that goes in as one value."""
+class _OfList(FunctionElement[Any]):
+    """A condition on a column and a list that goes in as one value.
 
-    type = Boolean()
+    Not of the type Boolean: SQLAlchemy would write `= 1` after it on SQLite, and no index would serve.
+    """
+
     inherit_cache = False
 
     def __init__(self, column: ColumnElement[Any], parameter: str) -> None:

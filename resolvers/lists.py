@@ -5,14 +5,16 @@ What many rows of one answer ask for is read together: lists that differ in noth
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from db import pages
-from db.connection import Connection
+from db.connection import Connection, Row
 from db.filters import Filter
 from db.flow_runs import FLOW_RUNS
 from db.flows import DEPLOYMENTS, FLOWS
-from db.pages import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Window
+from db.pages import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Selection, Window
+from db.paths import MOST_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
 from db.records import JsonText, to_json
 from db.task_runs import TASK_RUNS
 from db.vocabulary import FlowRunSort, TaskRunSort
@@ -86,6 +88,39 @@ def read_pages(connection: Connection, requests: Sequence[Request[Any]]) -> list
         lambda request: (request.list.asked, request.window, _stands_alone(request)),
         lambda alike: _read_alike(connection, alike),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class RowPage:
+    """As `Page`, its rows the columns that were asked for, and nothing made of them."""
+
+    rows: list[Row]
+    places: list[Place]
+    goes_on: bool
+    read_at: str
+
+
+def has_row_pages(wanted: RowList[Any]) -> bool:
+    """Whether `read_row_page` can read this list."""
+    return wanted.parent is None and wanted.listing.name in _COLUMNS
+
+
+def read_row_page(connection: Connection, request: Request[Any], paths: tuple[str, ...]) -> RowPage:
+    """The page, of each row only the columns that these paths name."""
+    wanted = request.list
+    selection = _selection(wanted.listing.name, paths)
+    page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection)
+    rows = [row[BEFORE_SELECTED:] for row in page.rows]
+    return RowPage(rows, [Place(row[0], row[1]) for row in page.rows], page.goes_on, connection.now)
+
+
+_COLUMNS = {"task_run": columns_for_task_runs, "flow_run": columns_for_flow_runs}
+
+
+@lru_cache(MOST_ROW_STATEMENTS)
+def _selection(name: str, paths: tuple[str, ...]) -> Selection:
+    columns, source = _COLUMNS[name](paths)
+    return Selection(tuple(columns), source)
 
 
 def _stands_alone(request: Request[Any]) -> str | None:

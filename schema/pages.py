@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar, cast
@@ -13,9 +14,11 @@ from graphql import GraphQLError
 from resolvers import lists
 from resolvers.errors import BadInput
 from resolvers.ids import canonical_id
-from resolvers.lists import Page, Place, Request, RowList, Window
+from resolvers.lists import Page, Place, Request, RowList, RowPage, Window
 from schema.arguments import LARGEST_PAGE, read_count
+from schema.completion import NotPlain, Prepared
 from schema.context import Info
+from schema.rows import connection_plan
 from schema.scalars import read_instant
 
 Item = TypeVar("Item")
@@ -96,14 +99,19 @@ class Answer:
     """What a Connection and its PageInfo read."""
 
     request: Request[Any]
-    page: Page[Any]
+    page: Page[Any] | RowPage
+    written_nodes: Prepared | None = None
+    written_edges: Prepared | None = None
+    """What a page of rows has been made into; None where it was not asked for."""
 
     @property
-    def nodes(self) -> list[Any]:
-        return self.page.nodes
+    def nodes(self) -> list[Any] | Prepared | None:
+        return self.written_nodes if isinstance(self.page, RowPage) else self.page.nodes
 
     @property
-    def edges(self) -> list[EdgeAnswer]:
+    def edges(self) -> list[EdgeAnswer] | Prepared | None:
+        if isinstance(self.page, RowPage):
+            return self.written_edges
         seal = _seal(self.request.list)
         return [
             EdgeAnswer(_cursor(seal, place), node)
@@ -168,6 +176,15 @@ async def answer(
 ) -> Answer:
     """The page that these arguments ask for. BadInput where they do not go together."""
     request = Request(wanted, read_window(wanted, first, after, last, before, offset))
+    if lists.has_row_pages(wanted) and (plan := connection_plan(info)) is not None:
+        paths = plan.paths
+        page = await info.context.database.read(lambda connection: lists.read_row_page(connection, request, paths))
+        with suppress(NotPlain):
+            seal = _seal(wanted) if plan.has_cursors else ""
+            cursors = [_cursor(seal, place) for place in page.places] if plan.has_cursors else [""] * len(page.rows)
+            return Answer(
+                request, page, plan.nodes(page.rows, page.read_at), plan.edges(page.rows, page.read_at, cursors)
+            )
     return Answer(request, await info.context.loaders.pages.load(request))
 
 
