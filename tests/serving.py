@@ -9,6 +9,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 from starlette.applications import Starlette
 
 from db.sqlite import SQLiteDatabase
@@ -19,6 +20,9 @@ from runyard.server import Server, build_server
 from runyard.settings import Settings
 from tests.client import PATIENCE, Client
 from tests.clock import ManualClock
+
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For a test that looks into SQLite itself, or that is about what its single server does alone."""
 
 
 class _ServerInLoop(Server):

@@ -1,20 +1,17 @@
 """deleteFlow: the flow is gone, with all that belongs to it."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 from tests.client import Client
+from tests.tables import count_rows
 
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 TABLES = ("flow", "deployment", "flow_run", "flow_run_state", "task_run", "task_run_state", "concurrency_slot")
 
 
-def rows(path: Path) -> dict[str, int]:
-    """How many rows the server's database file has of each."""
-    with closing(sqlite3.connect(path / "runyard.db")) as database:
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}  # noqa: S608
+async def rows(database_url: str) -> dict[str, int]:
+    """How many rows the server's database has of each."""
+    return await count_rows(database_url, TABLES)
 
 
 async def create(client: Client, name: str) -> dict[str, str]:
@@ -37,17 +34,17 @@ async def create(client: Client, name: str) -> dict[str, str]:
 
 
 async def test_a_deleted_flow_takes_its_deployments_flow_runs_task_runs_and_their_slots_along(
-    client: Client, tmp_path: Path
+    client: Client, database_url: str
 ) -> None:
     await client.ask("CreateConcurrencyLimit", tag="x", limit=2)
     ids, others = await create(client, "etl"), await create(client, "other")
-    one_flow_s = {name: count // 2 for name, count in rows(tmp_path).items()}
+    one_flow_s = {name: count // 2 for name, count in (await rows(database_url)).items()}
 
     deleted = await client.ask("DeleteFlow", id=ids["GetFlow"])
 
     assert deleted == ids["GetFlow"]
     assert [await client.ask(query, id=id) for query, id in ids.items()] == [None] * 4
-    assert rows(tmp_path) == one_flow_s
+    assert await rows(database_url) == one_flow_s
     assert [(await client.ask(query, id=id))["id"] for query, id in others.items()] == list(others.values())
     assert (await client.ask("GetConcurrencyLimit", tag="x"))["activeSlots"] == [others["GetTaskRun"]]
 
@@ -73,15 +70,15 @@ async def test_a_subflow_of_another_flow_stays_without_its_task_run(client: Clie
     assert (run["parentTaskRunId"], run["stateType"]) == (None, "PENDING")
 
 
-async def test_the_second_time_it_is_not_found(client: Client, tmp_path: Path) -> None:
+async def test_the_second_time_it_is_not_found(client: Client, database_url: str) -> None:
     ids, _ = await create(client, "etl"), await create(client, "other")
     await client.ask("DeleteFlow", id=ids["GetFlow"])
-    before = rows(tmp_path)
+    before = await rows(database_url)
 
     error = await client.refused("DeleteFlow", id=ids["GetFlow"])
 
     assert error == {"message": f"No flow has the id {ids['GetFlow']}.", "code": "NOT_FOUND"}
-    assert rows(tmp_path) == before
+    assert await rows(database_url) == before
 
 
 async def test_a_flow_that_never_was_is_not_found(client: Client) -> None:
@@ -90,14 +87,14 @@ async def test_a_flow_that_never_was_is_not_found(client: Client) -> None:
     assert error["code"] == "NOT_FOUND"
 
 
-async def test_a_malformed_id_is_refused_and_nothing_is_deleted(client: Client, tmp_path: Path) -> None:
+async def test_a_malformed_id_is_refused_and_nothing_is_deleted(client: Client, database_url: str) -> None:
     await create(client, "etl")
-    before = rows(tmp_path)
+    before = await rows(database_url)
 
     error = await client.refused("DeleteFlow", id="nonsense")
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "id")
-    assert rows(tmp_path) == before
+    assert await rows(database_url) == before
 
 
 async def test_its_name_makes_a_new_flow_afterwards(client: Client) -> None:

@@ -1,22 +1,19 @@
 """deleteFlowRun: the flow run is gone, with its task runs and all states."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.client import Client
+from tests.tables import count_rows
 
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 TABLES = ("flow_run", "flow_run_state", "task_run", "task_run_state", "concurrency_slot", "task_run_state_cache")
 
 
-def rows(path: Path) -> dict[str, int]:
-    """How many rows the server's database file has of each."""
-    with closing(sqlite3.connect(path / "runyard.db")) as database:
-        return {table: database.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in TABLES}  # noqa: S608
+async def rows(database_url: str) -> dict[str, int]:
+    """How many rows the server's database has of each."""
+    return await count_rows(database_url, TABLES)
 
 
 async def create(client: Client, state: str = "RUNNING", **fields: Any) -> str:
@@ -44,13 +41,13 @@ async def test_a_deleted_flow_run_takes_its_task_runs_along_and_no_others(client
     assert (await client.ask("GetFlowRun", id=other))["id"] == other
 
 
-async def test_all_states_slots_and_kept_results_go_with_it(client: Client, tmp_path: Path) -> None:
+async def test_all_states_slots_and_kept_results_go_with_it(client: Client, database_url: str) -> None:
     await client.ask("CreateConcurrencyLimit", tag="x", limit=1)
     id = await create(client)
     holder, maker = await create_task_run(client, id, tags=["x"]), await create_task_run(client, id)
     await client.ask("SetTaskRunState", id=holder, state={"type": "RUNNING"})
     await client.ask("SetTaskRunState", id=maker, state={"type": "COMPLETED", "details": {"cacheKey": "k"}})
-    assert rows(tmp_path) == {
+    assert await rows(database_url) == {
         "flow_run": 1,
         "flow_run_state": 1,
         "task_run": 2,
@@ -61,7 +58,7 @@ async def test_all_states_slots_and_kept_results_go_with_it(client: Client, tmp_
 
     await client.ask("DeleteFlowRun", id=id)
 
-    assert rows(tmp_path) == dict.fromkeys(TABLES, 0)
+    assert await rows(database_url) == dict.fromkeys(TABLES, 0)
     assert (await client.ask("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
 
 
@@ -104,35 +101,35 @@ async def test_the_task_run_of_a_deleted_subflow_stays_as_it_is(client: Client) 
     assert await client.ask("GetTaskRun", id=task_run_id) == {**before, "childFlowRun": None}
 
 
-async def test_the_second_time_it_is_not_found(client: Client, tmp_path: Path) -> None:
+async def test_the_second_time_it_is_not_found(client: Client, database_url: str) -> None:
     id, _ = await create(client), await create(client)
     await client.ask("DeleteFlowRun", id=id)
-    before = rows(tmp_path)
+    before = await rows(database_url)
 
     error = await client.refused("DeleteFlowRun", id=id)
 
     assert error == {"message": f"No flow run has the id {id}.", "code": "NOT_FOUND"}
-    assert rows(tmp_path) == before
+    assert await rows(database_url) == before
 
 
-async def test_a_task_run_s_id_is_no_flow_run_s(client: Client, tmp_path: Path) -> None:
+async def test_a_task_run_s_id_is_no_flow_run_s(client: Client, database_url: str) -> None:
     task_run_id = await create_task_run(client, await create(client))
-    before = rows(tmp_path)
+    before = await rows(database_url)
 
     error = await client.refused("DeleteFlowRun", id=task_run_id)
 
     assert error["code"] == "NOT_FOUND"
-    assert rows(tmp_path) == before
+    assert await rows(database_url) == before
 
 
-async def test_a_malformed_id_is_refused_and_nothing_is_deleted(client: Client, tmp_path: Path) -> None:
+async def test_a_malformed_id_is_refused_and_nothing_is_deleted(client: Client, database_url: str) -> None:
     await create(client)
-    before = rows(tmp_path)
+    before = await rows(database_url)
 
     error = await client.refused("DeleteFlowRun", id="nonsense")
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "id")
-    assert rows(tmp_path) == before
+    assert await rows(database_url) == before
 
 
 async def test_its_idempotency_key_makes_a_new_flow_run_afterwards(client: Client) -> None:

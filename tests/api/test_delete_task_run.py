@@ -1,20 +1,11 @@
 """deleteTaskRun: the run is gone, with all that was its own."""
 
-import sqlite3
-from contextlib import closing
-from pathlib import Path
-
 import pytest
 
 from tests.client import Client
+from tests.tables import count_rows
 
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
-
-
-def count_rows(path: Path, table: str) -> int:
-    """The rows of a table in the server's database file."""
-    with closing(sqlite3.connect(path / "runyard.db")) as database:
-        return database.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
 
 
 async def create(client: Client, state: str = "PENDING", **fields: str) -> str:
@@ -39,16 +30,16 @@ async def test_a_run_may_be_deleted_in_whatever_state(client: Client, state: str
     assert await client.ask("DeleteTaskRun", id=id) == id
 
 
-async def test_its_states_and_its_place_in_the_queue_go_with_it(client: Client, tmp_path: Path) -> None:
+async def test_its_states_and_its_place_in_the_queue_go_with_it(client: Client, database_url: str) -> None:
     id, other = await create(client, "SCHEDULED"), await create(client, "SCHEDULED")
     await client.ask("SetTaskRunState", id=id, state={"type": "SCHEDULED"})
-    assert count_rows(tmp_path, "task_run_state") == 3
-    assert count_rows(tmp_path, "queue_entry") == 2
+    assert await count_rows(database_url, ["task_run_state"]) == {"task_run_state": 3}
+    assert await count_rows(database_url, ["queue_entry"]) == {"queue_entry": 2}
 
     await client.ask("DeleteTaskRun", id=id)
 
-    assert count_rows(tmp_path, "task_run_state") == 1
-    assert count_rows(tmp_path, "queue_entry") == 1
+    assert await count_rows(database_url, ["task_run_state"]) == {"task_run_state": 1}
+    assert await count_rows(database_url, ["queue_entry"]) == {"queue_entry": 1}
     kept = await client.ask("GetTaskRun", id=other)
     assert len(kept["states"]) == 1
     assert kept["queueEntry"]["taskKey"] == "t"

@@ -436,10 +436,12 @@ def test_only_the_columns_that_are_asked_for_are_read(ground: Ground) -> None:
     ground.database.raw.set_trace_callback(None)
     (statement,) = asked
     columns = statement.split("\n")[0].removeprefix("SELECT ").split(", ")
+    # The key of the order and the id are for the cursors.
     assert [column.split(" ")[0] for column in columns] == [
+        "task_run.id",
+        "task_run.id",
         "task_run.name",
         "the_flow_run.id",
         "the_flow_run_flow.id",
         "the_flow_run_flow.name",
-        "task_run.id",
     ]

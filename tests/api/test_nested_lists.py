@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import ON_SQLITE, Serving
 
 
 async def create_all(client: Client, flow_runs: int = 3) -> list[str]:
@@ -132,6 +132,7 @@ NESTED = """{
 
 
 @pytest.mark.parametrize("flow_runs", [2, 5])
+@ON_SQLITE
 async def test_however_many_rows_nested_lists_cost_the_same(server: Serving, flow_runs: int) -> None:
     await create_all(server.client, flow_runs)
 
@@ -146,6 +147,7 @@ async def test_however_many_rows_nested_lists_cost_the_same(server: Serving, flo
     assert len(statements) == 14
 
 
+@ON_SQLITE
 async def test_nothing_is_counted_that_nobody_asks_for(server: Serving) -> None:
     await create_all(server.client)
 
@@ -157,6 +159,7 @@ async def test_nothing_is_counted_that_nobody_asks_for(server: Serving) -> None:
     assert "count(" not in statements[0]
 
 
+@ON_SQLITE
 async def test_pages_that_are_asked_for_together_are_read_together(server: Serving) -> None:
     query = """{
         a: taskRunCount b: taskRunCount c: taskRuns { nodes { id } } d: taskRuns { nodes { name } totalCount }

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import ON_SQLITE, Serving
 
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 
@@ -66,6 +66,7 @@ async def test_a_node_shows_the_fields_of_its_kind(client: Client) -> None:
     ]
 
 
+@ON_SQLITE
 async def test_each_kind_is_looked_at_once(server: Serving) -> None:
     ids = await create_all(server.client)
 
@@ -76,6 +77,7 @@ async def test_each_kind_is_looked_at_once(server: Serving) -> None:
     assert len(statements) == 6
 
 
+@ON_SQLITE
 async def test_a_task_run_is_found_at_first_sight(server: Serving) -> None:
     ids = await create_all(server.client)
 

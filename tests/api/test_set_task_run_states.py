@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import ON_SQLITE, Serving
 
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 TRANSITION = "0d0c3f3e-5d43-4a58-8f7c-6f2b8c0e9a11"
@@ -135,6 +135,7 @@ async def test_a_lost_lease_is_of_its_row_alone(client: Client) -> None:
     assert await history(client, lost) == ["Scheduled"]
 
 
+@ON_SQLITE
 async def test_a_fault_undoes_the_whole_call(client: Client, tmp_path: Path) -> None:
     first, broken, last = await create(client, 3)
     with closing(sqlite3.connect(tmp_path / "runyard.db", isolation_level=None)) as database:

@@ -6,9 +6,10 @@ import httpx
 
 from tests.client import Client
 from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
-from tests.serving import ServerProcess
+from tests.serving import ON_SQLITE, ServerProcess
 
 
+@ON_SQLITE
 async def test_every_run_is_delivered_after_a_restart_and_the_taken_ones_are_not_delivered_again(
     server_process: ServerProcess,
 ) -> None:
