@@ -1,6 +1,8 @@
 # The commands of this project. `just` lists them; `just check` is all that CI does.
 
 bin := parent_directory(just_executable())
+# Processes that share the tests.
+workers := "3"
 
 _list:
     @{{ just_executable() }} --list --unsorted
@@ -37,7 +39,7 @@ sdl:
 
 # The tests; they hold the printed contract and the documents to the code, too.
 test *options:
-    {{ bin }}/pytest {{ options }}
+    {{ bin }}/pytest -n {{ workers }} {{ options }}
 
 # Build GraphiQL's files from their sources. Needs npm.
 graphiql-build:

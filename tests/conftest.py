@@ -1,7 +1,8 @@
 """Fixtures: a database of each kind, a server on it, and its client."""
 
+import itertools
 import socket
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from shutil import copyfile
 
@@ -34,16 +35,43 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-def database_url(request: pytest.FixtureRequest, tmp_path: Path, migrated: Path) -> Iterator[str]:
-    """The URL of an empty, migrated database; one of each kind."""
-    if request.param == "sqlite":
-        copyfile(migrated, tmp_path / "runyard.db")
-        yield f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """Each kind of database: a test that uses any of the fixtures below is run on both."""
+    return request.param
+
+
+@pytest.fixture
+def new_database(
+    database_kind: str, request: pytest.FixtureRequest, tmp_path: Path, migrated: Path
+) -> Iterator[Callable[[], str]]:
+    """Makes an empty, migrated database, and gives its URL. May be called from any thread that runs no event loop."""
+    numbers = itertools.count()
+
+    def new_file() -> str:
+        number = next(numbers)
+        path = tmp_path / (f"runyard-{number}.db" if number else "runyard.db")
+        copyfile(migrated, path)
+        return f"sqlite+aiosqlite:///{path}"
+
+    if database_kind == "sqlite":
+        yield new_file
         return
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
-    name = server.make()
-    yield server.url_of(name)
-    server.drop(name)
+    made: list[str] = []
+
+    def new_copy() -> str:
+        made.append(server.make())
+        return server.url_of(made[-1])
+
+    yield new_copy
+    for name in made:
+        server.drop(name)
+
+
+@pytest.fixture
+def database_url(new_database: Callable[[], str]) -> str:
+    """The URL of an empty, migrated database."""
+    return new_database()
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from runyard.settings import Settings
 from tests.client import PATIENCE, Client
 from tests.clock import ManualClock
 
-ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+ON_SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
 """For a test that looks into SQLite itself, or that is about what its single server does alone."""
 
 

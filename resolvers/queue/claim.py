@@ -60,8 +60,9 @@ class Claim:
     is_cut_short: bool
     """Whether there was credit for more than might be claimed at once."""
     next_due_at: str | None
-    """When another run of these keys comes due, or has been, where another server may be claiming it; None where none
-    waits, or no credit is left for it."""
+    """When another run of these keys comes due; None where none waits, or no credit is left for it."""
+    is_contended: bool
+    """Whether a run is due already that was passed over, since another server may be claiming it."""
 
 
 def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
@@ -86,6 +87,8 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         entry.waits_for_slot = False
     queue.update_queue_entries(connection, [entry for _, entry in dealt])
     runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
+    keys = _wanted_still(request, dealt)
+    next_due_at = queue.next_due_at(connection, keys) if keys else None
     return Claim(
         deliveries=[
             Delivery(demand.subscriber, entry.lease_id or "", expires_at, entry.attempt, runs[entry.task_run_id])
@@ -93,7 +96,8 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         ],
         keys_in_turn=multi_queue.keys_in_turn,
         is_cut_short=len(dealt) == credit < demanded,
-        next_due_at=queue.next_due_at(connection, keys) if (keys := _wanted_still(request, dealt)) else None,
+        next_due_at=next_due_at,
+        is_contended=next_due_at is not None and next_due_at <= connection.now,
     )
 
 

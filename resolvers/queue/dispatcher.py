@@ -18,7 +18,7 @@ from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
-from resolvers.queue.claim import LARGEST_CLAIM, ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
 from resolvers.queue.sweep import Sweep
 
@@ -230,7 +230,7 @@ class Dispatcher:
                 await self._wake.wait()
                 continue
             try:
-                next_due_at = await self._claim(demands)
+                claim = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)
                 await self._pause()
@@ -240,24 +240,25 @@ class Dispatcher:
                 log.exception("A claim failed; it is tried again.")
                 await self._pause()
                 continue
-            await self._clock.wait(self._wake, self._look_again_at(moment(next_due_at) if next_due_at else None))
+            await self._clock.wait(self._wake, self._look_again_at(claim))
 
-    def _look_again_at(self, next_due: datetime | None) -> datetime | None:
+    def _look_again_at(self, claim: Claim) -> datetime | None:
+        """When there may be more to claim, if nobody says so before."""
+        next_due = moment(claim.next_due_at) if claim.next_due_at else None
         if not self._database.is_shared:
             return next_due
         now = self._clock.now()
+        if claim.is_contended:
+            return now + CONTENDED
         poll = now + timedelta(seconds=self._timers.poll)
-        # What is due already is being claimed by another server, or was until just now.
-        if next_due is None:
-            return poll
-        return min(poll, next_due if next_due > now else now + CONTENDED)
+        return min(poll, next_due) if next_due else poll
 
     async def _pause(self) -> None:
         self._wake.clear()
         await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
 
-    async def _claim(self, demands: list[Demand]) -> str | None:
-        """Claim for these demands and hand out; when the next run of their keys comes due, if one waits."""
+    async def _claim(self, demands: list[Demand]) -> Claim:
+        """Claim for these demands and hand out."""
         demanded = frozenset[str]().union(*(demand.task_keys for demand in demands))
         keys_in_turn = [key for key in self._keys_in_turn if key in demanded]
         request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge)
@@ -282,4 +283,4 @@ class Dispatcher:
         await self._give_back(orphans)
         if claim.is_cut_short:
             self._wake.set()
-        return claim.next_due_at
+        return claim

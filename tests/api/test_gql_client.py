@@ -15,6 +15,12 @@ from queries import document
 from tests.client import Client
 
 
+@pytest.fixture
+def database_kind() -> str:
+    """One kind alone: these promises are kept in front of the database."""
+    return "sqlite"
+
+
 def request(operation: str, **variables: Any) -> GraphQLRequest:
     return GraphQLRequest(document(operation)[0], variable_values=variables)
 

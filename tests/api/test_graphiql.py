@@ -10,6 +10,13 @@ from playwright.async_api import Page, async_playwright, expect
 from queries import MAIN_JOB
 from tests.client import PATIENCE, Client
 
+
+@pytest.fixture
+def database_kind() -> str:
+    """One kind alone: these promises are kept in front of the database."""
+    return "sqlite"
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 QUIET = [
     "--no-sandbox",

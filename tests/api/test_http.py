@@ -13,6 +13,13 @@ from queries import document
 from tests.client import Client
 from tests.serving import Serving, serving
 
+
+@pytest.fixture
+def database_kind() -> str:
+    """One kind alone: these promises are kept in front of the database."""
+    return "sqlite"
+
+
 RESPONSE_TYPE = "application/graphql-response+json"
 TYPENAME = {"query": "{ __typename }"}
 CREATE = {"query": 'mutation { createTaskRun(input: {taskKey: "t"}) { created } }'}

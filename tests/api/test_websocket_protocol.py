@@ -13,6 +13,13 @@ from websockets.exceptions import ConnectionClosed
 from tests.client import PATIENCE, Client, Socket
 from tests.serving import serving
 
+
+@pytest.fixture
+def database_kind() -> str:
+    """One kind alone: these promises are kept in front of the database."""
+    return "sqlite"
+
+
 INIT = '{"type": "connection_init"}'
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 LISTEN = 'subscription { scheduledTaskRuns(taskKeys: ["t"]) { leaseId } }'

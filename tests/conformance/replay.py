@@ -6,9 +6,8 @@ of its own.
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.client import Client
 from tests.conformance.adapter import Unsupported
@@ -49,8 +48,8 @@ class Report:
     deviations: list[Deviation] = field(default_factory=list)
 
 
-async def replay(suite: str, folder: Path) -> Report:
-    """Play all traces of the suite; databases go to the folder."""
+async def replay(suite: str, new_database: Callable[[], str]) -> Report:
+    """Play all traces of the suite, on databases that `new_database` makes."""
     report = Report()
     shared: list[Trace] = []
     fresh: list[Trace] = []
@@ -59,40 +58,35 @@ async def replay(suite: str, folder: Path) -> Report:
             report.optional += 1
         else:
             (fresh if trace.is_fresh else shared).append(trace)
-    await _play_on_one_server(shared, folder, report)
-    await _play_on_their_own(fresh, folder, report)
+    await _play_on_one_server(shared, new_database, report)
+    await _play_on_their_own(fresh, new_database, report)
     report.deviations.sort(key=lambda each: (each.trace, each.step))
     return report
 
 
-async def _play_on_one_server(shared: Iterable[Trace], folder: Path, report: Report) -> None:
+async def _play_on_one_server(shared: Iterable[Trace], new_database: Callable[[], str], report: Report) -> None:
     turn = asyncio.Semaphore(AT_A_TIME)
 
     async def in_turn(trace: Trace) -> None:
         async with turn:
             await play(trace, client, report)
 
-    async with serving_now(_made(folder / "shared"), asyncio.Lock()) as client, asyncio.TaskGroup() as tasks:
+    async with serving_now(new_database, asyncio.Lock()) as client, asyncio.TaskGroup() as tasks:
         for trace in shared:
             tasks.create_task(in_turn(trace))
 
 
-async def _play_on_their_own(fresh: Iterable[Trace], folder: Path, report: Report) -> None:
+async def _play_on_their_own(fresh: Iterable[Trace], new_database: Callable[[], str], report: Report) -> None:
     turn = asyncio.Semaphore(AT_A_TIME)
     starting = asyncio.Lock()
 
-    async def in_turn(place: int, trace: Trace) -> None:
-        async with turn, serving_now(_made(folder / str(place)), starting) as client:
+    async def in_turn(trace: Trace) -> None:
+        async with turn, serving_now(new_database, starting) as client:
             await play(trace, client, report)
 
     async with asyncio.TaskGroup() as tasks:
-        for place, trace in enumerate(fresh):
-            tasks.create_task(in_turn(place, trace))
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+        for trace in fresh:
+            tasks.create_task(in_turn(trace))
 
 
 async def play(trace: Trace, client: Client, report: Report) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
@@ -32,12 +32,13 @@ class _ServerInLoop(Server):
 
 
 @asynccontextmanager
-async def serving_now(path: Path, starting: asyncio.Lock) -> AsyncIterator[Client]:
-    """A client of a server on an empty database in this folder.
+async def serving_now(new_database: Callable[[], str], starting: asyncio.Lock) -> AsyncIterator[Client]:
+    """A client of a server on a new database.
 
     `starting` is held while it starts: a process can bring only one database at a time up to date.
     """
-    settings = settings_for(path)
+    url = await asyncio.to_thread(new_database)
+    settings = settings_for(Path(), database_url=url)
     server = _ServerInLoop(build_server(build_app(settings), settings))
     async with starting:
         task = asyncio.create_task(server.serve())

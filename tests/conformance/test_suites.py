@@ -1,7 +1,7 @@
 """Every suite is answered as it was recorded, save for what `divergences.py` lists."""
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
@@ -13,11 +13,13 @@ MOST_SHOWN = 12
 
 
 @pytest.mark.parametrize("suite", suites())
-async def test_what_was_recorded_comes_true(suite: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_what_was_recorded_comes_true(
+    suite: str, new_database: Callable[[], str], capsys: pytest.CaptureFixture[str]
+) -> None:
     played = {trace.id: trace for trace in traces(suite) if not trace.is_optional}
     listed = {(id, step): reason for id, trace in played.items() for step, reason in divergences(trace).items()}
 
-    report = await replay(suite, tmp_path)
+    report = await replay(suite, new_database)
 
     with capsys.disabled():
         print(_summary(suite, report, listed))
