@@ -1,0 +1,112 @@
+"""Several servers on one PostgreSQL behave as one."""
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.client import Client
+from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
+from tests.serving import Serving, serving
+
+RUNS = 60
+LIMIT = 2
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """SQLite has one server."""
+    return "postgresql"
+
+
+@pytest.fixture
+async def replicas(database_url: str, tmp_path: Path) -> AsyncIterator[tuple[Serving, Serving]]:
+    """Two servers on one database, whose clocks stand still."""
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(serving(tmp_path, database_url=database_url))
+        yield first, await stack.enter_async_context(serving(tmp_path, database_url=database_url))
+
+
+async def test_a_run_created_at_one_server_is_delivered_by_another(replicas: tuple[Serving, Serving]) -> None:
+    here, there = replicas
+    async with there.client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
+
+        id = await create_scheduled(here.client)
+
+        # The clocks stand still, so that no poll can have found it.
+        assert run_ids(await socket.deliveries(1)) == [id]
+
+
+async def test_each_run_is_delivered_once_however_many_servers_claim(replicas: tuple[Serving, Serving]) -> None:
+    here, there = replicas
+    async with here.client.socket() as one, there.client.socket() as other:
+        for socket in (one, other):
+            await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=RUNS // 2)
+
+        ids = await create_many(here.client, RUNS)
+
+        delivered = await asyncio.gather(one.deliveries(RUNS // 2), other.deliveries(RUNS // 2))
+    assert Counter(run_ids([*delivered[0], *delivered[1]])) == Counter(ids)
+
+
+async def test_a_lease_can_be_acknowledged_at_another_server_and_brings_the_next_run(
+    replicas: tuple[Serving, Serving],
+) -> None:
+    here, there = replicas
+    ids = await create_many(here.client, 2)
+    async with here.client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
+        first = await socket.deliveries(1)
+
+        results = await there.client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
+
+        assert [result["status"] for result in results] == ["HELD"]
+        assert run_ids([*first, *await socket.deliveries(1)]) == ids
+
+
+async def test_one_transition_that_is_reported_to_two_servers_at_once_is_made_once(
+    replicas: tuple[Serving, Serving],
+) -> None:
+    here, there = replicas
+    id = (await here.client.ask("CreateTaskRun", input={"taskKey": "t"}))["taskRun"]["id"]
+    state = {"type": "RUNNING", "details": {"transitionId": "01a206b2-304f-7000-b2ee-99ddb7de4877"}}
+
+    results = await asyncio.gather(
+        *(server.client.ask("SetTaskRunState", id=id, state=state) for server in replicas for _ in range(8))
+    )
+
+    assert Counter(result["created"] for result in results) == {True: 1, False: 15}
+    assert {result["status"] for result in results} == {"ACCEPT"}
+    run = await there.client.ask("GetTaskRun", id=id)
+    assert [each["type"] for each in run["states"]] == ["PENDING", "RUNNING"]
+
+
+async def test_one_key_that_is_created_at_two_servers_at_once_makes_one_run(replicas: tuple[Serving, Serving]) -> None:
+    input = {"taskKey": "t", "dynamicKey": "only"}
+
+    payloads = await asyncio.gather(
+        *(server.client.ask("CreateTaskRun", input=input) for server in replicas for _ in range(8))
+    )
+
+    assert Counter(payload["created"] for payload in payloads) == {True: 1, False: 15}
+    assert len({payload["taskRun"]["id"] for payload in payloads}) == 1
+
+
+async def test_a_limit_holds_over_both_servers(replicas: tuple[Serving, Serving]) -> None:
+    here, there = replicas
+    await here.client.ask("CreateConcurrencyLimit", tag="db", limit=LIMIT)
+    payloads = await here.client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "tags": ["db"]}] * 20)
+
+    async def run(client: Client, id: str) -> str:
+        return (await client.ask("SetTaskRunState", id=id, state={"type": "RUNNING"}))["status"]
+
+    statuses = await asyncio.gather(
+        *(run(replicas[place % 2].client, payload["taskRun"]["id"]) for place, payload in enumerate(payloads))
+    )
+
+    assert Counter(statuses) == {"ACCEPT": LIMIT, "WAIT": 20 - LIMIT}
+    assert len((await there.client.ask("GetConcurrencyLimit", tag="db"))["activeSlots"]) == LIMIT
