@@ -122,6 +122,8 @@ flow_run = Table(
     # Creating with a key that is known answers the first run.
     UniqueConstraint("flow_id", "idempotency_key"),
 )
+# The flow runs of a flow, the latest first.
+Index("ix_flow_run_flow_id_id", flow_run.c.flow_id, flow_run.c.id)
 # The flow runs of a deployment, which its deletion looks for.
 Index("ix_flow_run_deployment_id", flow_run.c.deployment_id)
 # A task run's subflow; and what deleting a task run has to set to null.
@@ -169,6 +171,20 @@ Index(
 # Pages of one task's runs, and of runs in one type of state, newest first.
 Index("ix_task_run_task_key_id", task_run.c.task_key, task_run.c.id)
 Index("ix_task_run_state_type_id", task_run.c.state_type, task_run.c.id)
+
+
+def _by_start_time(name: str, *first: Column[str]) -> None:
+    """An index in the order of start times, which both directions walk: nulls are the least, as pages have them."""
+    start_time, id = task_run.c.start_time, task_run.c.id
+    Index(name, *first, start_time, id).ddl_if(dialect="sqlite")
+    Index(name, *first, start_time.asc().nulls_first(), id).ddl_if(dialect="postgresql")
+
+
+# Pages by start time: of all runs, and of those in one type of state.
+_by_start_time("ix_task_run_start_time")
+_by_start_time("ix_task_run_state_type_start_time", task_run.c.state_type)
+# Runs with a tag. SQLite has no index into a list.
+Index("ix_task_run_tags", task_run.c.tags, postgresql_using="gin").ddl_if(dialect="postgresql")
 
 task_run_state = Table("task_run_state", metadata, *_state("task_run"))
 # A run's history, oldest first.

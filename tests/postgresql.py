@@ -48,6 +48,18 @@ class PostgreSQLServer:
     def close(self) -> None:
         self.drop(self._template)
 
+    def rows(self, name: str, statement: str) -> list[tuple[object, ...]]:
+        """What the statement gives on the database `name`."""
+
+        async def fetch() -> list[tuple[object, ...]]:
+            connection = await asyncpg.connect(self.url_of(name))
+            try:
+                return [tuple(row) for row in await connection.fetch(statement)]
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetch())
+
     def run(self, statement: str) -> None:
         """Run a statement on the server's first database."""
 

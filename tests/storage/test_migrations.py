@@ -11,11 +11,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine, create_engine
+from sqlalchemy.dialects.postgresql import dialect
+from sqlalchemy.schema import CreateIndex, CreateTable
 
 from db import migrations
 from db.errors import DatabaseTooNew, DatabaseUnavailable
 from db.tables import metadata
 from tests.client import PATIENCE
+from tests.postgresql import PostgreSQLServer
 from tests.storage.opening import opened
 from tests.storage.processes import go, process
 
@@ -120,7 +123,24 @@ def test_the_migrations_make_the_tables_that_the_statements_are_written_for(path
     with engine_of(path) as engine, engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata)
 
-    assert differences == []
+    # What only PostgreSQL has is not told apart by the comparison.
+    assert [each for each in differences if each[1].name != "ix_task_run_tags"] == []
+
+
+def test_the_migrations_make_the_same_indexes_on_postgresql(postgresql: PostgreSQLServer) -> None:
+    migrated, made = postgresql.make(), postgresql.make(migrated=False)
+    indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+
+    # As texts: creating through the metadata would leave its mark on the foreign key that goes round.
+    for table in metadata.sorted_tables:
+        postgresql.rows(made, str(CreateTable(table).compile(dialect=dialect())))
+        for index in table.indexes:
+            if index._ddl_if is None or index._ddl_if.dialect == "postgresql":
+                postgresql.rows(made, str(CreateIndex(index).compile(dialect=dialect())))
+
+    assert sorted(postgresql.rows(migrated, indexes)) == sorted(postgresql.rows(made, indexes))
+    postgresql.drop(migrated)
+    postgresql.drop(made)
 
 
 def test_the_migrations_make_the_same_indexes_with_the_same_conditions(path: Path, tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_flow_run"),
         sa.UniqueConstraint("flow_id", "idempotency_key", name="uq_flow_run_flow_id_idempotency_key"),
     )
+    op.create_index("ix_flow_run_flow_id_id", "flow_run", ["flow_id", "id"])
     op.create_index("ix_flow_run_deployment_id", "flow_run", ["deployment_id"])
     op.create_index("ix_flow_run_parent_task_run_id", "flow_run", ["parent_task_run_id"])
 
@@ -142,6 +143,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
     )
     op.create_index("ix_task_run_state_type_id", "task_run", ["state_type", "id"])
+    on_postgresql = op.get_bind().dialect.name == "postgresql"
+    by_start_time = [sa.text("start_time NULLS FIRST") if on_postgresql else "start_time", "id"]
+    op.create_index("ix_task_run_start_time", "task_run", by_start_time)
+    op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
+    if on_postgresql:
+        op.create_index("ix_task_run_tags", "task_run", ["tags"], postgresql_using="gin")
     op.create_index("ix_task_run_task_key_id", "task_run", ["task_key", "id"])
     op.create_index(
         "uq_task_run_in_background",
