@@ -2,7 +2,7 @@
 
 bin := parent_directory(just_executable())
 # Processes that share the tests.
-workers := "3"
+workers := "2"
 
 _list:
     @{{ just_executable() }} --list --unsorted

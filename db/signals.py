@@ -27,6 +27,10 @@ CHANNEL = "runyard"
 LARGEST_PAYLOAD = 7900
 """Bytes; PostgreSQL takes less than 8,000."""
 SET_CLOCK_SECONDS = 10.0
+READINGS = 5
+"""How often the clock is read at a time; the quickest answer tells most."""
+DRIFT = 0.0001
+"""Seconds by which two machines' clocks may part in a second, generously."""
 LONGEST_PAUSE_SECONDS = 5.0
 
 _KINDS: dict[str, Callable[[str], Notice]] = {"w": WorkWaits, "l": LeaseSettled}
@@ -39,14 +43,19 @@ class DatabaseClock(SystemClock):
         self._read_at = time.monotonic()
         self._showed = datetime.now(UTC)
         self._latest = self._showed
+        self._error = float("inf")
 
     def now(self) -> datetime:
         self._latest = max(self._latest, self._showed + timedelta(seconds=time.monotonic() - self._read_at))
         return self._latest
 
-    def set(self, showed: datetime, read_at: float) -> None:
-        """The database's clock showed this when the machine's monotonic one showed `read_at`."""
-        self._showed, self._read_at = showed, read_at
+    def set(self, showed: datetime, read_at: float, error: float) -> None:
+        """The database's clock showed this when the machine's monotonic one showed `read_at`, give or take `error` seconds.
+
+        A reading that says less than what is known already changes nothing: a busy machine reads late.
+        """
+        if error <= self._error + DRIFT * (read_at - self._read_at):
+            self._showed, self._read_at, self._error = showed, read_at, error
 
 
 class Signals:
@@ -81,12 +90,14 @@ class Signals:
 
     async def set_clock(self, connection: Any) -> None:
         """Set the clock by the database's."""
-        asked_at = time.monotonic()
-        micros: int = await connection.fetchval(
-            "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint", timeout=self._timeout
-        )
-        answered_at = time.monotonic()
-        self.clock.set(datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros), (asked_at + answered_at) / 2)
+        for _ in range(READINGS):
+            asked_at = time.monotonic()
+            micros: int = await connection.fetchval(
+                "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint", timeout=self._timeout
+            )
+            answered_at = time.monotonic()
+            showed = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
+            self.clock.set(showed, (asked_at + answered_at) / 2, (answered_at - asked_at) / 2)
 
     async def _run(self) -> None:
         pause = 0.1

@@ -70,9 +70,7 @@ def enter(run: RunRecord, proposed: ProposedState, now: str, *, transition_id: s
     """Put `run` into the state, as of `now`, and give back the state's record. Changes the run's figures, writes nothing.
 
     `transition_id` is the transition that was asked for, where the state is not the one that was proposed by it.
-    A clock that was set back does not put a state before the one that it follows.
     """
-    now = max(now, run.state_timestamp or now)
     if isinstance(run, TaskRunRecord):
         ids = {"flow_run_id": run.flow_run_id, "task_run_id": run.id}
     else:

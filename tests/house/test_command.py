@@ -11,7 +11,7 @@ import pytest
 
 from runyard import __version__
 from schema.root import print_schema
-from tests.serving import ServerProcess
+from tests.serving import ON_SQLITE, ServerProcess
 
 
 def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -99,6 +99,7 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path)
     assert path.read_bytes() == before
 
 
+@ON_SQLITE
 async def test_a_second_server_on_one_file_is_refused(server_process: ServerProcess, tmp_path: Path) -> None:
     await server_process.start()
     url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
