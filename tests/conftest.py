@@ -57,15 +57,15 @@ def new_database(
         yield new_file
         return
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
-    made: list[str] = []
+    lent: list[str] = []
 
     def new_copy() -> str:
-        made.append(server.make())
-        return server.url_of(made[-1])
+        lent.append(server.lend())
+        return server.url_of(lent[-1])
 
     yield new_copy
-    for name in made:
-        server.drop(name)
+    for name in lent:
+        server.take_back(name)
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """A real PostgreSQL for tests: one server for all of them, and a database of its own for each, copied from a migrated one.
 
+Copying takes longer than most tests do, so a test's database is emptied afterwards and lent to the next one.
+
 `RUNYARD_TEST_DATABASE_URL` names another server to use, as a user that may create databases.
 """
 
@@ -17,6 +19,7 @@ from uuid import uuid4
 import asyncpg
 
 from db import migrations
+from db.tables import metadata
 
 
 class PostgreSQLServer:
@@ -25,6 +28,7 @@ class PostgreSQLServer:
     def __init__(self, url: str) -> None:
         self._url = url
         self._template = f"runyard_{uuid4().hex}"
+        self._idle: list[str] = []
 
     def url_of(self, name: str) -> str:
         """The URL of the database `name` of this server."""
@@ -41,12 +45,26 @@ class PostgreSQLServer:
         self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
         return name
 
+    def lend(self) -> str:
+        """The name of an empty, migrated database."""
+        return self._idle.pop() if self._idle else self.make()
+
+    def take_back(self, name: str) -> None:
+        """Empty a database that was lent, whoever still uses it; one whose tables were changed is let go of."""
+        try:
+            asyncio.run(_empty(self.url_of(name)))
+        except asyncpg.PostgresError:
+            self.drop(name)
+        else:
+            self._idle.append(name)
+
     def drop(self, name: str) -> None:
         """Let go of a database, whoever still uses it."""
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def close(self) -> None:
-        self.drop(self._template)
+        for name in [*self._idle, self._template]:
+            self.drop(name)
 
     def rows(self, name: str, statement: str) -> list[tuple[object, ...]]:
         """What the statement gives on the database `name`."""
@@ -71,6 +89,19 @@ class PostgreSQLServer:
                 await connection.close()
 
         asyncio.run(run())
+
+
+async def _empty(url: str) -> None:
+    connection = await asyncpg.connect(url)
+    try:
+        await connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        # Rows go faster than files: truncating takes as long as copying.
+        await connection.execute("; ".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables[::-1]))  # noqa: S608
+    finally:
+        await connection.close()
 
 
 @contextmanager

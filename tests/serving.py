@@ -104,8 +104,9 @@ async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
     try:
         yield served
     finally:
-        await served.stop()
+        # First, since the server waits a while for connections that are open.
         await client.http.aclose()
+        await served.stop()
 
 
 class ServerProcess:
