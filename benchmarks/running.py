@@ -97,7 +97,7 @@ class Bench:
         if isinstance(workload, Reading) and workload.by_id:
             return await self._measure_constant(workload)
         if isinstance(workload, Reading):
-            count = max(8, int(workload.operations * self.stage.scale))
+            count = self.stage.count(workload.operations)
             job = {"reads": self.statements[workload.name], "count": count, "seconds": 3.0}
             before = self._database_seconds()
             took = self.bare.do(**job)

@@ -33,7 +33,7 @@ class Stage:
     """What else the workloads found, by name; one value a round."""
 
     def count(self, operations: int) -> int:
-        return max(8, int(operations * self.scale))
+        return max(2, int(operations * self.scale))
 
     def note(self, name: str, value: float) -> None:
         self.figures.setdefault(name, []).append(value)
