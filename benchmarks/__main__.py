@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import sys
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,7 +21,7 @@ from benchmarks.workloads import WORKLOADS
 from db.driver import asyncpg
 
 KINDS = ("sqlite", "postgresql")
-QUICK = Options(rounds=1, scale=0.0, starts=0, idle_seconds=0.1)
+QUICK = Options(rounds=1, scale=0.0, starts=0, idle_seconds=0.1, warms_up=False)
 
 
 def main() -> None:
@@ -29,17 +30,29 @@ def main() -> None:
     options = QUICK if given.quick else Options(given.rounds, given.scale)
     databases = dict[str, object]()
     report: dict[str, object] = {"rounds": given.rounds, "python": sys.version.split()[0], "databases": databases}
-    for kind in [given.only] if given.only else KINDS:
+    for kind in _kinds(given):
         with ExitStack() as opened:
-            url = _database_url(kind, given.database_url, opened)
-            began = time.perf_counter()
-            seed(url, Size(given.task_runs, given.flow_runs or max(1, given.task_runs // 100), given.flows))
-            print(f"{kind}: seeded in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+            url = given.seeded or _seeded_database(kind, given, opened)
             found = uvloop.run(run_database(url, given.task_runs, workloads, options))
         databases[kind] = found
         print_database(kind, found)
         if given.json:
             given.json.write_bytes(orjson.dumps(report, option=orjson.OPT_INDENT_2))
+
+
+def _kinds(given: argparse.Namespace) -> Sequence[str]:
+    if given.seeded:
+        return [KINDS[0] if given.seeded.startswith("sqlite") else KINDS[1]]
+    return [given.only] if given.only else KINDS
+
+
+def _seeded_database(kind: str, given: argparse.Namespace, opened: ExitStack) -> str:
+    """The URL of a new database with a population."""
+    url = _database_url(kind, given.database_url, opened)
+    began = time.perf_counter()
+    seed(url, Size(given.task_runs, given.flow_runs or max(1, given.task_runs // 100), given.flows))
+    print(f"{kind}: seeded in {time.perf_counter() - began:.1f} s", file=sys.stderr)
+    return url
 
 
 def _database_url(kind: str, postgresql_url: str | None, opened: ExitStack) -> str:
@@ -73,6 +86,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--flows", type=int, default=10)
     parser.add_argument("--scale", type=float, default=1.0, help="how much of each workload's operations a round has")
     parser.add_argument("--database-url", help="a PostgreSQL server, as a user that may create databases")
+    parser.add_argument("--seeded", metavar="URL", help="a database that benchmarks.seed has filled with --task-runs")
     parser.add_argument("--json", type=Path, help="a file to write the figures to")
     parser.add_argument("--quick", action="store_true", help="hardly any of it, to see that it runs")
     given = parser.parse_args()

@@ -36,6 +36,7 @@ class Options:
     scale: float
     starts: int = 3
     idle_seconds: float = IDLE_SECONDS
+    warms_up: bool = True
 
 
 class Process(Protocol):
@@ -76,6 +77,15 @@ class Bench:
     constant: ServerProcess
     scratch: Scratch
     statements: dict[str, list[Call]]
+
+    async def warm_up(self, workloads: Sequence[Workload]) -> None:
+        """A short round that does not count: what is asked for the first time is compiled, read from the disk, and so on."""
+        stage = self.stage
+        self.stage = replace(stage, scale=stage.scale / 5, figures={})
+        for each in workloads:
+            _show_progress(f"warming up: {each.name}")
+            await self.measure(each, Samples(each.title))
+        self.stage = stage
 
     async def measure(self, workload: Workload, samples: Samples) -> None:
         """One round of a workload, and of the same on the bare driver."""
@@ -178,6 +188,8 @@ async def run_database(
         made = opened.enter_context(scratch(stage.flow_run_id, limit, for_sqlite=on_sqlite))
         bench = Bench(stage, server, postgresql, bare, constant, made, statements)
         samples = {each.name: Samples(each.title) for each in possible}
+        if options.warms_up:
+            await bench.warm_up(possible)
         for number in range(options.rounds):
             for each in possible:
                 _show_progress(f"{number + 1}/{options.rounds} {each.name}")

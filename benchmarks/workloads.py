@@ -68,7 +68,7 @@ class Reading:
     title: str
     query: str
     variables: dict[str, Any] = field(default_factory=dict[str, Any])
-    operations: int = 40
+    operations: int = 60
     needs: str = ""
     """The field that the schema has to have."""
     by_id: bool = False
@@ -102,7 +102,7 @@ class Writing:
     name: str
     title: str
     at_once: int
-    operations: int = 240
+    operations: int = 400
 
     @property
     def key(self) -> str:
@@ -304,8 +304,8 @@ READINGS = (
         {"start": instant(BEGIN), "end": instant(END), "seconds": DAYS * 86_400 / 100},
         needs="taskRunHistory",
     ),
-    Reading("W6", "one run by id, 4 fields", ONE % "id stateType stateName runCount", operations=300, by_id=True),
-    Reading("W6-all", "one run by id, all fields", ONE % ALL_FIELDS, operations=300, by_id=True),
+    Reading("W6", "one run by id, 4 fields", ONE % "id stateType stateName runCount", operations=1000, by_id=True),
+    Reading("W6-all", "one run by id, all fields", ONE % ALL_FIELDS, operations=1000, by_id=True),
 )
 WRITINGS = (
     Creating("W1", "createTaskRun PENDING, one at a time", 1),
@@ -314,7 +314,7 @@ WRITINGS = (
     Creating("W1-scheduled-8", "createTaskRun SCHEDULED, 8 at once", 8, type=StateType.SCHEDULED),
     Moving("W2", "setTaskRunState, all rules, one at a time", 1),
     Moving("W2-8", "setTaskRunState, all rules, 8 at once", 8),
-    Delivering("W7", "create, deliver, acknowledge, one at a time", 1, 120),
-    Sustaining("W7-sustained", "the same, 8 creators and 4 workers", 8, 480),
+    Delivering("W7", "create, deliver, acknowledge, one at a time", 1, 200),
+    Sustaining("W7-sustained", "the same, 8 creators and 4 workers", 8, 800),
 )
 WORKLOADS: tuple[Reading | Writing, ...] = (*WRITINGS, *READINGS)
