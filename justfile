@@ -51,6 +51,10 @@ graphiql-check:
     then cd runyard/graphiql/web && npm ci --silent && npm run -s check; \
     else echo "skipped: npm with Node 20 is not on this machine"; fi
 
-# What the main job costs, in CPU of the server.
-bench:
-    {{ bin }}/python benchmarks/main_job.py
+# What each operation costs beside the bare driver, in CPU of the server. `--help` tells the options.
+bench *options:
+    {{ bin }}/python -m benchmarks {{ options }}
+
+# Compare two reports of `just bench --json FILE`.
+bench-compare old new:
+    {{ bin }}/python -m benchmarks.report {{ old }} {{ new }}

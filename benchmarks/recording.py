@@ -1,0 +1,72 @@
+"""Which statements the server runs for a query: the texts and values that its driver gets."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from strawberry.types.graphql import OperationType
+
+from db.clock import SystemClock
+from db.connection import NOTHING, Connection, Row
+from db.engine import Database
+from db.postgresql import PostgreSQLDatabase
+from db.sqlite import SQLiteDatabase
+from db.statements import Parameters, Statement
+from resolvers.queue.dispatcher import Dispatcher
+from schema.context import Context, Server
+from schema.root import build_schema
+
+Answer = TypeVar("Answer")
+Call = tuple[str, Any]
+"""The text, and its values by name (SQLite) or in order (PostgreSQL)."""
+
+
+async def statements_of(database_url: str, queries: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, list[Call]]:
+    """For each query, a document and its variables, the statements that answering it takes on this database."""
+    database = await open_database(database_url)
+    schema, calls = build_schema(), dict[str, list[Call]]()
+    try:
+        for name, (query, variables) in queries.items():
+            calls[name] = []
+            recorder = cast("Database", _Recorder(database, calls[name], is_sqlite=not database.is_shared))
+            context = Context.of(recorder, cast("Dispatcher", None), cast("Server", None))
+            result = await schema.execute(query, variables, context, None, None, (OperationType.QUERY,))
+            assert not result.errors, result.errors
+    finally:
+        await database.close()
+    return calls
+
+
+async def open_database(database_url: str) -> Database:
+    if database_url.startswith("sqlite"):
+        return await SQLiteDatabase.open(Path(database_url.partition(":///")[2]), clock=SystemClock())
+    return await PostgreSQLDatabase.open(database_url.replace("+asyncpg", ""))
+
+
+class _Recorder:
+    """The database, for reading, with a note of each statement."""
+
+    def __init__(self, database: Database, calls: list[Call], *, is_sqlite: bool) -> None:
+        self._database = database
+        self._calls = calls
+        self._is_sqlite = is_sqlite
+
+    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
+        return await self._database.read(lambda connection: work(cast("Connection", _Noting(connection, self))))
+
+    def note(self, statement: Statement, parameters: Parameters) -> None:
+        if self._is_sqlite:
+            self._calls.append((statement.for_sqlite.text, statement.for_sqlite.by_name(parameters)))
+        else:
+            self._calls.append((statement.for_postgresql.text, statement.for_postgresql.in_order(parameters)))
+
+
+class _Noting:
+    def __init__(self, connection: Connection, recorder: _Recorder) -> None:
+        self._connection = connection
+        self._recorder = recorder
+        self.now = connection.now
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self._recorder.note(statement, parameters)
+        return self._connection.fetch(statement, parameters)

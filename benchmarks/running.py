@@ -1,0 +1,235 @@
+"""Runs workloads in turn on one database, and takes from the operating system what each has cost."""
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import orjson
+
+from benchmarks.client import Client, Worker, request
+from benchmarks.recording import Call, statements_of
+from benchmarks.report import Samples, summary
+from benchmarks.servers import PostgreSQLProcesses, ServerProcess, serving
+from benchmarks.workloads import LIMITED_TAG, Reading, Stage, Workload, Writing, delete_runs, receive_some, scheduled
+from benchmarks.writes import Scratch, scratch
+from db.driver import asyncpg
+from db.records import ConcurrencyLimitRecord
+
+COLD = request("{ taskRuns(first: 1) { nodes { id } } }").wire
+FIELDS = "{ __schema { queryType { fields { name } } } }"
+RUNNING_FLOW_RUN = """{ flowRuns(first: 1, filter: {state: {type: {any: [RUNNING]}}}) { nodes { id } } }"""
+ENDED_TASK_RUN = """{ taskRuns(first: 1, filter: {state: {type: {any: [COMPLETED]}}, flowRunId: {isNull: false}}) {
+  nodes { id } } }"""
+IDLE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What is to be run, and how much of it."""
+
+    rounds: int
+    scale: float
+    starts: int = 3
+    idle_seconds: float = IDLE_SECONDS
+    warms_up: bool = True
+
+
+class Process(Protocol):
+    def cpu_seconds(self) -> float: ...
+
+
+class Bare:
+    """The process of `benchmarks.bare`."""
+
+    def __init__(self, database_url: str) -> None:
+        command = [sys.executable, "-m", "benchmarks.bare", database_url]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def do(self, **job: Any) -> dict[str, Any]:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(orjson.dumps(job) + b"\n")
+        self._process.stdin.flush()
+        line = self._process.stdout.readline()
+        if not line:
+            sys.exit("The bare process failed; its reason is above.")
+        return orjson.loads(line)
+
+    def close(self) -> None:
+        assert self._process.stdin
+        self._process.stdin.close()
+        self._process.wait()
+
+
+@dataclass
+class Bench:
+    """Everything that the workloads of one database run on."""
+
+    stage: Stage
+    server: ServerProcess
+    postgresql: PostgreSQLProcesses | None
+    bare: Bare
+    constant: ServerProcess
+    scratch: Scratch
+    statements: dict[str, list[Call]]
+
+    async def warm_up(self, workloads: Sequence[Workload]) -> None:
+        """A short round that does not count: what is asked for the first time is compiled, read from the disk, and so on."""
+        stage = self.stage
+        self.stage = replace(stage, scale=stage.scale / 5, figures={})
+        for each in workloads:
+            _show_progress(f"warming up: {each.name}")
+            await self.measure(each, Samples(each.title))
+        self.stage = stage
+
+    async def measure(self, workload: Workload, samples: Samples) -> None:
+        """One round of a workload, and of the same on the bare driver."""
+        await workload.prepare(self.stage)
+        cpu, database, wall, count = await self._took(self.server, workload.run(self.stage))
+        await workload.clean(self.stage)
+        stop_at_faults(workload.name, self.stage.client)
+        samples.cpu_ms.append(cpu / count)
+        samples.wall_ms.append(wall / count)
+        if self.postgresql:
+            samples.postgresql_ms.append(database / count)
+        cpu, database, count = await self._measure_bare(workload)
+        samples.bare_ms.append(cpu / count)
+        if self.postgresql:
+            samples.bare_postgresql_ms.append(database / count)
+
+    async def _measure_bare(self, workload: Workload) -> tuple[float, float, int]:
+        """CPU of the bare process and of PostgreSQL in milliseconds, for how many operations."""
+        if isinstance(workload, Reading) and workload.by_id:
+            return await self._measure_constant(workload)
+        if isinstance(workload, Reading):
+            count = self.stage.count(workload.operations)
+            job = {"reads": self.statements[workload.name], "count": count, "seconds": 3.0}
+            before = self._database_seconds()
+            took = self.bare.do(**job)
+            return took["cpu_ms"], (self._database_seconds() - before) * 1000, took["count"]
+        assert isinstance(workload, Writing)
+        count = self.stage.count(workload.operations)
+        prepared, measured = workload.bare(self.scratch, count)
+        self.bare.do(writes=prepared)
+        before = self._database_seconds()
+        took = self.bare.do(writes=measured)
+        spent = (self._database_seconds() - before) * 1000
+        await delete_runs(self.stage.client, workload.key)
+        return took["cpu_ms"], spent, count
+
+    async def _measure_constant(self, workload: Reading) -> tuple[float, float, int]:
+        """The same requests to a server that answers a constant."""
+        client = Client(self.constant.port)
+        cpu, _, _, count = await self._took(self.constant, workload.run(replace(self.stage, client=client)))
+        stop_at_faults("a constant", client)
+        client.close()
+        return cpu, 0.0, count
+
+    async def _took(self, process: Process, work: Awaitable[int]) -> tuple[float, float, float, int]:
+        """Milliseconds: CPU of the process and of PostgreSQL, and wall; and how many operations it was."""
+        database, cpu, began = self._database_seconds(), process.cpu_seconds(), time.perf_counter()
+        count = await work
+        wall = time.perf_counter() - began
+        cpu = process.cpu_seconds() - cpu
+        return cpu * 1000, (self._database_seconds() - database) * 1000, wall * 1000, count
+
+    def _database_seconds(self) -> float:
+        return self.postgresql.cpu_seconds() if self.postgresql else 0.0
+
+    async def idle(self, seconds: float) -> None:
+        """What the server does with one subscriber and nothing to do."""
+        key = "benchmark-idle"
+        worker = await Worker.subscribe(self.stage.client, key, 1)
+        # A delivery shows that the subscription has begun.
+        await self.stage.client.ask("CreateTaskRun", input=scheduled(key))
+        await worker.acknowledge(await receive_some(worker))
+        before = self.server.cpu_seconds()
+        await asyncio.sleep(seconds)
+        self.stage.note(
+            "idle with one subscriber, CPU ms a second", (self.server.cpu_seconds() - before) * 1000 / seconds
+        )
+        await worker.close()
+        await delete_runs(self.stage.client, key)
+        stop_at_faults("idle", self.stage.client)
+
+
+def stop_at_faults(name: str, client: Client) -> None:
+    if client.faults:
+        first = client.faults[0].decode(errors="replace")
+        sys.exit(f"{name}: {len(client.faults)} answers were not what was expected; the first: {first}")
+
+
+async def run_database(
+    database_url: str, task_runs: int, workloads: Sequence[Reading | Writing], options: Options
+) -> dict[str, Any]:
+    """The report about one database, which has been seeded with so many task runs."""
+    figures: dict[str, list[float]] = {}
+    for _ in range(options.starts):
+        with serving(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url) as server:
+            figures.setdefault("W9 from start to first answer, s", []).append(server.seconds_to_answer)
+            figures.setdefault("W9 memory after the first answer, MiB", []).append(server.memory_mib())
+    with ExitStack() as opened:
+        server = opened.enter_context(serving(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url))
+        constant = opened.enter_context(serving(["benchmarks.constant"], COLD))
+        stage = await _set_stage(Client(server.port), options, figures)
+        possible = [each for each in workloads if each.is_possible(stage)]
+        reads = {each.name: (each.query, each.variables_for(stage)) for each in possible if isinstance(each, Reading)}
+        statements = await statements_of(database_url, reads)
+        bare = Bare(database_url)
+        opened.callback(bare.close)
+        on_sqlite = database_url.startswith("sqlite")
+        postgresql = None if on_sqlite else await _postgresql_processes(database_url)
+        limit = await _limit(stage.client)
+        made = opened.enter_context(scratch(stage.flow_run_id, limit, for_sqlite=on_sqlite))
+        bench = Bench(stage, server, postgresql, bare, constant, made, statements)
+        samples = {each.name: Samples(each.title) for each in possible}
+        if options.warms_up:
+            await bench.warm_up(possible)
+        for number in range(options.rounds):
+            for each in possible:
+                _show_progress(f"{number + 1}/{options.rounds} {each.name}")
+                await bench.measure(each, samples[each.name])
+        _show_progress("")
+        await bench.idle(options.idle_seconds)
+        stage.note("W9 memory at the end, MiB", server.memory_mib())
+        stage.client.close()
+    return {
+        "task_runs": task_runs,
+        "workloads": {name: summary(each) for name, each in samples.items()},
+        "figures": {name: sorted(values)[len(values) // 2] for name, values in figures.items()},
+        "skipped": [each.name for each in workloads if each not in possible],
+    }
+
+
+def _show_progress(text: str) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{text:30}\r", end="", file=sys.stderr, flush=True)
+
+
+async def _set_stage(client: Client, options: Options, figures: dict[str, list[float]]) -> Stage:
+    async def ask(query: str) -> Any:
+        (value,) = orjson.loads(await client.send(request(query)))["data"].values()
+        return value
+
+    fields = frozenset(each["name"] for each in (await ask(FIELDS))["queryType"]["fields"])
+    (flow_run,), (task_run,) = (await ask(RUNNING_FLOW_RUN))["nodes"], (await ask(ENDED_TASK_RUN))["nodes"]
+    stop_at_faults("the beginning", client)
+    return Stage(client, flow_run["id"], task_run["id"], fields, options.scale, figures)
+
+
+async def _limit(client: Client) -> ConcurrencyLimitRecord:
+    made = await client.ask("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=1000)
+    return ConcurrencyLimitRecord(**{name: made[name] for name in ("id", "created", "updated", "tag", "limit")})
+
+
+async def _postgresql_processes(database_url: str) -> PostgreSQLProcesses:
+    raw = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    try:
+        return PostgreSQLProcesses(await raw.fetchval("SELECT pg_backend_pid()"))
+    finally:
+        await raw.close()

