@@ -36,6 +36,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
+from schema.building import build_inputs_by_written_functions
 from schema.completion import OutputType, Prepared
 from schema.context import Context
 from schema.errors import public_error
@@ -152,6 +153,7 @@ class RunyardSchema(strawberry.Schema):
         self._documents: OrderedDict[str, Document] = OrderedDict()
         self._write_plain_data = write_plain_data
         _leave_out_null_defaults(self._schema)
+        build_inputs_by_written_functions(self)
 
     async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
