@@ -33,6 +33,11 @@ def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnEleme
     )
 
 
+def not_negative(seconds: ColumnElement[float]) -> ColumnElement[float]:
+    """The seconds; 0 where they are less."""
+    return _NotNegative(seconds)
+
+
 def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
     """Seconds with all six digits of their fraction."""
     return _SecondsBetween(earlier, later)
@@ -57,3 +62,19 @@ def _in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any)
 def _in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
     earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
     return f"CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)"
+
+
+class _NotNegative(FunctionElement[float]):
+    name = "not_negative"
+    type = Float()
+    inherit_cache = False
+
+
+@compiles(_NotNegative, "sqlite")
+def _not_negative_in_sqlite(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
+    return f"max(0.0, {compiler.process(element.clauses, **keywords)})"
+
+
+@compiles(_NotNegative, "postgresql")
+def _not_negative_in_postgresql(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
+    return f"greatest(0.0, {compiler.process(element.clauses, **keywords)})"
