@@ -33,6 +33,11 @@ def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnEleme
     )
 
 
+def not_negative(seconds: ColumnElement[float]) -> ColumnElement[float]:
+    """The seconds; 0 where they are less."""
+    return _NotNegative(seconds)
+
+
 def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
     """Seconds with all six digits of their fraction."""
     return _SecondsBetween(earlier, later)
@@ -47,13 +52,29 @@ class _SecondsBetween(FunctionElement[float]):
 @compiles(_SecondsBetween, "sqlite")
 def _in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
     earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
-    # SQLite's own functions for dates round the fraction: it goes by itself.
-    whole = " - ".join(f"CAST(strftime('%s', substr({each}, 1, 19)) AS REAL)" for each in (later, earlier))
-    fraction = f"CAST(substr({later}, 20, 7) AS REAL) - CAST(substr({earlier}, 20, 7) AS REAL)"
-    return f"(({whole}) + ({fraction}))"
+    # SQLite's own functions for dates are good to some milliseconds: enough for the whole seconds. The fraction is exact.
+    # Cutting it off first, for functions that tell whole seconds, would take longer.
+    fraction = f"(CAST(substr({later}, 20, 7) AS REAL) - CAST(substr({earlier}, 20, 7) AS REAL))"
+    return f"(round((julianday({later}) - julianday({earlier})) * 86400.0 - {fraction}) + {fraction})"
 
 
 @compiles(_SecondsBetween, "postgresql")
 def _in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
     earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
     return f"CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)"
+
+
+class _NotNegative(FunctionElement[float]):
+    name = "not_negative"
+    type = Float()
+    inherit_cache = False
+
+
+@compiles(_NotNegative, "sqlite")
+def _not_negative_in_sqlite(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
+    return f"max(0.0, {compiler.process(element.clauses, **keywords)})"
+
+
+@compiles(_NotNegative, "postgresql")
+def _not_negative_in_postgresql(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
+    return f"greatest(0.0, {compiler.process(element.clauses, **keywords)})"

@@ -12,9 +12,9 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Dialect, Select, Text, bindparam, literal_column, select
-from sqlalchemy.dialects import sqlite
+from sqlalchemy import ColumnElement, Dialect, FromClause, Select, Text, bindparam, literal_column, select
 from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
@@ -73,7 +73,7 @@ class Statement:
     @cached_property
     def for_sqlite(self) -> Compiled:
         """The text for sqlite3, with named parameters."""
-        return _compile(self._element, self._columns, sqlite.dialect(paramstyle="named"))
+        return _compile(self._element, self._columns, _SQLite(paramstyle="named"))
 
     @cached_property
     def for_postgresql(self) -> Compiled:
@@ -81,6 +81,16 @@ class Statement:
         from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - not paid for on SQLite
 
         return _compile(self._on_postgresql, self._columns, asyncpg.dialect())  # pyright: ignore
+
+
+class _SQLiteCompiler(SQLiteCompiler):
+    def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
+        """Write hints, which SQLAlchemy leaves out for SQLite: `INDEXED BY` is one."""
+        return text
+
+
+class _SQLite(SQLiteDialect):
+    statement_compiler = _SQLiteCompiler
 
 
 def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> Compiled:

@@ -6,7 +6,7 @@ from typing import Annotated
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
-from resolvers import concurrency, flow_runs, flows, lists, task_runs
+from resolvers import concurrency, flow_runs, flows, history, lists, task_runs
 from resolvers.concurrency import LimitWithSlots
 from resolvers.nodes import AnyRecord
 from schema.arguments import read_batch_size, read_id, read_ids
@@ -25,6 +25,7 @@ from schema.filters import (
 )
 from schema.flow_runs import FlowRun, FlowRunConnection
 from schema.flows import Deployment, DeploymentConnection, Flow, FlowConnection
+from schema.history import End, IntervalSeconds, RunHistoryInterval, Start
 from schema.node import Node
 from schema.pages import After, Answer, Before, First, Last, Offset, answer
 from schema.payloads import ServerInfo
@@ -86,6 +87,18 @@ class Query:
     async def task_run_count(self, info: Info, filter: WantedTaskRuns = None) -> int:
         wanted = lists.task_runs(read_filter("filter", filter), TaskRunSort.ID_DESC)
         return await info.context.loaders.counts.load(wanted)
+
+    @strawberry.field(
+        graphql_type=list[RunHistoryInterval],
+        description="How many task runs were meant to start (`expectedStartTime`) in each interval of a span of time, and "
+        "what has become of them. Interval follows interval, the earliest first, with those in between where there are "
+        "no runs. Runs without a state are left out.",
+    )
+    async def task_run_history(
+        self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
+    ) -> list[history.RunHistoryInterval]:
+        wanted, intervals = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
+        return await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(

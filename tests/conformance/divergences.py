@@ -22,6 +22,8 @@ DUE_AT_ITS_TIME = (
     "here every SCHEDULED background run is due at its scheduled time"
 )
 LITERAL_WILDCARDS = "`like` does not escape wildcards: here % and _ stand for themselves"
+TOO_MANY_INTERVALS = "history silently stops at 500 buckets: here it names the smallest interval allowed"
+NO_SPAN = "history without a span of time has one bucket on SQLite, none on PostgreSQL: here it has none on either"
 TYPED = "GraphQL's own reading: null is as left out, and a value where a list is due is a list of one"
 
 LISTED: dict[str, dict[str, str]] = {
@@ -167,6 +169,13 @@ LISTED: dict[str, dict[str, str]] = {
         "08-filters/12": "145 146",
         "08-filters/3": "139 140",
         "08-filters/9": "143 144",
+    },
+    TOO_MANY_INTERVALS: {
+        "09-history/0": "85",
+        "09-history/2": "91",
+    },
+    NO_SPAN: {
+        "09-history/0": "97 99",
     },
     TYPED: {
         "12-bad-inputs/create/1": "3 5 8",

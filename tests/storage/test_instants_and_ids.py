@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.ids import canonical_id, new_id
-from db.instants import instant, moment, seconds_after, seconds_between
+from db.instants import instant, instant_at, microseconds_at, moment, seconds_after, seconds_between
 
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis wants them so
@@ -81,6 +81,22 @@ def test_the_seconds_between_two_instants_are_negative_where_the_later_is_named_
 )
 def test_an_instant_so_many_seconds_later_ends_with_the_calendar(seconds: float, text: str) -> None:
     assert seconds_after("2030-01-01T12:00:00.000000Z", seconds) == text
+
+
+@given(MOMENTS, st.integers(-(10**6), 10**6))
+def test_an_instant_is_counted_in_microseconds_and_found_again(when: datetime, more: int) -> None:
+    count = microseconds_at(instant(when))
+
+    assert instant_at(count) == instant(when)
+    assert instant_at(count + more) == instant(when + timedelta(microseconds=more))
+
+
+def test_an_instant_beyond_the_calendar_is_its_last_one() -> None:
+    last = "9999-12-31T23:59:59.999999Z"
+
+    assert microseconds_at("1970-01-01T00:00:00.000001Z") == 1
+    assert instant_at(microseconds_at(last)) == last
+    assert instant_at(10**30) == last
 
 
 # --- ids ---

@@ -8,12 +8,13 @@ import pytest
 
 from db import queue, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
-from db.pages import LATEST_FIRST, Window, read_page
+from db.pages import LATEST_FIRST, Order, Window, read_page
 from db.statements import Parameters, Statement
 from db.task_runs import TASK_RUNS
 from db.vocabulary import StateType
+from resolvers.history import read_history, split_span
 from resolvers.states import StateChange, set_task_run_states
-from resolvers.task_runs import TaskRunUpdate, delete_task_runs, update_task_runs
+from resolvers.task_runs import NewTaskRun, TaskRunUpdate, delete_task_runs, update_task_runs
 from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
 
 
@@ -181,6 +182,90 @@ def test_a_page_of_all_runs_is_read_in_the_order_of_their_ids(explaining: Explai
         f"SCAN task_run USING INDEX {ID_OF_TASK_RUN}"
     ]
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+def test_a_page_of_one_flow_run_is_found_by_the_flow_run(explaining: ExplainingConnection) -> None:
+    flow_run_id = explaining.raw.execute("SELECT id FROM flow_run").fetchone()[0]
+
+    found = read_page(explaining, TASK_RUNS, {"flow_run_id": {"any": [flow_run_id]}}, LATEST_FIRST, Window(5))
+
+    assert len(found.rows) == 5
+    assert scanned(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {"task_run": "uq_task_run_in_flow_run", "task_run_state": ID_OF_STATE}
+
+
+@pytest.mark.parametrize("operator", ["any", "all"])
+def test_a_page_of_one_tag_walks_the_ids_in_their_order(explaining: ExplainingConnection, operator: str) -> None:
+    """SQLite has no index into a list of tags: runs are looked at in the order of the page until it is full."""
+    make_task_runs(explaining, [NewTaskRun("tagged", str(number), tags=("red",)) for number in range(3)])
+    explaining.plans.clear()
+
+    found = read_page(explaining, TASK_RUNS, {"tags": {operator: ["red"]}}, LATEST_FIRST, Window(3))
+
+    assert len(found.rows) == 3
+    assert [step for step in only_plan(explaining) if "task_run " in step] == [
+        f"SCAN task_run USING INDEX {ID_OF_TASK_RUN}"
+    ]
+    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+@pytest.mark.parametrize("direction", ["ASC", "DESC"])
+@pytest.mark.parametrize("time", ["START_TIME", "EXPECTED_START_TIME"])
+def test_a_page_by_a_time_is_read_in_the_order_of_its_index(
+    explaining: ExplainingConnection, time: str, direction: str
+) -> None:
+    found = read_page(explaining, TASK_RUNS, {}, Order.of(f"{time}_{direction}"), Window(3))
+
+    assert len(found.rows) == 3
+    assert [step for step in only_plan(explaining) if "task_run " in step] == [
+        f"SCAN task_run USING INDEX ix_task_run_{time.lower()}"
+    ]
+    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+def test_a_page_of_one_type_by_start_time_is_read_in_the_order_of_its_index(explaining: ExplainingConnection) -> None:
+    filter = {"state": {"type": {"any": ["SCHEDULED"]}}}
+
+    found = read_page(explaining, TASK_RUNS, filter, Order.of("START_TIME_DESC"), Window(3))
+
+    assert len(found.rows) == 3
+    assert scanned(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining))["task_run"] == "ix_task_run_state_type_start_time"
+    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+# --- history ---
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {},
+        {"id": {"any": ["x"]}},
+        {"task_key": {"any": ["t"]}},
+        {"state": {"type": {"any": ["SCHEDULED", "PENDING"]}}},
+        {"state": {"type": {"any": ["SCHEDULED"]}}},
+        {"flow_run_id": {"any": ["x"]}},
+        {"start_time": {"is_null": True}},
+        {"or": [{"tags": {"any": ["red"]}}, {"task_key": {"any": ["t"]}}]},
+        {"not": {"flow_run": {"name": {"like": "f"}}}},
+    ],
+)
+@pytest.mark.parametrize("has_statistics", [False, True])
+def test_a_history_reads_no_more_than_its_span_and_each_run_once(
+    explaining: ExplainingConnection, filter: dict[str, object], has_statistics: bool
+) -> None:
+    if has_statistics:
+        explaining.raw.execute("ANALYZE")
+
+    read_history(explaining, filter, split_span("2030-01-01T12:00:00Z", "2030-01-01T13:00:00Z", 60))
+
+    steps = [step for step in only_plan(explaining) if "VIRTUAL TABLE" in step or " task_run " in step]
+    assert len(steps) >= 2
+    assert steps[0] == "SCAN intervals_each VIRTUAL TABLE INDEX 1:"
+    assert steps[1] == (
+        "SEARCH task_run USING INDEX ix_task_run_expected_start_time (expected_start_time>? AND expected_start_time<?)"
+    )
 
 
 # --- the queue ---

@@ -1,13 +1,16 @@
 """A write costs as many statements for a hundred items as for one."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TypeVar
 
 import pytest
 
 from db.connection import SQLiteConnection
 from db.engine import Operation
+from db.instants import instant
 from db.vocabulary import StateType
+from resolvers.history import read_history, split_span
 from resolvers.queue.leases import acknowledge_leases, give_back
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import (
@@ -18,6 +21,7 @@ from resolvers.task_runs import (
     delete_task_runs,
     update_task_runs,
 )
+from tests.clock import START
 from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
 
 Item = TypeVar("Item")
@@ -196,6 +200,21 @@ def test_deleting_takes_four(connection: SQLiteConnection, size: int) -> None:
     claim(connection, size)
 
     assert statements(connection, delete_task_runs, ids) == 4
+
+
+# --- taskRunHistory ---
+
+
+@pytest.mark.parametrize("size", [1, 500])
+def test_reading_a_history_takes_one(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(100))
+    before = connection.statements
+
+    history = read_history(connection, {}, split_span(connection.now, instant(START + timedelta(seconds=size)), 1))
+
+    assert len(history) == size
+    assert [state.count_runs for each in history for state in each.states] == [100]
+    assert connection.statements - before == 1
 
 
 # --- counting itself ---

@@ -145,6 +145,11 @@ def upgrade() -> None:
     op.create_index("ix_task_run_state_type_id", "task_run", ["state_type", "id"])
     on_postgresql = op.get_bind().dialect.name == "postgresql"
     by_start_time = [sa.text("start_time NULLS FIRST") if on_postgresql else "start_time", "id"]
+    by_expected_start_time = [
+        sa.text("expected_start_time NULLS FIRST") if on_postgresql else "expected_start_time",
+        "id",
+    ]
+    op.create_index("ix_task_run_expected_start_time", "task_run", by_expected_start_time)
     op.create_index("ix_task_run_start_time", "task_run", by_start_time)
     op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
     if on_postgresql:

@@ -1,0 +1,295 @@
+"""taskRunHistory: how many runs were meant to start in each interval of time, and what has become of them."""
+
+from datetime import timedelta
+from itertools import pairwise
+from typing import Any
+
+import pytest
+
+from tests.client import Client
+from tests.clock import START
+from tests.serving import ON_SQLITE, Serving
+
+HOUR = 3600.0
+DAY = 24 * HOUR
+
+
+def at(seconds: float) -> str:
+    """The instant so many seconds after the clock's start, as answers show it."""
+    return (START + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+async def create(client: Client, *expected: float | None, **given: Any) -> list[str]:
+    """The ids of new runs, each meant to start so many seconds after the clock's start; now, for None."""
+    states = [{"type": "PENDING"} if seconds is None else scheduled(seconds) for seconds in expected]
+    inputs = [{"taskKey": "t", "state": state, **given} for state in states]
+    return [payload["taskRun"]["id"] for payload in await client.ask("CreateTaskRuns", inputs=inputs)]
+
+
+def scheduled(seconds: float, name: str | None = None) -> dict[str, Any]:
+    return {"type": "SCHEDULED", "name": name, "details": {"scheduledTime": at(seconds)}}
+
+
+async def set_state(client: Client, id: str, type: str, name: str | None = None) -> None:
+    answer = await client.ask("SetTaskRunState", id=id, state={"type": type, "name": name}, force=True)
+    assert answer["status"] == "ACCEPT"
+
+
+async def history(client: Client, start: float, end: float, seconds: float, **filter: Any) -> list[dict[str, Any]]:
+    return await client.ask(
+        "GetTaskRunHistory", start=at(start), end=at(end), intervalSeconds=seconds, filter=filter or None
+    )
+
+
+async def counts(client: Client, start: float, end: float, seconds: float, **filter: Any) -> list[int]:
+    """How many runs are in each interval."""
+    intervals = await history(client, start, end, seconds, **filter)
+    return [sum(state["countRuns"] for state in each["states"]) for each in intervals]
+
+
+async def only_state(client: Client) -> dict[str, Any]:
+    """The one item of an interval around all runs."""
+    (interval,) = await history(client, -DAY, DAY, 2 * DAY)
+    (state,) = interval["states"]
+    return state
+
+
+# --- intervals ---
+
+
+async def test_intervals_follow_each_other_from_the_start_on_and_tell_what_is_in_them(client: Client) -> None:
+    await create(client, 90.25)
+
+    assert await history(client, 0, 180, 60) == [
+        {"start": at(0), "end": at(60), "states": []},
+        {
+            "start": at(60),
+            "end": at(120),
+            "states": [
+                {
+                    "stateType": "SCHEDULED",
+                    "stateName": "Scheduled",
+                    "countRuns": 1,
+                    "sumEstimatedRunTimeSeconds": 0.0,
+                    "sumEstimatedLatenessSeconds": 0.0,
+                }
+            ],
+        },
+        {"start": at(120), "end": at(180), "states": []},
+    ]
+
+
+async def test_intervals_reach_the_end_and_the_last_one_may_go_beyond_it(client: Client) -> None:
+    for end, seconds, bounds in [
+        (14 * DAY, DAY, [DAY * number for number in range(15)]),
+        (10 * DAY, 25 * HOUR, [25 * HOUR * number for number in range(11)]),
+        (3, 1.5, [0, 1.5, 3]),
+        (2.000001, 1, [0, 1, 2, 3]),
+        (2.5, 1.000001, [0, 1.000001, 2.000002, 3.000003]),
+        (1, 1e9, [0, 1e9]),
+    ]:
+        intervals = await history(client, 0, end, seconds)
+
+        assert [(each["start"], each["end"]) for each in intervals] == [
+            (at(one), at(other)) for one, other in pairwise(bounds)
+        ]
+
+
+async def test_the_last_interval_ends_with_the_calendar_at_the_latest(client: Client) -> None:
+    (interval,) = await history(client, 0, 1, 1e300)
+
+    assert (interval["start"], interval["end"]) == (at(0), "9999-12-31T23:59:59.999999Z")
+
+
+async def test_a_span_that_does_not_end_after_its_start_has_no_intervals(client: Client) -> None:
+    await create(client, 0)
+
+    assert [await history(client, 0, end, 60) for end in (0, -0.000001, -10 * DAY)] == [[], [], []]
+
+
+# --- which run is in which interval ---
+
+
+async def test_an_interval_holds_its_start_and_not_its_end_to_the_microsecond(client: Client) -> None:
+    for in_which, expected in enumerate(
+        [
+            (-0.000001, -60),
+            (0, 0.000001, 59.999999),
+            (60, 60.000001, 61.5, 119.999999),
+            (120, 120.999999, 121, 150, 179.999999),
+            (180, 180.000001),
+        ]
+    ):
+        await create(client, *expected, tags=[str(in_which)])
+
+    assert await counts(client, 0, 121, 60) == [3, 4, 5]
+    assert await counts(client, 0, 121, 60, tags={"any": ["1"]}) == [3, 0, 0]
+    assert await counts(client, 0, 121, 60, tags={"any": ["2"]}) == [0, 4, 0]
+    assert await counts(client, 0, 121, 60, tags={"any": ["3"]}) == [0, 0, 5]
+
+
+async def test_intervals_of_uneven_length_and_start_hold_each_run_in_its_place(client: Client) -> None:
+    await create(client, *(0.75 * number for number in range(40)))
+    places = [(750_000 * number + 1) // 1_000_003 for number in range(40)]
+
+    assert await counts(client, -0.000001, 30, 1.000003) == [places.count(place) for place in range(30)]
+
+
+async def test_a_run_stays_where_it_was_first_meant_to_start(client: Client) -> None:
+    (id,) = await create(client, 30)
+
+    await set_state(client, id, "RUNNING")
+    await client.ask("SetTaskRunState", id=id, state=scheduled(90, "Again"), force=True)
+
+    assert await counts(client, 0, 120, 60) == [1, 0]
+
+
+# --- what is told of them ---
+
+
+async def test_runs_are_told_apart_by_type_and_name_of_their_state_in_this_order(client: Client) -> None:
+    states = [("FAILED", "Zed"), ("FAILED", "Alpha"), ("COMPLETED", None), ("FAILED", "Zed"), ("FAILED", "a")]
+    for id, (type, name) in zip(await create(client, *[None] * 5), states, strict=True):
+        await set_state(client, id, type, name)
+
+    (interval,) = await history(client, 0, 60, 60)
+
+    assert [(each["stateType"], each["stateName"], each["countRuns"]) for each in interval["states"]] == [
+        ("COMPLETED", "Completed", 1),
+        ("FAILED", "Alpha", 1),
+        ("FAILED", "Zed", 2),
+        ("FAILED", "a", 1),
+    ]
+
+
+async def test_run_time_and_lateness_are_those_of_the_runs(server: Serving, client: Client) -> None:
+    (id,) = await create(client, None)
+    server.clock.advance(3)
+    await set_state(client, id, "RUNNING")
+    server.clock.advance(10)
+    await set_state(client, id, "COMPLETED")
+    server.clock.advance(100)
+
+    state = await only_state(client)
+
+    assert (state["sumEstimatedRunTimeSeconds"], state["sumEstimatedLatenessSeconds"]) == (10.0, 3.0)
+
+
+async def test_sums_keep_fractions_of_seconds(server: Serving, client: Client) -> None:
+    ids = await create(client, None, None, None)
+    server.clock.advance(0.9)
+    for id in ids:
+        await set_state(client, id, "RUNNING")
+    server.clock.advance(1.9)
+
+    state = await only_state(client)
+
+    assert state["countRuns"] == 3
+    assert state["sumEstimatedRunTimeSeconds"] == pytest.approx(5.7, abs=1e-6)
+    assert state["sumEstimatedLatenessSeconds"] == pytest.approx(2.7, abs=1e-6)
+
+
+async def test_a_run_that_runs_is_counted_up_to_now(server: Serving, client: Client) -> None:
+    (id,) = await create(client, None)
+    await set_state(client, id, "RUNNING")
+    server.clock.advance(12.345678)
+
+    assert (await only_state(client))["sumEstimatedRunTimeSeconds"] == pytest.approx(12.345678, abs=1e-6)
+
+
+async def test_a_run_that_has_not_started_and_still_may_is_late_since_then(server: Serving, client: Client) -> None:
+    await create(client, 10, 120)
+    server.clock.advance(60.5)
+
+    assert (await only_state(client))["sumEstimatedLatenessSeconds"] == 50.5
+
+
+async def test_a_run_that_started_early_or_ended_without_starting_is_not_late(server: Serving, client: Client) -> None:
+    early, failed = await create(client, 10, None)
+    await set_state(client, early, "RUNNING")
+    await set_state(client, failed, "FAILED")
+    server.clock.advance(60)
+
+    (interval,) = await history(client, 0, 60, 60)
+
+    assert [(each["stateType"], each["sumEstimatedLatenessSeconds"]) for each in interval["states"]] == [
+        ("FAILED", 0.0),
+        ("RUNNING", 0.0),
+    ]
+
+
+# --- filters ---
+
+
+async def test_a_filter_chooses_the_runs_as_it_does_for_a_list(client: Client) -> None:
+    await create(client, 0, tags=["red"])
+    await create(client, 1)
+    await create(client, 2, tags=["red", "blue"], taskKey="other")
+    await create(client, 60, taskKey="other")
+
+    for filter, expected in [
+        ({}, [3, 1]),
+        ({"tags": {"all": ["red"]}}, [2, 0]),
+        ({"tags": {"all": ["blue"]}}, [1, 0]),
+        ({"taskKey": {"any": ["other"]}}, [1, 1]),
+        ({"taskKey": {"any": ["other", "t"]}}, [3, 1]),
+        ({"state": {"type": {"any": ["SCHEDULED"]}}}, [3, 1]),
+        ({"state": {"type": {"any": ["RUNNING"]}}}, [0, 0]),
+        ({"or": [{"tags": {"any": ["red"]}}, {"taskKey": {"any": ["other"]}}]}, [2, 1]),
+        ({"not": {"tags": {"any": ["red"]}}}, [1, 1]),
+        ({"flowRunId": {"isNull": False}}, [0, 0]),
+        ({"flowRun": {"flow": {"name": {"any": ["f"]}}}}, [0, 0]),
+        ({"expectedStartTime": {"after": at(1.5)}}, [1, 1]),
+    ]:
+        assert await counts(client, 0, 120, 60, **filter) == expected, filter
+
+
+# --- what is refused ---
+
+
+async def test_an_interval_of_less_than_a_second_is_refused(client: Client) -> None:
+    for seconds, end in [(0.999999, 60), (0, 60), (-5, 60), (0.5, 0)]:
+        refusal = await client.refused("GetTaskRunHistory", start=at(0), end=at(end), intervalSeconds=seconds)
+
+        assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
+        assert refusal["message"].endswith(f"has to be at least 1 second, not {seconds:g}.")
+
+
+async def test_more_than_five_hundred_intervals_are_refused_with_the_smallest_length_that_is_not(
+    client: Client,
+) -> None:
+    span = {"start": at(0), "end": at(1000.0001)}
+
+    refusal = await client.refused("GetTaskRunHistory", **span, intervalSeconds=2)
+
+    assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
+    assert refusal["message"].endswith("has to be at least 2.000001: at most 500 intervals are answered, not 501.")
+    assert len(await client.ask("GetTaskRunHistory", **span, intervalSeconds=2.000001)) == 500
+
+
+async def test_five_hundred_intervals_are_answered(client: Client) -> None:
+    assert await counts(client, 0, 500, 1) == [0] * 500
+
+
+async def test_a_malformed_filter_is_refused(client: Client) -> None:
+    refusal = await client.refused(
+        "GetTaskRunHistory", start=at(0), end=at(60), intervalSeconds=60, filter={"id": {"any": ["x"]}}
+    )
+
+    assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "filter.id.any.0")
+
+
+# --- what it costs ---
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("intervals", [1, 500])
+async def test_a_history_is_read_by_one_statement_however_many_intervals_it_has(
+    server: Serving, client: Client, intervals: int
+) -> None:
+    await create(client, 0)
+
+    async with server.counting() as statements:
+        assert sum(await counts(client, 0, intervals, 1)) == 1
+
+    assert len(statements) == 1

@@ -1,0 +1,77 @@
+"""A history counts and sums what the records of its runs say, whatever they have been through."""
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from datetime import timedelta
+
+import pytest
+
+from db.connection import Connection
+from db.instants import instant
+from db.records import TaskRunRecord
+from db.task_runs import insert_task_runs
+from db.vocabulary import StateType
+from resolvers.history import read_history, split_span
+from resolvers.task_runs import NewTaskRun, blank_task_run
+from tests.clock import START
+from tests.serving import Serving
+
+
+def some_runs(count: int) -> list[TaskRunRecord]:
+    """Runs around the clock's start, some of them on whole minutes; some without a state, or without a time."""
+    chance = random.Random(7)  # noqa: S311
+
+    def moment(offset: float) -> str:
+        return instant(START + timedelta(seconds=chance.choice([round(offset / 60) * 60, offset])))
+
+    runs: list[TaskRunRecord] = []
+    for number in range(count):
+        run = blank_task_run(NewTaskRun("t", str(number)), instant(START))
+        run.state_type = chance.choice([None, *StateType])
+        run.state_name = run.state_type and chance.choice([run.state_type.default_name, "Zed"])
+        run.state_timestamp = run.state_type and moment(chance.uniform(-600, 0))
+        run.expected_start_time = chance.choice([None, *[moment(chance.uniform(-600, 600)) for _ in range(9)]])
+        run.start_time = chance.choice([None, moment(chance.uniform(-600, 600))])
+        run.total_run_time_seconds = chance.uniform(-10, 100)
+        run.read_at = instant(START)
+        runs.append(run)
+    return runs
+
+
+def insert(connection: Connection, batches: Sequence[list[TaskRunRecord]]) -> list[Exception | None]:
+    for batch in batches:
+        insert_task_runs(connection, batch)
+    return [None] * len(batches)
+
+
+async def test_what_is_counted_and_summed_is_what_the_records_say(server: Serving) -> None:
+    database, runs = server.life.database, some_runs(1000)
+    await database.write(insert, runs)
+    # Some of these begin on whole minutes, as some runs do.
+    intervals = split_span(instant(START - timedelta(seconds=540)), instant(START + timedelta(seconds=540)), 37.5)
+
+    history = await database.read(lambda connection: read_history(connection, {}, intervals))
+
+    expected: dict[tuple[int, StateType, str], list[TaskRunRecord]] = defaultdict(list)
+    for run in runs:
+        for number, (start, end) in enumerate(intervals):
+            if run.state_type and run.state_name and run.expected_start_time and start <= run.expected_start_time < end:
+                expected[number, run.state_type, run.state_name].append(run)
+    assert len(expected) > 300
+    assert [(each.start, each.end) for each in history] == intervals
+    found = {
+        (number, StateType(each.state_type), each.state_name): each
+        for number, interval in enumerate(history)
+        for each in interval.states
+    }
+    assert sorted(found) == sorted(expected)
+    assert list(found) == sorted(found)
+    for key, state in found.items():
+        assert state.count_runs == len(expected[key])
+        assert state.sum_estimated_run_time_seconds == pytest.approx(
+            sum(max(0.0, run.estimated_run_time_seconds) for run in expected[key]), abs=1e-5
+        )
+        assert state.sum_estimated_lateness_seconds == pytest.approx(
+            sum(run.estimated_start_time_delta_seconds for run in expected[key]), abs=1e-5
+        )
