@@ -1,13 +1,17 @@
 """A write costs as many statements for a hundred items as for one."""
 
+import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from typing import TypeVar
 
 import pytest
 
-from db.connection import SQLiteConnection
+from db.connection import NOTHING, Row, SQLiteConnection
 from db.engine import Operation
+from db.statements import Parameters, Statement
 from db.vocabulary import StateType
+from resolvers.queue.claim import SPARE, Claim, claim_due_runs
 from resolvers.queue.leases import acknowledge_leases, give_back
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import (
@@ -18,7 +22,7 @@ from resolvers.task_runs import (
     delete_task_runs,
     update_task_runs,
 )
-from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
+from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed, request_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -33,6 +37,19 @@ def statements(connection: SQLiteConnection, operation: Operation[Item, Result],
     assert len(results) == len(items)
     assert not any(isinstance(result, Exception) for result in results)
     return connection.statements - before
+
+
+class WatchingConnection(SQLiteConnection):
+    """A connection that tells how many rows each statement has found."""
+
+    def __init__(self, raw: sqlite3.Connection, now: str) -> None:
+        super().__init__(raw, now)
+        self.fetched: list[int] = []
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        rows = super().fetch(statement, parameters)
+        self.fetched.append(len(rows))
+        return rows
 
 
 def changes(ids: Sequence[str], type: StateType, leases: Sequence[str | None] | None = None) -> list[StateChange]:
@@ -161,6 +178,34 @@ def test_claiming_all_there_is_takes_one_more_to_see_what_comes_next(connection:
 
     assert (len(made.deliveries), made.next_due_at) == (size, None)
     assert connection.statements - before == 4
+
+
+def test_a_claim_for_many_keys_looks_at_a_share_of_each_and_no_further(connection: SQLiteConnection) -> None:
+    keys = [f"k{number}" for number in range(10)]
+    for key in keys:
+        make_task_runs(connection, new_task_runs(100, StateType.SCHEDULED, task_key=key))
+    watching = WatchingConnection(connection.raw, connection.now)
+
+    (made,) = claim_due_runs(watching, [request_for(20, *keys)])
+
+    assert isinstance(made, Claim)
+    assert Counter(each.task_run.task_key for each in made.deliveries) == dict.fromkeys(keys, 2)
+    assert watching.fetched == [10 * (2 + SPARE), 20]
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_a_claim_looks_further_where_one_key_has_the_work(connection: SQLiteConnection, others: int) -> None:
+    busy = make_task_runs(connection, new_task_runs(50, StateType.SCHEDULED, task_key="busy"))
+    make_task_runs(connection, new_task_runs(others, StateType.SCHEDULED, task_key="quiet"))
+    watching = WatchingConnection(connection.raw, connection.now)
+
+    (made,) = claim_due_runs(watching, [request_for(20, "busy", "idle", "quiet")])
+
+    assert isinstance(made, Claim)
+    delivered = [each.task_run for each in made.deliveries]
+    assert [run.id for run in delivered if run.task_key == "busy"] == busy[: 20 - others]
+    assert [run.task_key for run in delivered[: 2 * others]] == ["busy", "quiet"] * others
+    assert watching.fetched == [7 + SPARE + others, 20 + others, 20]
 
 
 @SIZES
