@@ -10,6 +10,7 @@ from resolvers.concurrency import LimitWithSlots, Reset, WantedLimit
 from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
 from resolvers.queue import leases
+from resolvers.queue.claim import LARGEST_CLAIM, Delivery
 from resolvers.queue.leases import LeaseResult as LeaseResultRecord
 from resolvers.queue.leases import Release, Renewal
 from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
@@ -17,16 +18,21 @@ from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeleti
 from schema.arguments import (
     LARGEST_BATCH,
     LONGEST_LEASE_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    LeaseSeconds,
+    TaskKeys,
+    WorkerName,
     read_batch_size,
     read_count,
     read_id,
     read_ids,
     read_optional_id,
     read_seconds,
+    read_task_keys,
 )
 from schema.concurrency import ConcurrencyLimit
 from schema.context import Info
-from schema.deliveries import LeaseResult
+from schema.deliveries import LeaseResult, ScheduledTaskRun
 from schema.errors import RowResult, naming, row_result
 from schema.filters import TaskRunFilter, read_filter
 from schema.inputs import (
@@ -165,6 +171,39 @@ class Mutation:
         changes = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
         results = await info.context.database.write_all(states.set_task_run_states, changes)
         return [row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
+
+    @strawberry.mutation(
+        graphql_type=list[ScheduledTaskRun],
+        description="One claim, for workers without a WebSocket: up to `limit` scheduled background runs of these keys, "
+        "under the same leases and in the same turns as `scheduledTaskRuns`. Answers as soon as there is one run, and "
+        "with none once `waitSeconds` are over or the server stops. The leases outlive the answer: acknowledge them, or "
+        "they go to somebody else after 30 seconds (or what the server is set to). What is claimed for a client that has "
+        "stopped waiting is given back at once; an answer that is lost on its way, by the same 30 seconds.",
+    )
+    async def claim_task_runs(
+        self,
+        info: Info,
+        task_keys: TaskKeys,
+        limit: Annotated[
+            int, strawberry.argument(description="How many runs at most: 1 to 500. You may be given fewer.")
+        ] = 1,
+        lease_seconds: LeaseSeconds = 60,
+        wait_seconds: Annotated[
+            float,
+            strawberry.argument(
+                description="How long to wait for a run to come due: 0 to 60 seconds. With 0, what is due now."
+            ),
+        ] = 0,
+        worker_name: WorkerName = None,
+    ) -> list[Delivery]:
+        claim = info.context.dispatcher.claim(
+            read_task_keys("taskKeys", task_keys),
+            limit=read_count("limit", limit, least=1, most=LARGEST_CLAIM),
+            lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
+            wait_seconds=read_seconds("waitSeconds", wait_seconds, least=0, most=LONGEST_WAIT_SECONDS),
+            worker_name=worker_name,
+        )
+        return await info.context.while_client_waits(claim, otherwise=[])
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],

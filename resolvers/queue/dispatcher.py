@@ -21,7 +21,7 @@ from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
-from resolvers.queue.subscriber import Subscriber
+from resolvers.queue.subscriber import Claimant, Subscriber
 from resolvers.queue.sweep import Sweep
 from resolvers.queue.turns import Turns
 
@@ -120,6 +120,36 @@ class Dispatcher:
                     deliveries = [delivery for delivery, was_held in zip(deliveries, held, strict=True) if was_held]
                 yield deliveries
 
+    async def claim(
+        self,
+        task_keys: Sequence[str],
+        *,
+        limit: int,
+        lease_seconds: float,
+        wait_seconds: float,
+        worker_name: str | None,
+    ) -> list[Delivery]:
+        """What a single claim brings, as soon as it brings anything; nothing, once `wait_seconds` are over.
+
+        The leases outlive the call. Cancelling it gives back what was claimed for it. A stop ends it with nothing.
+        """
+        claimant = Claimant(next(self._numbers), task_keys, limit, lease_seconds, worker_name)
+        async with self._subscribe(claimant):
+            await self._clock.wait(claimant.answered, self._clock.now() + timedelta(seconds=wait_seconds))
+            if not claimant.answered.is_set():
+                # The last look: also the first one, where nobody is to wait.
+                claimant.waits_no_longer = True
+                self._wake.set()
+                await claimant.answered.wait()
+            if deliveries := claimant.answer():
+                self._forget_holder(claimant)
+                claimant.unacknowledged.clear()
+            return deliveries
+
+    def listening(self) -> Counter[str]:
+        """How many subscriptions and waiting claims of this server want each key."""
+        return self._listening.copy()
+
     @asynccontextmanager
     async def _subscribe(self, subscriber: Subscriber) -> AsyncGenerator[None]:
         if self._is_stopping:
@@ -178,14 +208,21 @@ class Dispatcher:
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)
+                self._fail(demands, error)
                 await self._pause()
                 continue
-            except Exception:
+            except Exception as error:
                 # Deliveries must not end with one fault; it is told whole, each time.
                 log.exception("A claim failed; it is tried again.")
+                self._fail(demands, error)
                 await self._pause()
                 continue
             await self._clock.wait(self._wake, self._look_again_at(claim))
+
+    def _fail(self, demands: Sequence[Demand], error: Exception) -> None:
+        for demand in demands:
+            if subscriber := self._subscribers.get(demand.subscriber):
+                subscriber.fail(error)
 
     def _look_again_at(self, claim: Claim) -> datetime | None:
         """When there may be more to claim, if nobody says so before."""
@@ -224,6 +261,9 @@ class Dispatcher:
             else:
                 # It ended while the claim was under way.
                 orphans += [delivery.lease_id for delivery in handed]
+        for demand in demands:
+            if subscriber := self._subscribers.get(demand.subscriber):
+                subscriber.end_turn(is_cut_short=claim.is_cut_short)
         await self._give_back(orphans)
         if claim.is_cut_short:
             self._wake.set()

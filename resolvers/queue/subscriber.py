@@ -1,4 +1,4 @@
-"""Those whom the dispatcher claims for."""
+"""Those whom the dispatcher claims for: subscriptions, which go on, and claims of their own, which end with one answer."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -42,6 +42,12 @@ class Subscriber:
         self._arrived.extend(deliveries)
         self._event.set()
 
+    def end_turn(self, *, is_cut_short: bool) -> None:
+        """A claim that it had a part in is over; `is_cut_short` where there may have been more that is due."""
+
+    def fail(self, error: Exception) -> None:
+        """A claim that it had a part in has failed; it is tried again."""
+
     def close(self) -> None:
         """Let it end."""
         self._is_closed = True
@@ -56,6 +62,40 @@ class Subscriber:
         if not self._arrived:
             self._event.clear()
         return arrived
+
+
+class Claimant(Subscriber):
+    """A claim by itself: it is given what one claim brings, and told when that is nothing and it waits no longer."""
+
+    waits_no_longer = False
+    _error: Exception | None = None
+
+    @property
+    def answered(self) -> asyncio.Event:
+        """Set once there is an answer."""
+        return self._event
+
+    @property
+    def _credit(self) -> int:
+        # Its task may not have come to the answer yet: what a second claim gave it would be given back.
+        return 0 if self.answered.is_set() else self._prefetch
+
+    def end_turn(self, *, is_cut_short: bool) -> None:
+        if self.waits_no_longer and not is_cut_short:
+            self._event.set()
+
+    def fail(self, error: Exception) -> None:
+        """It is no use to wait on: whoever claims asks again."""
+        self._error = error
+        self._event.set()
+
+    def answer(self) -> list[Delivery]:
+        """What it was given. Raises what a claim has failed with; nothing where it was told to end."""
+        if self._is_closed:
+            return []
+        if self._error is not None and not self._arrived:
+            raise self._error
+        return self._arrived
 
 
 def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
