@@ -19,6 +19,7 @@ from db.records import (
     TaskRunRecord,
 )
 from resolvers import flow_runs, flows, lists, nodes, task_runs
+from resolvers.bounded_writes import BoundedWrites
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
@@ -105,6 +106,7 @@ class Context:
 
     database: Database
     dispatcher: Dispatcher
+    writes: BoundedWrites
     server: Server
     loaders: Loaders
     connection_params: object = None
@@ -115,8 +117,8 @@ class Context:
     """Returns once the client has gone away; None where its operations are cancelled then."""
 
     @classmethod
-    def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
-        return cls(database, dispatcher, server, Loaders(database))
+    def of(cls, database: Database, dispatcher: Dispatcher, writes: BoundedWrites, server: Server) -> "Context":
+        return cls(database, dispatcher, writes, server, Loaders(database))
 
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""

@@ -69,7 +69,8 @@ class Mutation:
     @strawberry.mutation(
         graphql_type=TaskRunCreatePayload,
         description="Create a task run, or find the one with the same keys. A background run that is SCHEDULED is "
-        "queued for the workers of its `taskKey` in the same transaction.",
+        "queued for the workers of its `taskKey` in the same transaction; where as many wait as may, it is refused as "
+        "`QUEUE_FULL`.",
     )
     async def create_task_run(
         self,
@@ -78,7 +79,7 @@ class Mutation:
     ) -> CreatedTaskRun:
         new = input.read("input")
         with naming("input"):
-            return await info.context.database.write(task_runs.create_task_runs, new)
+            return await info.context.database.write(info.context.writes.create_task_runs, new)
 
     @strawberry.mutation(
         graphql_type=list[TaskRunCreatePayload],
@@ -93,7 +94,7 @@ class Mutation:
         read_batch_size("inputs", inputs)
         new = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
         with naming("inputs"):
-            return await info.context.database.write(task_runs.create_all_task_runs, new)
+            return await info.context.database.write(info.context.writes.create_all_task_runs, new)
 
     @strawberry.mutation(graphql_type=TaskRun, description="Rename a task run.")
     async def update_task_run(
@@ -155,7 +156,7 @@ class Mutation:
         ] = None,
     ) -> TaskRunOutcome:
         change = StateChange(read_id("id", id), state.read("state"), bool(force), read_optional_id("leaseId", lease_id))
-        return await info.context.database.write(states.set_task_run_states, change)
+        return await info.context.database.write(info.context.writes.set_task_run_states, change)
 
     @strawberry.mutation(
         graphql_type=list[TaskRunStateChangeResult],
@@ -169,7 +170,7 @@ class Mutation:
     ) -> list[RowResult[TaskRunOutcome]]:
         read_batch_size("inputs", inputs)
         changes = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
-        results = await info.context.database.write_all(states.set_task_run_states, changes)
+        results = await info.context.database.write_all(info.context.writes.set_task_run_states, changes)
         return [row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
 
     @strawberry.mutation(

@@ -11,6 +11,8 @@ from db.connection import NOTHING, Row, SQLiteConnection
 from db.engine import Operation
 from db.statements import Parameters, Statement
 from db.vocabulary import StateType
+from resolvers.bounded_writes import BoundedWrites
+from resolvers.queue.bounds import QueueBounds
 from resolvers.queue.claim import SPARE, Claim, claim_due_runs
 from resolvers.queue.leases import acknowledge_leases, give_back
 from resolvers.states import StateChange, set_task_run_states
@@ -99,6 +101,20 @@ def test_creating_all_or_none_takes_no_more(connection: SQLiteConnection, size: 
     batch: Sequence[NewTaskRun] = new_task_runs(size, StateType.SCHEDULED)
 
     assert statements(connection, create_all_task_runs, [batch]) == 4
+
+
+@SIZES
+def test_keeping_a_queue_within_its_bounds_takes_a_count_at_first_and_then_no_more(
+    connection: SQLiteConnection, size: int
+) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=3 * size, max_retry=size, is_shared=False))
+
+    taken = [
+        statements(connection, writes.create_task_runs, new_task_runs(size, StateType.SCHEDULED, prefix=prefix))
+        for prefix in ("a", "b", "c")
+    ]
+
+    assert taken == [5, 4, 4]
 
 
 # --- setTaskRunState ---
