@@ -11,7 +11,7 @@ from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.vocabulary import StateType
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import Policy
-from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
+from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
 from resolvers.queue.bounds import Room
 from resolvers.queue.placement import MOST_HASTENED, Placements, side_joined
 from resolvers.slots import SlotBook
@@ -74,8 +74,7 @@ class TaskRunMoves:
             if entry is not None and lease_id is not None and lease_id == held_lease_id:
                 self.placements.keep(entry, self.now, waits_for_slot=decision.waits_for_slot)
             return decision, None
-        side = side_joined(run, proposed, entry) if decision.status is OrchestrationStatus.ACCEPT else None
-        if self.room is not None and side is not None:
+        if self.room is not None and (side := side_joined(run, proposed, entry)) is not None:
             self.room.join(side)
         state = self._enter(run, decision, proposed.details.transition_id)
         self.placements.follow(run, state, entry, lease_id)

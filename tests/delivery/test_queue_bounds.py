@@ -124,6 +124,15 @@ async def test_a_state_that_would_queue_a_run_beyond_the_bound_is_refused(client
     assert ([each["type"] for each in run["states"]], run["queueEntry"]) == (["PENDING"], None)
 
 
+async def test_what_the_rules_refuse_is_answered_by_them_however_full_the_queue_is(client: Client) -> None:
+    id = await new_run(client, {"type": "COMPLETED", "data": {"kept": True}})
+    await create_many(client, 3)
+
+    outcome = await client.ask("SetTaskRunState", id=id, state=SCHEDULED)
+
+    assert outcome["status"] == "REJECT"
+
+
 async def test_a_run_that_waits_may_be_scheduled_anew(server: Serving) -> None:
     ids = await create_many(server.client, 3)
     state = {"type": "SCHEDULED", "details": {"scheduledTime": server.clock.in_seconds(60)}}

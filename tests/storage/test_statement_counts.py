@@ -117,6 +117,31 @@ def test_keeping_a_queue_within_its_bounds_takes_a_count_at_first_and_then_no_mo
     assert taken == [5, 4, 4]
 
 
+def taken_by_one(connection: SQLiteConnection, writes: BoundedWrites, dynamic_key: str) -> int:
+    """How many statements it takes to create one run that is queued."""
+    new = NewTaskRun("t", dynamic_key, state=proposed(StateType.SCHEDULED))
+    return statements(connection, writes.create_task_runs, [new])
+
+
+def test_where_other_servers_add_too_half_of_the_room_is_used_without_counting(connection: SQLiteConnection) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=8, max_retry=8, is_shared=True))
+
+    taken = [taken_by_one(connection, writes, str(number)) for number in range(8)]
+
+    assert taken == [5, 4, 4, 4, 5, 4, 5, 5]
+
+
+def test_where_other_servers_add_too_a_count_is_good_for_a_second(connection: SQLiteConnection) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=1000, max_retry=8, is_shared=True))
+    taken: list[int] = []
+
+    for seconds in ("00.000000", "01.000000", "01.000001", "02.000000"):
+        connection.now = f"2030-01-01T12:00:{seconds}Z"
+        taken.append(taken_by_one(connection, writes, seconds))
+
+    assert taken == [5, 4, 5, 4]
+
+
 # --- setTaskRunState ---
 
 
