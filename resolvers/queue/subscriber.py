@@ -68,6 +68,7 @@ class Claimant(Subscriber):
     """A claim by itself: it is given what one claim brings, and told when that is nothing and it waits no longer."""
 
     waits_no_longer = False
+    _has_stood_in_line = False
     _error: Exception | None = None
 
     @property
@@ -81,8 +82,10 @@ class Claimant(Subscriber):
         return 0 if self.answered.is_set() else self._prefetch
 
     def end_turn(self, *, is_cut_short: bool) -> None:
-        if self.waits_no_longer and not is_cut_short:
+        # Those who were served while it was not stand behind it the next time: then there is nothing for it.
+        if self.waits_no_longer and (not is_cut_short or self._has_stood_in_line):
             self._event.set()
+        self._has_stood_in_line = True
 
     def fail(self, error: Exception) -> None:
         """It is no use to wait on: whoever claims asks again."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from resolvers.queue.subscriber import Claimant
 from tests.client import PATIENCE, Client
 from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import ON_SQLITE, Serving, serving
@@ -150,6 +151,18 @@ async def test_a_stopping_server_answers_waiting_claims_with_nothing_and_takes_n
     assert await asyncio.wait_for(waiting, PATIENCE) == []
     error = await server.client.refused("ClaimTaskRuns", taskKeys=["t"])
     assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
+
+
+def test_a_claim_that_came_too_late_for_its_share_stands_in_line_once_more() -> None:
+    claimant = Claimant(1, ["t"], 1, 60.0, None)
+    claimant.waits_no_longer = True
+
+    claimant.end_turn(is_cut_short=True)
+    assert not claimant.answered.is_set()
+
+    claimant.end_turn(is_cut_short=True)
+    assert claimant.answered.is_set()
+    assert claimant.answer() == []
 
 
 @ON_SQLITE
