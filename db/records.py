@@ -271,3 +271,20 @@ class QueueEntryRecord:
     worker_name: str | None
     lapses: int = 0
     waits_for_slot: bool = False
+
+
+@dataclass(slots=True)
+class QueueFigures:
+    """How much of one task key is in the queue."""
+
+    task_key: str
+    scheduled: int = 0
+    """How many are due on the scheduled side."""
+    retry: int = 0
+    """How many are due on the retry side."""
+    delayed: int = 0
+    """How many are to be due later, on either side."""
+    leased: int = 0
+    """How many a worker has."""
+    oldest_due_at: str | None = None
+    """Since when the one that is due for longest could have been delivered."""

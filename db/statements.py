@@ -359,3 +359,22 @@ def _is_one_of_in_postgresql(element: _IsOneOf, compiler: SQLCompiler, **options
 def is_one_of(column: ColumnElement[Any], selected: Select[Any]) -> ColumnElement[bool]:
     """Whether `column` is among the few values of `selected`, which may be limited and depend on another table's row."""
     return _IsOneOf(column, selected.scalar_subquery())
+
+
+class _Usually(_Written):
+    """A condition that most rows fulfil."""
+
+
+@compiles(_Usually, "sqlite")
+def _usually_in_sqlite(element: _Usually, compiler: SQLCompiler, **options: Any) -> str:
+    return f"likely({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_Usually, "postgresql")
+def _usually_in_postgresql(element: _Usually, compiler: SQLCompiler, **options: Any) -> str:
+    return compiler.process(element.clauses, **options)
+
+
+def usually(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition, which most rows fulfil: SQLite, which keeps no statistics, takes an equality for a rare thing."""
+    return _Usually(condition)

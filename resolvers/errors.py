@@ -5,6 +5,7 @@
     ├── NotFound              NOT_FOUND       a mutation of something that is not there
     ├── Conflict              CONFLICT        a new thing names another one that is not there
     ├── CreationRefused       CONFLICT        the rules do not let a run begin in this state
+    ├── QueueFull             QUEUE_FULL      as many runs of a key wait as may; later there may be room
     └── ServerStopping        UNAVAILABLE     this server takes no more work; another one, or the next start, will
 
 A refusal has changed nothing. Orchestration's answers (REJECT, WAIT, ABORT) are no refusals; they are data.
@@ -73,6 +74,22 @@ class CreationRefused(Refusal):
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
         self.argument = "state"
+
+
+class QueueFull(Refusal):
+    """As many runs wait on one side of a key's queue as may. Asking again later is right."""
+
+    code = "QUEUE_FULL"
+    retryable = True
+
+    def __init__(self, argument: str, task_key: str, *, is_retry: bool, most: int) -> None:
+        side = "retry" if is_retry else "scheduled"
+        super().__init__(
+            f"The queue of {task_key!r:.60} is full: {most:,} runs wait on its {side} side, and no more may."
+        )
+        self.argument = argument
+        self.task_key = task_key
+        self.is_retry = is_retry
 
 
 class ServerStopping(Refusal):

@@ -12,7 +12,8 @@ from db.vocabulary import StateType
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import Policy
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
-from resolvers.queue.placement import MOST_HASTENED, Placements
+from resolvers.queue.bounds import Room
+from resolvers.queue.placement import MOST_HASTENED, Placements, side_joined
 from resolvers.slots import SlotBook
 
 
@@ -23,6 +24,8 @@ class TaskRunMoves:
     now: str
     slots: SlotBook
     cached: dict[str, StateRecord]
+    room: Room | None = None
+    """What may be added to the queues; None where everything finds its place."""
     placements: Placements = field(default_factory=Placements)
     moved: list[TaskRunRecord] = field(default_factory=list[TaskRunRecord])
     kept: list[CacheRecord] = field(default_factory=list[CacheRecord])
@@ -47,7 +50,10 @@ class TaskRunMoves:
         entry: QueueEntryRecord | None,
         lease_id: str | None,
     ) -> tuple[Decision, StateRecord | None]:
-        """Decide, and put the run into the state that comes of it: what was decided, and the new state if there is one."""
+        """Decide, and put the run into the state that comes of it: what was decided, and the new state if there is one.
+
+        QueueFull, with nothing changed, where the queue has no room for what was proposed; rules' own states find theirs.
+        """
         held_lease_id = entry.lease_id if entry and (entry.lease_expires_at or "") > self.now else None
         decision = decide(
             policy,
@@ -68,6 +74,8 @@ class TaskRunMoves:
             if entry is not None and lease_id is not None and lease_id == held_lease_id:
                 self.placements.keep(entry, self.now, waits_for_slot=decision.waits_for_slot)
             return decision, None
+        if self.room is not None and (side := side_joined(run, proposed, entry)) is not None:
+            self.room.join(side)
         state = self._enter(run, decision, proposed.details.transition_id)
         self.placements.follow(run, state, entry, lease_id)
         return decision, state

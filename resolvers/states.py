@@ -7,11 +7,13 @@ from db import flow_runs, states, task_runs
 from db.connection import Connection, LeaseSettled
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
-from resolvers.errors import NotFound
+from resolvers.errors import NotFound, QueueFull
 from resolvers.moves import TaskRunMoves
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
 from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
+from resolvers.queue.bounds import QueueBounds
+from resolvers.queue.placement import side_joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,21 +50,33 @@ class FlowRunOutcome:
     flow_run: FlowRunRecord
 
 
-def set_task_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
+def set_task_run_states(
+    connection: Connection, changes: Sequence[StateChange], bounds: QueueBounds | None = None
+) -> list[TaskRunOutcome | Exception]:
     """Orchestrate each change by itself, in order; those of one run one after the other.
 
-    Costs a constant number of statements while no run is named twice. NotFound for a run that is not there.
+    Costs a constant number of statements while no run is named twice. NotFound for a run that is not there; QueueFull
+    where a queue would go beyond its bounds.
     """
     results: list[TaskRunOutcome | Exception] = []
     for wave in _waves(changes):
-        results += _set_task_run_states(connection, wave)
+        results += _set_task_run_states(connection, wave, bounds)
     return results
 
 
-def _set_task_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
+def _set_task_run_states(
+    connection: Connection, changes: Sequence[StateChange], bounds: QueueBounds | None
+) -> list[TaskRunOutcome | Exception]:
     facts_by_id = task_runs.task_run_facts(connection, [_key_of(change) for change in changes])
     runs = [facts.run for facts in facts_by_id.values()]
     moves = TaskRunMoves.load(connection, runs, [change.proposed for change in changes])
+    if bounds is not None:
+        sides = [
+            side_joined(facts.run, change.proposed, facts.queue_entry)
+            for change in changes
+            if (facts := facts_by_id.get(change.id))
+        ]
+        moves.room = bounds.room(connection, filter(None, sides), argument="state")
     results: list[TaskRunOutcome | Exception] = []
     for change in changes:
         facts = facts_by_id.get(change.id)
@@ -71,14 +85,18 @@ def _set_task_run_states(connection: Connection, changes: Sequence[StateChange])
         elif facts.earlier is not None:
             results.append(TaskRunOutcome(*_answer_again(facts.earlier, change), task_run=facts.run))
         else:
-            decision, state = moves.propose(
-                task_run_policy(in_flow_run=facts.run.flow_run_id is not None, forced=change.force),
-                facts.run,
-                change.proposed,
-                flow_run=_flow_run_facts(facts),
-                entry=facts.queue_entry,
-                lease_id=change.lease_id,
-            )
+            try:
+                decision, state = moves.propose(
+                    task_run_policy(in_flow_run=facts.run.flow_run_id is not None, forced=change.force),
+                    facts.run,
+                    change.proposed,
+                    flow_run=_flow_run_facts(facts),
+                    entry=facts.queue_entry,
+                    lease_id=change.lease_id,
+                )
+            except QueueFull as refusal:
+                results.append(refusal)
+                continue
             results.append(TaskRunOutcome(*_answer(decision, facts.run.state, state), task_run=facts.run))
     moves.write_changes(connection)
     task_runs.update_task_run_progress(connection, moves.moved)

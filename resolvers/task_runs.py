@@ -11,12 +11,13 @@ from db.ids import new_id
 from db.pages import OLDEST_FIRST, Window, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.vocabulary import StateType
-from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, Refusal, deletions
+from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, QueueFull, Refusal, deletions
 from resolvers.moves import TaskRunMoves
 from resolvers.names import make_up_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.placement import make_due_for_slots
+from resolvers.queue.bounds import QueueBounds
+from resolvers.queue.placement import make_due_for_slots, side_joined
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -52,10 +53,13 @@ class CreatedTaskRun:
     created: bool
 
 
-def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> list[CreatedTaskRun | Exception]:
+def create_task_runs(
+    connection: Connection, wanted: Sequence[NewTaskRun], bounds: QueueBounds | None = None
+) -> list[CreatedTaskRun | Exception]:
     """Make the runs, or find those that have the same keys; of a known one nothing of the request is applied.
 
-    The first state is orchestrated as any other. Conflict where the flow run is not there.
+    The first state is orchestrated as any other. Conflict where the flow run is not there; QueueFull where a queue would
+    go beyond its bounds.
     """
     known = task_runs.task_runs_by_key(connection, [each.key for each in wanted])
     named = {each.flow_run_id for each in wanted if each.flow_run_id is not None}
@@ -63,6 +67,9 @@ def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> li
     results: list[CreatedTaskRun | Exception] = []
     blanks = [blank_task_run(new, connection.now) for new in wanted]
     moves = TaskRunMoves.load(connection, blanks, [new.state for new in wanted])
+    if bounds is not None:
+        sides = [side_joined(run, new.state, None) for run, new in zip(blanks, wanted, strict=True)]
+        moves.room = bounds.room(connection, filter(None, sides), argument="taskKey")
     for place, new in enumerate(wanted):
         if (run := known.get(new.key)) is not None:
             results.append(CreatedTaskRun(run, created=False))
@@ -71,7 +78,11 @@ def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> li
         else:
             run = blanks[place]
             policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
-            decision, state = moves.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
+            try:
+                decision, state = moves.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
+            except QueueFull as refusal:
+                results.append(refusal)
+                continue
             if state is None:
                 results.append(CreationRefused(decision.reason or ""))
                 continue
@@ -83,14 +94,14 @@ def create_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> li
 
 
 def create_all_task_runs(
-    connection: Connection, batches: Sequence[Sequence[NewTaskRun]]
+    connection: Connection, batches: Sequence[Sequence[NewTaskRun]], bounds: QueueBounds | None = None
 ) -> list[list[CreatedTaskRun] | Exception]:
     """As `create_task_runs` for each batch, but all or nothing: one refusal refuses its whole batch."""
     results: list[list[CreatedTaskRun] | Exception] = []
     for batch in batches:
         try:
             with connection.savepoint():
-                results.append(_all_or_raise(create_task_runs(connection, batch)))
+                results.append(_all_or_raise(create_task_runs(connection, batch, bounds)))
         except Refusal as refusal:
             results.append(refusal)
     return results

@@ -13,6 +13,8 @@ from starlette.websockets import WebSocket
 from db.clock import Clock
 from db.instants import instant
 from queries import MAIN_JOB, document
+from resolvers.bounded_writes import BoundedWrites
+from resolvers.queue.bounds import QueueBounds
 from runyard import __version__
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
@@ -45,7 +47,12 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         life = await Life.start(settings, clock)
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
-        context = Context.of(life.database, life.dispatcher, facts)
+        bounds = QueueBounds(
+            max_scheduled=settings.max_scheduled_per_key,
+            max_retry=settings.max_retry_per_key,
+            is_shared=life.database.is_shared,
+        )
+        context = Context.of(life.database, life.dispatcher, BoundedWrites(bounds), facts)
         app.state.life = life
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
         app.state.sockets = GraphQLOverWebSocket(

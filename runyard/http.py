@@ -5,6 +5,8 @@ be run at all; `application/json`, for older clients, is 200 for whatever GraphQ
 """
 
 import re
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import orjson
@@ -79,7 +81,10 @@ class GraphQLOverHTTP:
             raise BadRequest(400, "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws.")
         if kind == "mutation" and request.method == "GET":
             raise BadRequest(405, "Mutations are sent by POST.", {"Allow": "POST"})
-        return await self._schema.execute(query, variables, self._context, None, operation_name, _EVERYTHING)
+        context = (
+            replace(self._context, client_left=partial(_leaving, request)) if kind == "mutation" else self._context
+        )
+        return await self._schema.execute(query, variables, context, None, operation_name, _EVERYTHING)
 
     async def _read_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""
@@ -95,6 +100,12 @@ class GraphQLOverHTTP:
                 raise too_large
             parts.append(part)
         return b"".join(parts)
+
+
+async def _leaving(request: Request) -> None:
+    """Return once the client of a request whose body has been read has gone away."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def _accepted(request: Request) -> set[str]:

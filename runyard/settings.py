@@ -44,6 +44,23 @@ class Settings(BaseSettings):
         float,
         Field(gt=0, description="How long work that other servers queued on PostgreSQL may go unnoticed at most."),
     ] = 5.0
+    max_scheduled_per_key: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="How many runs of a task key may wait on the scheduled side of its queue, due or not, before "
+            "creating another is refused as QUEUE_FULL. Exact on SQLite; on PostgreSQL, what several servers or writers "
+            "add within the same second may go beyond it.",
+        ),
+    ] = 100_000
+    max_retry_per_key: Annotated[
+        int,
+        Field(
+            ge=1,
+            description="The same for what clients put on the retry side. What failures, releases and lost workers put "
+            "there is never refused.",
+        ),
+    ] = 10_000
     max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
     max_operations_per_socket: Annotated[

@@ -1,6 +1,9 @@
 """Reading arguments whose types say less than the rules do. Each refusal names the argument by its path."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+import strawberry
 
 from db.records import JsonText, to_json
 from resolvers.errors import BadInput
@@ -10,7 +13,15 @@ LARGEST_PAGE = 1000
 LARGEST_BATCH = 1000
 LARGEST_PREFETCH = 1000
 LONGEST_LEASE_SECONDS = 86_400.0
+LONGEST_WAIT_SECONDS = 60.0
 MOST_TASK_KEYS = 100
+
+TaskKeys = Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")]
+LeaseSeconds = Annotated[
+    float,
+    strawberry.argument(description="How long a lease runs once you have acknowledged it: 1 to 86,400 seconds."),
+]
+WorkerName = Annotated[str | None, strawberry.argument(description="What to call you where people look at the queue.")]
 
 
 def read_id(path: str, text: str) -> str:

@@ -1,7 +1,9 @@
 """What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +19,7 @@ from db.records import (
     TaskRunRecord,
 )
 from resolvers import flow_runs, flows, lists, nodes, task_runs
+from resolvers.bounded_writes import BoundedWrites
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
@@ -25,6 +28,7 @@ from schema.plain import Selections
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
+Answer = TypeVar("Answer")
 
 
 class Loaders:
@@ -102,20 +106,37 @@ class Context:
 
     database: Database
     dispatcher: Dispatcher
+    writes: BoundedWrites
     server: Server
     loaders: Loaders
     connection_params: object = None
     """What a WebSocket client sent when it opened the connection."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
+    client_left: Callable[[], Awaitable[None]] | None = None
+    """Returns once the client has gone away; None where its operations are cancelled then."""
 
     @classmethod
-    def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
-        return cls(database, dispatcher, server, Loaders(database))
+    def of(cls, database: Database, dispatcher: Dispatcher, writes: BoundedWrites, server: Server) -> "Context":
+        return cls(database, dispatcher, writes, server, Loaders(database))
 
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
-        return Context(self.database, self.dispatcher, self.server, Loaders(self.database), self.connection_params)
+        return replace(self, loaders=Loaders(self.database), selections=None)
+
+    async def while_client_waits(self, work: Coroutine[None, None, Answer], *, otherwise: Answer) -> Answer:
+        """What comes of `work`, which may take long; it is cancelled, and has ended, where the client goes away before."""
+        if self.client_left is None:
+            return await work
+        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self.client_left())
+        try:
+            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            return await working if working.done() else otherwise
+        finally:
+            leaving.cancel()
+            if working.cancel():
+                with suppress(asyncio.CancelledError):
+                    await working
 
 
 Info = strawberry.Info[Context, None]

@@ -10,6 +10,7 @@ from resolvers.concurrency import LimitWithSlots, Reset, WantedLimit
 from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
 from resolvers.queue import leases
+from resolvers.queue.claim import LARGEST_CLAIM, Delivery
 from resolvers.queue.leases import LeaseResult as LeaseResultRecord
 from resolvers.queue.leases import Release, Renewal
 from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
@@ -17,16 +18,21 @@ from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeleti
 from schema.arguments import (
     LARGEST_BATCH,
     LONGEST_LEASE_SECONDS,
+    LONGEST_WAIT_SECONDS,
+    LeaseSeconds,
+    TaskKeys,
+    WorkerName,
     read_batch_size,
     read_count,
     read_id,
     read_ids,
     read_optional_id,
     read_seconds,
+    read_task_keys,
 )
 from schema.concurrency import ConcurrencyLimit
 from schema.context import Info
-from schema.deliveries import LeaseResult
+from schema.deliveries import LeaseResult, ScheduledTaskRun
 from schema.errors import RowResult, naming, row_result
 from schema.filters import TaskRunFilter, read_filter
 from schema.inputs import (
@@ -63,7 +69,8 @@ class Mutation:
     @strawberry.mutation(
         graphql_type=TaskRunCreatePayload,
         description="Create a task run, or find the one with the same keys. A background run that is SCHEDULED is "
-        "queued for the workers of its `taskKey` in the same transaction.",
+        "queued for the workers of its `taskKey` in the same transaction; where as many wait as may, it is refused as "
+        "`QUEUE_FULL`.",
     )
     async def create_task_run(
         self,
@@ -72,7 +79,7 @@ class Mutation:
     ) -> CreatedTaskRun:
         new = input.read("input")
         with naming("input"):
-            return await info.context.database.write(task_runs.create_task_runs, new)
+            return await info.context.database.write(info.context.writes.create_task_runs, new)
 
     @strawberry.mutation(
         graphql_type=list[TaskRunCreatePayload],
@@ -87,7 +94,7 @@ class Mutation:
         read_batch_size("inputs", inputs)
         new = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
         with naming("inputs"):
-            return await info.context.database.write(task_runs.create_all_task_runs, new)
+            return await info.context.database.write(info.context.writes.create_all_task_runs, new)
 
     @strawberry.mutation(graphql_type=TaskRun, description="Rename a task run.")
     async def update_task_run(
@@ -149,7 +156,7 @@ class Mutation:
         ] = None,
     ) -> TaskRunOutcome:
         change = StateChange(read_id("id", id), state.read("state"), bool(force), read_optional_id("leaseId", lease_id))
-        return await info.context.database.write(states.set_task_run_states, change)
+        return await info.context.database.write(info.context.writes.set_task_run_states, change)
 
     @strawberry.mutation(
         graphql_type=list[TaskRunStateChangeResult],
@@ -163,8 +170,41 @@ class Mutation:
     ) -> list[RowResult[TaskRunOutcome]]:
         read_batch_size("inputs", inputs)
         changes = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
-        results = await info.context.database.write_all(states.set_task_run_states, changes)
+        results = await info.context.database.write_all(info.context.writes.set_task_run_states, changes)
         return [row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
+
+    @strawberry.mutation(
+        graphql_type=list[ScheduledTaskRun],
+        description="One claim, for workers without a WebSocket: up to `limit` scheduled background runs of these keys, "
+        "under the same leases and in the same turns as `scheduledTaskRuns`. Answers as soon as there is one run, and "
+        "with none once `waitSeconds` are over or the server stops. The leases outlive the answer: acknowledge them, or "
+        "they go to somebody else after 30 seconds (or what the server is set to). What is claimed for a client that has "
+        "stopped waiting is given back at once; an answer that is lost on its way, by the same 30 seconds.",
+    )
+    async def claim_task_runs(
+        self,
+        info: Info,
+        task_keys: TaskKeys,
+        limit: Annotated[
+            int, strawberry.argument(description="How many runs at most: 1 to 500. You may be given fewer.")
+        ] = 1,
+        lease_seconds: LeaseSeconds = 60,
+        wait_seconds: Annotated[
+            float,
+            strawberry.argument(
+                description="How long to wait for a run to come due: 0 to 60 seconds. With 0, what is due now."
+            ),
+        ] = 0,
+        worker_name: WorkerName = None,
+    ) -> list[Delivery]:
+        claim = info.context.dispatcher.claim(
+            read_task_keys("taskKeys", task_keys),
+            limit=read_count("limit", limit, least=1, most=LARGEST_CLAIM),
+            lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
+            wait_seconds=read_seconds("waitSeconds", wait_seconds, least=0, most=LONGEST_WAIT_SECONDS),
+            worker_name=worker_name,
+        )
+        return await info.context.while_client_waits(claim, otherwise=[])
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],

@@ -9,6 +9,8 @@ from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecor
 from resolvers import concurrency, flow_runs, flows, history, lists, task_runs
 from resolvers.concurrency import LimitWithSlots
 from resolvers.nodes import AnyRecord
+from resolvers.queue import figures
+from resolvers.queue.figures import TaskQueueFigures
 from schema.arguments import read_batch_size, read_id, read_ids
 from schema.completion import NotPlain, Prepared
 from schema.concurrency import ConcurrencyLimit
@@ -29,6 +31,7 @@ from schema.history import End, IntervalSeconds, RunHistoryInterval, Start
 from schema.node import Node
 from schema.pages import After, Answer, Before, First, Last, Offset, answer
 from schema.payloads import ServerInfo
+from schema.queues import TaskQueue
 from schema.rows import row_plan
 from schema.task_runs import TaskRun, TaskRunConnection
 
@@ -186,6 +189,24 @@ class Query:
     )
     async def concurrency_limits(self, info: Info) -> list[LimitWithSlots]:
         return await info.context.database.read(concurrency.list_limits)
+
+    @strawberry.field(
+        graphql_type=list[TaskQueue],
+        description="The queue of every task key that has runs waiting, runs leased or workers listening, in the order "
+        "of the keys; or those of the keys that you name, in your order, whether there is anything to tell of them or not.",
+    )
+    async def task_queues(
+        self,
+        info: Info,
+        task_keys: Annotated[
+            list[str] | None, strawberry.argument(description="The keys, up to 1,000; left out, all.")
+        ] = None,
+    ) -> list[TaskQueueFigures]:
+        read_batch_size("taskKeys", task_keys or [])
+        listening, bounds = info.context.dispatcher.listening(), info.context.writes.bounds
+        return await info.context.database.read(
+            lambda connection: figures.read_task_queues(connection, task_keys, listening, bounds)
+        )
 
     @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")
     def server(self, info: Info) -> Server:

@@ -7,7 +7,16 @@ from typing import Annotated
 import strawberry
 
 from resolvers.queue.claim import Delivery
-from schema.arguments import LARGEST_PREFETCH, LONGEST_LEASE_SECONDS, read_count, read_seconds, read_task_keys
+from schema.arguments import (
+    LARGEST_PREFETCH,
+    LONGEST_LEASE_SECONDS,
+    LeaseSeconds,
+    TaskKeys,
+    WorkerName,
+    read_count,
+    read_seconds,
+    read_task_keys,
+)
 from schema.context import Info
 from schema.deliveries import ScheduledTaskRun
 
@@ -24,19 +33,12 @@ class Subscription:
     async def scheduled_task_runs(
         self,
         info: Info,
-        task_keys: Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")],
+        task_keys: TaskKeys,
         prefetch: Annotated[
             int, strawberry.argument(description="How many runs you may have unacknowledged at a time: 1 to 1,000.")
         ] = 1,
-        lease_seconds: Annotated[
-            float,
-            strawberry.argument(
-                description="How long a lease runs once you have acknowledged it: 1 to 86,400 seconds."
-            ),
-        ] = 60,
-        worker_name: Annotated[
-            str | None, strawberry.argument(description="What to call you where people look at the queue.")
-        ] = None,
+        lease_seconds: LeaseSeconds = 60,
+        worker_name: WorkerName = None,
         auto_acknowledge: Annotated[
             bool,
             strawberry.argument(

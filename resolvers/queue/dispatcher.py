@@ -7,7 +7,8 @@ settled a lease, a new subscriber, or the moment when the next run comes due. A 
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections import Counter
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,13 +21,12 @@ from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
+from resolvers.queue.subscriber import Claimant, Subscriber
 from resolvers.queue.sweep import Sweep
+from resolvers.queue.turns import Turns
 
 log = logging.getLogger("runyard.queue")
 
-
-LARGEST_EVENT = 256 * 1024
-"""Characters in one event, roughly: many clients take a megabyte and no more."""
 
 CONTENDED = timedelta(milliseconds=20)
 """How long to wait before asking again for a due run that another server may just be claiming."""
@@ -50,60 +50,6 @@ class QueueTimers:
     """How long subscriptions may take to end when the server stops, before what they have is given back without them."""
 
 
-class Subscriber:
-    """One subscription's place at the dispatcher: what it listens to, its credit, and what is on its way to it."""
-
-    def __init__(
-        self, number: int, task_keys: Iterable[str], prefetch: int, lease_seconds: float, worker_name: str | None
-    ) -> None:
-        self.number = number
-        self.task_keys = frozenset(task_keys)
-        self.unacknowledged: set[str] = set()
-        self._prefetch = prefetch
-        self._lease_seconds = lease_seconds
-        self._worker_name = worker_name
-        self._arrived: list[Delivery] = []
-        self._event = asyncio.Event()
-        self._is_closed = False
-
-    @property
-    def demand(self) -> Demand:
-        """What it may still be given."""
-        credit = self._prefetch - len(self.unacknowledged)
-        return Demand(self.number, self.task_keys, credit, self._lease_seconds, self._worker_name)
-
-    def hand(self, deliveries: Sequence[Delivery]) -> None:
-        """Put deliveries on the way to it."""
-        self.unacknowledged.update(delivery.lease_id for delivery in deliveries)
-        self._arrived.extend(deliveries)
-        self._event.set()
-
-    def close(self) -> None:
-        """Let `next` end the stream."""
-        self._is_closed = True
-        self._event.set()
-
-    async def next(self, clock: Clock, keep_alive_seconds: float) -> list[Delivery] | None:
-        """The deliveries that have arrived, one or more; none after `keep_alive_seconds`; None when the stream is over."""
-        await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
-        if self._is_closed:
-            return None
-        arrived, self._arrived = _cut_event(self._arrived)
-        if not self._arrived:
-            self._event.clear()
-        return arrived
-
-
-def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-    """As many deliveries, one at least, as make an event that every client can take; and the rest."""
-    size = 0
-    for count, delivery in enumerate(arrived):
-        size += len(delivery.task_run.parameters or "") + len(delivery.task_run.tags_json) + 500
-        if count and size > LARGEST_EVENT:
-            return arrived[:count], arrived[count:]
-    return arrived, []
-
-
 class Dispatcher:
     """The local subscribers and the claims made for them."""
 
@@ -115,7 +61,8 @@ class Dispatcher:
         self._holders: dict[str, Subscriber] = {}
         """Who was handed the unacknowledged leases."""
         self._numbers = itertools.count(1)
-        self._keys_in_turn: list[str] = []
+        self._listening: Counter[str] = Counter()
+        self._turns = Turns()
         self._wake = asyncio.Event()
         self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep)
         self._left = asyncio.Event()
@@ -164,7 +111,8 @@ class Dispatcher:
         With `auto_acknowledge` a run is out of the queue before it is handed over, so it is delivered at most once.
         However the iteration ends, what was delivered and not acknowledged is given back before it has ended.
         """
-        async with self._subscribe(task_keys, prefetch, lease_seconds, worker_name) as subscriber:
+        subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name)
+        async with self._subscribe(subscriber):
             while (deliveries := await subscriber.next(self._clock, self._timers.keep_alive)) is not None:
                 if auto_acknowledge and deliveries:
                     lease_ids = [delivery.lease_id for delivery in deliveries]
@@ -172,30 +120,60 @@ class Dispatcher:
                     deliveries = [delivery for delivery, was_held in zip(deliveries, held, strict=True) if was_held]
                 yield deliveries
 
+    async def claim(
+        self,
+        task_keys: Sequence[str],
+        *,
+        limit: int,
+        lease_seconds: float,
+        wait_seconds: float,
+        worker_name: str | None,
+    ) -> list[Delivery]:
+        """What a single claim brings, as soon as it brings anything; nothing, once `wait_seconds` are over.
+
+        The leases outlive the call. Cancelling it gives back what was claimed for it. A stop ends it with nothing.
+        """
+        claimant = Claimant(next(self._numbers), task_keys, limit, lease_seconds, worker_name)
+        async with self._subscribe(claimant):
+            await self._clock.wait(claimant.answered, self._clock.now() + timedelta(seconds=wait_seconds))
+            if not claimant.answered.is_set():
+                # The last look: also the first one, where nobody is to wait.
+                claimant.waits_no_longer = True
+                self._wake.set()
+                await claimant.answered.wait()
+            if deliveries := claimant.answer():
+                self._forget_holder(claimant)
+                claimant.unacknowledged.clear()
+            return deliveries
+
+    def listening(self) -> Counter[str]:
+        """How many subscriptions and waiting claims of this server want each key."""
+        return self._listening.copy()
+
     @asynccontextmanager
-    async def _subscribe(
-        self, task_keys: Sequence[str], prefetch: int, lease_seconds: float, worker_name: str | None
-    ) -> AsyncGenerator[Subscriber]:
+    async def _subscribe(self, subscriber: Subscriber) -> AsyncGenerator[None]:
         if self._is_stopping:
             raise ServerStopping
-        subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name)
         self._subscribers[subscriber.number] = subscriber
-        self._keys_in_turn += sorted(subscriber.task_keys.difference(self._keys_in_turn))
+        self._listening.update(subscriber.task_keys)
         self._wake.set()
         try:
-            yield subscriber
+            yield
         finally:
             del self._subscribers[subscriber.number]
             self._left.set()
-            listened = self._listened()
-            self._keys_in_turn = [key for key in self._keys_in_turn if key in listened]
-            for lease_id in subscriber.unacknowledged:
-                self._holders.pop(lease_id, None)
+            # Counter's own difference: it drops what has come to nothing.
+            self._listening -= Counter(subscriber.task_keys)
+            self._forget_holder(subscriber)
             # In a task of its own: the subscription may be ending because it was cancelled.
             giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged)))
             self._giving_back.add(giving_back)
             giving_back.add_done_callback(self._giving_back.discard)
             await asyncio.shield(giving_back)
+
+    def _forget_holder(self, subscriber: Subscriber) -> None:
+        for lease_id in subscriber.unacknowledged:
+            self._holders.pop(lease_id, None)
 
     async def _give_back(self, lease_ids: list[str]) -> None:
         try:
@@ -204,14 +182,11 @@ class Dispatcher:
         except DatabaseUnavailable as error:
             log.warning("Up to %d deliveries stay leased until their time is up: %s", len(lease_ids), error)
 
-    def _listened(self) -> frozenset[str]:
-        return frozenset[str]().union(*(each.task_keys for each in self._subscribers.values()))
-
     def _hear(self, notices: Sequence[Notice]) -> None:
         """Take a commit's notices as hints."""
         for notice in notices:
             if isinstance(notice, WorkWaits):
-                if notice.task_key in self._keys_in_turn:
+                if notice.task_key in self._listening:
                     self._wake.set()
             else:
                 self._return_credit(notice)
@@ -233,14 +208,21 @@ class Dispatcher:
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)
+                self._fail(demands, error)
                 await self._pause()
                 continue
-            except Exception:
+            except Exception as error:
                 # Deliveries must not end with one fault; it is told whole, each time.
                 log.exception("A claim failed; it is tried again.")
+                self._fail(demands, error)
                 await self._pause()
                 continue
             await self._clock.wait(self._wake, self._look_again_at(claim))
+
+    def _fail(self, demands: Sequence[Demand], error: Exception) -> None:
+        for demand in demands:
+            if subscriber := self._subscribers.get(demand.subscriber):
+                subscriber.fail(error)
 
     def _look_again_at(self, claim: Claim) -> datetime | None:
         """When there may be more to claim, if nobody says so before."""
@@ -259,12 +241,11 @@ class Dispatcher:
 
     async def _claim(self, demands: list[Demand]) -> Claim:
         """Claim for these demands and hand out."""
-        demanded = frozenset[str]().union(*(demand.task_keys for demand in demands))
-        keys_in_turn = [key for key in self._keys_in_turn if key in demanded]
-        request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge)
+        keys = self._turns.in_turn(frozenset[str]().union(*(demand.task_keys for demand in demands)))
+        retries = self._turns.retries_in_a_row(keys)
+        request = ClaimRequest(demands, keys, self._timers.acknowledge, retries_in_a_row=retries)
         claim = await self._database.write(claim_due_runs, request)
-        turns = {key: turn for turn, key in enumerate(claim.keys_in_turn)}
-        self._keys_in_turn.sort(key=lambda key: turns.get(key, -1))
+        self._turns.note(claim)
         if claim.deliveries:
             self._sweep.hint()
         orphans: list[str] = []
@@ -280,6 +261,9 @@ class Dispatcher:
             else:
                 # It ended while the claim was under way.
                 orphans += [delivery.lease_id for delivery in handed]
+        for demand in demands:
+            if subscriber := self._subscribers.get(demand.subscriber):
+                subscriber.end_turn(is_cut_short=claim.is_cut_short)
         await self._give_back(orphans)
         if claim.is_cut_short:
             self._wake.set()

@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 from db import queue
 from db.connection import Connection, LeaseSettled, Notice, WorkWaits
 from db.instants import seconds_after
+from db.queue_figures import Side
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.vocabulary import TERMINAL, StateType
+from resolvers.orchestration.transition import ProposedState
 
 RETRY_STATES = {"AwaitingRetry", "AwaitingRedelivery"}
 """SCHEDULED states that a failure or a lost worker was turned into: such runs go to the retry side of their key."""
@@ -32,9 +34,7 @@ class Placements:
         """
         if run.flow_run_id is not None:
             return
-        # What stands for a subflow is carried out by it, and by no worker.
-        stands_for_subflow = state.details.child_flow_run_id is not None
-        if state.type is StateType.SCHEDULED and not stands_for_subflow:
+        if is_to_be_queued(run, state):
             self._enqueue(run, state, entry)
         elif entry is None:
             return
@@ -84,7 +84,7 @@ class Placements:
 
     def _enqueue(self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None) -> None:
         available_at = run.next_scheduled_start_time or state.timestamp
-        is_retry = state.name in RETRY_STATES
+        is_retry = goes_to_retry_side(state)
         if entry is None:
             self.inserted.append(
                 QueueEntryRecord(
@@ -112,6 +112,26 @@ class Placements:
     def _settle(self, entry: QueueEntryRecord) -> None:
         if entry.lease_id is not None:
             self.notices.append(LeaseSettled(entry.lease_id))
+
+
+def is_to_be_queued(run: TaskRunRecord, state: StateRecord | ProposedState) -> bool:
+    """Whether the run waits for a worker in this state."""
+    # What stands for a subflow is carried out by it, and by no worker.
+    stands_for_subflow = state.details.child_flow_run_id is not None
+    return run.flow_run_id is None and state.type is StateType.SCHEDULED and not stands_for_subflow
+
+
+def goes_to_retry_side(state: StateRecord | ProposedState) -> bool:
+    return state.name in RETRY_STATES
+
+
+def side_joined(run: TaskRunRecord, state: ProposedState, entry: QueueEntryRecord | None) -> Side | None:
+    """The side of a queue that the run would wait on in this state, and does not wait on yet; None where none is."""
+    if not is_to_be_queued(run, state):
+        return None
+    is_retry = goes_to_retry_side(state)
+    waits_there = entry is not None and entry.lease_id is None and entry.is_retry == is_retry
+    return None if waits_there else (run.task_key, is_retry)
 
 
 MOST_HASTENED = 100

@@ -30,10 +30,12 @@ from db.instants import instant
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
 from db.sqlite import SQLiteDatabase
 from db.vocabulary import StateType
+from resolvers.bounded_writes import BoundedWrites
 from resolvers.concurrency import WantedLimit, create_limits
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
 from resolvers.orchestration.transition import ProposedState
+from resolvers.queue.bounds import QueueBounds
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import NewTaskRun, create_task_runs
 from schema.context import Context
@@ -109,7 +111,8 @@ class Ground:
     def answer(self, schema: RunyardSchema, document: str, variables: dict[str, Any]) -> bytes:
         """All that a client would get, save for the ids of faults, which differ each time."""
         server = SimpleNamespace(version="1", database="SQLite", started_at="2030-01-01T12:00:00.000000Z")
-        context = Context.of(cast("Any", self.database), cast("Any", None), server)
+        writes = BoundedWrites(QueueBounds(max_scheduled=1000, max_retry=1000, is_shared=False))
+        context = Context.of(cast("Any", self.database), cast("Any", None), writes, server)
         result = self.runner.run(schema.execute(document, variables, context))
         errors = orjson.dumps([each.formatted for each in result.errors or ()])
         return orjson.dumps(result.data) + (ID.sub(b"some id", errors) if b"INTERNAL" in errors else errors)

@@ -6,8 +6,9 @@ from hypothesis import strategies as st
 from db.records import QueueEntryRecord
 from resolvers.queue.claim import Demand, deal
 from resolvers.queue.multi_queue import MultiQueue
+from resolvers.queue.task_queue import TaskQueue
 from tests.client import Client
-from tests.delivery.create import create_many, run_ids
+from tests.delivery.create import create_many, lease_ids, run_ids
 
 KEYS = ["a", "b", "c"]
 
@@ -42,6 +43,51 @@ async def test_the_turn_is_kept_from_one_delivery_to_the_next(client: Client) ->
         delivered = [delivery["taskRun"]["taskKey"] for delivery in await socket.deliveries(6)]
 
     assert delivered == ["a", "b", "a", "b", "a", "b"]
+
+
+async def test_forty_runs_of_quiet_keys_are_among_the_first_that_go_out_beside_ten_thousand_of_one(
+    client: Client,
+) -> None:
+    for _ in range(10):
+        await create_many(client, 1000, "busy")
+    quiet = {id for key in ("q1", "q2", "q3", "q4") for id in await create_many(client, 10, key)}
+
+    delivered: list[str] = []
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["busy", "q1", "q2", "q3", "q4"], prefetch=8)
+        while len(delivered) < 250 and not quiet <= set(delivered):
+            event = await socket.event()
+            delivered += run_ids(event)
+            await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(event))
+
+    assert quiet <= set(delivered[:250])
+
+
+async def test_retries_that_never_run_dry_leave_scheduled_runs_a_turn_from_claim_to_claim(client: Client) -> None:
+    inputs = [{"taskKey": "t", "state": {"type": "SCHEDULED", "name": name}} for name in ["AwaitingRetry"] * 9]
+    retries = [payload["taskRun"]["id"] for payload in await client.ask("CreateTaskRuns", inputs=inputs)]
+    scheduled = await create_many(client, 2)
+
+    claimed = [await client.ask("ClaimTaskRuns", taskKeys=["t"]) for _ in range(11)]
+
+    order = [id for answer in claimed for id in run_ids(answer)]
+    assert order == [*retries[:4], scheduled[0], *retries[4:8], scheduled[1], retries[8]]
+
+
+@given(st.lists(st.booleans(), max_size=40), st.integers(0, 9))
+def test_a_key_serves_at_most_four_retries_in_a_row_while_scheduled_runs_wait_and_else_retries_first(
+    sides: list[bool], retries_in_a_row: int
+) -> None:
+    entries = [entry("a", number, is_retry=is_retry) for number, is_retry in enumerate(sides)]
+    queue = TaskQueue("a", reversed(entries), retries_in_a_row)
+    waiting = {side: [each for each in entries if each.is_retry is side] for side in (True, False)}
+
+    while len(queue):
+        takes_retry = bool(waiting[True]) and (retries_in_a_row < 4 or not waiting[False])
+        assert queue.take() is waiting[takes_retry].pop(0)
+        retries_in_a_row = retries_in_a_row + 1 if takes_retry else 0
+        assert queue.retries_in_a_row == retries_in_a_row
+    assert waiting == {True: [], False: []}
 
 
 def test_the_retry_side_of_a_key_comes_first() -> None:

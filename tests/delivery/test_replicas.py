@@ -110,3 +110,29 @@ async def test_a_limit_holds_over_both_servers(replicas: tuple[Serving, Serving]
 
     assert Counter(statuses) == {"ACCEPT": LIMIT, "WAIT": 20 - LIMIT}
     assert len((await there.client.ask("GetConcurrencyLimit", tag="db"))["activeSlots"]) == LIMIT
+
+
+async def test_servers_that_take_turns_in_filling_a_queue_stop_at_its_bound(database_url: str, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        servers = [
+            await stack.enter_async_context(serving(tmp_path, database_url=database_url, max_scheduled_per_key=10))
+            for _ in range(2)
+        ]
+        input = {"taskKey": "t", "state": {"type": "SCHEDULED"}}
+
+        answers = [await servers[place % 2].client.send("CreateTaskRun", input=input) for place in range(14)]
+
+    assert ["errors" in answer for answer in answers] == [False] * 10 + [True] * 4
+
+
+async def test_a_run_that_is_created_at_one_server_answers_a_claim_that_waits_at_another(
+    replicas: tuple[Serving, Serving],
+) -> None:
+    here, there = replicas
+    waiting = asyncio.create_task(there.client.ask("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60))
+    await there.clock.waiters(60, 1)
+
+    id = await create_scheduled(here.client)
+
+    # The clocks stand still, so that no poll can have found it.
+    assert run_ids(await waiting) == [id]

@@ -16,10 +16,16 @@ def proposed(type: StateType) -> ProposedState:
 
 
 def new_task_runs(
-    count: int, state: StateType = StateType.PENDING, *, flow_run_id: str | None = None, task_key: str = "t"
+    count: int,
+    state: StateType = StateType.PENDING,
+    *,
+    flow_run_id: str | None = None,
+    task_key: str = "t",
+    prefix: str = "",
 ) -> list[NewTaskRun]:
     return [
-        NewTaskRun(task_key, str(number), flow_run_id=flow_run_id, state=proposed(state)) for number in range(count)
+        NewTaskRun(task_key, f"{prefix}{number}", flow_run_id=flow_run_id, state=proposed(state))
+        for number in range(count)
     ]
 
 
@@ -43,9 +49,10 @@ def make_flow_run(connection: Connection, parent_task_run_id: str | None = None)
     return created.flow_run.id
 
 
-def request_for(credit: int, task_key: str = "t") -> ClaimRequest:
-    """One worker's request for as many runs of the key."""
-    return ClaimRequest([Demand(1, frozenset({task_key}), credit, 60.0, "worker")], [task_key], 30.0)
+def request_for(credit: int, *task_keys: str) -> ClaimRequest:
+    """One worker's request for as many runs of the keys, which are `t` where none is named."""
+    keys = task_keys or ("t",)
+    return ClaimRequest([Demand(1, frozenset(keys), credit, 60.0, "worker")], keys, 30.0)
 
 
 def claim(connection: Connection, credit: int) -> Claim:

@@ -6,9 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from db import queue, states, task_runs
+from db import queue, queue_figures, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
 from db.pages import LATEST_FIRST, Order, Window, read_page
+from db.records import QueueFigures
 from db.statements import Parameters, Statement
 from db.task_runs import TASK_RUNS
 from db.vocabulary import StateType
@@ -286,6 +287,27 @@ def test_what_comes_due_next_is_found_in_the_index_of_what_waits(explaining: Exp
     assert found == explaining.now
     assert scanned(only_plan(explaining)) == []
     assert indexes(only_plan(explaining)) == {"waiting": "ix_queue_entry_waiting"}
+
+
+@pytest.mark.parametrize("task_keys", [None, ["t", "u"]])
+def test_the_figures_of_queues_are_read_from_indexes(
+    explaining: ExplainingConnection, task_keys: list[str] | None
+) -> None:
+    found = queue_figures.queue_figures(explaining, task_keys)
+
+    assert found == {"t": QueueFigures("t", scheduled=3, leased=2, oldest_due_at=explaining.now)}
+    steps = [step for step in only_plan(explaining) if "queue_entry" in step]
+    assert len(steps) == 2
+    assert "USING INDEX ix_queue_entry_waiting" in steps[0]
+    assert steps[1].startswith("SEARCH queue_entry USING INDEX")
+
+
+def test_what_waits_on_a_side_is_counted_in_the_index_of_what_waits(explaining: ExplainingConnection) -> None:
+    found = queue_figures.count_waiting(explaining, [("t", False), ("t", True), ("u", False)])
+
+    assert found == {("t", False): 3, ("t", True): 0, ("u", False): 0}
+    assert scanned(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {"queue_entry": "ix_queue_entry_waiting"}
 
 
 def test_leased_runs_are_found_by_their_leases(explaining: ExplainingConnection) -> None:

@@ -1,16 +1,22 @@
 """A write costs as many statements for a hundred items as for one."""
 
+import sqlite3
+from collections import Counter
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TypeVar
 
 import pytest
 
-from db.connection import SQLiteConnection
+from db.connection import NOTHING, Row, SQLiteConnection
 from db.engine import Operation
 from db.instants import instant
+from db.statements import Parameters, Statement
 from db.vocabulary import StateType
+from resolvers.bounded_writes import BoundedWrites
 from resolvers.history import read_history, split_span
+from resolvers.queue.bounds import QueueBounds
+from resolvers.queue.claim import SPARE, Claim, claim_due_runs
 from resolvers.queue.leases import acknowledge_leases, give_back
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import (
@@ -22,7 +28,7 @@ from resolvers.task_runs import (
     update_task_runs,
 )
 from tests.clock import START
-from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
+from tests.storage.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed, request_for
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -37,6 +43,19 @@ def statements(connection: SQLiteConnection, operation: Operation[Item, Result],
     assert len(results) == len(items)
     assert not any(isinstance(result, Exception) for result in results)
     return connection.statements - before
+
+
+class WatchingConnection(SQLiteConnection):
+    """A connection that tells how many rows each statement has found."""
+
+    def __init__(self, raw: sqlite3.Connection, now: str) -> None:
+        super().__init__(raw, now)
+        self.fetched: list[int] = []
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        rows = super().fetch(statement, parameters)
+        self.fetched.append(len(rows))
+        return rows
 
 
 def changes(ids: Sequence[str], type: StateType, leases: Sequence[str | None] | None = None) -> list[StateChange]:
@@ -86,6 +105,45 @@ def test_creating_all_or_none_takes_no_more(connection: SQLiteConnection, size: 
     batch: Sequence[NewTaskRun] = new_task_runs(size, StateType.SCHEDULED)
 
     assert statements(connection, create_all_task_runs, [batch]) == 4
+
+
+@SIZES
+def test_keeping_a_queue_within_its_bounds_takes_a_count_at_first_and_then_no_more(
+    connection: SQLiteConnection, size: int
+) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=3 * size, max_retry=size, is_shared=False))
+
+    taken = [
+        statements(connection, writes.create_task_runs, new_task_runs(size, StateType.SCHEDULED, prefix=prefix))
+        for prefix in ("a", "b", "c")
+    ]
+
+    assert taken == [5, 4, 4]
+
+
+def taken_by_one(connection: SQLiteConnection, writes: BoundedWrites, dynamic_key: str) -> int:
+    """How many statements it takes to create one run that is queued."""
+    new = NewTaskRun("t", dynamic_key, state=proposed(StateType.SCHEDULED))
+    return statements(connection, writes.create_task_runs, [new])
+
+
+def test_where_other_servers_add_too_half_of_the_room_is_used_without_counting(connection: SQLiteConnection) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=8, max_retry=8, is_shared=True))
+
+    taken = [taken_by_one(connection, writes, str(number)) for number in range(8)]
+
+    assert taken == [5, 4, 4, 4, 5, 4, 5, 5]
+
+
+def test_where_other_servers_add_too_a_count_is_good_for_a_second(connection: SQLiteConnection) -> None:
+    writes = BoundedWrites(QueueBounds(max_scheduled=1000, max_retry=8, is_shared=True))
+    taken: list[int] = []
+
+    for seconds in ("00.000000", "01.000000", "01.000001", "02.000000"):
+        connection.now = f"2030-01-01T12:00:{seconds}Z"
+        taken.append(taken_by_one(connection, writes, seconds))
+
+    assert taken == [5, 4, 5, 4]
 
 
 # --- setTaskRunState ---
@@ -165,6 +223,34 @@ def test_claiming_all_there_is_takes_one_more_to_see_what_comes_next(connection:
 
     assert (len(made.deliveries), made.next_due_at) == (size, None)
     assert connection.statements - before == 4
+
+
+def test_a_claim_for_many_keys_looks_at_a_share_of_each_and_no_further(connection: SQLiteConnection) -> None:
+    keys = [f"k{number}" for number in range(10)]
+    for key in keys:
+        make_task_runs(connection, new_task_runs(100, StateType.SCHEDULED, task_key=key))
+    watching = WatchingConnection(connection.raw, connection.now)
+
+    (made,) = claim_due_runs(watching, [request_for(20, *keys)])
+
+    assert isinstance(made, Claim)
+    assert Counter(each.task_run.task_key for each in made.deliveries) == dict.fromkeys(keys, 2)
+    assert watching.fetched == [10 * (2 + SPARE), 20]
+
+
+@pytest.mark.parametrize("others", [0, 1, 3])
+def test_a_claim_looks_further_where_one_key_has_the_work(connection: SQLiteConnection, others: int) -> None:
+    busy = make_task_runs(connection, new_task_runs(50, StateType.SCHEDULED, task_key="busy"))
+    make_task_runs(connection, new_task_runs(others, StateType.SCHEDULED, task_key="quiet"))
+    watching = WatchingConnection(connection.raw, connection.now)
+
+    (made,) = claim_due_runs(watching, [request_for(20, "busy", "idle", "quiet")])
+
+    assert isinstance(made, Claim)
+    delivered = [each.task_run for each in made.deliveries]
+    assert [run.id for run in delivered if run.task_key == "busy"] == busy[: 20 - others]
+    assert [run.task_key for run in delivered[: 2 * others]] == ["busy", "quiet"] * others
+    assert watching.fetched == [7 + SPARE + others, 20 + others, 20]
 
 
 @SIZES

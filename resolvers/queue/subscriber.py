@@ -1,0 +1,111 @@
+"""Those whom the dispatcher claims for: subscriptions, which go on, and claims of their own, which end with one answer."""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from db.clock import Clock
+from resolvers.queue.claim import Delivery, Demand
+
+LARGEST_EVENT = 256 * 1024
+"""Characters in one event, roughly: many clients take a megabyte and no more."""
+
+
+class Subscriber:
+    """One subscription's place at the dispatcher: what it listens to, its credit, and what is on its way to it."""
+
+    def __init__(
+        self, number: int, task_keys: Iterable[str], prefetch: int, lease_seconds: float, worker_name: str | None
+    ) -> None:
+        self.number = number
+        self.task_keys = frozenset(task_keys)
+        self.unacknowledged: set[str] = set()
+        self._prefetch = prefetch
+        self._lease_seconds = lease_seconds
+        self._worker_name = worker_name
+        self._arrived: list[Delivery] = []
+        self._event = asyncio.Event()
+        self._is_closed = False
+
+    @property
+    def demand(self) -> Demand:
+        """What it may still be given."""
+        return Demand(self.number, self.task_keys, self._credit, self._lease_seconds, self._worker_name)
+
+    @property
+    def _credit(self) -> int:
+        return self._prefetch - len(self.unacknowledged)
+
+    def hand(self, deliveries: Sequence[Delivery]) -> None:
+        """Put deliveries on the way to it."""
+        self.unacknowledged.update(delivery.lease_id for delivery in deliveries)
+        self._arrived.extend(deliveries)
+        self._event.set()
+
+    def end_turn(self, *, is_cut_short: bool) -> None:
+        """A claim that it had a part in is over; `is_cut_short` where there may have been more that is due."""
+
+    def fail(self, error: Exception) -> None:
+        """A claim that it had a part in has failed; it is tried again."""
+
+    def close(self) -> None:
+        """Let it end."""
+        self._is_closed = True
+        self._event.set()
+
+    async def next(self, clock: Clock, keep_alive_seconds: float) -> list[Delivery] | None:
+        """The deliveries that have arrived, one or more; none after `keep_alive_seconds`; None when the stream is over."""
+        await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
+        if self._is_closed:
+            return None
+        arrived, self._arrived = _cut_event(self._arrived)
+        if not self._arrived:
+            self._event.clear()
+        return arrived
+
+
+class Claimant(Subscriber):
+    """A claim by itself: it is given what one claim brings, and told when that is nothing and it waits no longer."""
+
+    waits_no_longer = False
+    _has_stood_in_line = False
+    _error: Exception | None = None
+
+    @property
+    def answered(self) -> asyncio.Event:
+        """Set once there is an answer."""
+        return self._event
+
+    @property
+    def _credit(self) -> int:
+        # Its task may not have come to the answer yet: what a second claim gave it would be given back.
+        return 0 if self.answered.is_set() else self._prefetch
+
+    def end_turn(self, *, is_cut_short: bool) -> None:
+        # Those who were served while it was not stand behind it the next time: then there is nothing for it.
+        if self.waits_no_longer and (not is_cut_short or self._has_stood_in_line):
+            self._event.set()
+        self._has_stood_in_line = True
+
+    def fail(self, error: Exception) -> None:
+        """It is no use to wait on: whoever claims asks again."""
+        self._error = error
+        self._event.set()
+
+    def answer(self) -> list[Delivery]:
+        """What it was given. Raises what a claim has failed with; nothing where it was told to end."""
+        if self._is_closed:
+            return []
+        if self._error is not None and not self._arrived:
+            raise self._error
+        return self._arrived
+
+
+def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """As many deliveries, one at least, as make an event that every client can take; and the rest."""
+    size = 0
+    for count, delivery in enumerate(arrived):
+        size += len(delivery.task_run.parameters or "") + len(delivery.task_run.tags_json) + 500
+        if count and size > LARGEST_EVENT:
+            return arrived[:count], arrived[count:]
+    return arrived, []
