@@ -349,3 +349,24 @@ def _is_one_of_in_postgresql(element: _IsOneOf, compiler: SQLCompiler, **options
 def is_one_of(column: ColumnElement[Any], selected: Select[Any]) -> ColumnElement[bool]:
     """Whether `column` is among the few values of `selected`, which may be limited and depend on another table's row."""
     return _IsOneOf(column, selected.scalar_subquery())
+
+
+class _Later(_Written):
+    """The instant so many seconds after another one."""
+
+
+@compiles(_Later, "sqlite")
+def _later_in_sqlite(element: _Later, compiler: SQLCompiler, **options: Any) -> str:
+    start, seconds = (compiler.process(each, **options) for each in element.clauses)
+    return f"(strftime('%Y-%m-%dT%H:%M:%f', {start}, {seconds} || ' seconds') || '000Z')"
+
+
+@compiles(_Later, "postgresql")
+def _later_in_postgresql(element: _Later, compiler: SQLCompiler, **options: Any) -> str:
+    start, seconds = (compiler.process(each, **options) for each in element.clauses)
+    return f"({start} + {seconds} * INTERVAL '1 second')"
+
+
+def later(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The instant `seconds` after `start`; on SQLite to the millisecond."""
+    return _Later(start, seconds)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from db import queue
 from db.clock import Clock
 from db.connection import LeaseSettled, Notice, WorkWaits
 from db.engine import Database
@@ -19,7 +20,7 @@ from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
-from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
+from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
 from resolvers.queue.sweep import Sweep
 
 log = logging.getLogger("runyard.queue")
@@ -121,7 +122,9 @@ class Dispatcher:
         self._left = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._has_missed = False
         database.listen(self._hear)
+        database.after_outages(let_leases_run_on)
 
     async def start(self, *, alone: bool) -> None:
         """Begin to deliver. `alone`: no other server uses this database, so what is unacknowledged is nobody's."""
@@ -213,8 +216,11 @@ class Dispatcher:
             if isinstance(notice, WorkWaits):
                 if notice.task_key in self._keys_in_turn:
                     self._wake.set()
-            else:
+            elif isinstance(notice, LeaseSettled):
                 self._return_credit(notice)
+            else:
+                self._has_missed = True
+                self._wake.set()
 
     def _return_credit(self, notice: LeaseSettled) -> None:
         subscriber = self._holders.pop(notice.lease_id, None)
@@ -222,14 +228,29 @@ class Dispatcher:
             subscriber.unacknowledged.discard(notice.lease_id)
             self._wake.set()
 
+    async def _catch_up(self) -> None:
+        """Return the credit of leases that other servers may have told of in vain: nobody would tell again."""
+        self._has_missed = False
+        lease_ids = list(self._holders)
+        try:
+            still_open = await self._database.read(lambda connection: queue.unacknowledged_among(connection, lease_ids))
+        except BaseException:
+            self._has_missed = True
+            raise
+        for lease_id in lease_ids:
+            if lease_id not in still_open:
+                self._return_credit(LeaseSettled(lease_id))
+
     async def _dispatch(self) -> None:
         while not self._is_stopping:
             self._wake.clear()
-            demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
-            if not demands:
-                await self._wake.wait()
-                continue
             try:
+                if self._has_missed:
+                    await self._catch_up()
+                demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
+                if not demands:
+                    await self._wake.wait()
+                    continue
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)
