@@ -87,9 +87,9 @@ def settings_for(path: Path, **changed: object) -> Settings:
 
 
 @asynccontextmanager
-async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
+async def serving(path: Path, clock: ManualClock | None = None, **changed: object) -> AsyncIterator[Serving]:
     """A server with a clock that stands still; on the file in this folder, unless another database is named."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     settings = settings_for(path, **changed)
     app = build_app(settings, clock)
     server = _ServerInLoop(build_server(app, settings).config)
