@@ -1,7 +1,7 @@
 """What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -19,7 +19,7 @@ from db.records import (
 from resolvers import flow_runs, flows, lists, nodes, task_runs
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
-from resolvers.queue.dispatcher import Dispatcher
+from resolvers.queue.dispatcher import Dispatcher, Peer
 from resolvers.storage import Connection, Database
 from schema.plain import Selections
 
@@ -106,6 +106,8 @@ class Context:
     loaders: Loaders
     connection_params: object = None
     """What a WebSocket client sent when it opened the connection."""
+    peer: Peer = field(default_factory=Peer)
+    """Who is at the other end of the WebSocket."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
 
@@ -113,9 +115,13 @@ class Context:
     def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
         return cls(database, dispatcher, server, Loaders(database))
 
+    def for_socket(self) -> "Context":
+        """The same for one WebSocket, with a peer of its own."""
+        return replace(self, peer=Peer())
+
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
-        return Context(self.database, self.dispatcher, self.server, Loaders(self.database), self.connection_params)
+        return replace(self, loaders=Loaders(self.database), selections=None)
 
 
 Info = strawberry.Info[Context, None]

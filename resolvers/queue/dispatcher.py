@@ -22,6 +22,7 @@ from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
 from resolvers.queue.sweep import Sweep
+from resolvers.queue.taking_back import take_back_from_lost_connections
 
 log = logging.getLogger("runyard.queue")
 
@@ -51,6 +52,14 @@ class QueueTimers:
     """How long subscriptions may take to end when the server stops, before what they have is given back without them."""
 
 
+@dataclass(slots=True)
+class Peer:
+    """The other end of the connection that a subscription is served over."""
+
+    is_lost: bool = False
+    """Whether the connection ended while operations were under way: whoever is there may have died."""
+
+
 class Subscriber:
     """One subscription's place at the dispatcher: what it listens to, its credit, and what is on its way to it."""
 
@@ -59,7 +68,8 @@ class Subscriber:
     ) -> None:
         self.number = number
         self.task_keys = frozenset(task_keys)
-        self.unacknowledged: set[str] = set()
+        self.unacknowledged: dict[str, None] = {}
+        """The leases in the order in which they were handed over."""
         self._prefetch = prefetch
         self._lease_seconds = lease_seconds
         self._worker_name = worker_name
@@ -73,9 +83,15 @@ class Subscriber:
         credit = self._prefetch - len(self.unacknowledged)
         return Demand(self.number, self.task_keys, credit, self._lease_seconds, self._worker_name)
 
+    @property
+    def in_hand(self) -> str | None:
+        """The lease of the run that it is at, if it takes them in their order: the first one sent and not acknowledged."""
+        first = next(iter(self.unacknowledged), None)
+        return None if first in {delivery.lease_id for delivery in self._arrived} else first
+
     def hand(self, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries on the way to it."""
-        self.unacknowledged.update(delivery.lease_id for delivery in deliveries)
+        self.unacknowledged |= dict.fromkeys(delivery.lease_id for delivery in deliveries)
         self._arrived.extend(deliveries)
         self._event.set()
 
@@ -161,13 +177,15 @@ class Dispatcher:
         lease_seconds: float,
         worker_name: str | None,
         auto_acknowledge: bool,
+        peer: Peer,
     ) -> AsyncGenerator[list[Delivery]]:
         """Deliveries of these keys for one worker, as they come due, and an empty list now and then as a sign of life.
 
         With `auto_acknowledge` a run is out of the queue before it is handed over, so it is delivered at most once.
-        However the iteration ends, what was delivered and not acknowledged is given back before it has ended.
+        However the iteration ends, what was delivered and not acknowledged is given back before it has ended. If `peer`
+        is lost by then, the run that it had in hand may be why, and waits longer each time.
         """
-        async with self._subscribe(task_keys, prefetch, lease_seconds, worker_name) as subscriber:
+        async with self._subscribe(task_keys, prefetch, lease_seconds, worker_name, peer) as subscriber:
             while (deliveries := await subscriber.next(self._clock, self._timers.keep_alive)) is not None:
                 if auto_acknowledge and deliveries:
                     lease_ids = [delivery.lease_id for delivery in deliveries]
@@ -177,7 +195,7 @@ class Dispatcher:
 
     @asynccontextmanager
     async def _subscribe(
-        self, task_keys: Sequence[str], prefetch: int, lease_seconds: float, worker_name: str | None
+        self, task_keys: Sequence[str], prefetch: int, lease_seconds: float, worker_name: str | None, peer: Peer
     ) -> AsyncGenerator[Subscriber]:
         if self._is_stopping:
             raise ServerStopping
@@ -195,13 +213,16 @@ class Dispatcher:
             for lease_id in subscriber.unacknowledged:
                 self._holders.pop(lease_id, None)
             # In a task of its own: the subscription may be ending because it was cancelled.
-            giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged)))
+            suspect = subscriber.in_hand if peer.is_lost else None
+            giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged), suspect))
             self._giving_back.add(giving_back)
             giving_back.add_done_callback(self._giving_back.discard)
             await asyncio.shield(giving_back)
 
-    async def _give_back(self, lease_ids: list[str]) -> None:
+    async def _give_back(self, lease_ids: list[str], suspect: str | None = None) -> None:
         try:
+            if suspect is not None:
+                await self._database.write(take_back_from_lost_connections, suspect)
             for start in range(0, len(lease_ids), LARGEST_CLAIM):
                 await self._database.write_all(give_back, lease_ids[start : start + LARGEST_CLAIM])
         except DatabaseUnavailable as error:
@@ -225,7 +246,7 @@ class Dispatcher:
     def _return_credit(self, notice: LeaseSettled) -> None:
         subscriber = self._holders.pop(notice.lease_id, None)
         if subscriber is not None:
-            subscriber.unacknowledged.discard(notice.lease_id)
+            subscriber.unacknowledged.pop(notice.lease_id, None)
             self._wake.set()
 
     async def _catch_up(self) -> None:
