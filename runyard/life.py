@@ -30,7 +30,8 @@ class Life:
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
             poll=settings.poll_seconds,
-            drain=min(10, settings.stop_seconds),
+            # Giving back without them needs time, too.
+            drain=min(10, settings.stop_seconds / 2),
         )
         dispatcher = Dispatcher(database, database.clock, timers)
         try:

@@ -153,8 +153,8 @@ class Dispatcher:
         """Claim nothing more, end the subscriptions, and return when each has given back what it had not acknowledged."""
         self._is_stopping = True
         self._wake.set()
-        await self._dispatching
         self._sweeping.cancel()
+        await self._dispatching
         for subscriber in self._subscribers.values():
             subscriber.close()
         try:
