@@ -87,11 +87,13 @@ def settings_for(path: Path, **changed: object) -> Settings:
 
 
 @asynccontextmanager
-async def serving(path: Path, clock: ManualClock | None = None, **changed: object) -> AsyncIterator[Serving]:
+async def serving(
+    path: Path, clock: ManualClock | None = None, *, chance: float = 1.0, **changed: object
+) -> AsyncIterator[Serving]:
     """A server with a clock that stands still; on the file in this folder, unless another database is named."""
     clock = clock or ManualClock()
     settings = settings_for(path, **changed)
-    app = build_app(settings, clock)
+    app = build_app(settings, clock, lambda: chance)
     server = _ServerInLoop(build_server(app, settings).config)
     server.ready, server.stop_requested = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(server.serve())

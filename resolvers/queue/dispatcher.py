@@ -7,7 +7,8 @@ settled a lease, a new subscriber, or the moment when the next run comes due. A 
 import asyncio
 import itertools
 import logging
-from collections.abc import AsyncGenerator, Iterable, Sequence
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -124,7 +125,10 @@ def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]
 class Dispatcher:
     """The local subscribers and the claims made for them."""
 
-    def __init__(self, database: Database, clock: Clock, timers: QueueTimers) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, timers: QueueTimers, chance: Callable[[], float] = random.random
+    ) -> None:
+        """`chance`, from 0 to 1, keeps servers that share the database from doing the same at the same moment."""
         self._database = database
         self._clock = clock
         self._timers = timers
@@ -134,7 +138,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._keys_in_turn: list[str] = []
         self._wake = asyncio.Event()
-        self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep)
+        self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep, chance=chance)
         self._left = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._is_stopping = False

@@ -108,6 +108,23 @@ async def test_a_server_that_joins_changes_no_lease(database_url: str, tmp_path:
     assert entry["leaseExpiresAt"] == held["leaseExpiresAt"]
 
 
+@pytest.mark.parametrize(("chance", "looks_again_after", "then_after"), [(0, 2.5, 2.0), (0.5, 3.75, 0.5)])
+async def test_each_server_looks_for_lost_leases_at_a_moment_of_its_own(
+    database_url: str, tmp_path: Path, chance: float, looks_again_after: float, then_after: float
+) -> None:
+    async with serving(tmp_path, chance=chance, database_url=database_url, acknowledge_seconds=4) as server:
+        await create_many(server.client, 1)
+        async with server.client.socket() as socket:
+            await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+            await socket.deliveries(1)
+            await asyncio.wait_for(server.clock.somebody_waits(looks_again_after), PATIENCE)
+
+            server.clock.advance(looks_again_after)
+
+            # The lease runs out after four seconds.
+            await asyncio.wait_for(server.clock.somebody_waits(then_after), PATIENCE)
+
+
 async def test_notices_go_at_once_after_a_silence_and_then_together(
     replicas: tuple[Serving, Serving], database_url: str
 ) -> None:
