@@ -56,7 +56,9 @@ def take_back_from_lost_connections(connection: Connection, lease_ids: Sequence[
     for lease_id, run_id in runs.items():
         facts = facts_by_id.get(run_id)
         entry = facts.queue_entry if facts else None
-        if facts and entry and holds(entry, lease_id) and not entry.is_acknowledged:
+        # One that has run out is the sweep's.
+        is_held = entry is not None and holds(entry, lease_id) and (entry.lease_expires_at or "") > connection.now
+        if facts and entry and is_held and not entry.is_acknowledged:
             _take_back_after_lapse(moves, facts)
             put_back.add(lease_id)
     _write(connection, moves)

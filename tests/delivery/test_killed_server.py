@@ -1,10 +1,11 @@
 """Nothing is lost when the server is killed: kill -9, and a new start on the same file."""
 
 import asyncio
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import pytest
 
 from tests.client import Client
 from tests.clock import START, ManualClock
@@ -60,6 +61,31 @@ async def test_a_lease_that_ran_out_while_no_server_ran_is_still_its_worker_s_fo
         await after.sweep()
         states = [(await after.client.ask("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
         assert states == ["Running", "WorkerLost"]
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+async def test_a_worker_of_a_killed_server_goes_on_at_another_one_and_what_it_had_not_taken_comes_back(
+    server_process: ServerProcess, database_url: str, tmp_path: Path
+) -> None:
+    client = await server_process.start(RUNYARD_ACKNOWLEDGE_SECONDS="1")
+    taken, left = await create_many(client, 2)
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
+        first, second = await socket.deliveries(2)
+        await client.ask("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        await server_process.kill()
+
+    # Somebody's clock has to go on; the other server's is set to when the unacknowledged lease has run out.
+    clock = ManualClock(datetime.now(UTC) + timedelta(seconds=2))
+    async with serving(tmp_path, clock, database_url=database_url) as other, other.client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
+        (again,) = await socket.deliveries(1)
+        (renewed,) = await other.client.ask("RenewTaskRunLeases", leaseIds=[first["leaseId"]])
+        state = {"type": "RUNNING"}
+        outcome = await other.client.ask("SetTaskRunState", id=taken, leaseId=first["leaseId"], state=state)
+
+    assert (second["taskRun"]["id"], again["taskRun"]["id"], again["attempt"]) == (left, left, 2)
+    assert (renewed["status"], outcome["status"]) == ("HELD", "ACCEPT")
 
 
 async def test_every_answered_write_is_there_after_a_kill_in_the_middle_of_writing(
