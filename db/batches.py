@@ -6,12 +6,14 @@ can carry a batch out.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from db.connection import Connection, Notice
+from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import Collision, DatabaseUnavailable
 
@@ -19,6 +21,9 @@ log = logging.getLogger("runyard.database")
 
 LARGEST_BATCH = 1000
 """Items of gathered requests in one transaction: beyond it, waiting writers would rather be answered than joined."""
+
+LONG_WAIT_SECONDS = 1.0
+"""Who came while a transaction waited longer than this for a database that is away would only wait in vain, too."""
 
 MOST_TRIES = 5
 """How often a transaction is tried that others keep getting in the way of."""
@@ -42,8 +47,12 @@ class Request:
 class WriteBatches:
     """The requests that wait, and the lanes that carry them out: one for each transaction that may be under way."""
 
-    def __init__(self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], *, lanes: int) -> None:
+    def __init__(
+        self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], contact: Contact, *, lanes: int
+    ) -> None:
         self._carry_out = carry_out
+        self._contact = contact
+        self._make_good: Operation[Outage, None] | None = None
         self._listeners: list[Listener] = []
         self._waiting: list[Request] = []
         self._arrived = asyncio.Event()
@@ -53,6 +62,10 @@ class WriteBatches:
     def listen(self, listener: Listener) -> None:
         """Call `listener` with what each transaction announced, after its commit."""
         self._listeners.append(listener)
+
+    def after_outages(self, operation: Operation[Outage, None]) -> None:
+        """As `Database.after_outages`."""
+        self._make_good = operation
 
     async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
         """As `Database.write_all`."""
@@ -85,10 +98,16 @@ class WriteBatches:
                 await self._arrived.wait()
                 continue
             batch = self._take_batch()
-            try:
-                outcomes, notices = await self._carry_out(batch)
-            except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
-                outcomes, notices = [error] * len(batch), []
+            began_at = time.monotonic()
+            outcomes, notices = await self._outcomes_of(batch)
+            if any(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
+                self._contact.lost()
+                if time.monotonic() - began_at > LONG_WAIT_SECONDS:
+                    batch += self._waiting
+                    outcomes += [DatabaseUnavailable("The database does not answer.")] * len(self._waiting)
+                    self._waiting = []
+            else:
+                self._contact.reached()
             for request, outcome in zip(batch, outcomes, strict=True):
                 if request.answer.done():
                     continue
@@ -98,6 +117,23 @@ class WriteBatches:
                     request.answer.set_result(outcome)
             if notices:
                 self.tell(notices)
+
+    async def _outcomes_of(self, batch: list[Request]) -> Outcomes:
+        """Carry the batch out, and before it, in the same transaction, what an outage makes necessary."""
+        outage, make_good = self._contact.outage, self._make_good
+        first: list[Request] = []
+        if outage is not None and make_good is not None:
+            first = [Request(make_good, [outage], asyncio.get_running_loop().create_future())]
+        try:
+            outcomes, notices = await self._carry_out([*first, *batch])
+        except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
+            return [error] * len(batch), []
+        if outage is not None and first:
+            if not isinstance(outcomes[0], Exception):
+                self._contact.made_good(outage)
+            elif not isinstance(outcomes[0], DatabaseUnavailable):
+                log.error("What the database's outage makes necessary failed; it is tried again.", exc_info=outcomes[0])
+        return outcomes[len(first) :], notices
 
     def _take_batch(self) -> list[Request]:
         size = taken = 0

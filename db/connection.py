@@ -30,7 +30,12 @@ class LeaseSettled:
     lease_id: str
 
 
-Notice = WorkWaits | LeaseSettled
+@dataclass(frozen=True, slots=True)
+class Missed:
+    """What other servers announced until now may have gone unheard."""
+
+
+Notice = WorkWaits | LeaseSettled | Missed
 
 
 class Connection(Protocol):

@@ -3,8 +3,9 @@
 Ids and instants come and go as the texts that answers show, not as objects that would have to be turned into them.
 """
 
+import asyncio
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from typing import Any
 
@@ -28,6 +29,8 @@ PASSING: tuple[type[Exception], ...] = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.LockNotAvailableError,
+    # It has become the standby of another one.
+    asyncpg.ReadOnlySQLTransactionError,
     OSError,
     TimeoutError,
 )
@@ -37,7 +40,7 @@ PASSING: tuple[type[Exception], ...] = (
 async def connect(url: str, timeout_seconds: float) -> Any:
     """A connection of its own, outside of any pool."""
     with our_words():
-        return await asyncpg.connect(url, timeout=timeout_seconds)
+        return await asyncpg.connect(url, timeout=timeout_seconds, command_timeout=timeout_seconds)
 
 
 async def open_pool(url: str, *, at_least: int, at_most: int, timeout_seconds: float) -> Any:
@@ -66,6 +69,19 @@ def our_words() -> Generator[None]:
         raise Collision("Another transaction was in the way.") from error
     except PASSING as error:
         raise DatabaseUnavailable(f"The database could not be used: {error or type(error).__name__}.") from error
+
+
+def drop_if_broken(raw: Any, error: BaseException) -> bool:
+    """Let go of the connection at once if `error` leaves it unusable, and say whether it did.
+
+    What has not answered in time, or is not what it was, would be asked again in vain; the pool makes a new one.
+    """
+    if not isinstance(error, (asyncio.CancelledError, *PASSING)):
+        return False
+    # One that the other side has closed is out of the pool's hands already.
+    with suppress(asyncpg.InterfaceError):
+        raw.terminate()
+    return True
 
 
 async def _set_up(raw: Any) -> None:

@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 
 from db.clock import Clock
 from db.connection import Connection, Notice
+from db.contact import Outage
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -49,6 +50,11 @@ class Database(Protocol):
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` on the event loop with what each transaction announced, after its commit."""
+        ...
+
+    def after_outages(self, operation: Operation[Outage, None]) -> None:
+        """Carry this out before anything else is written when the database was out of reach, and at the first write of
+        all: with the outage, in the same transaction as what comes first."""
         ...
 
     async def is_current(self) -> bool:

@@ -5,8 +5,8 @@ instants come and go as the texts that answers show, so that nothing above knows
 """
 
 import asyncio
-from collections.abc import Callable, Generator, Iterable, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +17,8 @@ from db import migrations
 from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import NOTHING, Connection, Notice, Row
-from db.driver import open_pool, our_words
+from db.contact import Contact, Outage
+from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
 from db.instants import instant
@@ -35,14 +36,16 @@ Raw = Any
 class PostgreSQLDatabase:
     """One PostgreSQL database. Use `open`."""
 
-    def __init__(self, pool: Any, name: str, clock: Clock, signals: Signals) -> None:
+    def __init__(self, pool: Any, name: str, signals: Signals, contact: Contact, timeout_seconds: float) -> None:
         self.name = name
-        self.clock = clock
+        self.clock = contact.clock
         self.is_shared = True
         self._pool = pool
+        self._timeout = timeout_seconds
         self._is_closing = False
         self._signals = signals
-        self._batches = WriteBatches(self._carry_out, lanes=WRITERS)
+        self._contact = contact
+        self._batches = WriteBatches(self._carry_out, contact, lanes=WRITERS)
         self._batches.listen(signals.pass_on)
         signals.start()
 
@@ -53,8 +56,8 @@ class PostgreSQLDatabase:
         """The database at `url` (`postgresql://…`), whose migrations have to be current.
 
         It goes by the database's clock unless a test owns one. At most `connections` are open, and one more that listens;
-        a statement that takes `timeout_seconds` is given up. DatabaseUnavailable where it does not answer or is not
-        migrated.
+        a reading or a transaction that takes `timeout_seconds` is given up. DatabaseUnavailable where it does not answer
+        or is not migrated.
         """
         pool = await open_pool(
             url, at_least=min(WRITERS, connections), at_most=connections, timeout_seconds=timeout_seconds
@@ -62,6 +65,7 @@ class PostgreSQLDatabase:
         try:
             with our_words():
                 name = f"PostgreSQL {await pool.fetchval('SHOW server_version')}"
+                started_at = await pool.fetchval("SELECT pg_postmaster_start_time()")
             signals = Signals(url, timeout_seconds)
             if clock is None:
                 clock = signals.clock
@@ -69,14 +73,22 @@ class PostgreSQLDatabase:
         except BaseException:
             await pool.close()
             raise
-        return cls(pool, name, clock, signals)
+        # Servers that came up together with the database know nothing of the time before.
+        contact = Contact(clock, Outage(since=None, until=started_at))
+        signals.when_lost(contact.lost)
+        return cls(pool, name, signals, contact, timeout_seconds)
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        with our_words():
-            async with self._pool.acquire() as raw:
-                return await greenlet_spawn(work, PostgreSQLConnection(raw, self.clock, instant(self.clock.now())))
+        try:
+            async with self._connection() as raw:
+                answer = await greenlet_spawn(work, PostgreSQLConnection(raw, self.clock, instant(self.clock.now())))
+        except DatabaseUnavailable:
+            self._contact.lost()
+            raise
+        self._contact.reached()
+        return answer
 
     async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
         (result,) = await self.write_all(operation, [item])
@@ -90,6 +102,9 @@ class PostgreSQLDatabase:
     def listen(self, listener: Listener) -> None:
         self._batches.listen(listener)
         self._signals.listen(listener)
+
+    def after_outages(self, operation: Operation[Outage, None]) -> None:
+        self._batches.after_outages(operation)
 
     async def is_current(self) -> bool:
         return await self.read(migrations.is_current)
@@ -105,9 +120,19 @@ class PostgreSQLDatabase:
             self._pool.terminate()
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
+        async with self._connection() as raw:
+            return await greenlet_spawn(carry_out, partial(_transaction, raw, self.clock), batch)
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncGenerator[Raw]:
+        """A connection, for no longer than an answer may take; DatabaseUnavailable after that."""
         with our_words():
-            async with self._pool.acquire() as raw:
-                return await greenlet_spawn(carry_out, partial(_transaction, raw, self.clock), batch)
+            async with asyncio.timeout(self._timeout), self._pool.acquire() as raw:
+                try:
+                    yield raw
+                except BaseException as error:
+                    drop_if_broken(raw, error)
+                    raise
 
 
 @dataclass(slots=True)
@@ -151,8 +176,8 @@ class PostgreSQLConnection:
         await_only(self.raw.execute("SAVEPOINT part"))
         try:
             yield
-        except BaseException:
-            if not self.raw.is_closed():
+        except BaseException as error:
+            if not drop_if_broken(self.raw, error):
                 await_only(self.raw.execute("ROLLBACK TO part; RELEASE part"))
             del self.notices[announced:]
             raise
@@ -166,7 +191,7 @@ def _transaction(raw: Raw, clock: Clock) -> Generator[Connection]:
         try:
             yield PostgreSQLConnection(raw, clock, instant(clock.now()))
             await_only(raw.execute("COMMIT"))
-        except BaseException:
-            if not raw.is_closed():
+        except BaseException as error:
+            if not drop_if_broken(raw, error):
                 await_only(raw.execute("ROLLBACK"))
             raise

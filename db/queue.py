@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, li
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import QueueEntryRecord
-from db.statements import Statement, has_tag_among, is_among, rows_of
+from db.statements import Statement, has_tag_among, is_among, later, rows_of
 from db.tables import queue_entry, task_run
 from db.vocabulary import StateType
 
@@ -48,6 +48,9 @@ _RUNS_BY_LEASE = Statement(
 )
 _BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases"), queue_entry.c.lease_expires_at > _now))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
+_UNACKNOWLEDGED_AMONG = Statement(
+    select(queue_entry.c.lease_id).where(is_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
+)
 
 # One row for each side of each key. Both statements below look into the index of what waits once for each of them.
 _sides = rows_of("sides", task_key=Text(), is_retry=Boolean())
@@ -91,6 +94,20 @@ _EXPIRED = Statement(
     .limit(_limit)
 )
 _NEXT_EXPIRY = Statement(select(func.min(queue_entry.c.lease_expires_at)).where(queue_entry.c.lease_id.is_not(None)))
+
+_run_on_until = later(
+    bindparam("start", type_=queue_entry.c.lease_expires_at.type, required=True), queue_entry.c.lease_seconds
+)
+_LET_RUN_ON = Statement(
+    update(queue_entry)
+    .values(lease_expires_at=_run_on_until)
+    .where(
+        queue_entry.c.lease_id.is_not(None),
+        queue_entry.c.is_acknowledged,
+        queue_entry.c.lease_seconds <= bindparam("longest", required=True),
+        queue_entry.c.lease_expires_at < _run_on_until,
+    )
+)
 
 _WAITING_FOR_SLOT = Statement(
     _entries.join(task_run, task_run.c.id == queue_entry.c.task_run_id)
@@ -175,6 +192,16 @@ def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
 def runs_with_expired_leases(connection: Connection, limit: int) -> list[str]:
     """The runs whose leases have run out, the longest ago first."""
     return [row[0] for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
+
+
+def let_leases_run_on(connection: Connection, start: str, longest_seconds: float) -> int:
+    """Let acknowledged leases of at most so many seconds run for their whole time from `start`; how many had less left."""
+    return connection.run(_LET_RUN_ON, {"start": start, "longest": longest_seconds})
+
+
+def unacknowledged_among(connection: Connection, lease_ids: Sequence[str]) -> set[str]:
+    """Those of these leases that are there and that nobody has taken over yet."""
+    return {row[0] for row in connection.fetch(_UNACKNOWLEDGED_AMONG, {"leases": list(lease_ids)})}
 
 
 def next_expiry_at(connection: Connection) -> str | None:

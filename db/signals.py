@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 
 from db.clock import SystemClock
-from db.connection import LeaseSettled, Notice, WorkWaits
+from db.connection import LeaseSettled, Missed, Notice, WorkWaits
 from db.driver import connect, our_words
 from db.engine import Listener
 from db.errors import DatabaseUnavailable
@@ -26,12 +26,16 @@ log = logging.getLogger("runyard.database")
 CHANNEL = "runyard"
 LARGEST_PAYLOAD = 7900
 """Bytes; PostgreSQL takes less than 8,000."""
+PAUSE_SECONDS = 0.02
+"""How long after notices have gone out the next ones wait for company. The first after a silence goes at once."""
 SET_CLOCK_SECONDS = 10.0
 READINGS = 5
 """How often the clock is read at a time; the quickest answer tells most."""
 DRIFT = 0.0001
 """Seconds by which two machines' clocks may part in a second, generously."""
 LONGEST_PAUSE_SECONDS = 5.0
+LAST_WORDS_SECONDS = 1.0
+"""How long the last notices of a server that closes may take."""
 
 _KINDS: dict[str, Callable[[str], Notice]] = {"w": WorkWaits, "l": LeaseSettled}
 
@@ -57,6 +61,10 @@ class DatabaseClock(SystemClock):
         if error <= self._error + DRIFT * (read_at - self._read_at):
             self._showed, self._read_at, self._error = showed, read_at, error
 
+    def forget(self) -> None:
+        """Take the next reading whatever it says: it may be another machine's."""
+        self._error = float("inf")
+
 
 class Signals:
     """A connection that listens and notifies, made again whenever it is lost."""
@@ -67,12 +75,18 @@ class Signals:
         self._timeout = timeout_seconds
         self._sender = uuid4().hex[:12]
         self._listeners: list[Listener] = []
+        self._when_lost: Callable[[], None] = lambda: None
         self._pending: dict[Notice, None] = {}
         self._wake = asyncio.Event()
+        self._is_closing = False
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with what other servers tell."""
         self._listeners.append(listener)
+
+    def when_lost(self, call: Callable[[], None]) -> None:
+        """Call `call` when the connection turns out to be lost."""
+        self._when_lost = call
 
     def start(self) -> None:
         self._running = asyncio.create_task(self._run(), name="database signals")
@@ -84,6 +98,9 @@ class Signals:
 
     async def close(self) -> None:
         """Tell what is left to be told, if that goes at once."""
+        self._is_closing = True
+        self._wake.set()
+        await asyncio.wait({self._running}, timeout=LAST_WORDS_SECONDS)
         self._running.cancel()
         with suppress(asyncio.CancelledError):
             await self._running
@@ -101,7 +118,7 @@ class Signals:
 
     async def _run(self) -> None:
         pause = 0.1
-        while True:
+        while not self._is_closing:
             try:
                 connection: Any = await connect(self._url, self._timeout)
             except DatabaseUnavailable as error:
@@ -112,11 +129,14 @@ class Signals:
             pause = 0.1
             try:
                 with our_words():
+                    self.clock.forget()
                     connection.add_termination_listener(self._lose)
                     await connection.add_listener(CHANNEL, self._receive)
+                    self._tell([Missed()])
                     await self._converse(connection)
             except DatabaseUnavailable as error:
                 log.warning("The connection that listens to other servers was lost: %s", error)
+                self._when_lost()
             finally:
                 connection.terminate()
 
@@ -128,14 +148,27 @@ class Signals:
                 await self.set_clock(connection)
                 set_clock_at = time.monotonic() + SET_CLOCK_SECONDS
             self._wake.clear()
-            pending, self._pending = self._pending, {}
-            for payload in _payloads(self._sender, pending):
-                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload, timeout=self._timeout)
+            await self._notify(connection)
+            if self._is_closing and not self._pending:
+                return
             if not self._pending:
                 with suppress(TimeoutError):
                     async with asyncio.timeout(max(0.0, set_clock_at - time.monotonic())):
                         await self._wake.wait()
         raise DatabaseUnavailable("the database closed it")
+
+    async def _notify(self, connection: Any) -> None:
+        """Tell what is pending; what comes in the pause after it goes together."""
+        pending, self._pending = self._pending, {}
+        if not pending:
+            return
+        try:
+            for payload in _payloads(self._sender, pending):
+                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+        except BaseException:
+            self._pending = pending | self._pending
+            raise
+        await asyncio.sleep(PAUSE_SECONDS)
 
     def _lose(self, _connection: object) -> None:
         self._wake.set()
@@ -143,9 +176,11 @@ class Signals:
     def _receive(self, _connection: object, _process: int, _channel: str, payload: str) -> None:
         sender, *told = orjson.loads(payload)
         if sender != self._sender:
-            notices = [_KINDS[kind](value) for kind, value in told]
-            for listener in self._listeners:
-                listener(notices)
+            self._tell([_KINDS[kind](value) for kind, value in told])
+
+    def _tell(self, notices: Sequence[Notice]) -> None:
+        for listener in self._listeners:
+            listener(notices)
 
 
 def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
@@ -154,9 +189,13 @@ def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
     told: list[str] = []
     size = 0
     for notice in notices:
-        item = orjson.dumps(
-            ["w", notice.task_key] if isinstance(notice, WorkWaits) else ["l", notice.lease_id]
-        ).decode()
+        match notice:
+            case WorkWaits(key):
+                item = orjson.dumps(["w", key]).decode()
+            case LeaseSettled(lease_id):
+                item = orjson.dumps(["l", lease_id]).decode()
+            case Missed():
+                continue
         length = len(item.encode()) + 1
         if length > LARGEST_PAYLOAD - 20:
             continue

@@ -18,6 +18,7 @@ from db import migrations
 from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import Connection, SQLiteConnection
+from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
 from db.instants import instant
@@ -39,7 +40,8 @@ class SQLiteDatabase:
         self._readers = readers
         self._next_reader = 0
         self._is_closing = False
-        self._batches = WriteBatches(self._carry_out, lanes=1)
+        # While no server had the file, nobody could reach it.
+        self._batches = WriteBatches(self._carry_out, Contact(clock, Outage(since=None, until=None)), lanes=1)
 
     @classmethod
     async def open(cls, path: Path, *, clock: Clock, busy_seconds: float = 5.0) -> "SQLiteDatabase":
@@ -78,6 +80,9 @@ class SQLiteDatabase:
 
     def listen(self, listener: Listener) -> None:
         self._batches.listen(listener)
+
+    def after_outages(self, operation: Operation[Outage, None]) -> None:
+        self._batches.after_outages(operation)
 
     async def is_current(self) -> bool:
         return await self.read(migrations.is_current)

@@ -378,3 +378,24 @@ def _usually_in_postgresql(element: _Usually, compiler: SQLCompiler, **options: 
 def usually(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """The condition, which most rows fulfil: SQLite, which keeps no statistics, takes an equality for a rare thing."""
     return _Usually(condition)
+
+
+class _Later(_Written):
+    """The instant so many seconds after another one."""
+
+
+@compiles(_Later, "sqlite")
+def _later_in_sqlite(element: _Later, compiler: SQLCompiler, **options: Any) -> str:
+    start, seconds = (compiler.process(each, **options) for each in element.clauses)
+    return f"(strftime('%Y-%m-%dT%H:%M:%f', {start}, {seconds} || ' seconds') || '000Z')"
+
+
+@compiles(_Later, "postgresql")
+def _later_in_postgresql(element: _Later, compiler: SQLCompiler, **options: Any) -> str:
+    start, seconds = (compiler.process(each, **options) for each in element.clauses)
+    return f"({start} + {seconds} * INTERVAL '1 second')"
+
+
+def later(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The instant `seconds` after `start`; on SQLite to the millisecond."""
+    return _Later(start, seconds)

@@ -244,7 +244,7 @@ queue_entry = Table(
     # Whether the worker has said that it has taken the run over.
     Column("is_acknowledged", Boolean, nullable=False),
     Column("worker_name", Words),
-    # How many workers in a row were lost after they had taken it over.
+    # How many workers in a row were lost with it in hand.
     Column("lapses", Integer, nullable=False),
     # Whether it was told to wait for a concurrency slot, and is to be due as soon as one is free.
     Column("waits_for_slot", Boolean, nullable=False),

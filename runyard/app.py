@@ -1,6 +1,7 @@
 """Puts the layers together: the schema and the routes, over a database and a queue that live from start to stop."""
 
-from collections.abc import AsyncGenerator
+import random
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -37,15 +38,15 @@ class ServerFacts:
     started_at: str
 
 
-def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
-    """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
+def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[], float] = random.random) -> Starlette:
+    """The application. Its lifespan opens the database and closes it. A test may own the `clock`, and `chance`."""
     schema = build_schema()
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        life = await Life.start(settings, clock)
+        life = await Life.start(settings, clock, chance)
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
         bounds = QueueBounds(
             max_scheduled=settings.max_scheduled_per_key,

@@ -1,5 +1,6 @@
 """What lives as long as the server does, from start to stop."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +20,7 @@ class Life:
     is_stopping: bool = False
 
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock | None) -> "Life":
+    async def start(cls, settings: Settings, clock: Clock | None, chance: Callable[[], float]) -> "Life":
         """Open the database and begin to deliver. A SQLite file is migrated as needed.
 
         It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
@@ -30,9 +31,10 @@ class Life:
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
             poll=settings.poll_seconds,
-            drain=min(10, settings.stop_seconds),
+            # Giving back without them needs time, too.
+            drain=min(10, settings.stop_seconds / 2),
         )
-        dispatcher = Dispatcher(database, database.clock, timers)
+        dispatcher = Dispatcher(database, database.clock, timers, chance)
         try:
             await dispatcher.start(alone=not database.is_shared)
         except BaseException:

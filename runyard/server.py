@@ -1,12 +1,19 @@
 """uvicorn, told how we want it, and stopped in order."""
 
+import asyncio
+import logging
+import signal
 import socket
+import time
+from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
 
 from runyard.life import Life
 from runyard.settings import Settings
+
+log = logging.getLogger("runyard.server")
 
 PING_SECONDS = 10.0
 """How often a WebSocket is asked whether its other end is there, and how long that may take to answer."""
@@ -18,11 +25,26 @@ class Server(uvicorn.Server):
     uvicorn alone closes sockets under the subscriptions; clients would see an error where the stream is simply over.
     """
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop in order; told a second time, at once: what was answered is on disk anyway."""
+        if self.should_exit:
+            signal.signal(sig, signal.SIG_DFL)
+            signal.raise_signal(sig)
+        super().handle_exit(sig, frame)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app: Starlette = self.config.app  # pyright: ignore[reportAssignmentType]
         life: Life | None = getattr(app.state, "life", None)
+        grace = self.config.timeout_graceful_shutdown or 0
+        began_at = time.monotonic()
         if life is not None:
-            await life.drain()
+            try:
+                async with asyncio.timeout(grace):
+                    await life.drain()
+            except TimeoutError:
+                log.warning("Subscriptions have not ended within %d seconds; their connections are closed.", grace)
+        # Ending subscriptions and answering requests share the time.
+        self.config.timeout_graceful_shutdown = max(1, round(grace - (time.monotonic() - began_at)))
         await super().shutdown(sockets)
 
 

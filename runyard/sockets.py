@@ -41,6 +41,19 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         else:
             await super().handle_message(message)
 
+    async def send_message(self, message: Message) -> None:
+        try:
+            await super().send_message(message)
+        except WebSocketDisconnected as error:
+            # Who is there and does not read is not lost.
+            self.context.peer.is_lost |= not isinstance(error.__cause__, TimeoutError)
+            raise
+
+    async def shutdown(self) -> None:
+        """End what is under way: the client has gone without ending it."""
+        self.context.peer.is_lost = True
+        await super().shutdown()
+
     @property
     def _is_full(self) -> bool:
         most = self.max_subscriptions_per_connection
@@ -83,7 +96,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
         self._context = context
 
     async def get_context(self, request: object, response: object) -> Context:
-        return self._context.for_operation()
+        return self._context.for_socket()
 
     def decode_json(self, data: str | bytes) -> object:
         return orjson.loads(data)

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
@@ -23,6 +23,7 @@ from resolvers.bounded_writes import BoundedWrites
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
+from resolvers.queue.subscriber import Peer
 from resolvers.storage import Connection, Database
 from schema.plain import Selections
 
@@ -111,6 +112,8 @@ class Context:
     loaders: Loaders
     connection_params: object = None
     """What a WebSocket client sent when it opened the connection."""
+    peer: Peer = field(default_factory=Peer)
+    """Who is at the other end of the WebSocket."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
     client_left: Callable[[], Awaitable[None]] | None = None
@@ -119,6 +122,10 @@ class Context:
     @classmethod
     def of(cls, database: Database, dispatcher: Dispatcher, writes: BoundedWrites, server: Server) -> "Context":
         return cls(database, dispatcher, writes, server, Loaders(database))
+
+    def for_socket(self) -> "Context":
+        """The same for one WebSocket, with a peer of its own."""
+        return replace(self, peer=Peer())
 
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""

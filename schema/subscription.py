@@ -28,6 +28,8 @@ class Subscription:
         description="The MultiQueue: scheduled background runs of any of these keys, each leased to you, as they come "
         "due. An event carries one run or more; an empty event is a keep-alive. You have at most `prefetch` runs that "
         "you have not acknowledged; those go back to the queue at once when the subscription ends, however it ends. "
+        "If it ends because your connection is lost, the first of them counts as what you were at: after the second time "
+        "it waits 5 seconds, then 30, then 120, and after the fifth it is CRASHED, `Undeliverable`. "
         "A run may be delivered again after its lease is lost, so name the `leaseId` in all that you report.",
     )
     async def scheduled_task_runs(
@@ -53,6 +55,7 @@ class Subscription:
             lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
             worker_name=worker_name,
             auto_acknowledge=auto_acknowledge,
+            peer=info.context.peer,
         )
         async with aclosing(deliveries):
             async for event in deliveries:

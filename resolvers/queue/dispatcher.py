@@ -7,12 +7,14 @@ settled a lease, a new subscriber, or the moment when the next run comes due. A 
 import asyncio
 import itertools
 import logging
+import random
 from collections import Counter
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from db import queue
 from db.clock import Clock
 from db.connection import LeaseSettled, Notice, WorkWaits
 from db.engine import Database
@@ -20,9 +22,10 @@ from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
-from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
-from resolvers.queue.subscriber import Claimant, Subscriber
+from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
+from resolvers.queue.subscriber import Claimant, Peer, Subscriber
 from resolvers.queue.sweep import Sweep
+from resolvers.queue.taking_back import take_back_from_lost_connections
 from resolvers.queue.turns import Turns
 
 log = logging.getLogger("runyard.queue")
@@ -53,7 +56,10 @@ class QueueTimers:
 class Dispatcher:
     """The local subscribers and the claims made for them."""
 
-    def __init__(self, database: Database, clock: Clock, timers: QueueTimers) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, timers: QueueTimers, chance: Callable[[], float] = random.random
+    ) -> None:
+        """`chance`, from 0 to 1, keeps servers that share the database from doing the same at the same moment."""
         self._database = database
         self._clock = clock
         self._timers = timers
@@ -64,11 +70,13 @@ class Dispatcher:
         self._listening: Counter[str] = Counter()
         self._turns = Turns()
         self._wake = asyncio.Event()
-        self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep)
+        self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep, chance=chance)
         self._left = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._is_stopping = False
+        self._has_missed = False
         database.listen(self._hear)
+        database.after_outages(let_leases_run_on)
 
     async def start(self, *, alone: bool) -> None:
         """Begin to deliver. `alone`: no other server uses this database, so what is unacknowledged is nobody's."""
@@ -81,8 +89,8 @@ class Dispatcher:
         """Claim nothing more, end the subscriptions, and return when each has given back what it had not acknowledged."""
         self._is_stopping = True
         self._wake.set()
-        await self._dispatching
         self._sweeping.cancel()
+        await self._dispatching
         for subscriber in self._subscribers.values():
             subscriber.close()
         try:
@@ -105,13 +113,15 @@ class Dispatcher:
         lease_seconds: float,
         worker_name: str | None,
         auto_acknowledge: bool,
+        peer: Peer,
     ) -> AsyncGenerator[list[Delivery]]:
         """Deliveries of these keys for one worker, as they come due, and an empty list now and then as a sign of life.
 
         With `auto_acknowledge` a run is out of the queue before it is handed over, so it is delivered at most once.
-        However the iteration ends, what was delivered and not acknowledged is given back before it has ended.
+        However the iteration ends, what was delivered and not acknowledged is given back before it has ended. If `peer`
+        is lost by then, the run that it had in hand may be why, and waits longer each time.
         """
-        subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name)
+        subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name, peer)
         async with self._subscribe(subscriber):
             while (deliveries := await subscriber.next(self._clock, self._timers.keep_alive)) is not None:
                 if auto_acknowledge and deliveries:
@@ -166,7 +176,7 @@ class Dispatcher:
             self._listening -= Counter(subscriber.task_keys)
             self._forget_holder(subscriber)
             # In a task of its own: the subscription may be ending because it was cancelled.
-            giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged)))
+            giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged), subscriber.suspect))
             self._giving_back.add(giving_back)
             giving_back.add_done_callback(self._giving_back.discard)
             await asyncio.shield(giving_back)
@@ -175,8 +185,10 @@ class Dispatcher:
         for lease_id in subscriber.unacknowledged:
             self._holders.pop(lease_id, None)
 
-    async def _give_back(self, lease_ids: list[str]) -> None:
+    async def _give_back(self, lease_ids: list[str], suspect: str | None = None) -> None:
         try:
+            if suspect is not None:
+                await self._database.write(take_back_from_lost_connections, suspect)
             for start in range(0, len(lease_ids), LARGEST_CLAIM):
                 await self._database.write_all(give_back, lease_ids[start : start + LARGEST_CLAIM])
         except DatabaseUnavailable as error:
@@ -188,23 +200,42 @@ class Dispatcher:
             if isinstance(notice, WorkWaits):
                 if notice.task_key in self._listening:
                     self._wake.set()
-            else:
+            elif isinstance(notice, LeaseSettled):
                 self._return_credit(notice)
+            else:
+                self._has_missed = True
+                self._wake.set()
 
     def _return_credit(self, notice: LeaseSettled) -> None:
         subscriber = self._holders.pop(notice.lease_id, None)
         if subscriber is not None:
-            subscriber.unacknowledged.discard(notice.lease_id)
+            subscriber.unacknowledged.pop(notice.lease_id, None)
             self._wake.set()
+
+    async def _catch_up(self) -> None:
+        """Return the credit of leases that other servers may have told of in vain: nobody would tell again."""
+        self._has_missed = False
+        lease_ids = list(self._holders)
+        try:
+            still_open = await self._database.read(lambda connection: queue.unacknowledged_among(connection, lease_ids))
+        except BaseException:
+            self._has_missed = True
+            raise
+        for lease_id in lease_ids:
+            if lease_id not in still_open:
+                self._return_credit(LeaseSettled(lease_id))
 
     async def _dispatch(self) -> None:
         while not self._is_stopping:
             self._wake.clear()
-            demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
-            if not demands:
-                await self._wake.wait()
-                continue
+            demands: list[Demand] = []
             try:
+                if self._has_missed:
+                    await self._catch_up()
+                demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
+                if not demands:
+                    await self._wake.wait()
+                    continue
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
                 log.warning("Claims wait for the database: %s", error)

@@ -1,16 +1,20 @@
 """What becomes of a lease: acknowledged, given back, or done with. Each takes a list, in a constant number of statements."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from db import queue, task_runs
 from db.connection import Connection, LeaseSettled, Notice
-from db.instants import seconds_after
+from db.contact import Outage
+from db.instants import seconds_after, seconds_between
 from db.records import QueueEntryRecord
 from db.vocabulary import StateType
 from resolvers.queue.placement import put_back, take_over
 from resolvers.queue.taking_back import hand_back
+
+log = logging.getLogger("runyard.queue")
 
 
 class LeaseStatus(StrEnum):
@@ -58,6 +62,24 @@ def give_back_all(connection: Connection, servers: Sequence[str]) -> list[int | 
     unstarted = queue.unacknowledged_entries(connection)
     return_to_queue(connection, unstarted)
     return [len(unstarted)] * len(servers)
+
+
+BEATS = 3
+"""How often a worker is to renew in the time of a lease. An outage shorter than one beat costs nobody a lease."""
+
+
+def let_leases_run_on(connection: Connection, outages: Sequence[Outage]) -> list[Exception | None]:
+    """Give the workers that could not renew for a beat or more the whole time of their leases from the outage's end.
+
+    Whatever ran out meanwhile is held again, until it has run out once more. For the first transaction after an outage:
+    the sweep and the workers' renewals are to find the leases like this.
+    """
+    for outage in outages:
+        back_at = outage.until or connection.now
+        longest = BEATS * seconds_between(outage.since, back_at) if outage.since else float("inf")
+        if (count := queue.let_leases_run_on(connection, back_at, longest)) > 0:
+            log.warning("The database was out of reach until %s; %d leases run on from then.", back_at, count)
+    return [None] * len(outages)
 
 
 def finish_deliveries(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 
 from db.clock import Clock
@@ -11,18 +12,34 @@ LARGEST_EVENT = 256 * 1024
 """Characters in one event, roughly: many clients take a megabyte and no more."""
 
 
+@dataclass(slots=True)
+class Peer:
+    """The other end of the connection that a subscription is served over."""
+
+    is_lost: bool = False
+    """Whether the connection ended while operations were under way: whoever is there may have died."""
+
+
 class Subscriber:
     """One subscription's place at the dispatcher: what it listens to, its credit, and what is on its way to it."""
 
     def __init__(
-        self, number: int, task_keys: Iterable[str], prefetch: int, lease_seconds: float, worker_name: str | None
+        self,
+        number: int,
+        task_keys: Iterable[str],
+        prefetch: int,
+        lease_seconds: float,
+        worker_name: str | None,
+        peer: Peer | None = None,
     ) -> None:
         self.number = number
         self.task_keys = frozenset(task_keys)
-        self.unacknowledged: set[str] = set()
+        self.unacknowledged: dict[str, None] = {}
+        """The leases in the order in which they were handed over."""
         self._prefetch = prefetch
         self._lease_seconds = lease_seconds
         self._worker_name = worker_name
+        self._peer = peer or Peer()
         self._arrived: list[Delivery] = []
         self._event = asyncio.Event()
         self._is_closed = False
@@ -36,9 +53,19 @@ class Subscriber:
     def _credit(self) -> int:
         return self._prefetch - len(self.unacknowledged)
 
+    @property
+    def suspect(self) -> str | None:
+        """The lease of the run that its worker may have died of: the one that it had in hand, where the peer is lost.
+
+        A worker that takes runs in their order has the first one in hand that was sent and not acknowledged.
+        """
+        first = next(iter(self.unacknowledged), None)
+        is_sent = first not in {delivery.lease_id for delivery in self._arrived}
+        return first if self._peer.is_lost and is_sent else None
+
     def hand(self, deliveries: Sequence[Delivery]) -> None:
         """Put deliveries on the way to it."""
-        self.unacknowledged.update(delivery.lease_id for delivery in deliveries)
+        self.unacknowledged |= dict.fromkeys(delivery.lease_id for delivery in deliveries)
         self._arrived.extend(deliveries)
         self._event.set()
 

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 
 from db import queue
 from db.clock import Clock
@@ -29,9 +29,12 @@ def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[int | 
 class Sweep:
     """Sweeps when the next lease runs out, and sleeps while there is none, unless other servers may lease, too."""
 
-    def __init__(self, database: Database, clock: Clock, *, longest_wait_seconds: float) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, longest_wait_seconds: float, chance: Callable[[], float]
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._chance = chance
         self._longest_wait = timedelta(seconds=longest_wait_seconds)
         self._leased = asyncio.Event()
 
@@ -63,6 +66,14 @@ class Sweep:
                 # Sweeping must not end with one fault; it is told whole, each time.
                 log.exception("The sweep failed; it is tried again.")
                 next_expiry = None
-            # Acknowledging shortens or lengthens a lease without a word to the sweep: look again after a while.
-            look_again = self._clock.now() + self._longest_wait
-            await self._clock.wait(never, min(look_again, moment(next_expiry)) if next_expiry else look_again)
+            await self._clock.wait(never, self._look_again_at(next_expiry))
+
+    def _look_again_at(self, next_expiry: str | None) -> datetime:
+        """When the next lease runs out; after a while in any case, since acknowledging shortens or lengthens a lease
+        without a word to the sweep. Of several servers each looks at a moment of its own, and mostly one does the work.
+        """
+        chance = self._chance() if self._database.is_shared else 1.0
+        look_again = self._clock.now() + self._longest_wait * (1 + chance) / 2
+        if next_expiry is None:
+            return look_again
+        return min(look_again, moment(next_expiry) + self._longest_wait * (1 - chance) / 10)

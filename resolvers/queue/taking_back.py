@@ -3,7 +3,7 @@
 import random
 from collections.abc import Sequence
 
-from db import task_runs
+from db import queue, task_runs
 from db.connection import Connection
 from db.instants import seconds_after
 from db.records import StateDetails
@@ -12,12 +12,13 @@ from db.vocabulary import StateType
 from resolvers.moves import TaskRunMoves
 from resolvers.orchestration.rules.retry_failed_task_runs import next_try
 from resolvers.orchestration.transition import ProposedState
+from resolvers.queue.placement import holds
 
 REDELIVERY_DELAYS = (0.0, 5.0, 30.0, 120.0)
 """Seconds before a run that was lost with its worker is due again: after the first time, the second, and so on."""
 
 MOST_LAPSES = len(REDELIVERY_DELAYS) + 1
-"""How many workers in a row may be lost after they took the run over, before it is taken for the cause itself."""
+"""How many workers in a row may be lost with the run in hand, before it is taken for the cause itself."""
 
 
 def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> None:
@@ -34,18 +35,34 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
         if entry is None or entry.lease_expires_at is None or entry.lease_expires_at > connection.now:
             # Another server was faster, or the worker was: it is not lost.
             continue
-        if not entry.is_acknowledged:
+        if entry.is_acknowledged:
+            _take_back_after_lapse(moves, facts)
+        else:
             # Nobody began with it: that says nothing about the run, only about who was to take it.
             _take_back(moves, facts, connection.now)
-            continue
-        entry.lapses += 1
-        if entry.lapses >= MOST_LAPSES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
-            message = f"{entry.lapses} deliveries in a row ended with a lost worker."
-            _move(moves, facts, ProposedState(StateType.CRASHED, "Undeliverable", message))
-            continue
-        delay = REDELIVERY_DELAYS[min(entry.lapses, len(REDELIVERY_DELAYS)) - 1]
-        _take_back(moves, facts, seconds_after(connection.now, delay))
     _write(connection, moves)
+
+
+def take_back_from_lost_connections(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:
+    """Put back runs that workers had in hand, and had not taken over yet, when their connections were lost; whether each
+    was still under its lease.
+
+    It may be the run that its workers die of, so that it counts like the loss of a worker that had taken it over.
+    """
+    runs = queue.runs_by_lease(connection, lease_ids)
+    facts_by_id = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()])
+    moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
+    put_back: set[str] = set()
+    for lease_id, run_id in runs.items():
+        facts = facts_by_id.get(run_id)
+        entry = facts.queue_entry if facts else None
+        # One that has run out is the sweep's.
+        is_held = entry is not None and holds(entry, lease_id) and (entry.lease_expires_at or "") > connection.now
+        if facts and entry and is_held and not entry.is_acknowledged:
+            _take_back_after_lapse(moves, facts)
+            put_back.add(lease_id)
+    _write(connection, moves)
+    return [lease_id in put_back for lease_id in lease_ids]
 
 
 def hand_back(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]) -> None:
@@ -54,6 +71,19 @@ def hand_back(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]
     for facts, delay in runs:
         _take_back(moves, facts, seconds_after(connection.now, delay), is_lost=False)
     _write(connection, moves)
+
+
+def _take_back_after_lapse(moves: TaskRunMoves, facts: TaskRunFacts) -> None:
+    """Take the run back for later, the later the more workers were lost with it; after too many it has CRASHED."""
+    entry = facts.queue_entry
+    assert entry is not None
+    entry.lapses += 1
+    if entry.lapses >= MOST_LAPSES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
+        message = f"{entry.lapses} deliveries in a row ended with a lost worker."
+        _move(moves, facts, ProposedState(StateType.CRASHED, "Undeliverable", message))
+        return
+    delay = REDELIVERY_DELAYS[min(entry.lapses, len(REDELIVERY_DELAYS)) - 1]
+    _take_back(moves, facts, seconds_after(moves.now, delay))
 
 
 def _take_back(moves: TaskRunMoves, facts: TaskRunFacts, due_at: str, *, is_lost: bool = True) -> None:

@@ -1,5 +1,6 @@
 """What becomes of a run whose worker is lost: its lease runs out, and nobody renews it."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -7,8 +8,8 @@ import pytest
 from db.connection import Connection
 from db.instants import instant, seconds_after, seconds_between
 from db.queue import queue_entries_by_lease
-from tests.client import Client, Socket
-from tests.delivery.create import create_scheduled, run_ids
+from tests.client import PATIENCE, Client, Socket
+from tests.delivery.create import create_many, create_scheduled, run_ids
 from tests.serving import Serving
 
 
@@ -121,21 +122,102 @@ async def test_a_lost_workers_slot_is_free_again(server: Serving) -> None:
 async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: Serving) -> None:
     client = server.client
     id = await create_scheduled(client)
-    waits: list[float] = []
+    delays: list[float] = []
 
     for delay in (0, 5, 30, 120):
         await take(client, "PENDING")
         await let_lapse(server)
         entry = (await client.ask("GetTaskRun", id=id))["queueEntry"]
-        waits.append(seconds_between(instant(server.clock.now()), entry["availableAt"]))
+        delays.append(seconds_between(instant(server.clock.now()), entry["availableAt"]))
         server.clock.advance(delay)
     await take(client, "PENDING")
     await let_lapse(server)
 
-    assert waits == [0, 5, 30, 120]
+    assert delays == [0, 5, 30, 120]
     run = await client.ask("GetTaskRun", id=id)
     assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "Undeliverable", None)
     assert run["runCount"] == 0
+
+
+async def die_with(client: Client, count: int = 1) -> list[str]:
+    """Receive runs as a worker and die of the first one before taking it over: the connection is lost. The runs."""
+    async with client.socket() as socket:
+        await listen(socket, prefetch=count)
+        delivered = await socket.deliveries(count)
+        socket.connection.transport.abort()
+    return run_ids(delivered)
+
+
+async def waits(server: Serving, id: str) -> float:
+    """How long from now the run is due, once nobody has it."""
+    async with asyncio.timeout(PATIENCE):
+        while (entry := (await server.client.ask("GetTaskRun", id=id))["queueEntry"])["leaseExpiresAt"] is not None:
+            continue
+    return seconds_between(instant(server.clock.now()), entry["availableAt"])
+
+
+async def test_a_run_that_its_workers_die_of_at_once_comes_later_each_time_and_is_undeliverable_in_the_end(
+    server: Serving,
+) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    delays: list[float] = []
+
+    for delay in (0, 5, 30, 120):
+        assert await die_with(client) == [id]
+        delays.append(await waits(server, id))
+        server.clock.advance(delay)
+    assert await die_with(client) == [id]
+    async with asyncio.timeout(PATIENCE):
+        while (run := await client.ask("GetTaskRun", id=id))["stateType"] == "SCHEDULED":
+            continue
+
+    assert delays == [0, 5, 30, 120]
+    assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "Undeliverable", None)
+
+
+async def test_what_was_handed_over_behind_the_run_that_a_worker_died_of_is_not_blamed(server: Serving) -> None:
+    client = server.client
+    first, second, third = await create_many(client, 3)
+
+    for _ in range(2):
+        assert await die_with(client, 3) == [first, second, third]
+        await waits(server, first)
+
+    assert [await waits(server, id) for id in (first, second, third)] == [5, 0, 0]
+    # Whatever the others were delivered, nothing is held against them: they are due since they were created.
+    assert await die_with(client, 2) == [second, third]
+    assert await waits(server, second) == 0
+
+
+async def test_a_run_that_was_acknowledged_is_not_what_the_worker_was_at_when_its_connection_was_lost(
+    server: Serving,
+) -> None:
+    client = server.client
+    taken, next_one = await create_many(client, 2)
+    for expected in (0, 5):
+        async with client.socket() as socket:
+            await listen(socket, prefetch=2)
+            delivered = await socket.deliveries(2 if expected == 0 else 1)
+            leases = {delivery["taskRun"]["id"]: delivery["leaseId"] for delivery in delivered}
+            if taken in leases:
+                await client.ask("AcknowledgeTaskRuns", leaseIds=[leases[taken]])
+            socket.connection.transport.abort()
+        assert await waits(server, next_one) == expected
+    assert (await client.ask("GetTaskRun", id=taken))["queueEntry"]["leaseExpiresAt"] is not None
+
+
+async def test_a_run_is_not_blamed_for_a_worker_that_ends_its_subscription(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+
+    async with client.socket() as socket:
+        for attempt in range(1, 8):
+            subscription = await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+            (delivery,) = await socket.deliveries(1)
+            assert delivery["attempt"] == attempt
+            await socket.send({"id": subscription, "type": "complete"})
+            assert await waits(server, id) == 0
 
 
 async def test_a_run_that_nobody_takes_over_is_not_blamed_however_often_it_was_delivered(server: Serving) -> None:

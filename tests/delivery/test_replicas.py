@@ -3,12 +3,17 @@
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
+import asyncpg
+import orjson
 import pytest
 
-from tests.client import Client
+from tests.client import PATIENCE, Client
+from tests.clock import ManualClock
 from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import Serving, serving
 
@@ -66,6 +71,98 @@ async def test_a_lease_can_be_acknowledged_at_another_server_and_brings_the_next
 
         assert [result["status"] for result in results] == ["HELD"]
         assert run_ids([*first, *await socket.deliveries(1)]) == ids
+
+
+async def test_credit_that_was_returned_elsewhere_unheard_is_found_once_the_server_listens_again(
+    replicas: tuple[Serving, Serving], database_url: str
+) -> None:
+    here, _ = replicas
+    ids = await create_many(here.client, 2)
+    async with here.client.socket() as socket, connected(database_url) as database:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
+        first = await socket.deliveries(1)
+        # As if another server had said so while nobody could listen.
+        await database.execute("UPDATE queue_entry SET is_acknowledged = true WHERE lease_id IS NOT NULL")
+
+        await database.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+        assert run_ids([*first, *await socket.deliveries(1)]) == ids
+
+
+async def test_a_server_that_joins_changes_no_lease(database_url: str, tmp_path: Path) -> None:
+    clock = ManualClock(datetime.now(UTC))
+    async with serving(tmp_path, clock, database_url=database_url) as first, first.client.socket() as socket:
+        (id,) = await create_many(first.client, 1)
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+        (delivery,) = await socket.deliveries(1)
+        (held,) = await first.client.ask("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+        clock.advance(59)
+
+        async with serving(tmp_path, clock, database_url=database_url) as second:
+            await create_many(second.client, 1, "another")
+            entry = (await second.client.ask("GetTaskRun", id=id))["queueEntry"]
+
+    assert entry["leaseExpiresAt"] == held["leaseExpiresAt"]
+
+
+@pytest.mark.parametrize(("chance", "looks_again_after", "then_after"), [(0, 2.5, 2.0), (0.5, 3.75, 0.5)])
+async def test_each_server_looks_for_lost_leases_at_a_moment_of_its_own(
+    database_url: str, tmp_path: Path, chance: float, looks_again_after: float, then_after: float
+) -> None:
+    async with serving(tmp_path, chance=chance, database_url=database_url, acknowledge_seconds=4) as server:
+        await create_many(server.client, 1)
+        async with server.client.socket() as socket:
+            await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+            await socket.deliveries(1)
+            await asyncio.wait_for(server.clock.somebody_waits(looks_again_after), PATIENCE)
+
+            server.clock.advance(looks_again_after)
+
+            # The lease runs out after four seconds.
+            await asyncio.wait_for(server.clock.somebody_waits(then_after), PATIENCE)
+
+
+async def test_notices_go_at_once_after_a_silence_and_then_together(
+    replicas: tuple[Serving, Serving], database_url: str
+) -> None:
+    here, _ = replicas
+    heard: asyncio.Queue[tuple[float, list[str]]] = asyncio.Queue()
+    loop = asyncio.get_running_loop()
+
+    def hear(_connection: object, _process: int, _channel: str, payload: str) -> None:
+        heard.put_nowait((loop.time(), [value for _, value in orjson.loads(payload)[1:]]))
+
+    async with connected(database_url) as database:
+        await database.add_listener("runyard", hear)
+        told: list[tuple[float, list[str]]] = []
+        began_at = loop.time()
+        created = asyncio.create_task(create_one_by_one(here.client, [f"key-{number}" for number in range(100)]))
+        while sum(len(keys) for _, keys in told) < 100:
+            told.append(await asyncio.wait_for(heard.get(), PATIENCE))
+        await created
+        elapsed = loop.time() - began_at
+
+    assert sorted(key for _, keys in told for key in keys) == sorted(f"key-{number}" for number in range(100))
+    assert len(told) <= elapsed / 0.02 + 1
+    assert told[0][1] == ["key-0"]
+
+
+async def create_one_by_one(client: Client, keys: list[str]) -> None:
+    for key in keys:
+        await create_scheduled(client, key)
+
+
+@asynccontextmanager
+async def connected(database_url: str) -> AsyncIterator[Any]:
+    """A connection to the database, beside the servers."""
+    connection = await asyncpg.connect(database_url)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 async def test_one_transition_that_is_reported_to_two_servers_at_once_is_made_once(

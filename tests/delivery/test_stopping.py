@@ -2,11 +2,17 @@
 
 import asyncio
 import signal
+import time
 from pathlib import Path
+from typing import Any
 
+import httpx
+import orjson
+
+from queries import document
 from tests.client import PATIENCE, Client
-from tests.delivery.create import create_many, run_ids
-from tests.serving import ServerProcess, Serving, serving
+from tests.delivery.create import create_many, create_scheduled, run_ids
+from tests.serving import ON_SQLITE, ServerProcess, Serving, serving
 
 
 async def test_subscriptions_are_completed_and_what_they_had_is_waiting_again(tmp_path: Path) -> None:
@@ -74,3 +80,145 @@ async def test_sigterm_ends_the_process_in_order(server_process: ServerProcess) 
 
     assert code == -signal.SIGTERM
     assert message == {"id": id, "type": "complete"}
+
+
+class Upload:
+    """A request whose body is still to come, while the server waits for it."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, body: bytes) -> None:
+        self._reader, self._writer, self._body = reader, writer, body
+
+    @classmethod
+    async def begin(cls, server: ServerProcess, operation: str, **variables: object) -> "Upload":
+        """Send all but the body; return when the server has asked for it."""
+        host, port = server.address.split(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        body = orjson.dumps({"query": document(operation)[0], "variables": variables})
+        writer.write(
+            b"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nConnection: close\r\n"
+            b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(body)
+        )
+        assert await asyncio.wait_for(reader.readline(), PATIENCE) == b"HTTP/1.1 100 Continue\r\n"
+        return cls(reader, writer, body)
+
+    async def finish(self) -> dict[str, Any]:
+        """Send the body; the answer."""
+        self._writer.write(self._body)
+        answer = await asyncio.wait_for(self._reader.read(), PATIENCE)
+        self.abandon()
+        return orjson.loads(answer.rpartition(b"\r\n\r\n")[2])
+
+    def abandon(self) -> None:
+        self._writer.close()
+
+
+async def test_a_request_that_is_under_way_is_answered_and_nothing_is_begun_any_more(
+    server_process: ServerProcess,
+) -> None:
+    await server_process.start()
+    upload = await Upload.begin(server_process, "CreateTaskRun", input={"taskKey": "t"})
+
+    server_process.begin_to_stop()
+    await server_process.closes()
+    answer = await upload.finish()
+
+    assert answer["data"]["createTaskRun"]["created"] is True
+    assert await server_process.exit_code() == -signal.SIGTERM
+    client = await server_process.start()
+    assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
+
+
+@ON_SQLITE
+async def test_a_second_signal_ends_it_at_once(server_process: ServerProcess) -> None:
+    await server_process.start()
+    upload = await Upload.begin(server_process, "CreateTaskRun", input={"taskKey": "t"})
+    server_process.begin_to_stop()
+    await server_process.closes()
+    asked_at = time.monotonic()
+
+    code = await server_process.terminate()
+
+    upload.abandon()
+    assert code == -signal.SIGTERM
+    # The request would have had 25 s.
+    assert time.monotonic() - asked_at < 5
+
+
+async def test_under_load_every_answer_is_kept_and_what_nobody_took_over_is_waiting_again(
+    server_process: ServerProcess,
+) -> None:
+    client = await server_process.start()
+    created: set[str] = set()
+    delivered: set[str] = set()
+    busy = asyncio.Event()
+
+    async def create_until_stopped() -> None:
+        while True:
+            try:
+                created.add(await create_scheduled(client))
+            except httpx.HTTPError:
+                return
+            if len(created) > 100 and len(delivered) > 20:
+                busy.set()
+
+    async def work_until_stopped() -> dict[str, Any]:
+        """Receive ten and take over none; the last message."""
+        async with client.socket() as socket:
+            await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=10)
+            while (message := await socket.receive())["type"] == "next":
+                delivered.update(run_ids(message["payload"]["data"]["scheduledTaskRuns"]))
+        return message
+
+    workers = [asyncio.create_task(work_until_stopped()) for _ in range(3)]
+    writers = [asyncio.create_task(create_until_stopped()) for _ in range(4)]
+    await asyncio.wait_for(busy.wait(), PATIENCE)
+    asked_at = time.monotonic()
+    code = await server_process.terminate()
+    took = time.monotonic() - asked_at
+    last = await asyncio.gather(*workers)
+    await asyncio.gather(*writers)
+
+    assert code == -signal.SIGTERM
+    assert took < 10
+    assert [message["type"] for message in last] == ["complete"] * 3
+    client = await server_process.start()
+    page = await client.ask("ListTaskRuns", first=1000, filter={"taskKey": {"any": ["t"]}})
+    there = {node["id"] for node in page["nodes"]}
+    assert created <= there
+    async with client.socket() as socket:
+        # None is left under a lease: that would last for 30 s.
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1000)
+        assert set(run_ids(await socket.deliveries(page["totalCount"]))) == there
+
+
+async def has_leases(client: Client) -> bool:
+    query = "{ taskRuns(first: 1000) { nodes { queueEntry { leaseExpiresAt } } } }"
+    answer = (await client.http.post("/graphql", json={"query": query})).json()
+    return any(node["queueEntry"]["leaseExpiresAt"] for node in answer["data"]["taskRuns"]["nodes"])
+
+
+async def test_a_client_that_does_not_read_holds_the_process_up_for_no_longer_than_the_grace(
+    server_process: ServerProcess,
+) -> None:
+    client = await server_process.start(RUNYARD_STOP_SECONDS="2")
+    inputs = [{"taskKey": "t", "parameters": "x" * 100_000, "state": {"type": "SCHEDULED"}}] * 25
+    for _ in range(5):
+        await client.ask("CreateTaskRuns", inputs=inputs)
+    async with client.socket() as deaf:
+        deaf.connection.transport.pause_reading()
+        await deaf.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=125)
+        async with asyncio.timeout(PATIENCE):
+            while not await has_leases(client):
+                continue
+        asked_at = time.monotonic()
+
+        code = await server_process.terminate()
+
+        took = time.monotonic() - asked_at
+        deaf.connection.transport.abort()
+    assert code == -signal.SIGTERM
+    assert took < 5
+    client = await server_process.start()
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=125)
+        assert len(await socket.deliveries(125)) == 125
