@@ -30,7 +30,12 @@ class LeaseSettled:
     lease_id: str
 
 
-Notice = WorkWaits | LeaseSettled
+@dataclass(frozen=True, slots=True)
+class StatesWritten:
+    """Task runs have taken new states."""
+
+
+Notice = WorkWaits | LeaseSettled | StatesWritten
 
 
 class Connection(Protocol):

@@ -45,7 +45,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         life = await Life.start(settings, clock)
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
-        context = Context.of(life.database, life.dispatcher, facts)
+        context = Context.of(life.database, life.dispatcher, life.feed, facts)
         app.state.life = life
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
         app.state.sockets = GraphQLOverWebSocket(

@@ -17,6 +17,7 @@ from db.records import (
     TaskRunRecord,
 )
 from resolvers import flow_runs, flows, lists, nodes, task_runs
+from resolvers.feed import StateFeed
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
@@ -102,6 +103,7 @@ class Context:
 
     database: Database
     dispatcher: Dispatcher
+    feed: StateFeed
     server: Server
     loaders: Loaders
     connection_params: object = None
@@ -110,12 +112,13 @@ class Context:
     """What the operation selects, where plain data is completed by functions written for it."""
 
     @classmethod
-    def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
-        return cls(database, dispatcher, server, Loaders(database))
+    def of(cls, database: Database, dispatcher: Dispatcher, feed: StateFeed, server: Server) -> "Context":
+        return cls(database, dispatcher, feed, server, Loaders(database))
 
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
-        return Context(self.database, self.dispatcher, self.server, Loaders(self.database), self.connection_params)
+        loaders = Loaders(self.database)
+        return Context(self.database, self.dispatcher, self.feed, self.server, loaders, self.connection_params)
 
 
 Info = strawberry.Info[Context, None]

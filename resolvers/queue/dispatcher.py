@@ -213,7 +213,7 @@ class Dispatcher:
             if isinstance(notice, WorkWaits):
                 if notice.task_key in self._keys_in_turn:
                     self._wake.set()
-            else:
+            elif isinstance(notice, LeaseSettled):
                 self._return_credit(notice)
 
     def _return_credit(self, notice: LeaseSettled) -> None:
