@@ -18,7 +18,7 @@ from schema.root import build_schema
 Answer = TypeVar("Answer")
 
 _NOT_ASKED_FOR = cast("Any", None)
-"""What queries of rows have no use for: the queue, writes, facts about the server."""
+"""What queries of rows have no use for: the queue, the feed, writes, facts about the server."""
 
 Call = tuple[str, Any]
 """The text, and its values by name (SQLite) or in order (PostgreSQL)."""
@@ -32,7 +32,7 @@ async def statements_of(database_url: str, queries: Mapping[str, tuple[str, dict
         for name, (query, variables) in queries.items():
             calls[name] = []
             recorder = cast("Database", _Recorder(database, calls[name], is_sqlite=not database.is_shared))
-            context = Context.of(recorder, _NOT_ASKED_FOR, _NOT_ASKED_FOR, _NOT_ASKED_FOR)
+            context = Context.of(recorder, _NOT_ASKED_FOR, _NOT_ASKED_FOR, _NOT_ASKED_FOR, _NOT_ASKED_FOR)
             result = await schema.execute(query, variables, context, None, None, (OperationType.QUERY,))
             assert not result.errors, result.errors
     finally:

@@ -35,7 +35,12 @@ class Missed:
     """What other servers announced until now may have gone unheard."""
 
 
-Notice = WorkWaits | LeaseSettled | Missed
+@dataclass(frozen=True, slots=True)
+class StatesWritten:
+    """Task runs have taken new states."""
+
+
+Notice = WorkWaits | LeaseSettled | Missed | StatesWritten
 
 
 class Connection(Protocol):

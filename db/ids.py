@@ -1,7 +1,8 @@
 """Identifiers of everything that is stored: UUIDs of version 7, as 36 characters.
 
 Version 7 begins with the time, so new rows join their index at its end instead of at a random page, and the order of ids
-is the order of creation (to the millisecond; within one, by the counter below).
+is the order of creation (to the millisecond; within one, by the counter below). Clocks differ and may be set back: where
+the order has to hold all the same, a new id is made after one that is known.
 """
 
 import re
@@ -18,15 +19,20 @@ _lock = threading.Lock()
 _last = 0
 
 
-def new_id() -> str:
-    """A fresh id, greater than every id that this process made before. Safe to call from any thread."""
+def new_id(*, after: str | None = None) -> str:
+    """A fresh id, greater than every id that this process made before, and than `after`. Safe to call from any thread."""
     global _last  # noqa: PLW0603 - the counter is the point
     with _lock:
         # 48 bits of milliseconds, then 12 bits that continue the count within one millisecond.
-        _last = max(_last + 1, time.time_ns() // 1_000_000 << 12)
+        _last = max(_last + 1, time.time_ns() // 1_000_000 << 12, 0 if after is None else _head_of(after) + 1)
         head = _last
     value = (head >> 12) << 80 | 0x7 << 76 | (head & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
     return str(uuid.UUID(int=value))
+
+
+def _head_of(id: str) -> int:
+    """What orders an id that `new_id` has made: the milliseconds, and the count within one."""
+    return int(id[:8] + id[9:13] + id[15:18], 16)
 
 
 def canonical_id(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What servers on one PostgreSQL tell each other: that work waits, that a lease is settled; and what time it is.
+"""What servers on one PostgreSQL tell each other: that work waits, a lease is settled, states are new; and what time it is.
 
 Notices go out over one connection of their own, together with all that came while the last ones were on their way. They
 are hints: one that is lost, while the connection is being made again, costs time until the next poll and nothing else.
@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 
 from db.clock import SystemClock
-from db.connection import LeaseSettled, Missed, Notice, WorkWaits
+from db.connection import LeaseSettled, Missed, Notice, StatesWritten, WorkWaits
 from db.driver import connect, our_words
 from db.engine import Listener
 from db.errors import DatabaseUnavailable
@@ -37,7 +37,14 @@ LONGEST_PAUSE_SECONDS = 5.0
 LAST_WORDS_SECONDS = 1.0
 """How long the last notices of a server that closes may take."""
 
-_KINDS: dict[str, Callable[[str], Notice]] = {"w": WorkWaits, "l": LeaseSettled}
+UNHURRIED_SECONDS = 0.02
+"""How long word of new states waits for more to go with. Every transaction may have some, and nobody waits to begin work."""
+
+_KINDS: dict[str, Callable[[str], Notice]] = {
+    "w": WorkWaits,
+    "l": LeaseSettled,
+    "s": lambda _nothing: StatesWritten(),
+}
 
 
 class DatabaseClock(SystemClock):
@@ -79,6 +86,7 @@ class Signals:
         self._pending: dict[Notice, None] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
+        self._unhurried: asyncio.TimerHandle | None = None
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with what other servers tell."""
@@ -94,6 +102,13 @@ class Signals:
     def pass_on(self, notices: Sequence[Notice]) -> None:
         """Tell the other servers, soon."""
         self._pending |= dict.fromkeys(notices)
+        if any(not isinstance(notice, StatesWritten) for notice in notices):
+            self._wake.set()
+        elif self._unhurried is None:
+            self._unhurried = asyncio.get_running_loop().call_later(UNHURRIED_SECONDS, self._hurry)
+
+    def _hurry(self) -> None:
+        self._unhurried = None
         self._wake.set()
 
     async def close(self) -> None:
@@ -151,10 +166,9 @@ class Signals:
             await self._notify(connection)
             if self._is_closing and not self._pending:
                 return
-            if not self._pending:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(max(0.0, set_clock_at - time.monotonic())):
-                        await self._wake.wait()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(0.0, set_clock_at - time.monotonic())):
+                    await self._wake.wait()
         raise DatabaseUnavailable("the database closed it")
 
     async def _notify(self, connection: Any) -> None:
@@ -189,13 +203,9 @@ def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
     told: list[str] = []
     size = 0
     for notice in notices:
-        match notice:
-            case WorkWaits(key):
-                item = orjson.dumps(["w", key]).decode()
-            case LeaseSettled(lease_id):
-                item = orjson.dumps(["l", lease_id]).decode()
-            case Missed():
-                continue
+        if (content := _content_of(notice)) is None:
+            continue
+        item = orjson.dumps(content).decode()
         length = len(item.encode()) + 1
         if length > LARGEST_PAYLOAD - 20:
             continue
@@ -207,3 +217,16 @@ def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
     if told:
         payloads.append(f'["{sender}",{",".join(told)}]')
     return payloads
+
+
+def _content_of(notice: Notice) -> tuple[str, str] | None:
+    """The kind and the value, as `_KINDS` reads them; None for what is nobody else's concern."""
+    match notice:
+        case WorkWaits(task_key):
+            return "w", task_key
+        case LeaseSettled(lease_id):
+            return "l", lease_id
+        case StatesWritten():
+            return "s", ""
+        case Missed():
+            return None

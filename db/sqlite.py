@@ -21,6 +21,7 @@ from db.connection import Connection, SQLiteConnection
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
+from db.ids import new_id
 from db.instants import instant
 
 READERS = 2
@@ -56,6 +57,9 @@ class SQLiteDatabase:
             opened.enter_context(_our_words())
             writer = await opened.enter_async_context(_connect(path, busy_seconds))
             await _set(writer, "synchronous=FULL", "foreign_keys=ON")
+            if (latest := await _latest_state(writer)) is not None:
+                # The feed goes by the order of ids; the machine's clock may have been set back since.
+                new_id(after=latest)
             readers = [await opened.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
             for reader in readers:
                 await _set(reader, "query_only=ON")
@@ -149,6 +153,11 @@ _PASSING = {
 
 def _connect(path: Path, busy_seconds: float) -> aiosqlite.Connection:
     return aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds, cached_statements=512)
+
+
+async def _latest_state(connection: aiosqlite.Connection) -> str | None:
+    ((latest,),) = await connection.execute_fetchall("SELECT max(id) FROM task_run_state")
+    return latest
 
 
 async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:

@@ -2,9 +2,10 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Table, select
+from sqlalchemy import Table, insert, select
 
-from db.connection import Connection
+from db.connection import Connection, StatesWritten
+from db.feed import WRITTEN_IN
 from db.mapping import columns_of, insert_of, row_of, state_from
 from db.records import StateRecord
 from db.statements import Statement, is_among
@@ -18,7 +19,11 @@ def _history(table: Table) -> Statement:
 
 _TASK_RUN_HISTORY = _history(task_run_state)
 _FLOW_RUN_HISTORY = _history(flow_run_state)
-_INSERT_TASK_RUN_STATE = insert_of(task_run_state, StateRecord)
+_INSERT_TASK_RUN_STATE = Statement(
+    insert(task_run_state),
+    [column.name for column in columns_of(task_run_state, StateRecord)],
+    postgresql=insert(task_run_state).values(written_in=WRITTEN_IN),
+)
 _INSERT_FLOW_RUN_STATE = insert_of(flow_run_state, StateRecord)
 
 
@@ -33,7 +38,10 @@ def flow_run_histories(connection: Connection, ids: Sequence[str]) -> dict[str, 
 
 
 def insert_task_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:
-    connection.run_many(_INSERT_TASK_RUN_STATE, [row_of(state) for state in states])
+    """Write new states, and tell so. The runs that they are of are written after it, or have just been made."""
+    connection.run_many(_INSERT_TASK_RUN_STATE, [{**row_of(state), "of_run": state.run_id} for state in states])
+    if states and (written := StatesWritten()) not in connection.notices:
+        connection.announce([written])
 
 
 def insert_flow_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:

@@ -5,6 +5,7 @@ JSON is text; on PostgreSQL all three are native types, which its connections gi
 """
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     Float,
@@ -188,7 +189,15 @@ _by_time("ix_task_run_expected_start_time", task_run.c.expected_start_time)
 # Runs with a tag. SQLite has no index into a list.
 Index("ix_task_run_tags", task_run.c.tags, postgresql_using="gin").ddl_if(dialect="postgresql")
 
-task_run_state = Table("task_run_state", metadata, *_state("task_run"))
+task_run_state = Table(
+    "task_run_state",
+    metadata,
+    *_state("task_run"),
+    # Where the feed has it, on PostgreSQL: see db.feed. Null on SQLite, where the id says it.
+    Column("written_in", BigInteger),
+)
+# The feed of changes, in its order.
+Index("ix_task_run_state_written_in_id", task_run_state.c.written_in, task_run_state.c.id).ddl_if(dialect="postgresql")
 # A run's history, oldest first.
 Index("ix_task_run_state_run_id_timestamp", task_run_state.c.run_id, task_run_state.c.timestamp)
 # A run takes each transition once, so that a report can be repeated.

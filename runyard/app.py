@@ -53,7 +53,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             max_retry=settings.max_retry_per_key,
             is_shared=life.database.is_shared,
         )
-        context = Context.of(life.database, life.dispatcher, BoundedWrites(bounds), facts)
+        context = Context.of(life.database, life.dispatcher, life.feed, BoundedWrites(bounds), facts)
         app.state.life = life
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
         app.state.sockets = GraphQLOverWebSocket(

@@ -1,5 +1,6 @@
 """What lives as long as the server does, from start to stop."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +8,18 @@ from pathlib import Path
 from db.clock import Clock, SystemClock
 from db.engine import Database
 from db.sqlite import SQLiteDatabase
+from resolvers.feed import FeedTimers, StateFeed
 from resolvers.queue.dispatcher import Dispatcher, QueueTimers
 from runyard.settings import Settings
 
 
 @dataclass(slots=True)
 class Life:
-    """The open database and the deliveries that are made from it."""
+    """The open database, the deliveries that are made from it, and the feed of what changes in it."""
 
     database: Database
     dispatcher: Dispatcher
+    feed: StateFeed
     is_stopping: bool = False
 
     @classmethod
@@ -26,22 +29,24 @@ class Life:
         It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
         """
         database = await _open(settings, clock)
+        # Giving back without them needs time, too.
+        drain = min(10, settings.stop_seconds / 2)
         timers = QueueTimers(
             acknowledge=settings.acknowledge_seconds,
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
             poll=settings.poll_seconds,
-            # Giving back without them needs time, too.
-            drain=min(10, settings.stop_seconds / 2),
+            drain=drain,
         )
         dispatcher = Dispatcher(database, database.clock, timers, chance)
+        feed = StateFeed(database, FeedTimers(poll=settings.poll_seconds, drain=drain), backlog=settings.feed_backlog)
         try:
             await dispatcher.start(alone=not database.is_shared)
         except BaseException:
             # The database's threads would keep the process alive.
             await database.close()
             raise
-        return cls(database, dispatcher)
+        return cls(database, dispatcher, feed)
 
     async def drain(self) -> None:
         """Take no more work on, and return when every subscription has ended and given back what was unstarted.
@@ -50,7 +55,7 @@ class Life:
         """
         if not self.is_stopping:
             self.is_stopping = True
-            await self.dispatcher.stop()
+            await asyncio.gather(self.dispatcher.stop(), self.feed.stop())
 
     async def end(self) -> None:
         """Drain, finish the writes under way, and let go of the database."""

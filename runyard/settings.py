@@ -61,6 +61,9 @@ class Settings(BaseSettings):
             "there is never refused.",
         ),
     ] = 10_000
+    feed_backlog: Annotated[
+        int, Field(ge=1, description="How many changes a feed may be behind before it is taken to the latest ones.")
+    ] = 10_000
     max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
     max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
     max_operations_per_socket: Annotated[

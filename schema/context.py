@@ -20,6 +20,7 @@ from db.records import (
 )
 from resolvers import flow_runs, flows, lists, nodes, task_runs
 from resolvers.bounded_writes import BoundedWrites
+from resolvers.feed import StateFeed
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
@@ -107,6 +108,7 @@ class Context:
 
     database: Database
     dispatcher: Dispatcher
+    feed: StateFeed
     writes: BoundedWrites
     server: Server
     loaders: Loaders
@@ -120,8 +122,10 @@ class Context:
     """Returns once the client has gone away; None where its operations are cancelled then."""
 
     @classmethod
-    def of(cls, database: Database, dispatcher: Dispatcher, writes: BoundedWrites, server: Server) -> "Context":
-        return cls(database, dispatcher, writes, server, Loaders(database))
+    def of(
+        cls, database: Database, dispatcher: Dispatcher, feed: StateFeed, writes: BoundedWrites, server: Server
+    ) -> "Context":
+        return cls(database, dispatcher, feed, writes, server, Loaders(database))
 
     def for_socket(self) -> "Context":
         """The same for one WebSocket, with a peer of its own."""

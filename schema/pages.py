@@ -1,13 +1,11 @@
 """Pages of lists, after the Relay connection specification: arguments, cursors and connections, the same for each noun."""
 
 import base64
-import binascii
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Annotated, Any, Generic, TypeVar, cast
 
-import orjson
 import strawberry
 from graphql import GraphQLError
 
@@ -18,6 +16,7 @@ from resolvers.lists import Page, Place, Request, RowList, RowPage, Window
 from schema.arguments import LARGEST_PAGE, read_count
 from schema.completion import NotPlain, Prepared
 from schema.context import Info
+from schema.cursors import content_of, write_cursor
 from schema.rows import connection_plan
 from schema.scalars import read_instant
 
@@ -224,12 +223,11 @@ def _seal(wanted: RowList[Any]) -> str:
 
 
 def _cursor(seal: str, place: Place) -> str:
-    return base64.urlsafe_b64encode(orjson.dumps([CURSOR_VERSION, seal, place.key, place.id])).decode().rstrip("=")
+    return write_cursor([CURSOR_VERSION, seal, place.key, place.id])
 
 
 def _read_cursor(path: str, wanted: RowList[Any], cursor: str) -> Place:
-    content = _content_of(cursor)
-    match content:
+    match content_of(cursor):
         case [2, str(seal), str() | None as key, str(id)]:
             if seal != _seal(wanted):
                 raise BadInput(
@@ -243,13 +241,6 @@ def _read_cursor(path: str, wanted: RowList[Any], cursor: str) -> Place:
         case _:
             pass
     raise BadInput(path, "is no cursor: take one from an edge or from pageInfo.")
-
-
-def _content_of(cursor: str) -> Any:
-    try:
-        return orjson.loads(base64.b64decode(cursor + "=" * (-len(cursor) % 4), b"-_", validate=True))
-    except (ValueError, binascii.Error):
-        return None
 
 
 def _place_of(wanted: RowList[Any], key: str | None, id: str) -> Place | None:

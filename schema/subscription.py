@@ -19,6 +19,8 @@ from schema.arguments import (
 )
 from schema.context import Info
 from schema.deliveries import ScheduledTaskRun
+from schema.feed import AfterChange, ChangeAnswer, FollowedTaskRuns, TaskRunStateChange, read_feed_cursor
+from schema.filters import read_filter
 
 
 @strawberry.type(description="What you can listen to, over graphql-transport-ws.")
@@ -60,3 +62,20 @@ class Subscription:
         async with aclosing(deliveries):
             async for event in deliveries:
                 yield event
+
+    @strawberry.subscription(
+        graphql_type=TaskRunStateChange,
+        description="A live feed of state changes of task runs, for dashboards and for whoever waits for a run. One event "
+        "for each change, the changes of one run in their order, none twice. To go on after a break, hand over the last "
+        "`cursor` that you have seen as `after`. Nothing is sent while nothing changes. You may be 10,000 changes behind, "
+        "or as many as the server allows; further back, you are taken to the latest ones, and the next event has `gap`. "
+        "Changes of runs that are deleted are no longer told. To wait for a run, subscribe first and then ask for it: it "
+        "may have ended already.",
+    )
+    async def task_run_state_changes(
+        self, info: Info, filter: FollowedTaskRuns = None, after: AfterChange = None
+    ) -> AsyncGenerator[ChangeAnswer, None]:
+        changes = info.context.feed.follow(read_filter("filter", filter), read_feed_cursor("after", after))
+        async with aclosing(changes):
+            async for followed in changes:
+                yield ChangeAnswer.of(followed)

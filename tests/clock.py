@@ -45,6 +45,13 @@ class ManualClock:
             self._waits.clear()
             await self._waits.wait()
 
+    async def idle(self, count: int) -> None:
+        """Return when `count` wait for a hint alone: for ever, or until a poll that is as far away as tests put it."""
+        far = timedelta(days=365)
+        while sum(until is None or until > self._now + far for until in self._awaited) < count:
+            self._waits.clear()
+            await self._waits.wait()
+
     def in_seconds(self, seconds: float) -> str:
         """The instant `seconds` from now, as a client would send it."""
         return (self._now + timedelta(seconds=seconds)).isoformat()

@@ -80,7 +80,8 @@ def enter(run: RunRecord, proposed: ProposedState, now: str, *, transition_id: s
     if proposed.type is StateType.SCHEDULED and details.scheduled_time is None:
         details.scheduled_time = now
     state = StateRecord(
-        id=new_id(),
+        # A run's states have rising ids, whichever servers' clocks they were made by.
+        id=new_id(after=run.state_id),
         run_id=run.id,
         type=proposed.type,
         name=proposed.name,

@@ -16,7 +16,7 @@ from datetime import datetime, timedelta
 
 from db import queue
 from db.clock import Clock
-from db.connection import LeaseSettled, Notice, WorkWaits
+from db.connection import LeaseSettled, Missed, Notice, WorkWaits
 from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
@@ -202,7 +202,7 @@ class Dispatcher:
                     self._wake.set()
             elif isinstance(notice, LeaseSettled):
                 self._return_credit(notice)
-            else:
+            elif isinstance(notice, Missed):
                 self._has_missed = True
                 self._wake.set()
 

@@ -112,7 +112,7 @@ class Ground:
         """All that a client would get, save for the ids of faults, which differ each time."""
         server = SimpleNamespace(version="1", database="SQLite", started_at="2030-01-01T12:00:00.000000Z")
         writes = BoundedWrites(QueueBounds(max_scheduled=1000, max_retry=1000, is_shared=False))
-        context = Context.of(cast("Any", self.database), cast("Any", None), writes, server)
+        context = Context.of(cast("Any", self.database), cast("Any", None), cast("Any", None), writes, server)
         result = self.runner.run(schema.execute(document, variables, context))
         errors = orjson.dumps([each.formatted for each in result.errors or ()])
         return orjson.dumps(result.data) + (ID.sub(b"some id", errors) if b"INTERNAL" in errors else errors)

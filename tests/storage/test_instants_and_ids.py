@@ -1,5 +1,6 @@
 """How instants and ids are written: text that sorts as it was made."""
 
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
@@ -119,6 +120,17 @@ def test_each_id_is_greater_than_the_one_before_even_within_a_millisecond() -> N
     ids = [new_id() for _ in range(20_000)]
 
     assert ids == sorted(set(ids))
+
+
+def test_an_id_may_be_made_after_one_that_another_server_has_made() -> None:
+    ahead = f"{(time.time_ns() // 1_000_000 + 200) << 16 | 0x7FFF:016x}"
+    known = f"{ahead[:8]}-{ahead[8:12]}-{ahead[12:]}-bfff-ffffffffffff"
+
+    made = new_id(after=known)
+
+    assert made > known
+    assert (uuid.UUID(made).version, uuid.UUID(made).variant) == (7, uuid.RFC_4122)
+    assert new_id() > made
 
 
 def test_threads_that_make_ids_at_once_each_make_rising_ones_and_none_twice() -> None:

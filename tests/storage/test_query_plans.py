@@ -8,6 +8,7 @@ import pytest
 
 from db import queue, queue_figures, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
+from db.feed import LEAST_ID, FeedPlace, read_changes
 from db.pages import LATEST_FIRST, Order, Window, read_page
 from db.records import QueueFigures
 from db.statements import Parameters, Statement
@@ -267,6 +268,30 @@ def test_a_history_reads_no_more_than_its_span_and_each_run_once(
     assert steps[1] == (
         "SEARCH task_run USING INDEX ix_task_run_expected_start_time (expected_start_time>? AND expected_start_time<?)"
     )
+
+
+# --- the feed ---
+
+
+@pytest.mark.parametrize(
+    ("filter", "index"), [({}, ID_OF_TASK_RUN), ({"task_key": {"any": ["t"]}}, "ix_task_run_task_key_id")]
+)
+def test_a_part_of_the_feed_is_read_in_the_order_of_ids_and_what_belongs_to_it_is_found_through_indexes(
+    explaining: ExplainingConnection, filter: dict[str, object], index: str
+) -> None:
+    found = read_changes(explaining, FeedPlace(None, LEAST_ID), filter, size=4, backlog=20)
+
+    assert len(found.changes) == 4
+    _, page, beyond = explaining.plans
+    assert scanned(page) == ["SCAN part"]
+    assert indexes(page) == {
+        "task_run_state": ID_OF_STATE,
+        "task_run": index,
+        "change": ID_OF_STATE,
+        "current": ID_OF_STATE,
+        "previous": "ix_task_run_state_run_id_timestamp",
+    }
+    assert indexes(beyond) == {"task_run_state": ID_OF_STATE}
 
 
 # --- the queue ---

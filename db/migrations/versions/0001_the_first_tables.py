@@ -239,10 +239,13 @@ def upgrade() -> None:
         sa.Column("data", Json),
         sa.Column("details", Json, nullable=False),
         sa.Column("transition_id", Id),
+        sa.Column("written_in", sa.BigInteger()),
         sa.ForeignKeyConstraint(["run_id"], ["task_run.id"], name="fk_task_run_state_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_run_state"),
     )
     op.create_index("ix_task_run_state_run_id_timestamp", "task_run_state", ["run_id", "timestamp"])
+    if on_postgresql:
+        op.create_index("ix_task_run_state_written_in_id", "task_run_state", ["written_in", "id"])
     op.create_index("uq_task_run_state_transition", "task_run_state", ["run_id", "transition_id"], unique=True)
 
     op.create_table(
