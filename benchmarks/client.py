@@ -57,8 +57,10 @@ class Client:
         return body
 
     async def ask(self, operation: str, **variables: Any) -> Any:
-        """The value of the operation's one root field."""
-        (value,) = orjson.loads(await self.send(named(operation, **variables)))["data"].values()
+        """The value of the operation's one root field. Fails where there are errors."""
+        body = await self.send(named(operation, **variables))
+        assert b'"errors":' not in body, body
+        (value,) = orjson.loads(body)["data"].values()
         return value
 
     async def send_all(self, requests: Sequence[Request], at_once: int) -> None:
