@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -36,7 +37,7 @@ class Writing:
 
     async def run(self, stage: Stage) -> int:
         await stage.client.send_all(self._requests, self.at_once)
-        return len(self._requests)
+        return sum(map(len, self._requests))
 
     async def clean(self, stage: Stage) -> None:
         await delete_runs(stage.client, self.key)
@@ -45,7 +46,8 @@ class Writing:
         """What is to be there before, and what is measured: a transaction for each operation."""
         raise NotImplementedError
 
-    _requests: list[Request] = field(default_factory=list[Request], init=False)
+    _requests: Sequence[Sequence[Request]] = field(default=(), init=False)
+    """Groups of requests, each group one after the other."""
 
 
 @dataclass
@@ -60,7 +62,7 @@ class Creating(Writing):
     async def prepare(self, stage: Stage) -> None:
         new = {**self._new(), "state": {"type": self.type}}
         wanted = named("CreateTaskRun", b'"created":true', input=new)
-        self._requests = [wanted] * stage.count(self.operations)
+        self._requests = [[wanted]] * stage.count(self.operations)
 
     def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
         new = {"task_key": self.key, "tags": ["etl", "nightly"], "parameters": '{"customer":7,"region":"eu"}'}
@@ -83,8 +85,10 @@ class Moving(Writing):
             made = await stage.client.ask("CreateTaskRuns", inputs=[new] * min(left, LARGEST_CREATION))
             ids += [each["taskRun"]["id"] for each in made]
         self._requests = [
-            named("SetTaskRunState", b'"status":"ACCEPT"', id=id, state={"type": type})
-            for type in (StateType.RUNNING, StateType.COMPLETED)
+            [
+                named("SetTaskRunState", b'"status":"ACCEPT"', id=id, state={"type": type})
+                for type in (StateType.RUNNING, StateType.COMPLETED)
+            ]
             for id in ids
         ]
 
@@ -96,7 +100,8 @@ class Moving(Writing):
             "policy": RETRIED,
         }
         ids, before = scratch.creations(count // 2, new, StateType.PENDING)
-        return before, scratch.moves(ids, StateType.RUNNING) + scratch.moves(ids, StateType.COMPLETED)
+        types = (StateType.RUNNING, StateType.COMPLETED)
+        return before, [move for id in ids for type in types for move in scratch.moves([id], type)]
 
 
 @dataclass
@@ -138,7 +143,7 @@ class Sustaining(Writing):
 
     async def prepare(self, stage: Stage) -> None:
         wanted = named("CreateTaskRun", b'"created":true', input=scheduled(self.key))
-        self._requests = [wanted] * stage.count(self.operations)
+        self._requests = [[wanted]] * stage.count(self.operations)
         self._workers = [await Worker.subscribe(stage.client, self.key, 32) for _ in range(self.workers)]
 
     async def run(self, stage: Stage) -> int:
