@@ -57,17 +57,20 @@ class Client:
         return body
 
     async def ask(self, operation: str, **variables: Any) -> Any:
-        """The value of the operation's one root field."""
-        (value,) = orjson.loads(await self.send(named(operation, **variables)))["data"].values()
+        """The value of the operation's one root field. Fails where there are errors."""
+        body = await self.send(named(operation, **variables))
+        assert b'"errors":' not in body, body
+        (value,) = orjson.loads(body)["data"].values()
         return value
 
-    async def send_all(self, requests: Sequence[Request], at_once: int) -> None:
-        """All requests, so many under way at a time."""
+    async def send_all(self, requests: Sequence[Sequence[Request]], at_once: int) -> None:
+        """All requests, so many under way at a time; those of a group one after the other."""
         waiting = iter(requests)
 
-        async def work(requests: Iterator[Request]) -> None:
-            for each in requests:
-                await self.send(each)
+        async def work(groups: Iterator[Sequence[Request]]) -> None:
+            for group in groups:
+                for each in group:
+                    await self.send(each)
 
         await asyncio.gather(*(work(waiting) for _ in range(at_once)))
 

@@ -17,10 +17,13 @@ from db.records import (
     RunRecord,
     StateDetails,
     StateRecord,
+    TaskRunPolicy,
     TaskRunRecord,
     to_json,
 )
 from db.vocabulary import TERMINAL, StateType
+from resolvers.queue.placement import Placements
+from resolvers.task_runs import NewTaskRun, blank_task_run
 
 Choice = TypeVar("Choice")
 
@@ -42,6 +45,7 @@ COMMON_TAG, RARE_TAG = "etl", "gpu"
 SECOND = 1_000_000
 """Moments are counted in microseconds from BEGIN."""
 RETRY_SECONDS = 30.0
+RETRIED = TaskRunPolicy(retries=2, retry_delay_seconds=[RETRY_SECONDS])
 
 _S, _P, _R, _C, _F = (
     StateType.SCHEDULED,
@@ -74,8 +78,6 @@ _IN_BACKGROUND: tuple[tuple[History, float], ...] = (
     ((_SCHEDULED, _RUNNING, _AGAIN), 0.06),
     ((_SCHEDULED, _PENDING), 0.04),
 )
-
-Record = FlowRecord | FlowRunRecord | TaskRunRecord | StateRecord | QueueEntryRecord
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,21 +171,12 @@ class _Maker:
                 run.flow_run_run_count = 1
         part.task_runs.append(run)
         if run.flow_run_id is None and run.state_type is _S:
-            assert run.next_scheduled_start_time is not None
-            part.queue_entries.append(
-                QueueEntryRecord(
-                    task_run_id=run.id,
-                    task_key=run.task_key,
-                    is_retry=True,
-                    available_at=run.next_scheduled_start_time,
-                    attempt=1,
-                    lease_id=None,
-                    lease_seconds=None,
-                    lease_expires_at=None,
-                    is_acknowledged=False,
-                    worker_name=None,
-                )
-            )
+            placements = Placements()
+            placements.follow(run, part.task_run_states[-1], None, None)
+            (entry,) = placements.inserted
+            # It has been delivered once, and has failed.
+            entry.attempt = 1
+            part.queue_entries.append(entry)
         return moment
 
     def _pause(self, name: str) -> int:
@@ -222,37 +215,18 @@ class _Maker:
         return state
 
     def _task_run(self, key: str, number: int, moment: int, history: History, flow_run_id: str | None) -> TaskRunRecord:
-        now = _instant(moment)
-        is_retried = _AGAIN in history
-        return TaskRunRecord(
-            id=self._id(moment),
-            created=now,
-            updated=now,
-            name=f"{key}-{number}",
-            tags_json=to_json([tag for tag, share in TAGS if self._chance.random() < share]),
-            state_id=None,
-            state_type=None,
-            state_name=None,
-            state_timestamp=None,
-            run_count=0,
-            expected_start_time=None,
-            next_scheduled_start_time=None,
-            start_time=None,
-            end_time=None,
-            total_run_time_seconds=0.0,
-            task_key=key,
-            dynamic_key=str(number),
-            flow_run_id=flow_run_id,
-            task_version=None,
-            cache_key=None,
-            cache_expiration=None,
-            retries=2 if is_retried else None,
-            retry_delay_seconds_json=to_json([RETRY_SECONDS]) if is_retried else None,
-            retry_jitter_factor=None,
-            task_inputs="{}",
+        new = NewTaskRun(
+            key,
+            str(number),
+            flow_run_id,
+            f"{key}-{number}",
+            policy=RETRIED if _AGAIN in history else TaskRunPolicy(),
+            tags=[tag for tag, share in TAGS if self._chance.random() < share],
             parameters=f'{{"customer":{self._chance.randrange(1000)},"region":"eu"}}',
-            flow_run_run_count=0,
         )
+        run = blank_task_run(new, _instant(moment))
+        run.id = self._id(moment)
+        return run
 
     def _flow_run(self, flow: FlowRecord, number: int, moment: int) -> FlowRunRecord:
         now = _instant(moment)

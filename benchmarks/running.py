@@ -11,11 +11,12 @@ from typing import Any, Protocol
 
 import orjson
 
+from benchmarks.changes import LIMITED_TAG, Writing, delete_runs, receive_some, scheduled
 from benchmarks.client import Client, Worker, request
 from benchmarks.recording import Call, statements_of
 from benchmarks.report import Samples, summary
 from benchmarks.servers import PostgreSQLProcesses, ServerProcess, serving
-from benchmarks.workloads import LIMITED_TAG, Reading, Stage, Workload, Writing, delete_runs, receive_some, scheduled
+from benchmarks.stage import MOST_SECONDS, Reading, Stage, Workload
 from benchmarks.writes import Scratch, scratch
 from db.driver import asyncpg
 from db.records import ConcurrencyLimitRecord
@@ -108,7 +109,7 @@ class Bench:
             return await self._measure_constant(workload)
         if isinstance(workload, Reading):
             count = self.stage.count(workload.operations)
-            job = {"reads": self.statements[workload.name], "count": count, "seconds": 3.0}
+            job = {"reads": self.statements[workload.name], "count": count, "seconds": MOST_SECONDS}
             before = self._database_seconds()
             took = self.bare.do(**job)
             return took["cpu_ms"], (self._database_seconds() - before) * 1000, took["count"]

@@ -2,7 +2,6 @@
 
 import os
 import socket
-import subprocess
 import sys
 import time
 import warnings
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from shutil import rmtree
-from tempfile import mkdtemp
+from tempfile import TemporaryFile, mkdtemp
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -47,17 +46,19 @@ def serving(module: list[str], first_request: bytes, **variables: str) -> Genera
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
     environment |= {"RUNYARD_PORT": str(port), "RUNYARD_LOG_LEVEL": "warning", **variables}
     began = time.perf_counter()
-    process = psutil.Popen([sys.executable, "-m", *module], env=environment, stderr=subprocess.PIPE)
-    try:
-        while not _answers(port, first_request):
-            if process.poll() is not None or time.perf_counter() - began > PATIENCE:
-                process.kill()
-                sys.exit(f"The server did not start: {process.communicate()[1].decode()}")
-            time.sleep(0.005)
-        yield ServerProcess(process, port, time.perf_counter() - began)
-    finally:
-        process.terminate()
-        process.communicate()
+    with TemporaryFile() as said:
+        process = psutil.Popen([sys.executable, "-m", *module], env=environment, stderr=said)
+        try:
+            while not _answers(port, first_request):
+                if process.poll() is not None or time.perf_counter() - began > PATIENCE:
+                    said.seek(0)
+                    sys.exit(f"The server did not start: {said.read().decode()}")
+                time.sleep(0.005)
+            yield ServerProcess(process, port, time.perf_counter() - began)
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
 
 
 def _answers(port: int, request: bytes) -> bool:
