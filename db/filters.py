@@ -8,7 +8,7 @@ A condition on what is not there (a null) is not met. `not` is met by exactly th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
 
@@ -26,6 +26,10 @@ asked of it; `and`, `or`, `not`. No part is no condition."""
 Clause = ColumnElement[bool]
 Parameters = dict[str, Any]
 
+Lookup = Literal["row by row", "at once"]
+"""How related rows are found: for each row that is looked at, which may be few of many until a page is full; or once for
+all, where all are looked at anyway."""
+
 
 @dataclass(frozen=True, slots=True)
 class Value:
@@ -34,7 +38,7 @@ class Value:
     column: str
     operators: "Operators"
 
-    def clause(self, table: FromClause, asked: Shape) -> Clause:
+    def clause(self, table: FromClause, asked: Shape, lookup: Lookup) -> Clause:
         column = table.c[self.column]
         return and_(*(self.operators[name](column, value) for name, value in asked))
 
@@ -49,8 +53,8 @@ class Group:
 
     fields: "Fields"
 
-    def clause(self, table: FromClause, asked: Shape) -> Clause:
-        return and_(*clauses_of(asked, self.fields, table))
+    def clause(self, table: FromClause, asked: Shape, lookup: Lookup) -> Clause:
+        return and_(*clauses_of(asked, self.fields, table, lookup))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Flag:
 
     holds: Callable[[FromClause], Clause]
 
-    def clause(self, table: FromClause, asked: bool) -> Clause:
+    def clause(self, table: FromClause, asked: bool, lookup: Lookup) -> Clause:
         return self.holds(table) if asked else not_(self.holds(table))
 
 
@@ -77,16 +81,19 @@ class Related:
     def fields(self) -> "Fields":
         return self.get_fields()
 
-    def clause(self, table: FromClause, asked: Shape) -> Clause:
+    def clause(self, table: FromClause, asked: Shape, lookup: Lookup) -> Clause:
         # What is asked of its id is asked of the column, which may have an index and needs no look at the other table.
         of_id = tuple(part for part in asked if part[0] == "id")
         rest = tuple(part for part in asked if part[0] != "id")
         column = table.c[self.column]
-        clauses = [column.is_not(None), *clauses_of(of_id, {"id": _one_of(self.column)}, table)]
+        clauses = [column.is_not(None), *clauses_of(of_id, {"id": _one_of(self.column)}, table, lookup)]
         if rest or self.may_be_gone:
             other = self.target.alias()
-            there = select(other.c.id).where(other.c.id == column, *clauses_of(rest, self.fields, other))
-            clauses.append(there.correlate(table).exists())
+            there = select(other.c.id).where(*clauses_of(rest, self.fields, other, lookup))
+            if lookup == "at once":
+                clauses.append(column.in_(there))
+            else:
+                clauses.append(there.where(other.c.id == column).correlate(table).exists())
         return and_(*clauses)
 
 
@@ -163,18 +170,18 @@ def _operators_of(asked: Mapping[str, Any], parameters: Parameters) -> Shape:
     return tuple(parts)
 
 
-def clauses_of(shape: Shape, fields: Fields, table: FromClause) -> list[Clause]:
+def clauses_of(shape: Shape, fields: Fields, table: FromClause, lookup: Lookup = "row by row") -> list[Clause]:
     """What rows of `table` have to meet, which is the table of these fields or an alias of it."""
-    return [_clause_of(name, asked, fields, table) for name, asked in shape]
+    return [_clause_of(name, asked, fields, table, lookup) for name, asked in shape]
 
 
-def _clause_of(name: str, asked: Any, fields: Fields, table: FromClause) -> Clause:
+def _clause_of(name: str, asked: Any, fields: Fields, table: FromClause, lookup: Lookup) -> Clause:
     if name == "or":
-        return or_(*(and_(*clauses_of(each, fields, table)) for each in asked))
+        return or_(*(and_(*clauses_of(each, fields, table, lookup)) for each in asked))
     if name == "not":
         # A comparison with a null is neither true nor false; the complement takes it in.
-        return and_(true(), *clauses_of(asked, fields, table)).is_not(true())
-    return fields[name].clause(table, asked)
+        return and_(true(), *clauses_of(asked, fields, table, lookup)).is_not(true())
+    return fields[name].clause(table, asked, lookup)
 
 
 # --- operators ---

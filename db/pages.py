@@ -284,7 +284,8 @@ def _pages_statement(
 @lru_cache(MOST_STATEMENTS)
 def _count_statement(listing: Listing[Any], shape: Shape) -> Statement:
     table = listing.table
-    return Statement(select(func.count()).select_from(table).where(*clauses_of(shape, listing.fields, table)))
+    clauses = clauses_of(shape, listing.fields, table, "at once")
+    return Statement(select(func.count()).select_from(table).where(*clauses))
 
 
 @lru_cache(MOST_STATEMENTS)
