@@ -19,7 +19,7 @@ from db.records import JsonText, to_json
 from db.task_runs import TASK_RUNS
 from db.vocabulary import FlowRunSort, TaskRunSort
 
-__all__ = ["Filter", "Place", "Window"]
+__all__ = ["BEFORE_SELECTED", "Filter", "Place", "Window"]
 
 Record = TypeVar("Record")
 Item = TypeVar("Item")
@@ -80,6 +80,11 @@ class Page(Generic[Record]):
     goes_on: bool
     """Whether there are more of those that the window was opened on, at the side that it does not begin from."""
 
+    @property
+    def ends(self) -> tuple[Place, Place] | None:
+        """The places of the first and the last row; None where there is none."""
+        return (self.places[0], self.places[-1]) if self.places else None
+
 
 def read_pages(connection: Connection, requests: Sequence[Request[Any]]) -> list[Page[Any]]:
     """The pages, in the order of the requests."""
@@ -92,12 +97,24 @@ def read_pages(connection: Connection, requests: Sequence[Request[Any]]) -> list
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """As `Page`, its rows the columns that were asked for, and nothing made of them."""
+    """As `Page`, but nothing is made of its rows: each is what its place is made of, and the columns that were asked for."""
 
     rows: list[Row]
-    places: list[Place]
     goes_on: bool
     read_at: str
+
+    @property
+    def places(self) -> list[Place]:
+        return [_place_of(row) for row in self.rows]
+
+    @property
+    def ends(self) -> tuple[Place, Place] | None:
+        """The places of the first and the last row; None where there is none."""
+        return (_place_of(self.rows[0]), _place_of(self.rows[-1])) if self.rows else None
+
+
+def _place_of(row: Row) -> Place:
+    return Place(row[0], row[1])
 
 
 def has_row_pages(wanted: RowList[Any]) -> bool:
@@ -106,12 +123,11 @@ def has_row_pages(wanted: RowList[Any]) -> bool:
 
 
 def read_row_page(connection: Connection, request: Request[Any], paths: tuple[str, ...]) -> RowPage:
-    """The page, of each row only the columns that these paths name."""
+    """The page, of each row only the columns that these paths name, behind the `BEFORE_SELECTED` of its place."""
     wanted = request.list
     selection = _selection(wanted.listing.name, paths)
     page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection)
-    rows = [row[BEFORE_SELECTED:] for row in page.rows]
-    return RowPage(rows, [Place(row[0], row[1]) for row in page.rows], page.goes_on, connection.now)
+    return RowPage(page.rows, page.goes_on, connection.now)
 
 
 _COLUMNS = {"task_run": columns_for_task_runs, "flow_run": columns_for_flow_runs}
@@ -142,7 +158,7 @@ def _read_alike(connection: Connection, requests: Sequence[Request[Any]]) -> lis
 
 def _with_records(page: pages.Page, listing: Listing[Record], read_at: str) -> Page[Record]:
     nodes = [listing.read(row[BEFORE_SELECTED:], read_at) for row in page.rows]
-    return Page(nodes, [Place(row[0], row[1]) for row in page.rows], page.goes_on)
+    return Page(nodes, [_place_of(row) for row in page.rows], page.goes_on)
 
 
 def count_lists(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:

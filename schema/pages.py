@@ -123,18 +123,21 @@ class Answer:
 
     @property
     def start_cursor(self) -> str | None:
-        return _cursor(_seal(self.request.list), self.page.places[0]) if self.page.places else None
+        ends = self.page.ends
+        return ends and _cursor(_seal(self.request.list), ends[0])
 
     @property
     def end_cursor(self) -> str | None:
-        return _cursor(_seal(self.request.list), self.page.places[-1]) if self.page.places else None
+        ends = self.page.ends
+        return ends and _cursor(_seal(self.request.list), ends[1])
 
     async def has_after(self, info: Info) -> bool:
         window = self.request.window
         if not window.from_back and self.page.goes_on:
             return True
         if window.before is not None:
-            edge = self.page.places[-1] if self.page.places else _with(window.before)
+            ends = self.page.ends
+            edge = ends[1] if ends else _with(window.before)
             return await self._has_rows(info, after=edge, before=None)
         return window.from_back and await self._left_out(info)
 
@@ -143,7 +146,8 @@ class Answer:
         if window.from_back and self.page.goes_on:
             return True
         if window.after is not None:
-            edge = self.page.places[0] if self.page.places else _with(window.after)
+            ends = self.page.ends
+            edge = ends[0] if ends else _with(window.after)
             return await self._has_rows(info, after=None, before=edge)
         return not window.from_back and await self._left_out(info)
 
@@ -155,7 +159,7 @@ class Answer:
 
     async def _left_out(self, info: Info) -> bool:
         """Whether the offset left out anything."""
-        if self.request.window.offset == 0 or self.page.places:
+        if self.request.window.offset == 0 or self.page.ends:
             return self.request.window.offset > 0
         return await info.context.loaders.counts.load(self.request.list) > 0
 

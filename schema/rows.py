@@ -27,6 +27,7 @@ from db.records import (
     flow_run_policy,
     task_run_policy,
 )
+from resolvers.lists import BEFORE_SELECTED
 from schema.completion import Field, NotPlain, OutputType, Prepared, Writer
 from schema.context import Info
 from schema.plain import Selections
@@ -75,7 +76,7 @@ _RECORDS: Mapping[str, type] = {"TaskRun": TaskRunRecord, "FlowRun": FlowRunReco
 
 @dataclass(frozen=True, slots=True)
 class RowPlan:
-    """How one object is read: a row has the columns of `paths` in this order, and perhaps others after them."""
+    """How one object is read: a row has the columns of `paths` in this order."""
 
     paths: tuple[str, ...]
     object: Callable[[Row, str], dict[str, Any]]
@@ -87,7 +88,8 @@ class RowPlan:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPlan:
-    """How a page is read: rows as of a `RowPlan`, made into what the connection has as `nodes` and `edges`."""
+    """How a page is read: rows as of a `RowPlan`, behind what their places are made of, made into what the connection has
+    as `nodes` and `edges`."""
 
     paths: tuple[str, ...]
     node: Callable[[Row, str], dict[str, Any]] | None
@@ -95,7 +97,7 @@ class ConnectionPlan:
     edge: Callable[[Row, str, str], dict[str, Any]] | None
     """Completes one of `edges`, with its cursor; None where these are not asked for."""
     has_cursors: bool
-    """Whether a cursor is asked for, of an edge or in `pageInfo`."""
+    """Whether the cursors of edges are asked for."""
     has_page_info: bool
     has_total_count: bool
 
@@ -138,13 +140,13 @@ def _plan(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetai
 
 
 def _row_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> RowPlan:
-    writer = _RowWriter(selections)
+    writer = _RowWriter(selections, before=0)
     name = writer.object(type_, details)
     return RowPlan(tuple(writer.paths) or ("id",), writer.compiled()[name])
 
 
 def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> ConnectionPlan:
-    writer = _RowWriter(selections)
+    writer = _RowWriter(selections, before=BEFORE_SELECTED)
     asked: dict[str, list[str]] = {}
     written: dict[str, str] = {}
     for selected in selections.fields(type_, details).values():
@@ -167,8 +169,7 @@ def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: 
         paths=tuple(writer.paths) or ("id",),
         node=functions.get(written.get("nodes", "")),
         edge=functions.get(written.get("edges", "")),
-        has_cursors="cursor" in asked.get("edges", ())
-        or not {"startCursor", "endCursor"}.isdisjoint(asked.get("pageInfo", ())),
+        has_cursors="cursor" in asked.get("edges", ()),
         has_page_info="pageInfo" in asked,
         has_total_count="totalCount" in asked,
     )
@@ -177,9 +178,11 @@ def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: 
 class _RowWriter(Writer):
     """Writes functions of a row, the instant of reading, and for edges the cursor; collects the columns they need."""
 
-    def __init__(self, selections: Selections) -> None:
+    def __init__(self, selections: Selections, *, before: int) -> None:
+        """`before` is how many other columns a row has before its own."""
         super().__init__(selections.fields)
         self.paths: dict[str, str] = {}
+        self._before = before
 
     def object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
         """A function that completes an object."""
@@ -198,7 +201,8 @@ class _RowWriter(Writer):
 
     def _row_function(self, parameters: str, display: str) -> str:
         names = "".join(f"{name}, " for name in self.paths.values())
-        unpack = [f"{names}= row[:{len(self.paths)}]"] if names else []
+        # There may be more of them, which functions that are written later need.
+        unpack = [f"{names}= row[{self._before}:{self._before + len(self.paths)}]"] if names else []
         return self.function(parameters, *unpack, f"return {display}")
 
     def _columns(self, type_: GraphQLObjectType, details: FieldDetailsList, record: type, before: str) -> str:
