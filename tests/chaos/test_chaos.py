@@ -13,8 +13,8 @@ from tests.chaos.plan import Options
 @pytest.mark.parametrize(
     "options",
     [
-        Options(seed=376, seconds=5, runs=150, database="sqlite", workers=2, settle_seconds=60),
-        Options(seed=1539, seconds=7, runs=200, database="postgresql", settle_seconds=60),
+        Options(376, 5, 100, "sqlite", workers=2, lease_seconds=3, settle_seconds=120),
+        Options(1539, 7, 150, "postgresql", workers=3, lease_seconds=3, settle_seconds=120),
     ],
     ids=lambda options: options.database,
 )

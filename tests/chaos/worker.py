@@ -20,8 +20,8 @@ from tests.chaos.evidence import Journal
 from tests.client import Client, Socket
 
 KEYS = ["a", "b", "c", "d", "e"]
-PREFETCH = 8
-AT_ONCE = 16
+PREFETCH = 4
+AT_ONCE = 6
 
 
 class ChaosWorker:
