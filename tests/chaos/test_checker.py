@@ -1,0 +1,204 @@
+"""The checker lets an honest record pass, and finds each violation that is planted in it."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from tests.chaos.checker import CHECKS, violations
+from tests.chaos.evidence import Attempt, Claim, Creation, Evidence, Run, State, Verdict
+
+LEASE_SECONDS = 2.0
+
+
+def honest() -> Evidence:
+    """Two runs: `one` was lost with its first worker and tried again, `two` ran beside it after it had waited for a slot."""
+    evidence = Evidence(["run-1", "run-2"], LEASE_SECONDS, {"scarce": 1})
+    evidence.creations = [
+        Creation("run-1", "one", True),
+        Creation("run-1", "one", False),
+        Creation("run-2", "two", True),
+    ]
+    evidence.runs = [
+        Run(
+            "one",
+            "run-1",
+            1,
+            ("scarce",),
+            (
+                State("SCHEDULED", "Scheduled", 0.0, scheduled_at=0.0),
+                State("RUNNING", "Running", 1.0, "t1"),
+                State("SCHEDULED", "AwaitingRetry", 3.1, scheduled_at=3.2),
+                State("RUNNING", "Retrying", 3.4, "t2"),
+                State("FAILED", "Failed", 4.0, "t3"),
+            ),
+        ),
+        Run(
+            "two",
+            "run-2",
+            0,
+            ("scarce",),
+            (
+                State("SCHEDULED", "Scheduled", 0.0, scheduled_at=4.0),
+                State("PENDING", "Pending", 4.2, "u1"),
+                State("RUNNING", "Running", 4.3, "u2"),
+                State("COMPLETED", "Completed", 5.0, "u3"),
+            ),
+        ),
+    ]
+    evidence.claims = [
+        Claim(0.9, "w1", "one", "a", 1),
+        Claim(3.3, "w2", "one", "b", 2),
+        Claim(4.1, "w1", "two", "c", 1),
+    ]
+    for run, lease, kind, transition, sent_at, status, created in (
+        ("one", "a", "RUNNING", "t1", 0.95, "ACCEPT", True),
+        ("one", "a", "RENEW", None, 1.0, "HELD", False),
+        ("one", "b", "RUNNING", "t2", 3.35, "ACCEPT", True),
+        ("one", "a", "COMPLETED", "late", 3.5, "ABORT", False),
+        ("one", "b", "FAILED", "t3", 3.9, "ACCEPT", True),
+        ("two", "c", "PENDING", "u1", 4.15, "ACCEPT", True),
+        ("two", "c", "RUNNING", "u2", 4.25, "ACCEPT", True),
+        ("two", "c", "COMPLETED", "u3", 4.9, "ACCEPT", False),
+    ):
+        evidence.attempts.append(Attempt(sent_at, run, lease, kind, transition))
+        evidence.verdicts.append(Verdict(sent_at, run, lease, kind, status, created, transition))
+    return evidence
+
+
+def change_state(evidence: Evidence, run: int, place: int, **changes: object) -> None:
+    states = list(evidence.runs[run].states)
+    states[place] = replace(states[place], **changes)
+    evidence.runs[run] = replace(evidence.runs[run], states=tuple(states))
+
+
+def change_states(evidence: Evidence, run: int, select: Callable[[tuple[State, ...]], tuple[State, ...]]) -> None:
+    evidence.runs[run] = replace(evidence.runs[run], states=select(evidence.runs[run].states))
+
+
+def test_an_honest_record_passes() -> None:
+    assert violations(honest()) == []
+
+
+def plant_an_unended_run(evidence: Evidence) -> None:
+    change_states(evidence, 1, lambda states: states[:3])
+    del evidence.verdicts[-1]
+
+
+def plant_a_lost_creation(evidence: Evidence) -> None:
+    evidence.planned.append("run-3")
+    evidence.creations.append(Creation("run-3", "three", True))
+
+
+def plant_a_second_run(evidence: Evidence) -> None:
+    evidence.runs.append(replace(evidence.runs[1], id="double"))
+
+
+def plant_an_answer_that_it_was_made_twice(evidence: Evidence) -> None:
+    evidence.creations.append(Creation("run-1", "one", True))
+
+
+def plant_an_impossible_step(evidence: Evidence) -> None:
+    change_states(evidence, 1, lambda states: (states[0], *states[2:], State("RUNNING", "Running", 6.0, "u1")))
+
+
+def plant_a_retry_too_many(evidence: Evidence) -> None:
+    evidence.runs[0] = replace(evidence.runs[0], retries=0)
+
+
+def plant_a_failure_with_a_retry_left(evidence: Evidence) -> None:
+    evidence.runs[0] = replace(evidence.runs[0], retries=2)
+
+
+def plant_a_run_given_up_too_soon(evidence: Evidence) -> None:
+    change_states(evidence, 1, lambda states: (*states[:2], State("CRASHED", "Undeliverable", 5.0)))
+    evidence.verdicts = [each for each in evidence.verdicts if each.transition not in ("u2", "u3")]
+    evidence.attempts.append(Attempt(4.9, "two", "c", "RELEASE"))
+
+
+def plant_a_lost_report(evidence: Evidence) -> None:
+    change_state(evidence, 1, 3, transition="another")
+    evidence.attempts.append(Attempt(4.9, "two", "c", "COMPLETED", "another"))
+
+
+def plant_a_refused_report_that_was_written(evidence: Evidence) -> None:
+    evidence.verdicts[-1] = replace(evidence.verdicts[-1], status="ABORT")
+
+
+def plant_a_report_under_a_lost_lease(evidence: Evidence) -> None:
+    change_state(evidence, 0, 4, transition="late")
+    evidence.verdicts = [each for each in evidence.verdicts if each.transition not in ("t3", "late")]
+
+
+def plant_a_lease_that_was_held_beside_a_later_one(evidence: Evidence) -> None:
+    evidence.attempts.append(Attempt(3.5, "one", "a", "ACKNOWLEDGE"))
+    evidence.verdicts.append(Verdict(3.5, "one", "a", "ACKNOWLEDGE", "HELD", False))
+
+
+def plant_two_leases_for_one_delivery(evidence: Evidence) -> None:
+    evidence.claims.append(Claim(3.35, "w3", "one", "d", 2))
+
+
+def plant_a_lease_that_was_ended_too_soon(evidence: Evidence) -> None:
+    change_state(evidence, 0, 2, at=2.8)
+
+
+def plant_a_delivery_while_another_was_held(evidence: Evidence) -> None:
+    evidence.claims.append(Claim(2.5, "w3", "one", "d", 2))
+    evidence.claims[1] = replace(evidence.claims[1], attempt=3)
+
+
+def plant_a_delivery_before_its_time(evidence: Evidence) -> None:
+    evidence.claims[2] = replace(evidence.claims[2], at=3.8)
+
+
+def plant_a_run_beyond_the_limit(evidence: Evidence) -> None:
+    change_state(evidence, 1, 2, at=3.5)
+
+
+def plant_a_queue_entry(evidence: Evidence) -> None:
+    evidence.queued.append("one")
+
+
+def plant_a_slot(evidence: Evidence) -> None:
+    evidence.slots.append("one")
+
+
+def plant_a_fault(evidence: Evidence) -> None:
+    evidence.faults.append("ERROR")
+
+
+PLANTED: dict[Callable[[Evidence], None], str] = {
+    plant_an_unended_run: "every_run_has_ended",
+    plant_a_lost_creation: "every_creation_is_there_once",
+    plant_a_second_run: "every_creation_is_there_once",
+    plant_an_answer_that_it_was_made_twice: "every_creation_is_there_once",
+    plant_an_impossible_step: "every_history_is_a_legal_walk",
+    plant_a_retry_too_many: "runs_are_retried_as_often_as_they_may_be",
+    plant_a_failure_with_a_retry_left: "runs_are_retried_as_often_as_they_may_be",
+    plant_a_run_given_up_too_soon: "a_run_is_undeliverable_after_so_many_lost_workers",
+    plant_a_lost_report: "what_was_answered_is_in_the_history",
+    plant_a_refused_report_that_was_written: "what_was_answered_is_in_the_history",
+    plant_a_report_under_a_lost_lease: "no_write_was_accepted_under_a_lost_lease",
+    plant_a_lease_that_was_held_beside_a_later_one: "no_run_has_two_live_leases",
+    plant_two_leases_for_one_delivery: "no_run_has_two_live_leases",
+    plant_a_lease_that_was_ended_too_soon: "no_lease_is_ended_before_its_time",
+    plant_a_delivery_while_another_was_held: "no_lease_is_ended_before_its_time",
+    plant_a_delivery_before_its_time: "nothing_is_delivered_before_it_is_due",
+    plant_a_run_beyond_the_limit: "limits_are_never_exceeded",
+    plant_a_queue_entry: "nothing_is_left_behind",
+    plant_a_slot: "nothing_is_left_behind",
+    plant_a_fault: "the_servers_had_no_fault_of_their_own",
+}
+
+
+@pytest.mark.parametrize(("plant", "check"), PLANTED.items(), ids=[plant.__name__ for plant in PLANTED])
+def test_a_planted_violation_is_found(plant: Callable[[Evidence], None], check: str) -> None:
+    evidence = honest()
+    plant(evidence)
+
+    assert check in {found.partition(":")[0] for found in violations(evidence)}
+
+
+def test_every_check_has_a_violation_that_it_finds() -> None:
+    assert {check.__name__ for check in CHECKS} == set(PLANTED.values())
