@@ -5,6 +5,7 @@ settings.py     every environment variable, read once
 app.py          build_app: database, queue, schema, routes, and their life from start to stop
 http.py         GraphQL over HTTP      sockets.py   GraphQL over WebSocket
 health.py       what operators ask     server.py    uvicorn, stopped in order
+logs.py         how the log is written request_ids.py   an id for every request
 graphiql/       the page for people
 """
 

@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -18,6 +19,7 @@ from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
+from runyard.request_ids import RequestIds
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
 from schema.context import Context
@@ -68,6 +70,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
         ],
+        middleware=[Middleware(RequestIds)],
         lifespan=lifespan,
     )
 

@@ -66,17 +66,20 @@ def serve(
     """Start the server. SIGTERM or Ctrl-C stops it in order."""
     from runyard.app import build_app  # noqa: PLC0415
     from runyard.lock import FileInUse, only_server_of  # noqa: PLC0415
+    from runyard.logs import set_up_logs  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
 
     settings = _settings(host=host, port=port)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for_people = set_up_logs(settings.log_level, settings.log_format)
     if isinstance(settings.database, Path):
         _upgrade(settings.database)
     else:
         _require_current(settings)
-    typer.echo(f"Runyard keeps its runs in {settings.database_shown}", err=True)
-    typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
+    for welcome in (
+        f"Runyard keeps its runs in {settings.database_shown}",
+        f"GraphiQL is at http://{settings.host}:{settings.port}/",
+    ):
+        typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
     server = build_server(build_app(settings), settings)
     try:
         alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()

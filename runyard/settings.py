@@ -8,6 +8,8 @@ from platformdirs import user_data_path
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from runyard.logs import LogFormat
+
 
 def _default_database_url() -> str:
     return f"sqlite+aiosqlite:///{user_data_path('runyard', appauthor=False) / 'runyard.db'}"
@@ -58,6 +60,9 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], Field(description="How much is logged.")
     ] = "info"
+    log_format: Annotated[
+        LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
+    ] = "auto"
 
     @property
     def database(self) -> Path | str:
