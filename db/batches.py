@@ -6,6 +6,7 @@ can carry a batch out.
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from db.connection import Connection, Notice
 from db.engine import Item, Listener, Operation, Result
 from db.errors import Collision, DatabaseUnavailable
+from db.figures import Commits
 
 log = logging.getLogger("runyard.database")
 
@@ -43,6 +45,7 @@ class WriteBatches:
     """The requests that wait, and the lanes that carry them out: one for each transaction that may be under way."""
 
     def __init__(self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], *, lanes: int) -> None:
+        self.commits = Commits()
         self._carry_out = carry_out
         self._listeners: list[Listener] = []
         self._waiting: list[Request] = []
@@ -85,10 +88,13 @@ class WriteBatches:
                 await self._arrived.wait()
                 continue
             batch = self._take_batch()
+            began = time.perf_counter()
             try:
                 outcomes, notices = await self._carry_out(batch)
             except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
                 outcomes, notices = [error] * len(batch), []
+            self.commits.seconds.add(time.perf_counter() - began)
+            self.commits.items.add(sum(len(request.items) for request in batch))
             for request, outcome in zip(batch, outcomes, strict=True):
                 if request.answer.done():
                     continue

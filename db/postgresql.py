@@ -20,6 +20,7 @@ from db.connection import NOTHING, Connection, Notice, Row
 from db.driver import open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
+from db.figures import Commits, Connections
 from db.instants import instant
 from db.signals import Signals
 from db.statements import Parameters, Statement
@@ -70,6 +71,15 @@ class PostgreSQLDatabase:
             await pool.close()
             raise
         return cls(pool, name, clock, signals)
+
+    @property
+    def commits(self) -> Commits:
+        return self._batches.commits
+
+    @property
+    def connections(self) -> Connections | None:
+        idle = self._pool.get_idle_size()
+        return Connections(self._pool.get_size() - idle, idle, self._pool.get_max_size())
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:

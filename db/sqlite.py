@@ -20,6 +20,7 @@ from db.clock import Clock
 from db.connection import Connection, SQLiteConnection
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
+from db.figures import Commits, Connections
 from db.instants import instant
 
 READERS = 2
@@ -59,6 +60,14 @@ class SQLiteDatabase:
                 await _set(reader, "query_only=ON")
             opened.pop_all()
         return cls(writer, readers, clock)
+
+    @property
+    def commits(self) -> Commits:
+        return self._batches.commits
+
+    @property
+    def connections(self) -> Connections | None:
+        return None
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:

@@ -1,5 +1,6 @@
 """Puts the layers together: the schema and the routes, over a database and a queue that live from start to stop."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
+from runyard.meter import Meter, measured
+from runyard.metrics import Metrics
 from runyard.request_ids import RequestIds
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
@@ -39,7 +42,8 @@ class ServerFacts:
 
 def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
-    schema = build_schema()
+    meter = Meter()
+    schema = measured(build_schema(), meter) if settings.metrics else build_schema()
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
@@ -49,6 +53,9 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
         context = Context.of(life.database, life.dispatcher, facts)
         app.state.life = life
+        app.state.meter = meter
+        app.state.metrics = Metrics(meter, life)
+        watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
         app.state.sockets = GraphQLOverWebSocket(
             schema,
@@ -59,6 +66,8 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
             await life.end()
 
     return Starlette(
@@ -69,6 +78,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
             Mount("/graphiql", graphiql_static()),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
+            *([Route("/metrics", _metrics, methods=["GET"])] if settings.metrics else []),
         ],
         middleware=[Middleware(RequestIds)],
         lifespan=lifespan,
@@ -84,4 +94,13 @@ async def _over_http(request: Request) -> Response:
 
 
 async def _over_websocket(socket: WebSocket) -> None:
-    await socket.app.state.sockets.endpoint(socket)
+    state = socket.app.state
+    state.meter.sockets += 1
+    try:
+        await state.sockets.endpoint(socket)
+    finally:
+        state.meter.sockets -= 1
+
+
+async def _metrics(request: Request) -> Response:
+    return await request.app.state.metrics(request)

@@ -60,6 +60,7 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], Field(description="How much is logged.")
     ] = "info"
+    metrics: Annotated[bool, Field(description="Whether operations are measured and `/metrics` tells.")] = True
     log_format: Annotated[
         LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
     ] = "auto"

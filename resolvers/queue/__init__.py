@@ -9,4 +9,5 @@ taken over or has ended. What is kept in memory here are hints, and which local 
     leases.py       acknowledge, give back, take over
     dispatcher.py   claims for all local subscribers at once, and hands out
     sweep.py        takes back what was delivered and never taken over
+    figures.py      what it counts of its own work
 """

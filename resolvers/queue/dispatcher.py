@@ -7,6 +7,7 @@ settled a lease, a new subscriber, or the moment when the next run comes due. A 
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.queue.figures import QueueFigures
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all
 from resolvers.queue.sweep import Sweep
 
@@ -118,6 +120,7 @@ class Dispatcher:
         self._keys_in_turn: list[str] = []
         self._wake = asyncio.Event()
         self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep)
+        self.figures = QueueFigures(self._sweep.taken_back)
         self._left = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -262,7 +265,9 @@ class Dispatcher:
         demanded = frozenset[str]().union(*(demand.task_keys for demand in demands))
         keys_in_turn = [key for key in self._keys_in_turn if key in demanded]
         request = ClaimRequest(demands, keys_in_turn, self._timers.acknowledge)
+        began = time.perf_counter()
         claim = await self._database.write(claim_due_runs, request)
+        self.figures.count(claim, time.perf_counter() - began)
         turns = {key: turn for turn, key in enumerate(claim.keys_in_turn)}
         self._keys_in_turn.sort(key=lambda key: turns.get(key, -1))
         if claim.deliveries:

@@ -1,6 +1,7 @@
 """Takes runs back from workers that are lost, or that hand them back: what each becomes depends on how far it got."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from db import task_runs
@@ -20,8 +21,10 @@ MOST_LAPSES = len(REDELIVERY_DELAYS) + 1
 """How many workers in a row may be lost after they took the run over, before it is taken for the cause itself."""
 
 
-def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    """End the leases of these runs, whose workers are lost.
+def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> Counter[str]:
+    """End the leases of these runs, whose workers are lost; how many of them there were of which kind.
+
+    The kinds: `unacknowledged`, nobody had taken the run over; `crashed`, it has CRASHED; `lapsed`, all others.
 
     What nobody acknowledged is due again at once. Else SCHEDULED is due again, after a while that grows; PENDING becomes
     SCHEDULED; RUNNING is tried again if it has retries left, else it has CRASHED; CANCELLING is CANCELLED. After too many
@@ -29,6 +32,7 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
     """
     facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids])
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
+    kinds = Counter[str]()
     for facts in facts_by_id.values():
         entry = facts.queue_entry
         if entry is None or entry.lease_expires_at is None or entry.lease_expires_at > connection.now:
@@ -37,15 +41,19 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
         if not entry.is_acknowledged:
             # Nobody began with it: that says nothing about the run, only about who was to take it.
             _take_back(moves, facts, connection.now)
+            kinds["unacknowledged"] += 1
             continue
         entry.lapses += 1
         if entry.lapses >= MOST_LAPSES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
             message = f"{entry.lapses} deliveries in a row ended with a lost worker."
             _move(moves, facts, ProposedState(StateType.CRASHED, "Undeliverable", message))
+            kinds["crashed"] += 1
             continue
         delay = REDELIVERY_DELAYS[min(entry.lapses, len(REDELIVERY_DELAYS)) - 1]
         _take_back(moves, facts, seconds_after(connection.now, delay))
+        kinds["crashed" if facts.run.state_type is StateType.CRASHED else "lapsed"] += 1
     _write(connection, moves)
+    return kinds
 
 
 def hand_back(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]) -> None:
