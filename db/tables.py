@@ -79,6 +79,10 @@ def _state(owner: str) -> tuple[Column[str], ...]:
     )
 
 
+# In these words, so that SQLite does not take it for a search by state.
+HAS_ENDED = "state_type NOT IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING')"
+IN_BACKGROUND = "flow_run_id IS NULL"
+
 flow = Table(
     "flow",
     metadata,
@@ -128,6 +132,13 @@ Index("ix_flow_run_flow_id_id", flow_run.c.flow_id, flow_run.c.id)
 Index("ix_flow_run_deployment_id", flow_run.c.deployment_id)
 # A task run's subflow; and what deleting a task run has to set to null.
 Index("ix_flow_run_parent_task_run_id", flow_run.c.parent_task_run_id)
+# What ended when: the oldest are deleted first. A run that has not ended pays nothing for it.
+Index(
+    "ix_flow_run_ended",
+    flow_run.c.state_timestamp,
+    sqlite_where=text(HAS_ENDED),
+    postgresql_where=text(HAS_ENDED),
+)
 
 task_run = Table(
     "task_run",
@@ -183,6 +194,13 @@ def _by_start_time(name: str, *first: Column[str]) -> None:
 # Pages by start time: of all runs, and of those in one type of state.
 _by_start_time("ix_task_run_start_time")
 _by_start_time("ix_task_run_state_type_start_time", task_run.c.state_type)
+# What ended when, as for flow runs; the task runs of flow runs go with these.
+Index(
+    "ix_task_run_ended",
+    task_run.c.state_timestamp,
+    sqlite_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
+    postgresql_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
+)
 # Runs with a tag. SQLite has no index into a list.
 Index("ix_task_run_tags", task_run.c.tags, postgresql_using="gin").ddl_if(dialect="postgresql")
 

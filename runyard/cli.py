@@ -91,6 +91,47 @@ def serve(
         sys.exit("runyard: the server could not start; the reason is above.")
 
 
+@app.command()
+def prune(
+    older_than: Annotated[str, typer.Option(help="How long ago they have to have ended: 30d, 12h, P30D.")],
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only those that ended COMPLETED, FAILED, CANCELLED or CRASHED; may be given several times."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many these are.")] = False,
+) -> None:
+    """Delete runs that ended long ago. Servers may go on meanwhile.
+
+    A task run of a flow run goes with its flow run, when that has ended long ago.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from db.errors import DatabaseError  # noqa: PLC0415
+    from db.vocabulary import TERMINAL, StateType  # noqa: PLC0415
+    from runyard.durations import read_duration  # noqa: PLC0415
+    from runyard.pruning import prune_database  # noqa: PLC0415
+
+    try:
+        keep = read_duration(older_than)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--older-than") from None
+    named = {name.upper() for name in state or TERMINAL}
+    if unknown := sorted(named - {each.value for each in TERMINAL}):
+        ends = ", ".join(sorted(TERMINAL))
+        raise typer.BadParameter(f"{unknown[0]} is no state that a run ends in: {ends}.", param_hint="--state")
+    settings = _settings()
+    if isinstance(settings.database, Path):
+        if not settings.database.exists():
+            sys.exit(f"runyard: There is no file {settings.database}.")
+    else:
+        _require_current(settings)
+    states = [StateType(name) for name in sorted(named)]
+    try:
+        asyncio.run(prune_database(settings, keep, states, dry_run=dry_run, tell=typer.echo))
+    except DatabaseError as error:
+        sys.exit(f"runyard: {error} What was deleted until now stays deleted; the same again goes on with it.")
+
+
 @database_commands.command("upgrade")
 def upgrade() -> None:
     """Bring the database up to date, making it if there is none."""

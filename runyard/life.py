@@ -1,5 +1,6 @@
 """What lives as long as the server does, from start to stop."""
 
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -7,6 +8,7 @@ from db.clock import Clock, SystemClock
 from db.engine import Database
 from db.sqlite import SQLiteDatabase
 from resolvers.queue.dispatcher import Dispatcher, QueueTimers
+from resolvers.retention import Retention
 from runyard.settings import Settings
 
 
@@ -16,6 +18,8 @@ class Life:
 
     database: Database
     dispatcher: Dispatcher
+    pruning: "asyncio.Task[None] | None" = None
+    """Deletes old runs now and then, where these are not kept for ever."""
     is_stopping: bool = False
 
     @classmethod
@@ -24,7 +28,7 @@ class Life:
 
         It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
         """
-        database = await _open(settings, clock)
+        database = await open_database(settings, clock)
         timers = QueueTimers(
             acknowledge=settings.acknowledge_seconds,
             keep_alive=settings.keep_alive_seconds,
@@ -39,7 +43,11 @@ class Life:
             # The database's threads would keep the process alive.
             await database.close()
             raise
-        return cls(database, dispatcher)
+        pruning = None
+        if settings.retention is not None:
+            retention = Retention(database, database.clock, settings.retention)
+            pruning = asyncio.create_task(retention.run(), name="retention")
+        return cls(database, dispatcher, pruning)
 
     async def drain(self) -> None:
         """Take no more work on, and return when every subscription has ended and given back what was unstarted.
@@ -53,10 +61,13 @@ class Life:
     async def end(self) -> None:
         """Drain, finish the writes under way, and let go of the database."""
         await self.drain()
+        if self.pruning is not None:
+            self.pruning.cancel()
         await self.database.close()
 
 
-async def _open(settings: Settings, clock: Clock | None) -> Database:
+async def open_database(settings: Settings, clock: Clock | None) -> Database:
+    """The database that the settings name. A SQLite file is migrated as needed."""
     if isinstance(settings.database, Path):
         return await SQLiteDatabase.open(
             settings.database, clock=clock or SystemClock(), busy_seconds=settings.database_busy_seconds
