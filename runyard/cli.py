@@ -132,6 +132,19 @@ def prune(
         sys.exit(f"runyard: {error} What was deleted until now stays deleted; the same again goes on with it.")
 
 
+@app.command()
+def doctor() -> None:
+    """Look whether everything is as it has to be, and say what to do where it is not. Changes nothing."""
+    from runyard.doctor import examine  # noqa: PLC0415
+
+    is_healthy = True
+    for finding in examine(_settings()):
+        typer.echo(f"{'✓' if finding.is_good else '✗'} {finding.text}")
+        is_healthy = is_healthy and finding.is_good
+    if not is_healthy:
+        raise typer.Exit(1)
+
+
 @database_commands.command("upgrade")
 def upgrade() -> None:
     """Bring the database up to date, making it if there is none."""
