@@ -159,6 +159,8 @@ task_run = Table(
     Column("parameters", Json),
     *_progress(),
     Column("flow_run_run_count", Integer, nullable=False),
+    # The span of the request that created it, by W3C's Trace Context.
+    Column("trace_parent", String(55)),
 )
 # Two partial indexes make (flow run, task key, dynamic key) unique although "no flow run" is a null: nulls differ from
 # each other in one index over all three. The first also serves a flow run's task runs and the cascade from it.

@@ -17,6 +17,7 @@ from resolvers.names import make_up_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.placement import make_due_for_slots
+from resolvers.trace_context import trace_parent
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -38,6 +39,8 @@ class NewTaskRun:
     task_inputs: JsonText = "{}"
     parameters: JsonText | None = None
     state: ProposedState = FIRST_STATE
+    trace_parent: str | None = field(default_factory=trace_parent.get)
+    """The span of the request that wants it."""
 
     @property
     def key(self) -> task_runs.TaskRunKey:
@@ -138,6 +141,7 @@ def blank_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
         task_inputs=new.task_inputs,
         parameters=new.parameters,
         flow_run_run_count=0,
+        trace_parent=new.trace_parent,
     )
 
 

@@ -22,9 +22,10 @@ from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
 from runyard.meter import Meter, measured
 from runyard.metrics import Metrics
-from runyard.request_ids import RequestIds
+from runyard.request_context import RequestContext
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
+from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
 from schema.context import Context
 from schema.root import build_schema
 
@@ -44,6 +45,9 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
     meter = Meter()
     schema = measured(build_schema(), meter) if settings.metrics else build_schema()
+    tracing = Tracing.from_environment()
+    if tracing is not None:
+        schema = traced_schema(schema, tracing)
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
@@ -51,7 +55,8 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         life = await Life.start(settings, clock)
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
-        context = Context.of(life.database, life.dispatcher, facts)
+        database = life.database if tracing is None else traced_database(life.database, tracing)
+        context = Context.of(database, life.dispatcher, facts)
         app.state.life = life
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
@@ -69,7 +74,12 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
             if watching is not None:
                 watching.cancel()
             await life.end()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
+    middleware = [Middleware(RequestContext)]
+    if tracing is not None:
+        middleware.append(Middleware(TracedRequests, tracing))
     return Starlette(
         routes=[
             Route("/", _to_graphiql, methods=["GET"]),
@@ -80,7 +90,7 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
             Route("/readyz", readyz, methods=["GET"]),
             *([Route("/metrics", _metrics, methods=["GET"])] if settings.metrics else []),
         ],
-        middleware=[Middleware(RequestIds)],
+        middleware=middleware,
         lifespan=lifespan,
     )
 

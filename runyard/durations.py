@@ -3,8 +3,6 @@
 import re
 from datetime import timedelta
 
-import pendulum
-
 _SIMPLE = re.compile(r"(\d+(?:\.\d+)?)\s*(s|sec|min|m|h|d|w)", re.IGNORECASE)
 _SECONDS = {"s": 1, "sec": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 
@@ -26,6 +24,8 @@ def read_duration(text: str) -> timedelta:
 def _read(text: str) -> timedelta:
     if simple := _SIMPLE.fullmatch(text):
         return timedelta(seconds=float(simple[1]) * _SECONDS[simple[2].lower()])
+    import pendulum  # noqa: PLC0415 - most starts need none of it
+
     try:
         duration = pendulum.parse(text) if text.upper().startswith("P") else None
     except ValueError:

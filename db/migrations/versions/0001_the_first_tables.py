@@ -147,6 +147,7 @@ def upgrade() -> None:
         sa.Column("end_time", Instant),
         sa.Column("total_run_time_seconds", sa.Float(), nullable=False),
         sa.Column("flow_run_run_count", sa.Integer(), nullable=False),
+        sa.Column("trace_parent", sa.String(length=55)),
         sa.ForeignKeyConstraint(["flow_run_id"], ["flow_run.id"], name="fk_task_run_flow_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
     )
