@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from starlette.requests import Request
 
+from resolvers.queue.dispatcher import Dispatcher, QueueTimers
+from runyard.life import Life
+from runyard.meter import Meter
+from runyard.metrics import Metrics
 from tests.client import Client
 from tests.serving import ON_SQLITE, Serving, serving
+from tests.storage.opening import opened
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
 
@@ -201,6 +207,18 @@ async def test_the_pool_of_connections_is_told(server: Serving) -> None:
     states = [samples[f'runyard_database_connections{{state="{state}"}}'] for state in ("used", "idle")]
     assert samples["runyard_database_connections_most"] == 10
     assert 2 <= sum(states) <= 10
+
+
+async def test_a_scrape_is_answered_while_the_database_is_away(tmp_path: Path) -> None:
+    async with opened(tmp_path / "runyard.db") as closed:
+        life = Life(closed, Dispatcher(closed, closed.clock, QueueTimers()))
+
+    answer = await Metrics(Meter(), life)(Request({"type": "http", "headers": []}))
+
+    lines = bytes(answer.body).decode().splitlines()
+    assert answer.status_code == 200
+    assert "runyard_database_up 0.0" in lines
+    assert [line for line in lines if line.startswith("runyard_queue_runs{")] == []
 
 
 async def test_two_servers_in_one_process_count_apart(tmp_path: Path) -> None:

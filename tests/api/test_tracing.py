@@ -150,24 +150,36 @@ async def test_an_operation_over_a_socket_is_a_trace_of_its_own(
 # --- nothing where it is not asked for ---
 
 
-async def loaded_by_the_application(tmp_path: Path, **variables: str) -> list[str]:
-    """The packages of OpenTelemetry and Prometheus that building the application loads."""
+async def loaded_by_the_application(tmp_path: Path, *, before: str = "", **variables: str) -> tuple[list[str], str]:
+    """The packages of OpenTelemetry and Prometheus that building the application loads, and what it logs meanwhile."""
     program = (
-        "import sys; from runyard.app import build_app; from runyard.settings import Settings; build_app(Settings());"
-        "print(*sorted(name for name in sys.modules if name in ('opentelemetry', 'prometheus_client')))"
+        f"import sys; {before}\n"
+        "from runyard.app import build_app; from runyard.settings import Settings; build_app(Settings())\n"
+        "print(*(name for name in ('opentelemetry', 'prometheus_client') if sys.modules.get(name)))"
     )
     environment = {"RUNYARD_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/runyard.db", **variables}
+    pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", program, env=environment, stdout=asyncio.subprocess.PIPE
+        sys.executable, "-c", program, env=environment, stdout=pipe, stderr=pipe
     )
-    output, _ = await asyncio.wait_for(process.communicate(), 2 * PATIENCE)
-    assert process.returncode == 0
-    return output.decode().split()
+    output, logged = await asyncio.wait_for(process.communicate(), 2 * PATIENCE)
+    assert process.returncode == 0, logged
+    return output.decode().split(), logged.decode()
+
+
+ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
 
 async def test_what_nobody_asks_for_is_not_loaded(tmp_path: Path) -> None:
-    asked = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+    assert await loaded_by_the_application(tmp_path) == ([], "")
+    assert await loaded_by_the_application(tmp_path, **ASKED, OTEL_SDK_DISABLED="true") == ([], "")
+    assert await loaded_by_the_application(tmp_path, **ASKED) == (["opentelemetry"], "")
 
-    assert await loaded_by_the_application(tmp_path) == []
-    assert await loaded_by_the_application(tmp_path, **asked, OTEL_SDK_DISABLED="true") == []
-    assert await loaded_by_the_application(tmp_path, **asked) == ["opentelemetry"]
+
+async def test_a_server_without_the_extra_says_so_where_it_is_asked_for(tmp_path: Path) -> None:
+    hide = "sys.modules['opentelemetry'] = None"
+
+    loaded, logged = await loaded_by_the_application(tmp_path, before=hide, **ASKED)
+
+    assert loaded == []
+    assert logged == "No traces are sent, since opentelemetry is not installed: pip install 'runyard[otel]'.\n"
