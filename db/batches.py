@@ -7,15 +7,17 @@ can carry a batch out.
 import asyncio
 import logging
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
 from typing import Any
 
 from db.connection import Connection, Notice
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import Collision, DatabaseUnavailable
+from db.figures import Commits
 
 log = logging.getLogger("runyard.database")
 
@@ -24,6 +26,9 @@ LARGEST_BATCH = 1000
 
 LONG_WAIT_SECONDS = 1.0
 """Who came while a transaction waited longer than this for a database that is away would only wait in vain, too."""
+
+PATIENCE_SECONDS = 0.005
+"""How long requests may be left to join others before a transaction of their own is begun for them beside those."""
 
 MOST_TRIES = 5
 """How often a transaction is tried that others keep getting in the way of."""
@@ -42,6 +47,7 @@ class Request:
     operation: Operation[Any, Any]
     items: Sequence[Any]
     answer: "asyncio.Future[list[Any]]"
+    asked_at: float = field(default_factory=time.monotonic)
 
 
 class WriteBatches:
@@ -50,11 +56,13 @@ class WriteBatches:
     def __init__(
         self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], contact: Contact, *, lanes: int
     ) -> None:
+        self.commits = Commits()
         self._carry_out = carry_out
         self._contact = contact
         self._make_good: Operation[Outage, None] | None = None
         self._listeners: list[Listener] = []
         self._waiting: list[Request] = []
+        self._under_way: Counter[Operation[Any, Any]] = Counter()
         self._arrived = asyncio.Event()
         self._is_closing = False
         self._lanes = [asyncio.create_task(self._write(), name=f"database writer {number}") for number in range(lanes)]
@@ -93,11 +101,10 @@ class WriteBatches:
 
     async def _write(self) -> None:
         while self._waiting or not self._is_closing:
-            if not self._waiting:
-                self._arrived.clear()
-                await self._arrived.wait()
-                continue
             batch = self._take_batch()
+            if not batch:
+                await self._wait()
+                continue
             began_at = time.monotonic()
             outcomes, notices = await self._outcomes_of(batch)
             if any(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
@@ -108,6 +115,8 @@ class WriteBatches:
                     self._waiting = []
             else:
                 self._contact.reached()
+            self.commits.seconds.add(time.monotonic() - began_at)
+            self.commits.items.add(sum(len(request.items) for request in batch))
             for request, outcome in zip(batch, outcomes, strict=True):
                 if request.answer.done():
                     continue
@@ -119,36 +128,67 @@ class WriteBatches:
                 self.tell(notices)
 
     async def _outcomes_of(self, batch: list[Request]) -> Outcomes:
-        """Carry the batch out, and before it, in the same transaction, what an outage makes necessary."""
-        outage, make_good = self._contact.outage, self._make_good
-        first: list[Request] = []
-        if outage is not None and make_good is not None:
-            first = [Request(make_good, [outage], asyncio.get_running_loop().create_future())]
+        """Carry the batch out, and before it what an outage makes necessary."""
+        operations = {request.operation for request in batch}
+        self._under_way.update(operations)
         try:
-            outcomes, notices = await self._carry_out([*first, *batch])
+            told = await self._make_outage_good()
+            outcomes, notices = await self._carry_out(batch)
         except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
             return [error] * len(batch), []
-        if outage is not None and first:
-            if not isinstance(outcomes[0], Exception):
-                self._contact.made_good(outage)
-            elif not isinstance(outcomes[0], DatabaseUnavailable):
-                log.error("What the database's outage makes necessary failed; it is tried again.", exc_info=outcomes[0])
-        return outcomes[len(first) :], notices
+        else:
+            return outcomes, [*told, *notices]
+        finally:
+            self._under_way.subtract(operations)
+
+    async def _make_outage_good(self) -> list[Notice]:
+        """See to an outage, in a transaction of its own: it locks rows in no order that others keep to."""
+        outage, make_good = self._contact.outage, self._make_good
+        if outage is None or make_good is None:
+            return []
+        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        (outcome,), notices = await self._carry_out([Request(make_good, [outage], answer)])
+        if isinstance(outcome, DatabaseUnavailable):
+            raise outcome
+        if isinstance(outcome, Exception):
+            log.error("What the database's outage makes necessary failed; it is tried again.", exc_info=outcome)
+        else:
+            self._contact.made_good(outage)
+        return notices
+
+    async def _wait(self) -> None:
+        """Return when there may be something to take: when more has come, or what waits has been left long enough."""
+        self._arrived.clear()
+        patience = self._waiting[0].asked_at + PATIENCE_SECONDS - time.monotonic() if self._waiting else None
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                await self._arrived.wait()
 
     def _take_batch(self) -> list[Request]:
-        """The next requests for one transaction.
+        """The next requests for one transaction; none where it is better to leave them.
 
         Where several may be under way, it is those for one operation: each operation locks rows in the order of their
-        ids, but two transactions that did several would each hold what the other one waits for.
+        ids, but two transactions that did several would each hold what the other one waits for. What is for an operation
+        that is under way is left for a moment: with what else comes meanwhile it costs less.
         """
-        first = self._waiting[0].operation
+        if len(self._lanes) == 1:
+            return self._take(None)
+        impatient_since = time.monotonic() - PATIENCE_SECONDS
+        for request in self._waiting:
+            if not self._under_way[request.operation] or request.asked_at <= impatient_since:
+                return self._take(request.operation)
+        return []
+
+    def _take(self, operation: Operation[Any, Any] | None) -> list[Request]:
+        """The first requests for this operation, or for any."""
         batch: list[Request] = []
         left: list[Request] = []
         size = 0
         for request in self._waiting:
             size += len(request.items)
             fits = not batch or size <= LARGEST_BATCH
-            (batch if fits and (len(self._lanes) == 1 or request.operation == first) else left).append(request)
+            is_wanted = operation is None or request.operation == operation
+            (batch if fits and is_wanted else left).append(request)
         self._waiting = left
         return batch
 

@@ -12,6 +12,7 @@ from typing import Protocol, TypeVar
 from db.clock import Clock
 from db.connection import Connection, Notice
 from db.contact import Outage
+from db.figures import Commits, Connections
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -31,6 +32,16 @@ class Database(Protocol):
     """What time it is for all that it keeps."""
     is_shared: bool
     """Whether other servers may use it at the same time."""
+
+    @property
+    def commits(self) -> Commits:
+        """What its transactions that wrote were like."""
+        ...
+
+    @property
+    def connections(self) -> Connections | None:
+        """Its pool of connections; None where it has none."""
+        ...
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
         """What `work` returns. Each of its statements sees what was committed before it."""

@@ -21,6 +21,7 @@ from db.contact import Contact, Outage
 from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
+from db.figures import Commits, Connections
 from db.instants import instant
 from db.signals import Signals
 from db.statements import Parameters, Statement
@@ -77,6 +78,15 @@ class PostgreSQLDatabase:
         contact = Contact(clock, Outage(since=None, until=started_at))
         signals.when_lost(contact.lost)
         return cls(pool, name, signals, contact, timeout_seconds)
+
+    @property
+    def commits(self) -> Commits:
+        return self._batches.commits
+
+    @property
+    def connections(self) -> Connections | None:
+        idle = self._pool.get_idle_size()
+        return Connections(self._pool.get_size() - idle, idle, self._pool.get_max_size())
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:

@@ -171,6 +171,7 @@ class TaskRunRecord(RunRecord):
     task_inputs: JsonText
     parameters: JsonText | None
     flow_run_run_count: int
+    trace_parent: str | None = None
 
     @property
     def empirical_policy(self) -> TaskRunPolicy:

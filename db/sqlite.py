@@ -21,6 +21,7 @@ from db.connection import Connection, SQLiteConnection
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
+from db.figures import Commits, Connections
 from db.ids import new_id
 from db.instants import instant
 
@@ -65,6 +66,14 @@ class SQLiteDatabase:
                 await _set(reader, "query_only=ON")
             opened.pop_all()
         return cls(writer, readers, clock)
+
+    @property
+    def commits(self) -> Commits:
+        return self._batches.commits
+
+    @property
+    def connections(self) -> Connections | None:
+        return None
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:

@@ -80,6 +80,10 @@ def _state(owner: str) -> tuple[Column[str], ...]:
     )
 
 
+# In these words, so that SQLite does not take it for a search by state.
+HAS_ENDED = "state_type NOT IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING')"
+IN_BACKGROUND = "flow_run_id IS NULL"
+
 flow = Table(
     "flow",
     metadata,
@@ -129,6 +133,13 @@ Index("ix_flow_run_flow_id_id", flow_run.c.flow_id, flow_run.c.id)
 Index("ix_flow_run_deployment_id", flow_run.c.deployment_id)
 # A task run's subflow; and what deleting a task run has to set to null.
 Index("ix_flow_run_parent_task_run_id", flow_run.c.parent_task_run_id)
+# What ended when: the oldest are deleted first. A run that has not ended pays nothing for it.
+Index(
+    "ix_flow_run_ended",
+    flow_run.c.state_timestamp,
+    sqlite_where=text(HAS_ENDED),
+    postgresql_where=text(HAS_ENDED),
+)
 
 task_run = Table(
     "task_run",
@@ -149,6 +160,8 @@ task_run = Table(
     Column("parameters", Json),
     *_progress(),
     Column("flow_run_run_count", Integer, nullable=False),
+    # The span of the request that created it, by W3C's Trace Context.
+    Column("trace_parent", String(55)),
 )
 # Two partial indexes make (flow run, task key, dynamic key) unique although "no flow run" is a null: nulls differ from
 # each other in one index over all three. The first also serves a flow run's task runs and the cascade from it.
@@ -186,6 +199,13 @@ _by_time("ix_task_run_state_type_start_time", task_run.c.start_time, task_run.c.
 # The runs that were meant to start within a span of time, which the history counts; and pages in that order. It has no
 # more columns: what the history sums changes with every state, and reading it here would save little.
 _by_time("ix_task_run_expected_start_time", task_run.c.expected_start_time)
+# What ended when, as for flow runs; the task runs of flow runs go with these.
+Index(
+    "ix_task_run_ended",
+    task_run.c.state_timestamp,
+    sqlite_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
+    postgresql_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
+)
 # Runs with a tag. SQLite has no index into a list.
 Index("ix_task_run_tags", task_run.c.tags, postgresql_using="gin").ddl_if(dialect="postgresql")
 

@@ -18,6 +18,7 @@ from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.bounds import QueueBounds
 from resolvers.queue.placement import make_due_for_slots, side_joined
+from resolvers.trace_context import trace_parent
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -39,6 +40,8 @@ class NewTaskRun:
     task_inputs: JsonText = "{}"
     parameters: JsonText | None = None
     state: ProposedState = FIRST_STATE
+    trace_parent: str | None = field(default_factory=trace_parent.get)
+    """The span of the request that wants it."""
 
     @property
     def key(self) -> task_runs.TaskRunKey:
@@ -149,6 +152,7 @@ def blank_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
         task_inputs=new.task_inputs,
         parameters=new.parameters,
         flow_run_run_count=0,
+        trace_parent=new.trace_parent,
     )
 
 

@@ -5,6 +5,11 @@ settings.py     every environment variable, read once
 app.py          build_app: database, queue, schema, routes, and their life from start to stop
 http.py         GraphQL over HTTP      sockets.py   GraphQL over WebSocket
 health.py       what operators ask     server.py    uvicorn, stopped in order
+logs.py         how the log is written request_context.py   the id and the trace of a request
+tracing.py      spans for OpenTelemetry
+doctor.py       says what is wrong     pruning.py       deletes old runs
+durations.py    as people write them   lock.py          one server for one SQLite file
+meter.py        measures what is done  metrics.py       tells Prometheus
 graphiql/       the page for people
 """
 

@@ -1,11 +1,13 @@
 """Puts the layers together: the schema and the routes, over a database and a queue that live from start to stop."""
 
+import asyncio
 import random
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -21,8 +23,12 @@ from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
+from runyard.meter import Meter, measured
+from runyard.metrics import Metrics
+from runyard.request_context import RequestContext
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
+from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
 from schema.context import Context
 from schema.root import build_schema
 
@@ -40,7 +46,11 @@ class ServerFacts:
 
 def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[], float] = random.random) -> Starlette:
     """The application. Its lifespan opens the database and closes it. A test may own the `clock`, and `chance`."""
-    schema = build_schema()
+    meter = Meter()
+    schema = measured(build_schema(), meter) if settings.metrics else build_schema()
+    tracing = Tracing.from_environment()
+    if tracing is not None:
+        schema = traced_schema(schema, tracing)
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
@@ -53,8 +63,12 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             max_retry=settings.max_retry_per_key,
             is_shared=life.database.is_shared,
         )
-        context = Context.of(life.database, life.dispatcher, life.feed, BoundedWrites(bounds), facts)
+        database = life.database if tracing is None else traced_database(life.database, tracing)
+        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts)
         app.state.life = life
+        app.state.meter = meter
+        app.state.metrics = Metrics(meter, life)
+        watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
         app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
         app.state.sockets = GraphQLOverWebSocket(
             schema,
@@ -65,8 +79,15 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         try:
             yield
         finally:
+            if watching is not None:
+                watching.cancel()
             await life.end()
+            if tracing is not None:
+                await asyncio.to_thread(tracing.close)
 
+    middleware = [Middleware(RequestContext)]
+    if tracing is not None:
+        middleware.append(Middleware(TracedRequests, tracing))
     return Starlette(
         routes=[
             Route("/", _to_graphiql, methods=["GET"]),
@@ -75,7 +96,9 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             Mount("/graphiql", graphiql_static()),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
+            *([Route("/metrics", _metrics, methods=["GET"])] if settings.metrics else []),
         ],
+        middleware=middleware,
         lifespan=lifespan,
     )
 
@@ -89,4 +112,13 @@ async def _over_http(request: Request) -> Response:
 
 
 async def _over_websocket(socket: WebSocket) -> None:
-    await socket.app.state.sockets.endpoint(socket)
+    state = socket.app.state
+    state.meter.sockets += 1
+    try:
+        await state.sockets.endpoint(socket)
+    finally:
+        state.meter.sockets -= 1
+
+
+async def _metrics(request: Request) -> Response:
+    return await request.app.state.metrics(request)

@@ -66,17 +66,20 @@ def serve(
     """Start the server. SIGTERM or Ctrl-C stops it in order."""
     from runyard.app import build_app  # noqa: PLC0415
     from runyard.lock import FileInUse, only_server_of  # noqa: PLC0415
+    from runyard.logs import set_up_logs  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
 
     settings = _settings(host=host, port=port)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for_people = set_up_logs(settings.log_level, settings.log_format)
     if isinstance(settings.database, Path):
         _upgrade(settings.database)
     else:
         _require_current(settings)
-    typer.echo(f"Runyard keeps its runs in {settings.database_shown}", err=True)
-    typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
+    for welcome in (
+        f"Runyard keeps its runs in {settings.database_shown}",
+        f"GraphiQL is at http://{settings.host}:{settings.port}/",
+    ):
+        typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
     server = build_server(build_app(settings), settings)
     try:
         alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
@@ -86,6 +89,60 @@ def serve(
         sys.exit(f"runyard: {error}")
     if not server.started:
         sys.exit("runyard: the server could not start; the reason is above.")
+
+
+@app.command()
+def prune(
+    older_than: Annotated[str, typer.Option(help="How long ago they have to have ended: 30d, 12h, P30D.")],
+    state: Annotated[
+        list[str] | None,
+        typer.Option(help="Only those that ended COMPLETED, FAILED, CANCELLED or CRASHED; may be given several times."),
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many these are.")] = False,
+) -> None:
+    """Delete runs that ended long ago. Servers may go on meanwhile.
+
+    A task run of a flow run goes with its flow run, when that has ended long ago.
+    """
+    import asyncio  # noqa: PLC0415
+
+    from db.errors import DatabaseError  # noqa: PLC0415
+    from db.vocabulary import TERMINAL, StateType  # noqa: PLC0415
+    from runyard.durations import read_duration  # noqa: PLC0415
+    from runyard.pruning import prune_database  # noqa: PLC0415
+
+    try:
+        keep = read_duration(older_than)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--older-than") from None
+    named = {name.upper() for name in state or TERMINAL}
+    if unknown := sorted(named - {each.value for each in TERMINAL}):
+        ends = ", ".join(sorted(TERMINAL))
+        raise typer.BadParameter(f"{unknown[0]} is no state that a run ends in: {ends}.", param_hint="--state")
+    settings = _settings()
+    if isinstance(settings.database, Path):
+        if not settings.database.exists():
+            sys.exit(f"runyard: There is no file {settings.database}.")
+    else:
+        _require_current(settings)
+    states = [StateType(name) for name in sorted(named)]
+    try:
+        asyncio.run(prune_database(settings, keep, states, dry_run=dry_run, tell=typer.echo))
+    except DatabaseError as error:
+        sys.exit(f"runyard: {error} What was deleted until now stays deleted; the same again goes on with it.")
+
+
+@app.command()
+def doctor() -> None:
+    """Look whether everything is as it has to be, and say what to do where it is not. Changes nothing."""
+    from runyard.doctor import examine  # noqa: PLC0415
+
+    is_healthy = True
+    for finding in examine(_settings()):
+        typer.echo(f"{'✓' if finding.is_good else '✗'} {finding.text}")
+        is_healthy = is_healthy and finding.is_good
+    if not is_healthy:
+        raise typer.Exit(1)
 
 
 @database_commands.command("upgrade")

@@ -10,6 +10,7 @@ from db.engine import Database
 from db.sqlite import SQLiteDatabase
 from resolvers.feed import FeedTimers, StateFeed
 from resolvers.queue.dispatcher import Dispatcher, QueueTimers
+from resolvers.retention import Retention
 from runyard.settings import Settings
 
 
@@ -20,6 +21,8 @@ class Life:
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
+    pruning: "asyncio.Task[None] | None" = None
+    """Deletes old runs now and then, where these are not kept for ever."""
     is_stopping: bool = False
 
     @classmethod
@@ -28,7 +31,7 @@ class Life:
 
         It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
         """
-        database = await _open(settings, clock)
+        database = await open_database(settings, clock)
         # Giving back without them needs time, too.
         drain = min(10, settings.stop_seconds / 2)
         timers = QueueTimers(
@@ -46,7 +49,11 @@ class Life:
             # The database's threads would keep the process alive.
             await database.close()
             raise
-        return cls(database, dispatcher, feed)
+        pruning = None
+        if settings.retention is not None:
+            retention = Retention(database, database.clock, settings.retention)
+            pruning = asyncio.create_task(retention.run(), name="retention")
+        return cls(database, dispatcher, feed, pruning)
 
     async def drain(self) -> None:
         """Take no more work on, and return when every subscription has ended and given back what was unstarted.
@@ -60,10 +67,13 @@ class Life:
     async def end(self) -> None:
         """Drain, finish the writes under way, and let go of the database."""
         await self.drain()
+        if self.pruning is not None:
+            self.pruning.cancel()
         await self.database.close()
 
 
-async def _open(settings: Settings, clock: Clock | None) -> Database:
+async def open_database(settings: Settings, clock: Clock | None) -> Database:
+    """The database that the settings name. A SQLite file is migrated as needed."""
     if isinstance(settings.database, Path):
         return await SQLiteDatabase.open(
             settings.database, clock=clock or SystemClock(), busy_seconds=settings.database_busy_seconds

@@ -1,16 +1,24 @@
 """Every setting, read once from `RUNYARD_*` variables."""
 
 import re
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from runyard.durations import read_duration
+from runyard.logs import LogFormat
 
 
 def _default_database_url() -> str:
     return f"sqlite+aiosqlite:///{user_data_path('runyard', appauthor=False) / 'runyard.db'}"
+
+
+def _duration(given: object) -> object:
+    return read_duration(given) if isinstance(given, str) else given
 
 
 class Settings(BaseSettings):
@@ -78,6 +86,15 @@ class Settings(BaseSettings):
     log_level: Annotated[
         Literal["debug", "info", "warning", "error", "critical"], Field(description="How much is logged.")
     ] = "info"
+    retention: Annotated[
+        timedelta | None,
+        BeforeValidator(_duration),
+        Field(description="How long runs are kept after their end: `30d`, `12h`, `P30D`; left out, for ever."),
+    ] = None
+    metrics: Annotated[bool, Field(description="Whether operations are measured and `/metrics` tells.")] = True
+    log_format: Annotated[
+        LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
+    ] = "auto"
 
     @property
     def database(self) -> Path | str:

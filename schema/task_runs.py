@@ -63,6 +63,10 @@ class TaskRun(Node):
         description="When it ended; null while it has not, and for a run that never started."
     )
     total_run_time_seconds: float = strawberry.field(description="Time spent in RUNNING states that are over.")
+    trace_parent: str | None = strawberry.field(
+        description="The `traceparent` of W3C's Trace Context under which it was created: go on with this trace where "
+        "you carry it out. Null where its creation belonged to none."
+    )
     estimated_run_time_seconds: float = strawberry.field(
         description="The same, with the time in the present RUNNING state up to now."
     )

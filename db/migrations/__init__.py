@@ -34,7 +34,7 @@ def upgrade_sqlite(path: Path) -> bool:
     Runyard has written the file; it is left untouched. DatabaseUnavailable where the file can not be read or written.
     """
     try:
-        if _sqlite_revision(path) == HEAD:
+        if sqlite_revision(path) == HEAD:
             return False
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"The database file {path} could not be read: {error}.") from error
@@ -74,11 +74,16 @@ async def _postgresql_revision(url: str) -> str | None:
     connection = await connect(url, LONGEST_WAIT_SECONDS)
     try:
         with our_words():
-            if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
-                return None
-            return await connection.fetchval("SELECT version_num FROM alembic_version")
+            return await revision_of(connection)
     finally:
         await connection.close()
+
+
+async def revision_of(connection: Any) -> str | None:
+    """The newest migration that the PostgreSQL database of this connection has; None where it has none."""
+    if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
+        return None
+    return await connection.fetchval("SELECT version_num FROM alembic_version")
 
 
 async def _upgrade_postgresql(url: str) -> bool:
@@ -115,7 +120,8 @@ _UPGRADING = 6_871_429_350
 """Names the lock that an upgrade holds, among all advisory locks of the database."""
 
 
-def _sqlite_revision(path: Path) -> str | None:
+def sqlite_revision(path: Path) -> str | None:
+    """The newest migration that the file has; None where it has none, or is not there."""
     if not path.exists():
         return None
     with closing(sqlite3.connect(path)) as raw:

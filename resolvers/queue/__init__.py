@@ -12,5 +12,6 @@ taken over or has ended. What is kept in memory here are hints, and which local 
     subscriber.py   those whom the dispatcher claims for
     dispatcher.py   claims for all local subscribers at once, and hands out
     sweep.py        takes back what was delivered and never taken over
-    figures.py      how it stands with each key
+    figures.py      how it stands with each key      depths.py       the same, for a bounded number of keys
+    counts.py       what it counts of its own work
 """

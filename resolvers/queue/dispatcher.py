@@ -8,6 +8,7 @@ import asyncio
 import itertools
 import logging
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.queue.counts import QueueCounts
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
 from resolvers.queue.subscriber import Claimant, Peer, Subscriber
 from resolvers.queue.sweep import Sweep
@@ -71,6 +73,7 @@ class Dispatcher:
         self._turns = Turns()
         self._wake = asyncio.Event()
         self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep, chance=chance)
+        self.counts = QueueCounts(self._sweep.taken_back)
         self._left = asyncio.Event()
         self._giving_back: set[asyncio.Task[None]] = set()
         self._is_stopping = False
@@ -275,7 +278,9 @@ class Dispatcher:
         keys = self._turns.in_turn(frozenset[str]().union(*(demand.task_keys for demand in demands)))
         retries = self._turns.retries_in_a_row(keys)
         request = ClaimRequest(demands, keys, self._timers.acknowledge, retries_in_a_row=retries)
+        began = time.perf_counter()
         claim = await self._database.write(claim_due_runs, request)
+        self.counts.count(claim, time.perf_counter() - began)
         self._turns.note(claim)
         if claim.deliveries:
             self._sweep.hint()

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 
@@ -19,11 +20,11 @@ LARGEST_SWEEP = 500
 """Leases in one transaction; what is left over follows in the next."""
 
 
-def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[int | Exception]:
-    """Take back the runs whose leases have run out by the database's clock; how many these were."""
+def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[Counter[str] | Exception]:
+    """Take back the runs whose leases have run out by the database's clock; how many of each kind these were."""
     lost = queue.runs_with_expired_leases(connection, LARGEST_SWEEP)
-    take_back_from_lost_workers(connection, lost)
-    return [len(lost)] * len(sweepers)
+    taken_back = take_back_from_lost_workers(connection, lost)
+    return [taken_back] * len(sweepers)
 
 
 class Sweep:
@@ -37,6 +38,8 @@ class Sweep:
         self._chance = chance
         self._longest_wait = timedelta(seconds=longest_wait_seconds)
         self._leased = asyncio.Event()
+        self.taken_back = Counter[str]()
+        """What it has taken back so far, by kind."""
 
     def hint(self) -> None:
         """There are leases now."""
@@ -53,9 +56,10 @@ class Sweep:
                     await self._leased.wait()
                     continue
                 if next_expiry is not None and moment(next_expiry) <= self._clock.now():
-                    count = await self._database.write(sweep_leases, "sweep")
-                    if count:
-                        log.info("Took back %d runs whose leases had run out.", count)
+                    taken_back = await self._database.write(sweep_leases, "sweep")
+                    if taken_back:
+                        self.taken_back.update(taken_back)
+                        log.info("Took back %d runs whose leases had run out.", taken_back.total())
                         continue
                     # Another server is at it.
                     next_expiry = None

@@ -1,6 +1,7 @@
 """Takes runs back from workers that are lost, or that hand them back: what each becomes depends on how far it got."""
 
 import random
+from collections import Counter
 from collections.abc import Sequence
 
 from db import queue, task_runs
@@ -21,8 +22,10 @@ MOST_LAPSES = len(REDELIVERY_DELAYS) + 1
 """How many workers in a row may be lost with the run in hand, before it is taken for the cause itself."""
 
 
-def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    """End the leases of these runs, whose workers are lost.
+def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[str]) -> Counter[str]:
+    """End the leases of these runs, whose workers are lost; how many of them there were of which kind.
+
+    The kinds: `unacknowledged`, nobody had taken the run over; `crashed`, it has CRASHED; `lapsed`, all others.
 
     What nobody acknowledged is due again at once. Else SCHEDULED is due again, after a while that grows; PENDING becomes
     SCHEDULED; RUNNING is tried again if it has retries left, else it has CRASHED; CANCELLING is CANCELLED. After too many
@@ -30,6 +33,7 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
     """
     facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids])
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
+    kinds = Counter[str]()
     for facts in facts_by_id.values():
         entry = facts.queue_entry
         if entry is None or entry.lease_expires_at is None or entry.lease_expires_at > connection.now:
@@ -37,10 +41,13 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
             continue
         if entry.is_acknowledged:
             _take_back_after_lapse(moves, facts)
+            kinds["crashed" if facts.run.state_type is StateType.CRASHED else "lapsed"] += 1
         else:
             # Nobody began with it: that says nothing about the run, only about who was to take it.
             _take_back(moves, facts, connection.now)
+            kinds["unacknowledged"] += 1
     _write(connection, moves)
+    return kinds
 
 
 def take_back_from_lost_connections(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:

@@ -24,6 +24,7 @@ async def test_a_waiting_run_is_delivered_with_its_parameters_and_a_lease(client
             "taskKey": "send-mail",
             "parameters": {"to": "ada"},
             "runCount": 0,
+            "traceParent": None,
         },
     }
     assert lease_id != id

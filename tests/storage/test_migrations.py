@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from db import migrations
 from db.errors import DatabaseTooNew, DatabaseUnavailable
-from db.tables import metadata
+from db.tables import HAS_ENDED, metadata
 from tests.client import PATIENCE
 from tests.postgresql import PostgreSQLServer
 from tests.storage.opening import opened
@@ -155,9 +155,11 @@ def test_the_migrations_make_the_same_indexes_with_the_same_conditions(path: Pat
         name: sql for name, sql in wanted.items() if name not in TABLES
     }
     assert {name: sql.partition(" WHERE ")[2] for name, sql in made.items() if " WHERE " in sql} == {
+        "ix_flow_run_ended": HAS_ENDED,
         "ix_queue_entry_leased": "lease_id IS NOT NULL",
         "ix_queue_entry_waiting": "lease_id IS NULL",
         "ix_queue_entry_waiting_for_slot": "waits_for_slot AND lease_id IS NULL",
+        "ix_task_run_ended": f"flow_run_id IS NULL AND {HAS_ENDED}",
         "uq_task_run_in_background": "flow_run_id IS NULL",
         "uq_task_run_in_flow_run": "flow_run_id IS NOT NULL",
     }

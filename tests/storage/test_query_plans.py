@@ -6,10 +6,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from db import queue, queue_figures, states, task_runs
+from db import pruning, queue, queue_figures, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
 from db.feed import LEAST_ID, FeedPlace, read_changes
 from db.pages import LATEST_FIRST, Order, Window, read_page
+from db.pruning import Ended
 from db.records import QueueFigures
 from db.statements import Parameters, Statement
 from db.task_runs import TASK_RUNS
@@ -426,3 +427,48 @@ def test_what_a_deletion_takes_along_is_found_through_an_index(
 
     assert scanned(plan) == []
     assert list(indexes(plan)) == [table]
+
+
+# --- old runs ---
+
+
+def test_what_ended_long_ago_is_found_in_the_order_of_its_end(explaining: ExplainingConnection) -> None:
+    ended = Ended("2029-01-01T00:00:00.000000Z", ["COMPLETED"])
+
+    pruning.ended_in_background(explaining, ended, 10)
+    pruning.ended_flow_runs(explaining, ended, 10)
+
+    assert [scanned(plan) for plan in explaining.plans] == [[], []]
+    assert [indexes(plan) for plan in explaining.plans] == [
+        {"task_run": "ix_task_run_ended"},
+        {
+            "flow_run": "ix_flow_run_ended",
+            "parent_task_run": ID_OF_TASK_RUN,
+            "parent": "sqlite_autoindex_flow_run_1",
+        },
+    ]
+    assert not any("ORDER BY" in step for plan in explaining.plans for step in plan)
+
+
+def test_the_task_runs_of_an_old_flow_run_are_found_through_it(explaining: ExplainingConnection) -> None:
+    found = pruning.task_runs_of_flow_runs(
+        explaining, [explaining.raw.execute("SELECT id FROM flow_run").fetchone()[0]], 9
+    )
+
+    assert len(found) == 5
+    assert scanned(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {"task_run": "uq_task_run_in_flow_run"}
+
+
+def test_an_old_flow_run_is_deleted_by_its_id(explaining: ExplainingConnection) -> None:
+    deleted = pruning.delete_empty_flow_runs(
+        explaining, [explaining.raw.execute("SELECT id FROM flow_run").fetchone()[0]]
+    )
+
+    assert deleted == 0
+    assert scanned(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {
+        "flow_run": "sqlite_autoindex_flow_run_1",
+        "flow_run_state": "uq_flow_run_state_transition",
+        "task_run": "uq_task_run_in_flow_run",
+    }

@@ -92,6 +92,14 @@ def upgrade() -> None:
     op.create_index("ix_flow_run_flow_id_id", "flow_run", ["flow_id", "id"])
     op.create_index("ix_flow_run_deployment_id", "flow_run", ["deployment_id"])
     op.create_index("ix_flow_run_parent_task_run_id", "flow_run", ["parent_task_run_id"])
+    ended = "state_type NOT IN ('SCHEDULED', 'PENDING', 'RUNNING', 'PAUSED', 'CANCELLING')"
+    op.create_index(
+        "ix_flow_run_ended",
+        "flow_run",
+        ["state_timestamp"],
+        sqlite_where=sa.text(ended),
+        postgresql_where=sa.text(ended),
+    )
 
     op.create_table(
         "flow_run_state",
@@ -139,6 +147,7 @@ def upgrade() -> None:
         sa.Column("end_time", Instant),
         sa.Column("total_run_time_seconds", sa.Float(), nullable=False),
         sa.Column("flow_run_run_count", sa.Integer(), nullable=False),
+        sa.Column("trace_parent", sa.String(length=55)),
         sa.ForeignKeyConstraint(["flow_run_id"], ["flow_run.id"], name="fk_task_run_flow_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
     )
@@ -154,6 +163,13 @@ def upgrade() -> None:
     op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
     if on_postgresql:
         op.create_index("ix_task_run_tags", "task_run", ["tags"], postgresql_using="gin")
+    op.create_index(
+        "ix_task_run_ended",
+        "task_run",
+        ["state_timestamp"],
+        sqlite_where=sa.text(f"flow_run_id IS NULL AND {ended}"),
+        postgresql_where=sa.text(f"flow_run_id IS NULL AND {ended}"),
+    )
     op.create_index("ix_task_run_task_key_id", "task_run", ["task_key", "id"])
     op.create_index(
         "uq_task_run_in_background",
