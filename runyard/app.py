@@ -20,6 +20,7 @@ from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
+from runyard.trusted import TrustedDocuments
 from schema.context import Context
 from schema.root import build_schema
 
@@ -37,7 +38,8 @@ class ServerFacts:
 
 def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
     """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
-    schema = build_schema()
+    schema = build_schema(settings.rules)
+    trusted = TrustedDocuments.read(settings.trusted_documents, only=settings.only_trusted_documents)
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
@@ -47,10 +49,19 @@ def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
         facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
         context = Context.of(life.database, life.dispatcher, facts)
         app.state.life = life
-        app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
+        app.state.http = GraphQLOverHTTP(
+            schema,
+            context,
+            page,
+            trusted,
+            max_body_bytes=settings.max_body_bytes,
+            compress_above_bytes=settings.compress_above_bytes,
+            keep_alive_seconds=settings.keep_alive_seconds,
+        )
         app.state.sockets = GraphQLOverWebSocket(
             schema,
             context,
+            trusted,
             max_operations=settings.max_operations_per_socket,
             connection_init_seconds=settings.connection_init_seconds,
         )

@@ -1,5 +1,6 @@
 """What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -32,6 +33,15 @@ class Loaders:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._under_way: set[asyncio.Task[Any] | None] = set()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Give up what is still being read: nobody waits for it any more."""
+        self._is_stopped = True
+        for task in self._under_way:
+            if task is not None:
+                task.cancel()
 
     @cached_property
     def flows(self) -> DataLoader[str, FlowRecord | None]:
@@ -79,7 +89,15 @@ class Loaders:
 
     def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Found]]) -> DataLoader[Key, Found]:
         async def load(keys: list[Key]) -> list[Found]:
-            return await self._database.read(lambda connection: read(connection, keys))
+            # Runs as a task of its own, which nobody else would cancel with the operation.
+            task = asyncio.current_task()
+            if self._is_stopped:
+                raise asyncio.CancelledError
+            self._under_way.add(task)
+            try:
+                return await self._database.read(lambda connection: read(connection, keys))
+            finally:
+                self._under_way.discard(task)
 
         # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
         return DataLoader(load_fn=load, cache=False)
@@ -108,6 +126,13 @@ class Context:
     """What a WebSocket client sent when it opened the connection."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
+    deadline: asyncio.Timeout | None = None
+    """When a query or mutation is given up; None in a subscription, which has no end of its own."""
+
+    def allow_more_time(self, seconds: float) -> None:
+        """Let this operation take so much longer: for a field that waits on purpose, as for something to happen."""
+        if self.deadline is not None and (when := self.deadline.when()) is not None:
+            self.deadline.reschedule(when + seconds)
 
     @classmethod
     def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":
