@@ -37,9 +37,13 @@ class ServerFacts:
 
 
 def build_app(settings: Settings, clock: Clock | None = None) -> Starlette:
-    """The application. Its lifespan opens the database and closes it; A test may own the `clock`."""
+    """The application. Its lifespan opens the database and closes it; A test may own the `clock`.
+
+    TrustedDocumentsUnusable where the documents that the settings name can not be run.
+    """
     schema = build_schema(settings.rules)
     trusted = TrustedDocuments.read(settings.trusted_documents, only=settings.only_trusted_documents)
+    trusted.check(schema)
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 

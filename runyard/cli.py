@@ -67,6 +67,7 @@ def serve(
     from runyard.app import build_app  # noqa: PLC0415
     from runyard.lock import FileInUse, only_server_of  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
+    from runyard.trusted import TrustedDocumentsUnusable  # noqa: PLC0415
 
     settings = _settings(host=host, port=port)
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)-8s %(name)s: %(message)s")
@@ -77,12 +78,12 @@ def serve(
         _require_current(settings)
     typer.echo(f"Runyard keeps its runs in {settings.database_shown}", err=True)
     typer.echo(f"GraphiQL is at http://{settings.host}:{settings.port}/", err=True)
-    server = build_server(build_app(settings), settings)
     try:
+        server = build_server(build_app(settings), settings)
         alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
         with alone, suppress(KeyboardInterrupt):
             server.run()
-    except FileInUse as error:
+    except (FileInUse, TrustedDocumentsUnusable) as error:
         sys.exit(f"runyard: {error}")
     if not server.started:
         sys.exit("runyard: the server could not start; the reason is above.")

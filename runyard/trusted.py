@@ -13,6 +13,8 @@ from typing import Any, cast
 
 import orjson
 
+from schema.execution import RunyardSchema
+
 
 class TrustedDocumentsUnusable(Exception):
     """What the setting names is no folder or manifest of documents."""
@@ -49,7 +51,13 @@ class TrustedDocuments:
         for text in documents.values():
             digest = hashlib.sha256(text.encode()).hexdigest()
             by_id |= {digest: text, f"sha256:{digest}": text}
-        return cls(by_id | documents, only)
+        return cls(documents | by_id, only)
+
+    def check(self, schema: RunyardSchema) -> None:
+        """TrustedDocumentsUnusable where one of them could not be run."""
+        for id, text in self.by_id.items():
+            for error in schema.document(text).errors:
+                raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {id}: {error.message}")
 
     def query(self, parameters: Mapping[str, Any]) -> object:
         """The document that a request asks for, by its id or by itself. DocumentRefused where it may not be run."""
