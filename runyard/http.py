@@ -44,7 +44,7 @@ class BadRequest(Exception):
         self.extensions = {"code": "BAD_USER_INPUT"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
     """An operation, and what it is to be run with."""
 

@@ -27,7 +27,7 @@ async def while_present(receive: Receive, work: Awaitable[Result], at_once: floa
 
     async def watch() -> None:
         await until_gone(receive)
-        task.cancel(_GONE)
+        task.cancel()
 
     timer = asyncio.get_running_loop().call_later(at_once, lambda: watching.append(asyncio.create_task(watch())))
     try:
@@ -40,6 +40,3 @@ async def while_present(receive: Receive, work: Awaitable[Result], at_once: floa
         timer.cancel()
         for each in watching:
             each.cancel()
-
-
-_GONE = "the client has gone away"

@@ -22,6 +22,7 @@ from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.storage import Connection, Database
+from schema.deadline import Deadline
 from schema.plain import Selections
 
 Key = TypeVar("Key")
@@ -126,13 +127,13 @@ class Context:
     """What a WebSocket client sent when it opened the connection."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
-    deadline: asyncio.Timeout | None = None
+    deadline: Deadline | None = None
     """When a query or mutation is given up; None in a subscription, which has no end of its own."""
 
     def allow_more_time(self, seconds: float) -> None:
         """Let this operation take so much longer: for a field that waits on purpose, as for something to happen."""
-        if self.deadline is not None and (when := self.deadline.when()) is not None:
-            self.deadline.reschedule(when + seconds)
+        if self.deadline is not None:
+            self.deadline.extend(seconds)
 
     @classmethod
     def of(cls, database: Database, dispatcher: Dispatcher, server: Server) -> "Context":

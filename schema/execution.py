@@ -42,6 +42,7 @@ from strawberry.utils.aio import aclosing
 from schema.asking import Asking
 from schema.completion import OutputType, Prepared
 from schema.context import Context
+from schema.deadline import Deadline
 from schema.errors import OutOfTime, public_error
 from schema.limits import too_many
 from schema.plain import Plans
@@ -278,25 +279,28 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         assert document.tree is not None
         context = context and context.for_operation()
+        deadline = Deadline(self._rules.request_seconds)
+        if context is not None:
+            context.deadline = deadline
         try:
-            async with asyncio.timeout(self._rules.request_seconds) as deadline:
-                if context is not None:
-                    context.deadline = deadline
-                outcome = execute(
-                    self._schema,
-                    document.tree,
-                    context_value=context,
-                    variable_values=variables,
-                    operation_name=operation_name,
-                    is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
-                    executor_class=Executor,
-                    hide_suggestions=not self._rules.introspection,
-                    plans=document.plans,
-                )
-                result = await outcome if isawaitable(outcome) else outcome
-        except TimeoutError:
-            return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
+            outcome = execute(
+                self._schema,
+                document.tree,
+                context_value=context,
+                variable_values=variables,
+                operation_name=operation_name,
+                is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
+                executor_class=Executor,
+                hide_suggestions=not self._rules.introspection,
+                plans=document.plans,
+            )
+            result = await outcome if isawaitable(outcome) else outcome
+        except asyncio.CancelledError:
+            if deadline.has_cancelled():
+                return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
+            raise
         finally:
+            deadline.end()
             if context is not None:
                 context.loaders.stop()
         return _public(result)

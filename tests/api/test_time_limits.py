@@ -15,6 +15,7 @@ from sqlalchemy import text
 from db.connection import Connection
 from db.statements import Statement
 from queries import document
+from schema.deadline import Deadline
 from tests.client import PATIENCE
 from tests.serving import ON_SQLITE, Serving, serving
 
@@ -188,3 +189,34 @@ async def test_giving_a_read_up_ends_no_other_read(server: Serving) -> None:
 
     assert await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE) == [[(1,)]] * 3
     assert [each.cancelled() for each in (*endless_reads, given_up)] == [True] * 3
+
+
+async def test_a_field_may_ask_for_more_time() -> None:
+    deadline = Deadline(0)
+    deadline.extend(3600)
+
+    # A deadline of no seconds would pass at the next turn of the loop.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not deadline.has_cancelled()
+    deadline.end()
+
+
+async def test_a_deadline_does_not_answer_for_the_cancelling_of_others() -> None:
+    async def work() -> bool:
+        deadline = Deadline(0)
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return deadline.has_cancelled()
+        finally:
+            deadline.end()
+        return True
+
+    assert await work() is False
+    current = asyncio.current_task()
+    assert current is not None
+    current.uncancel()
