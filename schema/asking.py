@@ -25,6 +25,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
+    type_from_ast,
     validate,
 )
 from strawberry.schema.schema_converter import GraphQLCoreConverter
@@ -32,7 +33,7 @@ from strawberry.types.field import StrawberryField
 
 from resolvers.errors import BadInput
 from schema.arguments import LARGEST_BATCH, LARGEST_PAGE
-from schema.filter_limits import FilterReader, FilterUse, default_values, is_filter, named_type
+from schema.filter_limits import FilterReader, FilterUse, default_values, is_filter, items_in, named_type
 from schema.limits import ENDLESS, Counter, TooComplex, too_many
 from schema.rules import Limits
 
@@ -43,6 +44,9 @@ PAGED = 60
 """What a list that comes in pages costs, without its items."""
 
 DEFAULT_PAGE = 50
+MOST_ITEMS = 50_000
+"""Items that the lists in one variable may have together, those in JSON values aside: reading each takes a while."""
+
 UNPAGED = 10
 """How many items a list is taken to have that has no pages."""
 
@@ -100,10 +104,16 @@ class Asking:
             _Layout(asking, None).fragment(fragments[name])
         return asking
 
-    def check(self, operation: OperationDefinitionNode, values: Values) -> None:
-        """GraphQLError where the operation asks for more than one may with these variables, which are plain JSON."""
+    def check(self, operation: OperationDefinitionNode, values: Values, size: int) -> None:
+        """GraphQLError where the operation asks for more than one may with these variables, which are plain JSON.
+
+        `size` is how many bytes of it they are.
+        """
         asked = self.operations[operation.name.value if operation.name else None]
         try:
+            # An item takes two bytes at least.
+            if size > 2 * MOST_ITEMS:
+                self._count_items(operation, values)
             for path, name in asked.lists:
                 items = values.get(name)
                 if isinstance(items, list) and len(cast("list[Any]", items)) > LARGEST_BATCH:
@@ -117,6 +127,13 @@ class Asking:
             raise GraphQLError(str(refusal), original_error=refusal) from None
         if asked.most > self.limits.cost:
             _refuse_cost(self.limits, self.cost(operation, values), operation)
+
+    def _count_items(self, operation: OperationDefinitionNode, values: Values) -> None:
+        for definition in operation.variable_definitions or ():
+            name = definition.variable.name.value
+            found = items_in(type_from_ast(self.schema, definition.type), values.get(name))
+            if found > MOST_ITEMS:
+                raise BadInput(name, f"has {found:,} items in its lists; {MOST_ITEMS:,} are allowed.")
 
     def cost(self, operation: OperationDefinitionNode, values: Values) -> int:
         """What the operation costs with these variables."""

@@ -47,7 +47,7 @@ from schema.errors import OutOfTime, public_error
 from schema.limits import too_many
 from schema.plain import Plans
 from schema.rules import DEFAULT, Limits, Rules
-from schema.texts import faults_in_document, faults_in_variables
+from schema.texts import faults_in_document, look_at_variables
 
 MOST_DOCUMENTS = 500
 LARGEST_KEPT_DOCUMENT = 32_768
@@ -232,8 +232,9 @@ class RunyardSchema(strawberry.Schema):
             return operation
         assert document.asking is not None
         try:
-            document.asking.check(operation, variables or {})
-            faults = faults_in_variables(variables) if variables else []
+            faults, size = look_at_variables(variables) if variables else ([], 0)
+            if not faults:
+                document.asking.check(operation, variables or {}, size)
         except GraphQLError as error:
             faults = [error]
         return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults]) if faults else operation

@@ -1,4 +1,4 @@
-"""How large a filter may be, found out before it is read: in the document, and in variables while they are plain JSON.
+"""How large a filter, or a list, may be: found out in the document, and in variables while they are plain JSON.
 
 Reading a filter turns each of its objects into one of ours, which costs far more than looking at it.
 """
@@ -145,3 +145,17 @@ def _entries(value: object) -> Iterable[tuple[str, object]]:
 def default_values(definitions: Iterable[Any]) -> dict[str, ValueNode]:
     """The defaults of variables, by name."""
     return {each.variable.name.value: each.default_value for each in definitions if each.default_value is not None}
+
+
+def items_in(type_: Any, value: object) -> int:
+    """How many items the lists in a JSON value of this type have, those in scalars aside."""
+    named = named_type(type_)
+    if isinstance(value, list):
+        items = cast("list[object]", value)
+        if not isinstance(_nullable(type_), GraphQLList):
+            return 0
+        below = sum(items_in(named, each) for each in items) if isinstance(named, GraphQLInputObjectType) else 0
+        return len(items) + below
+    if not isinstance(named, GraphQLInputObjectType):
+        return 0
+    return sum(items_in(named.fields[name].type, each) for name, each in _entries(value) if name in named.fields)

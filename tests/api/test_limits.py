@@ -309,3 +309,20 @@ async def test_a_filter_or_list_that_is_too_large_is_named(
     (error,) = answer["errors"]
     assert error["message"] == f"{argument}: {message}"
     assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": argument}
+
+
+async def test_lists_in_a_variable_may_have_so_many_items_together_and_json_any_number(client: Client) -> None:
+    most = {"taskKey": "t", "tags": ["a"] * 50_000, "parameters": {"many": [[]] * 60_000}}
+    query = "mutation M($input: TaskRunCreateInput!, $b: TaskRunCreateInput!) {"
+    query += " a: createTaskRun(input: $input) { created } b: createTaskRun(input: $b) { created } }"
+
+    async def create(tags: int) -> Any:
+        variables = {"b": {"taskKey": "t"}, "input": {**most, "tags": ["a"] * tags}}
+        return (await client.http.post("/graphql", json={"query": query, "variables": variables})).json()
+
+    assert "errors" not in await create(50_000)
+
+    (error,) = (await create(50_001))["errors"]
+    assert error["message"] == "input: has 50,001 items in its lists; 50,000 are allowed."
+    assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "input"}
+    assert await client.ask("CountTaskRuns") == 2
