@@ -25,7 +25,7 @@ from graphql import (
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
-    type_from_ast,
+    type_from_ast,  # pyright: ignore[reportUnknownVariableType]
     validate,
 )
 from strawberry.schema.schema_converter import GraphQLCoreConverter

@@ -308,10 +308,9 @@ async def test_a_filter_may_be_ten_deep(client: Client, join: str) -> None:
 
 async def test_the_deepest_filter_of_all_is_carried_out(client: Client, made: dict[str, str]) -> None:
     filter = {"flow": {"name": {"any": ["F"]}, "tags": {"all": ["x"]}, "hasDeployment": True}}
-    for _ in range(2):
-        filter = {"or": [{"not": filter}, {"parentFlowRunId": {"isNull": False}}]}
+    filter = {"or": [{"not": filter}, {"parentFlowRunId": {"isNull": False}}]}
     filter = {"flowRun": filter}
-    for _ in range(2):
+    for _ in range(3):
         filter = {"or": [{"not": filter}, {"name": {"any": ["none"]}}]}
 
     assert await names(client, "ListTaskRuns", filter, made) == "XY"
