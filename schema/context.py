@@ -1,6 +1,5 @@
 """What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,15 +33,6 @@ class Loaders:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._under_way: set[asyncio.Task[Any] | None] = set()
-        self._is_stopped = False
-
-    def stop(self) -> None:
-        """Give up what is still being read: nobody waits for it any more."""
-        self._is_stopped = True
-        for task in self._under_way:
-            if task is not None:
-                task.cancel()
 
     @cached_property
     def flows(self) -> DataLoader[str, FlowRecord | None]:
@@ -90,15 +80,7 @@ class Loaders:
 
     def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Found]]) -> DataLoader[Key, Found]:
         async def load(keys: list[Key]) -> list[Found]:
-            # Runs as a task of its own, which nobody else would cancel with the operation.
-            task = asyncio.current_task()
-            if self._is_stopped:
-                raise asyncio.CancelledError
-            self._under_way.add(task)
-            try:
-                return await self._database.read(lambda connection: read(connection, keys))
-            finally:
-                self._under_way.discard(task)
+            return await self._database.read(lambda connection: read(connection, keys))
 
         # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
         return DataLoader(load_fn=load, cache=False)

@@ -302,8 +302,6 @@ class RunyardSchema(strawberry.Schema):
             raise
         finally:
             deadline.end()
-            if context is not None:
-                context.loaders.stop()
         return _public(result)
 
     async def _run_stream(
