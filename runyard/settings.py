@@ -67,7 +67,7 @@ class Settings(BaseSettings):
     max_repeats: Annotated[
         int, Field(gt=0, description="How often one field may be selected in one place, which merges them into one.")
     ] = 30
-    max_cost: Annotated[int, Field(gt=0, description="The most that an operation may cost.")] = 150_000
+    max_cost: Annotated[int, Field(gt=0, description="The most that an operation may cost.")] = 200_000
     max_filter_conditions: Annotated[int, Field(gt=0, description="The most conditions in a filter.")] = 100
     max_filter_depth: Annotated[
         int, Field(ge=0, description="How deep filters may nest, by and, or, not and filters on what is related.")

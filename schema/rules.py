@@ -14,7 +14,7 @@ class Limits:
     fields: int = 1000
     root_fields: int = 20
     repeats: int = 30
-    cost: int = 150_000
+    cost: int = 200_000
     filter_conditions: int = 100
     filter_depth: int = 10
     filter_values: int = 1000

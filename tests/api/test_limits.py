@@ -165,7 +165,7 @@ async def test_an_operation_that_costs_too_much_is_refused_by_the_pages_its_vari
     assert error["extensions"] == {
         "code": "QUERY_TOO_COMPLEX",
         "limit": "cost",
-        "allowed": 150_000,
+        "allowed": 200_000,
         "found": 60 + 1 + 100 * (1 + 60 + 1 + 1000 * 3),
     }
 
@@ -184,7 +184,7 @@ async def test_what_an_operation_costs_is_told_to_who_asks(client: Client) -> No
     answer = (await client.http.post("/graphql", json=body)).json()
     unasked = (await client.http.post("/graphql", json={**body, "extensions": {}})).json()
 
-    assert answer["extensions"] == {"cost": {"found": 82, "allowed": 150_000}}
+    assert answer["extensions"] == {"cost": {"found": 82, "allowed": 200_000}}
     assert list(unasked) == ["data"]
 
 
