@@ -44,7 +44,10 @@ class Database(Protocol):
         ...
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns. Each of its statements sees what was committed before it."""
+        """What `work` returns. Each of its statements sees what was committed before it.
+
+        Cancelling the caller ends the statement that is under way.
+        """
         ...
 
     async def write(self, operation: Operation[Item, Result], item: Item) -> Result:

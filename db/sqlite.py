@@ -8,6 +8,7 @@ import asyncio
 import sqlite3
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -30,16 +31,39 @@ READERS = 2
 
 Answer = TypeVar("Answer")
 
+STEPS_BETWEEN_LOOKS = 100_000
+"""Steps of SQLite's machine after which a read that takes long looks whether anybody still waits for it: about 1 ms."""
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A read that was asked for."""
+
+    is_given_up: bool = False
+
+
+class _Brake:
+    """Stops what a reading connection does, once nobody waits for it any more. Asked by SQLite, on its thread."""
+
+    def __init__(self) -> None:
+        self.reading: _Reading | None = None
+
+    def __call__(self) -> bool:
+        return self.reading is not None and self.reading.is_given_up
+
 
 class SQLiteDatabase:
     """One SQLite file. Use `open`; one process at a time may have it open for writing."""
 
-    def __init__(self, writer: aiosqlite.Connection, readers: list[aiosqlite.Connection], clock: Clock) -> None:
+    def __init__(
+        self, writer: aiosqlite.Connection, readers: list[aiosqlite.Connection], brakes: list[_Brake], clock: Clock
+    ) -> None:
         self.clock = clock
         self.is_shared = False
         self.name = f"SQLite {sqlite3.sqlite_version}"
         self._writer = writer
         self._readers = readers
+        self._brakes = brakes
         self._next_reader = 0
         self._is_closing = False
         # While no server had the file, nobody could reach it.
@@ -62,10 +86,12 @@ class SQLiteDatabase:
                 # The feed goes by the order of ids; the machine's clock may have been set back since.
                 new_id(after=latest)
             readers = [await opened.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
-            for reader in readers:
+            brakes = [_Brake() for _ in readers]
+            for reader, brake in zip(readers, brakes, strict=True):
                 await _set(reader, "query_only=ON")
+                await reader.set_progress_handler(brake, STEPS_BETWEEN_LOOKS)  # pyright: ignore[reportArgumentType]
             opened.pop_all()
-        return cls(writer, readers, clock)
+        return cls(writer, readers, brakes, clock)
 
     @property
     def commits(self) -> Commits:
@@ -78,9 +104,14 @@ class SQLiteDatabase:
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        reader = self._readers[self._next_reader]
-        self._next_reader = (self._next_reader + 1) % len(self._readers)
-        return await _on_thread_of(reader, _read, self.clock, work)
+        number = self._next_reader
+        self._next_reader = (number + 1) % len(self._readers)
+        reading = _Reading()
+        try:
+            return await _on_thread_of(self._readers[number], _read, self.clock, self._brakes[number], reading, work)
+        except asyncio.CancelledError:
+            reading.is_given_up = True
+            raise
 
     async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
         (result,) = await self.write_all(operation, [item])
@@ -110,12 +141,18 @@ class SQLiteDatabase:
         return await _on_thread_of(self._writer, _write, self.clock, batch)
 
 
-def _read(raw: sqlite3.Connection, clock: Clock, work: Callable[[Connection], Answer]) -> Answer:
+def _read(
+    raw: sqlite3.Connection, clock: Clock, brake: _Brake, reading: _Reading, work: Callable[[Connection], Answer]
+) -> Answer:
+    if reading.is_given_up:
+        raise DatabaseUnavailable("The read was given up before it began.")
     with _our_words():
         raw.execute("BEGIN")
+        brake.reading = reading
         try:
             return work(SQLiteConnection(raw, instant(clock.now())))
         finally:
+            brake.reading = None
             raw.execute("ROLLBACK")
 
 

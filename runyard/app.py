@@ -29,6 +29,7 @@ from runyard.request_context import RequestContext
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
 from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
+from runyard.trusted import TrustedDocuments
 from schema.context import Context
 from schema.root import build_schema
 
@@ -45,9 +46,16 @@ class ServerFacts:
 
 
 def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[], float] = random.random) -> Starlette:
-    """The application. Its lifespan opens the database and closes it. A test may own the `clock`, and `chance`."""
+    """The application. Its lifespan opens the database and closes it. A test may own the `clock`, and `chance`.
+
+    TrustedDocumentsUnusable where the documents that the settings name can not be run.
+    """
+    schema = build_schema(settings.rules)
+    trusted = TrustedDocuments.read(settings.trusted_documents, only=settings.only_trusted_documents)
+    trusted.check(schema)
     meter = Meter()
-    schema = measured(build_schema(), meter) if settings.metrics else build_schema()
+    if settings.metrics:
+        schema = measured(schema, meter)
     tracing = Tracing.from_environment()
     if tracing is not None:
         schema = traced_schema(schema, tracing)
@@ -69,10 +77,19 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
         watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
-        app.state.http = GraphQLOverHTTP(schema, context, page, settings.max_body_bytes)
+        app.state.http = GraphQLOverHTTP(
+            schema,
+            context,
+            page,
+            trusted,
+            max_body_bytes=settings.max_body_bytes,
+            compress_above_bytes=settings.compress_above_bytes,
+            keep_alive_seconds=settings.keep_alive_seconds,
+        )
         app.state.sockets = GraphQLOverWebSocket(
             schema,
             context,
+            trusted,
             max_operations=settings.max_operations_per_socket,
             connection_init_seconds=settings.connection_init_seconds,
         )

@@ -68,6 +68,7 @@ def serve(
     from runyard.lock import FileInUse, only_server_of  # noqa: PLC0415
     from runyard.logs import set_up_logs  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
+    from runyard.trusted import TrustedDocumentsUnusable  # noqa: PLC0415
 
     settings = _settings(host=host, port=port)
     for_people = set_up_logs(settings.log_level, settings.log_format)
@@ -80,12 +81,12 @@ def serve(
         f"GraphiQL is at http://{settings.host}:{settings.port}/",
     ):
         typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
-    server = build_server(build_app(settings), settings)
     try:
+        server = build_server(build_app(settings), settings)
         alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
         with alone, suppress(KeyboardInterrupt):
             server.run()
-    except FileInUse as error:
+    except (FileInUse, TrustedDocumentsUnusable) as error:
         sys.exit(f"runyard: {error}")
     if not server.started:
         sys.exit("runyard: the server could not start; the reason is above.")

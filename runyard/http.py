@@ -1,12 +1,13 @@
-"""GraphQL over HTTP: POST for everything, GET for queries, and the page for browsers.
+"""GraphQL over HTTP: POST for everything, GET for queries, streams for who takes them, and the page for browsers.
 
 Follows the GraphQL-over-HTTP specification: `application/graphql-response+json` says by its status whether a request could
 be run at all; `application/json`, for older clients, is 200 for whatever GraphQL could look at.
 """
 
 import re
-from dataclasses import replace
-from functools import partial
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
 from typing import Any
 
 import orjson
@@ -15,7 +16,11 @@ from starlette.responses import Response
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from runyard.compression import compressed
 from runyard.graphiql import Page
+from runyard.presence import while_present
+from runyard.sse import EVENT_STREAM, EventStream
+from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
 from schema.execution import RunyardSchema
 
@@ -24,7 +29,7 @@ OLDER_TYPE = "application/json"
 VARY = {"Vary": "Accept"}
 """Browsers get a page at the same address."""
 
-_ANSWERED = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
+_AS_JSON = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
 _REFUSES = re.compile(r"q=0(\.0*)?")
 _EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
 
@@ -35,17 +40,43 @@ class BadRequest(Exception):
     def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.headers = headers
+        self.headers = headers or {}
+        self.extensions = {"code": "BAD_USER_INPUT"}
+
+
+@dataclass(slots=True)
+class _Asked:
+    """An operation, and what it is to be run with."""
+
+    query: str
+    variables: dict[str, Any] | None
+    operation_name: str | None
+    extensions: dict[str, Any] | None
+    kind: str | None
+    """query, mutation or subscription; None where the document has no such operation, as running it will tell."""
 
 
 class GraphQLOverHTTP:
     """The endpoint."""
 
-    def __init__(self, schema: RunyardSchema, context: Context, page: Page, max_body_bytes: int) -> None:
+    def __init__(
+        self,
+        schema: RunyardSchema,
+        context: Context,
+        page: Page,
+        trusted: TrustedDocuments,
+        *,
+        max_body_bytes: int,
+        compress_above_bytes: int,
+        keep_alive_seconds: float,
+    ) -> None:
         self._schema = schema
         self._context = context
         self._page = page
+        self._trusted = trusted
         self._max_body_bytes = max_body_bytes
+        self._compress_above_bytes = compress_above_bytes
+        self._keep_alive_seconds = keep_alive_seconds
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
@@ -53,38 +84,65 @@ class GraphQLOverHTTP:
         if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
         media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
+        takes_json = not accepted.isdisjoint(_AS_JSON)
         try:
-            if accepted.isdisjoint(_ANSWERED):
-                raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}.")
-            result = await self._execute(request)
+            if not takes_json and EVENT_STREAM not in accepted:
+                raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}, or {EVENT_STREAM}.")
+            asked = self._asked(request, await self._parameters(request))
+            if EVENT_STREAM in accepted and (asked.kind == "subscription" or not takes_json):
+                return EventStream(self._stream(asked), VARY, self._keep_alive_seconds)
+            if asked.kind == "subscription":
+                raise BadRequest(
+                    400,
+                    "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
+                    f"Accept: {EVENT_STREAM}.",
+                )
+            result = await while_present(request.receive, self._execute(asked))
         except BadRequest as refusal:
-            error = {"message": str(refusal), "extensions": {"code": "BAD_USER_INPUT"}}
-            headers = VARY | (refusal.headers or {})
+            error = {"message": str(refusal), "extensions": refusal.extensions}
+            headers = VARY | refusal.headers
             return Response(orjson.dumps({"errors": [error]}), refusal.status, headers, media_type)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
-        status = 400 if isinstance(result, PreExecutionError) and media_type == RESPONSE_TYPE else 200
-        return Response(orjson.dumps(_body_of(result)), status, VARY, media_type)
+        headers = VARY.copy()
+        body = await compressed(request, orjson.dumps(_body_of(result)), self._compress_above_bytes, headers)
+        status = _status_of(result) if media_type == RESPONSE_TYPE else 200
+        return Response(body, status, headers, media_type)
 
-    async def _execute(self, request: Request) -> ExecutionResult:
+    async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":
-            parameters = _from_query_string(request)
-        elif request.method == "POST":
-            parameters = _from_body(request, await self._read_body(request))
-        else:
-            raise BadRequest(405, "GraphQL is asked by GET or POST.", {"Allow": "GET, POST"})
-        query, variables, operation_name = _checked(parameters)
-        document = self._schema.document(query)
-        operation = self._schema.operation(document, operation_name)
+            return _from_query_string(request)
+        if request.method == "POST":
+            return _from_body(request, await self._read_body(request))
+        message = "GraphQL is asked by GET or POST."
+        if request.method == "PUT":
+            message += " Of graphql-sse, the mode of distinct connections is served."
+        raise BadRequest(405, message, {"Allow": "GET, POST"})
+
+    def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
+        query, variables, operation_name, extensions = _checked(self._trusted, parameters)
+        operation = self._schema.operation(self._schema.document(query), operation_name)
         kind = None if isinstance(operation, PreExecutionError) else operation.operation.value
-        if kind == "subscription":
-            raise BadRequest(400, "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws.")
-        if kind == "mutation" and request.method == "GET":
-            raise BadRequest(405, "Mutations are sent by POST.", {"Allow": "POST"})
-        context = (
-            replace(self._context, client_left=partial(_leaving, request)) if kind == "mutation" else self._context
+        if kind in ("mutation", "subscription") and request.method == "GET":
+            raise BadRequest(405, f"{kind.capitalize()}s are sent by POST.", {"Allow": "POST"})
+        return _Asked(query, variables, operation_name, extensions, kind)
+
+    async def _execute(self, asked: _Asked) -> ExecutionResult:
+        return await self._schema.execute(
+            asked.query,
+            asked.variables,
+            self._context,
+            None,
+            asked.operation_name,
+            _EVERYTHING,
+            asked.extensions,
         )
-        return await self._schema.execute(query, variables, context, None, operation_name, _EVERYTHING)
+
+    async def _stream(self, asked: _Asked) -> AsyncGenerator[bytes, None]:
+        results = await self._schema.stream(asked.query, asked.variables, self._context, None, asked.operation_name)
+        async with aclosing(results):
+            async for result in results:
+                yield orjson.dumps(_body_of(result))
 
     async def _read_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""
@@ -100,12 +158,6 @@ class GraphQLOverHTTP:
                 raise too_large
             parts.append(part)
         return b"".join(parts)
-
-
-async def _leaving(request: Request) -> None:
-    """Return once the client of a request whose body has been read has gone away."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _accepted(request: Request) -> set[str]:
@@ -145,21 +197,44 @@ def _from_query_string(request: Request) -> dict[str, Any]:
     return parameters
 
 
-def _checked(parameters: dict[str, Any]) -> tuple[str, dict[str, Any] | None, str | None]:
-    query, variables, name = (parameters.get(each) for each in ("query", "variables", "operationName"))
+def _checked(
+    trusted: TrustedDocuments, parameters: dict[str, Any]
+) -> tuple[str, dict[str, Any] | None, str | None, dict[str, Any] | None]:
+    try:
+        query = trusted.query(parameters)
+    except DocumentRefused as refused:
+        raise _refusal_of(refused) from None
+    variables, name, extensions = (parameters.get(each) for each in ("variables", "operationName", "extensions"))
     if not isinstance(query, str):
         raise BadRequest(400, "query is missing, or is no text.")
     if not isinstance(variables, dict | None):
         raise BadRequest(400, "variables has to be a JSON object.")
     if not isinstance(name, str | None):
         raise BadRequest(400, "operationName has to be a text.")
-    if not isinstance(parameters.get("extensions"), dict | None):
+    if not isinstance(extensions, dict | None):
         raise BadRequest(400, "extensions has to be a JSON object.")
-    return query, variables, name or None  # pyright: ignore[reportUnknownVariableType]
+    return query, variables, name or None, extensions  # pyright: ignore[reportUnknownVariableType]
+
+
+def _refusal_of(refused: DocumentRefused) -> BadRequest:
+    refusal = BadRequest(403 if refused.extensions["code"] == "FORBIDDEN" else 400, str(refused))
+    refusal.extensions = refused.extensions
+    return refusal
+
+
+def _status_of(result: ExecutionResult) -> int:
+    if not isinstance(result, PreExecutionError):
+        return 200
+    codes = {(error.extensions or {}).get("code") for error in result.errors or ()}
+    return 503 if codes == {"UNAVAILABLE"} else 400
 
 
 def _body_of(result: ExecutionResult) -> dict[str, Any]:
     if not result.errors:
-        return {"data": result.data}
-    errors = [error.formatted for error in result.errors]
-    return {"errors": errors} if isinstance(result, PreExecutionError) else {"errors": errors, "data": result.data}
+        body: dict[str, Any] = {"data": result.data}
+    else:
+        errors = [error.formatted for error in result.errors]
+        body = {"errors": errors} if isinstance(result, PreExecutionError) else {"errors": errors, "data": result.data}
+    if result.extensions:
+        body["extensions"] = result.extensions
+    return body

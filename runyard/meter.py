@@ -21,8 +21,8 @@ from schema.execution import RunyardSchema
 OTHER = "other"
 """The name of every operation whose document is not known: clients can make up more names than anybody has room for."""
 
-BEAT_SECONDS = 0.5
-"""How often it is looked how late the event loop is."""
+BEAT_SECONDS = 2.0
+"""How often it is looked how late the event loop is. An idle server is to sleep."""
 
 _FAULTS = {"INTERNAL", "UNAVAILABLE"}
 
@@ -106,7 +106,13 @@ class _MeasuredSchema:
         outcome, began = "cancelled", time.perf_counter()
         try:
             result = await self._schema.execute(
-                query, variable_values, context_value, root_value, operation_name, allowed_operation_types
+                query,
+                variable_values,
+                context_value,
+                root_value,
+                operation_name,
+                allowed_operation_types,
+                operation_extensions,
             )
             outcome = self._meter.outcome(result)
             return result

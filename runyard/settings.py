@@ -1,6 +1,7 @@
 """Every setting, read once from `RUNYARD_*` variables."""
 
 import re
+from dataclasses import fields
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from runyard.durations import read_duration
 from runyard.logs import LogFormat
+from schema.rules import Limits, Rules
 
 
 def _default_database_url() -> str:
@@ -77,6 +79,40 @@ class Settings(BaseSettings):
     max_operations_per_socket: Annotated[
         int, Field(gt=0, description="How many operations one WebSocket may have under way.")
     ] = 100
+    request_seconds: Annotated[
+        float, Field(gt=0, description="How long a query or mutation may take before it is given up.")
+    ] = 30.0
+    max_tokens: Annotated[int, Field(gt=0, description="The most tokens in a document.")] = 2000
+    max_depth: Annotated[int, Field(gt=0, description="The most fields one within the other.")] = 15
+    max_aliases: Annotated[int, Field(ge=0, description="The most aliases in a document.")] = 50
+    max_directives: Annotated[int, Field(ge=0, description="The most directives in a document.")] = 50
+    max_fields: Annotated[
+        int,
+        Field(gt=0, description="The most fields in a document, with those of each fragment wherever it is spread."),
+    ] = 1000
+    max_root_fields: Annotated[int, Field(gt=0, description="The most fields at the top of an operation.")] = 20
+    max_repeats: Annotated[
+        int, Field(gt=0, description="How often one field may be selected in one place, which merges them into one.")
+    ] = 30
+    max_cost: Annotated[int, Field(gt=0, description="The most that an operation may cost.")] = 200_000
+    max_filter_conditions: Annotated[int, Field(gt=0, description="The most conditions in a filter.")] = 100
+    max_filter_depth: Annotated[
+        int, Field(ge=0, description="How deep filters may nest, by and, or, not and filters on what is related.")
+    ] = 10
+    max_filter_values: Annotated[int, Field(gt=0, description="The most values in one list of a filter.")] = 1000
+    max_filter_text: Annotated[int, Field(gt=0, description="The most characters in a `like` of a filter.")] = 1000
+    introspection: Annotated[
+        bool,
+        Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
+    ] = True
+    trusted_documents: Annotated[
+        Path | None,
+        Field(description="A folder of .graphql files, or a manifest of ids, that clients may ask for by id."),
+    ] = None
+    only_trusted_documents: Annotated[bool, Field(description="Whether nothing else is served.")] = False
+    compress_above_bytes: Annotated[
+        int, Field(ge=0, description="Answers larger than this are compressed, for clients that take gzip.")
+    ] = 8192
     connection_init_seconds: Annotated[
         float, Field(gt=0, description="How long a WebSocket may take to introduce itself.")
     ] = 10.0
@@ -95,6 +131,12 @@ class Settings(BaseSettings):
     log_format: Annotated[
         LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
     ] = "auto"
+
+    @property
+    def rules(self) -> Rules:
+        """What operations may do."""
+        limits = Limits(**{each.name: getattr(self, f"max_{each.name}") for each in fields(Limits)})
+        return Rules(limits, self.introspection, self.request_seconds)
 
     @property
     def database(self) -> Path | str:

@@ -18,6 +18,7 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
+from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
 from schema.execution import RunyardSchema
 
@@ -37,7 +38,9 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         elif message["type"] == "subscribe" and self._is_full and message["id"] not in self.operations:
             extensions = {"code": "BAD_USER_INPUT"}
             error = {"message": "This socket has too many operations under way.", "extensions": extensions}
-            await self.websocket.send_json({"id": message["id"], "type": "error", "payload": [error]})
+            await self._refuse(message["id"], error)
+        elif message["type"] == "subscribe" and self.connection_acknowledged and message["id"] not in self.operations:
+            await self._run_trusted(message)
         else:
             await super().handle_message(message)
 
@@ -53,6 +56,18 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         """End what is under way: the client has gone without ending it."""
         self.context.peer.is_lost = True
         await super().shutdown()
+
+    async def _run_trusted(self, message: Any) -> None:
+        view = cast("GraphQLOverWebSocket", self.view)
+        try:
+            message["payload"]["query"] = view.trusted.query(message["payload"])
+        except DocumentRefused as refused:
+            await self._refuse(message["id"], {"message": str(refused), "extensions": refused.extensions})
+        else:
+            await super().handle_message(message)
+
+    async def _refuse(self, id: str, error: dict[str, Any]) -> None:
+        await self.websocket.send_json({"id": id, "type": "error", "payload": [error]})
 
     @property
     def _is_full(self) -> bool:
@@ -84,7 +99,13 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
     graphql_transport_ws_handler_class = _Handler
 
     def __init__(
-        self, schema: RunyardSchema, context: Context, *, max_operations: int, connection_init_seconds: float
+        self,
+        schema: RunyardSchema,
+        context: Context,
+        trusted: TrustedDocuments,
+        *,
+        max_operations: int,
+        connection_init_seconds: float,
     ) -> None:
         super().__init__(
             schema,
@@ -94,6 +115,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
             max_subscriptions_per_connection=max_operations,
         )
         self._context = context
+        self.trusted = trusted
 
     async def get_context(self, request: object, response: object) -> Context:
         return self._context.for_socket()
@@ -127,7 +149,8 @@ def _payload_fault_of(payload: object) -> str | None:
         return "The payload has to be a JSON object."
     payload = cast("dict[str, Any]", payload)
     for name, kind, required in (
-        ("query", str, True),
+        ("query", str, payload.get("documentId") is None),
+        ("documentId", str, False),
         ("variables", dict, False),
         ("operationName", str, False),
         ("extensions", dict, False),

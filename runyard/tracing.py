@@ -159,7 +159,13 @@ class _TracedSchema:
         kind, name = self._operation(query, operation_name)
         with self._tracing.operation(kind, name, query or "") as span:
             result = await self._schema.execute(
-                query, variable_values, context_value, root_value, operation_name, allowed_operation_types
+                query,
+                variable_values,
+                context_value,
+                root_value,
+                operation_name,
+                allowed_operation_types,
+                operation_extensions,
             )
             self._tracing.tell(span, result)
             return result

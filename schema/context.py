@@ -1,8 +1,6 @@
 """What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
 
-import asyncio
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
@@ -26,6 +24,7 @@ from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.queue.subscriber import Peer
 from resolvers.storage import Connection, Database
+from schema.deadline import Deadline
 from schema.plain import Selections
 
 Key = TypeVar("Key")
@@ -118,8 +117,13 @@ class Context:
     """Who is at the other end of the WebSocket."""
     selections: Selections | None = None
     """What the operation selects, where plain data is completed by functions written for it."""
-    client_left: Callable[[], Awaitable[None]] | None = None
-    """Returns once the client has gone away; None where its operations are cancelled then."""
+    deadline: Deadline | None = None
+    """When a query or mutation is given up; None in a subscription, which has no end of its own."""
+
+    def allow_more_time(self, seconds: float) -> None:
+        """Let this operation take so much longer: for a field that waits on purpose, as for something to happen."""
+        if self.deadline is not None:
+            self.deadline.extend(seconds)
 
     @classmethod
     def of(
@@ -134,20 +138,6 @@ class Context:
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
         return replace(self, loaders=Loaders(self.database), selections=None)
-
-    async def while_client_waits(self, work: Coroutine[None, None, Answer], *, otherwise: Answer) -> Answer:
-        """What comes of `work`, which may take long; it is cancelled, and has ended, where the client goes away before."""
-        if self.client_left is None:
-            return await work
-        working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(self.client_left())
-        try:
-            await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            return await working if working.done() else otherwise
-        finally:
-            leaving.cancel()
-            if working.cancel():
-                with suppress(asyncio.CancelledError):
-                    await working
 
 
 Info = strawberry.Info[Context, None]

@@ -18,6 +18,17 @@ from resolvers.storage import DatabaseUnavailable
 
 Result = TypeVar("Result")
 
+
+class OutOfTime(Refusal):
+    """The operation took longer than one may."""
+
+    code = "UNAVAILABLE"
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__("This took too long and was given up; what it had begun to write may be written.")
+
+
 log = logging.getLogger("runyard.errors")
 
 

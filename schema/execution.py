@@ -4,6 +4,7 @@ A document is parsed and validated once and kept, because both cost several time
 own pipeline of extensions is not used: nothing here needs it, and it is paid for on every request.
 """
 
+import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
@@ -18,10 +19,12 @@ from graphql import (
     GraphQLObjectType,
     GraphQLResolveInfo,
     GraphQLSchema,
+    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     Undefined,
     located_error,
     parse,
+    specified_rules,
     validate,
 )
 from graphql import ExecutionResult as CoreResult
@@ -36,16 +39,19 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
+from schema.asking import Asking
 from schema.building import build_inputs_by_written_functions
 from schema.completion import OutputType, Prepared
 from schema.context import Context
-from schema.errors import public_error
+from schema.deadline import Deadline
+from schema.errors import OutOfTime, public_error
+from schema.limits import too_many
 from schema.plain import Plans
-from schema.texts import faults_in_document, faults_in_variables
+from schema.rules import DEFAULT, Limits, Rules
+from schema.texts import faults_in_document, look_at_variables
 
 MOST_DOCUMENTS = 500
 LARGEST_KEPT_DOCUMENT = 32_768
-MOST_TOKENS = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,8 @@ class Document:
     tree: DocumentNode | None
     operations: dict[str | None, OperationDefinitionNode]
     errors: list[GraphQLError]
+    asking: Asking | None = None
+    """What its operations ask for; None where it has errors."""
     plans: Plans | None = None
     """What of it is plain data; None where all is to go the ordinary path."""
 
@@ -142,6 +150,7 @@ class RunyardSchema(strawberry.Schema):
         mutation: type,
         subscription: type,
         scalars: Mapping[object, ScalarDefinition],
+        rules: Rules = DEFAULT,
         *,
         write_plain_data: bool = True,
     ) -> None:
@@ -151,6 +160,7 @@ class RunyardSchema(strawberry.Schema):
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
         self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._rules = rules
         self._write_plain_data = write_plain_data
         _leave_out_null_defaults(self._schema)
         build_inputs_by_written_functions(self)
@@ -167,12 +177,15 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
         document = self.document(query)
-        operation = self.operation(document, operation_name, variable_values)
+        operation = self._checked(document, operation_name, variable_values)
         if isinstance(operation, PreExecutionError):
             return operation
         if OperationType(operation.operation.value) not in allowed_operation_types:
             return _refused(f"A {operation.operation.value} can not be sent this way.")
-        return await self._run(document, operation_name, variable_values, context_value)
+        result = await self._run(document, operation_name, variable_values, context_value)
+        if operation_extensions and operation_extensions.get("cost") is True:
+            result.extensions = {"cost": self._cost(document, operation, variable_values)}
+        return result
 
     async def stream(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -201,13 +214,10 @@ class RunyardSchema(strawberry.Schema):
                 self._documents.popitem(last=False)
         return document
 
-    def operation(
-        self, document: Document, name: str | None, variables: dict[str, Any] | None = None
-    ) -> OperationDefinitionNode | PreExecutionError:
+    def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
         """The operation of this name, or the only one where no name is given; what is wrong, where it can not be run."""
-        faults = document.errors or (faults_in_variables(variables) if variables else [])
-        if faults:
-            return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults])
+        if document.errors:
+            return PreExecutionError(data=None, errors=[public_error(fault) for fault in document.errors])
         if name is not None:
             operation = document.operations.get(name)
             return operation or _refused(f"The document has no operation named {name!r:.60}.")
@@ -215,11 +225,33 @@ class RunyardSchema(strawberry.Schema):
             return _refused("The document has several operations: say which one with operationName.")
         return next(iter(document.operations.values()))
 
+    def _checked(
+        self, document: Document, name: str | None, variables: dict[str, Any] | None
+    ) -> OperationDefinitionNode | PreExecutionError:
+        """As `operation`, with an eye on the variables."""
+        operation = self.operation(document, name)
+        if isinstance(operation, PreExecutionError):
+            return operation
+        assert document.asking is not None
+        try:
+            faults, size = look_at_variables(variables) if variables else ([], 0)
+            if not faults:
+                document.asking.check(operation, variables or {}, size)
+        except GraphQLError as error:
+            faults = [error]
+        return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults]) if faults else operation
+
+    def _cost(
+        self, document: Document, operation: OperationDefinitionNode, variables: dict[str, Any] | None
+    ) -> dict[str, int]:
+        assert document.asking is not None
+        return {"found": document.asking.cost(operation, variables or {}), "allowed": self._rules.limits.cost}
+
     def _look_at(self, query: str) -> Document:
         try:
-            tree = parse(query, max_tokens=MOST_TOKENS)
+            tree = parse(query, max_tokens=self._rules.limits.tokens)
         except GraphQLError as error:
-            return Document(None, {}, [error])
+            return Document(None, {}, [_worded(error, self._rules.limits)])
         operations = {
             node.name.value if node.name else None: node
             for node in tree.definitions
@@ -227,8 +259,19 @@ class RunyardSchema(strawberry.Schema):
         }
         if not operations:
             return Document(None, {}, [GraphQLError("The document has no operation.")])
-        errors = faults_in_document(tree) or validate(self._schema, tree)
-        return Document(tree, operations, errors, Plans() if self._write_plain_data else None)
+        try:
+            # Before all else: validating takes more than linear time, and these limits bound it.
+            asking = Asking.of(self._schema, tree, self._rules.limits)
+        except GraphQLError as error:
+            return Document(tree, operations, [error])
+        errors = faults_in_document(tree) or self._validate(tree)
+        return Document(tree, operations, errors, asking, Plans() if self._write_plain_data else None)
+
+    def _validate(self, tree: DocumentNode) -> list[GraphQLError]:
+        if self._rules.introspection:
+            return validate(self._schema, tree)
+        rules = [*specified_rules, NoSchemaIntrospectionCustomRule]
+        return validate(self._schema, tree, rules, hide_suggestions=True)
 
     async def _run(
         self,
@@ -238,17 +281,29 @@ class RunyardSchema(strawberry.Schema):
         context: Context | None,
     ) -> ExecutionResult:
         assert document.tree is not None
-        outcome = execute(
-            self._schema,
-            document.tree,
-            context_value=context and context.for_operation(),
-            variable_values=variables,
-            operation_name=operation_name,
-            is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
-            executor_class=Executor,
-            plans=document.plans,
-        )
-        result = await outcome if isawaitable(outcome) else outcome
+        context = context and context.for_operation()
+        deadline = Deadline(self._rules.request_seconds)
+        if context is not None:
+            context.deadline = deadline
+        try:
+            outcome = execute(
+                self._schema,
+                document.tree,
+                context_value=context,
+                variable_values=variables,
+                operation_name=operation_name,
+                is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
+                executor_class=Executor,
+                hide_suggestions=not self._rules.introspection,
+                plans=document.plans,
+            )
+            result = await outcome if isawaitable(outcome) else outcome
+        except asyncio.CancelledError:
+            if deadline.has_cancelled():
+                return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
+            raise
+        finally:
+            deadline.end()
         return _public(result)
 
     async def _run_stream(
@@ -259,7 +314,7 @@ class RunyardSchema(strawberry.Schema):
         operation_name: str | None,
     ) -> AsyncGenerator[ExecutionResult, None]:
         document = self.document(query)
-        operation = self.operation(document, operation_name, variables)
+        operation = self._checked(document, operation_name, variables)
         if isinstance(operation, PreExecutionError):
             yield operation
             return
@@ -274,6 +329,7 @@ class RunyardSchema(strawberry.Schema):
             variable_values=variables,
             operation_name=operation_name,
             executor_class=Executor,
+            hide_suggestions=not self._rules.introspection,
             plans=document.plans,
         )
         if isawaitable(source):
@@ -316,3 +372,10 @@ def _public(result: Any) -> ExecutionResult:
 
 def _refused(message: str) -> PreExecutionError:
     return PreExecutionError(data=None, errors=[public_error(GraphQLError(message))])
+
+
+def _worded(error: GraphQLError, limits: Limits) -> GraphQLError:
+    """What parsing raised; in our words where it stopped at the limit."""
+    if error.message.startswith(f"Syntax Error: Document contains more than {limits.tokens} tokens"):
+        return too_many("tokens", limits.tokens, None)
+    return error

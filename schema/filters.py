@@ -1,19 +1,17 @@
-"""What clients ask lists about. A filter becomes a tree of plain values, as `db.filters` reads it."""
+"""What clients ask lists about. A filter becomes a tree of plain values, as `db.filters` reads it.
 
-from dataclasses import dataclass, fields, is_dataclass
+How large one may be is `schema.filter_limits`' to say, before any of this is made.
+"""
+
+from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, cast
 
 import strawberry
 
-from resolvers.errors import BadInput
 from resolvers.lists import Filter
 from schema.arguments import read_ids
 from schema.enums import FlowRunSort, StateType, TaskRunSort
 from schema.scalars import DateTime
-
-DEEPEST_FILTER = 20
-MOST_CONDITIONS = 200
-MOST_VALUES = 1000
 
 
 @strawberry.input(description="Conditions on an id; those that are given are joined by AND.")
@@ -201,50 +199,26 @@ FlowRunOrder = Annotated[
     FlowRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
 ]
 
-AnyFilter = TaskRunFilter | FlowRunFilter | FlowFilter | DeploymentFilter
+
+def read_filter(path: str, filter: Any) -> Filter:
+    """The plain form of a filter, what is given in it by name. BadInput for a malformed id in it."""
+    if filter is None:
+        return {}
+    given = ((each.name, value) for each in fields(filter) if (value := getattr(filter, each.name)) is not None)
+    return {name.rstrip("_"): _part(f"{path}.{_camel(name)}", value, filter) for name, value in given}
 
 
-def read_filter(path: str, filter: AnyFilter | None) -> Filter:
-    """The plain form of a filter; BadInput for a malformed id in it, and for one that is too large."""
-    return {} if filter is None else _Reader(path).read(path, filter)
-
-
-@dataclass(slots=True)
-class _Reader:
-    """Reads one filter, and counts how large it is."""
-
-    path: str
-    conditions: int = 0
-
-    def read(self, path: str, filter: Any, depth: int = 0) -> Filter:
-        """What is given in an input, by name."""
-        given = ((each.name, value) for each in fields(filter) if (value := getattr(filter, each.name)) is not None)
-        return {
-            name.rstrip("_"): self._part(f"{path}.{_camel(name)}", name, value, filter, depth) for name, value in given
-        }
-
-    def _part(self, path: str, name: str, value: Any, filter: Any, depth: int) -> Any:
-        if name in {"and_", "or_", "not_"}:
-            if depth == DEEPEST_FILTER:
-                raise BadInput(path, f"is too deep: and, or and not may nest {DEEPEST_FILTER} deep.")
-            if name == "not_":
-                return self.read(path, value, depth + 1)
-            self._count(len(value))
-            return [self.read(f"{path}.{place}", each, depth + 1) for place, each in enumerate(value)]
-        if is_dataclass(value):
-            return self.read(path, value, depth)
-        self._count(1)
-        if not isinstance(value, list):
-            return value
-        values = cast("list[Any]", value)
-        if len(values) > MOST_VALUES:
-            raise BadInput(path, f"takes at most {MOST_VALUES:,} values, not {len(values):,}.")
-        return read_ids(path, values) if isinstance(filter, IdFilter) else values
-
-    def _count(self, conditions: int) -> None:
-        self.conditions += conditions
-        if self.conditions > MOST_CONDITIONS:
-            raise BadInput(self.path, f"has more than {MOST_CONDITIONS} conditions.")
+def _part(path: str, value: Any, filter: Any) -> Any:
+    if is_dataclass(value):
+        return read_filter(path, value)
+    if not isinstance(value, list):
+        return value
+    values = cast("list[Any]", value)
+    if isinstance(filter, IdFilter):
+        return read_ids(path, values)
+    if not (values and is_dataclass(values[0])):
+        return values
+    return [read_filter(f"{path}.{place}", each) for place, each in enumerate(values)]
 
 
 def _camel(name: str) -> str:

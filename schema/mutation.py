@@ -197,14 +197,15 @@ class Mutation:
         ] = 0,
         worker_name: WorkerName = None,
     ) -> list[Delivery]:
-        claim = info.context.dispatcher.claim(
+        wait_seconds = read_seconds("waitSeconds", wait_seconds, least=0, most=LONGEST_WAIT_SECONDS)
+        info.context.allow_more_time(wait_seconds)
+        return await info.context.dispatcher.claim(
             read_task_keys("taskKeys", task_keys),
             limit=read_count("limit", limit, least=1, most=LARGEST_CLAIM),
             lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
-            wait_seconds=read_seconds("waitSeconds", wait_seconds, least=0, most=LONGEST_WAIT_SECONDS),
+            wait_seconds=wait_seconds,
             worker_name=worker_name,
         )
-        return await info.context.while_client_waits(claim, otherwise=[])
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],

@@ -5,14 +5,15 @@ from functools import cache
 from schema.execution import RunyardSchema
 from schema.mutation import Mutation
 from schema.query import Query
+from schema.rules import DEFAULT, Rules
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
 
 
 @cache
-def build_schema() -> RunyardSchema:
-    """The schema, built at its first use."""
-    return RunyardSchema(Query, Mutation, Subscription, SCALARS)
+def build_schema(rules: Rules = DEFAULT) -> RunyardSchema:
+    """The schema under these rules, built at its first use."""
+    return RunyardSchema(Query, Mutation, Subscription, SCALARS, rules)
 
 
 def print_schema() -> str:

@@ -35,15 +35,16 @@ def faults_in_document(document: DocumentNode) -> list[GraphQLError]:
     return finder.errors
 
 
-def faults_in_variables(variables: dict[str, Any]) -> list[GraphQLError]:
-    """What is wrong with the variables; each fault names its place."""
+def look_at_variables(variables: dict[str, Any]) -> tuple[list[GraphQLError], int]:
+    """What is wrong with the variables, where each fault names its place, and how many bytes they are as JSON."""
     # Looking at the JSON costs a fraction of looking at each value, and finds nothing in nearly all requests.
     try:
-        if b"\\u0000" not in orjson.dumps(variables):
-            return []
+        json = orjson.dumps(variables)
     except TypeError as error:
-        return [GraphQLError(f"The variables can not be stored as JSON: {error}.")]
-    return [
+        return [GraphQLError(f"The variables can not be stored as JSON: {error}.")], 0
+    if b"\\u0000" not in json:
+        return [], len(json)
+    faults = [
         GraphQLError(
             f"{path}: A text may not contain the character NUL.",
             extensions={"code": "BAD_USER_INPUT", "argument": path},
@@ -51,6 +52,7 @@ def faults_in_variables(variables: dict[str, Any]) -> list[GraphQLError]:
         for path, text in _texts(variables, "")
         if NUL in text
     ]
+    return faults, len(json)
 
 
 def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:

@@ -102,15 +102,21 @@ async def test_other_methods_are_refused(client: Client, method: str) -> None:
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
 
-@pytest.mark.parametrize("method", ["POST", "GET"])
-async def test_a_subscription_is_sent_to_the_websocket(client: Client, method: str) -> None:
-    query = document("ScheduledTaskRuns")[0]
-    sent = {"params": {"query": query}} if method == "GET" else {"json": {"query": query}}
-
-    response = await client.http.request(method, "/graphql", **sent)  # type: ignore[arg-type]
+async def test_a_subscription_by_plain_post_is_told_where_it_is_taken(client: Client) -> None:
+    response = await post(client, {"query": document("ScheduledTaskRuns")[0], "variables": {"taskKeys": ["t"]}})
 
     assert response.status_code == 400
-    assert refusal_of(response) == "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws."
+    assert refusal_of(response) == (
+        "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
+        "Accept: text/event-stream."
+    )
+
+
+async def test_a_subscription_by_get_is_refused(client: Client) -> None:
+    response = await client.http.get("/graphql", params={"query": document("ScheduledTaskRuns")[0]})
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    assert refusal_of(response) == "Subscriptions are sent by POST."
 
 
 # --- bodies ---
@@ -358,7 +364,7 @@ async def test_a_type_that_there_is_not_is_refused_and_nothing_is_run(client: Cl
     response = await post(client, CREATE, Accept=accept)
 
     assert response.status_code == 406
-    assert refusal_of(response) == f"Answers are {RESPONSE_TYPE} or application/json."
+    assert refusal_of(response) == f"Answers are {RESPONSE_TYPE} or application/json, or text/event-stream."
     assert await count_runs(client) == 0
 
 

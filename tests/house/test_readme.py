@@ -61,11 +61,11 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert rows.pop("DATABASE_URL") == "a file in your data folder"
     defaults = {name: fields[name].default for name in rows}
     switches = {name: default for name, default in defaults.items() if isinstance(default, bool)}
-    assert {name: rows[name] for name in switches} == {name: str(switch).lower() for name, switch in switches.items()}
-    defaults = {name: default for name, default in defaults.items() if name not in switches}
-    assert {name: float(rows[name]) for name in defaults if isinstance(defaults[name], int | float)} == {
-        name: default for name, default in defaults.items() if isinstance(default, int | float)
+    assert {name: rows[name] for name in switches} == {name: str(value).lower() for name, value in switches.items()}
+    figures = {
+        name: value for name, value in defaults.items() if isinstance(value, int | float) and name not in switches
     }
+    assert {name: float(rows[name]) for name in figures} == figures
 
 
 def test_the_continuous_check_runs_the_readmes_command() -> None:
