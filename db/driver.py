@@ -93,7 +93,9 @@ async def _set_up(raw: Any) -> None:
 
 
 def _instant_from(text: str) -> str:
-    """The stored form of `2026-01-31 09:30:00.25+00`."""
+    """The stored form of `2026-01-31 09:30:00.25+00`, whose fraction is mostly whole."""
+    if len(text) == 29:
+        return f"{text[:10]}T{text[11:26]}Z"
     moment = text[:-3]
     return f"{moment[:10]}T{moment[11:]:0<15}Z" if len(moment) > 19 else f"{moment[:10]}T{moment[11:]}.000000Z"
 

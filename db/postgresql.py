@@ -29,6 +29,9 @@ from db.statements import Parameters, Statement
 WRITERS = 2
 """Transactions that may be under way at a time. Requests that come meanwhile are gathered, which costs less than more."""
 
+CANCEL_SECONDS = 1.0
+"""How long a statement may take to end that is cancelled, before its connection is dropped."""
+
 Answer = TypeVar("Answer")
 Raw = Any
 """A connection of asyncpg, which has no types of its own."""
@@ -137,12 +140,17 @@ class PostgreSQLDatabase:
     async def _connection(self) -> AsyncGenerator[Raw]:
         """A connection, for no longer than an answer may take; DatabaseUnavailable after that."""
         with our_words():
-            async with asyncio.timeout(self._timeout), self._pool.acquire() as raw:
+            async with asyncio.timeout(self._timeout) as patience:
+                raw = await self._pool.acquire()
                 try:
                     yield raw
                 except BaseException as error:
-                    drop_if_broken(raw, error)
+                    # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
+                    if patience.expired() or not isinstance(error, asyncio.CancelledError):
+                        drop_if_broken(raw, error)
                     raise
+                finally:
+                    await self._pool.release(raw, timeout=CANCEL_SECONDS)
 
 
 @dataclass(slots=True)

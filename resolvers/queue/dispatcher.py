@@ -219,6 +219,8 @@ class Dispatcher:
         """Return the credit of leases that other servers may have told of in vain: nobody would tell again."""
         self._has_missed = False
         lease_ids = list(self._holders)
+        if not lease_ids:
+            return
         try:
             still_open = await self._database.read(lambda connection: queue.unacknowledged_among(connection, lease_ids))
         except BaseException:
