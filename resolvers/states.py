@@ -7,13 +7,14 @@ from db import flow_runs, states, task_runs
 from db.connection import Connection, LeaseSettled
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
+from db.vocabulary import TERMINAL
 from resolvers.errors import NotFound, QueueFull
 from resolvers.moves import TaskRunMoves
 from resolvers.orchestration.engine import Decision, decide, enter
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
 from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
 from resolvers.queue.bounds import QueueBounds
-from resolvers.queue.placement import side_joined
+from resolvers.queue.placement import holds, side_joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +83,7 @@ def _set_task_run_states(
         facts = facts_by_id.get(change.id)
         if facts is None:
             results.append(NotFound("task run", change.id))
-        elif facts.earlier is not None:
+        elif facts.earlier is not None and not _begins_under_lost_lease(facts.earlier, change, facts, connection.now):
             results.append(TaskRunOutcome(*_answer_again(facts.earlier, change), task_run=facts.run))
         else:
             try:
@@ -103,6 +104,17 @@ def _set_task_run_states(
     # Whoever names a lease has seen the delivery, even where the lease is lost: the credit for it is free again.
     connection.announce(LeaseSettled(change.lease_id) for change in changes if change.lease_id is not None)
     return results
+
+
+def _begins_under_lost_lease(earlier: StateRecord, change: StateChange, facts: TaskRunFacts, now: str) -> bool:
+    """Whether a worker that repeats this transition would go on with a run that somebody else may have by now.
+
+    What has ended the run has ended the lease, too: its report may be repeated.
+    """
+    if change.lease_id is None or earlier.type in TERMINAL:
+        return False
+    entry = facts.queue_entry
+    return not holds(entry, change.lease_id) or entry is None or (entry.lease_expires_at or "") <= now
 
 
 def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:

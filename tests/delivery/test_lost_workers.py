@@ -59,6 +59,38 @@ async def test_a_claimed_run_is_scheduled_again_and_delivered(server: Serving) -
         assert outcome["status"] == "ABORT"
 
 
+@pytest.mark.parametrize(("lapses", "answer"), [(False, "ACCEPT"), (True, "ABORT")])
+async def test_a_worker_that_repeats_how_it_began_is_told_whether_it_still_has_the_run(
+    server: Serving, lapses: bool, answer: str
+) -> None:
+    client = server.client
+    id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
+    lease = await take(client)
+    began = {"type": "RUNNING", "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
+    await client.ask("SetTaskRunState", id=id, leaseId=lease, state=began)
+    if lapses:
+        await let_lapse(server)
+    before = names(await client.ask("GetTaskRun", id=id))
+
+    outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state=began)
+
+    assert (outcome["status"], outcome["created"]) == (answer, False)
+    assert names(await client.ask("GetTaskRun", id=id)) == before
+
+
+async def test_a_worker_that_repeats_how_it_ended_is_answered_although_the_lease_is_over(server: Serving) -> None:
+    client = server.client
+    id = await create_scheduled(client)
+    lease = await take(client, "RUNNING")
+    ended = {"type": "COMPLETED", "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
+    await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
+
+    outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
+
+    assert (outcome["status"], outcome["created"]) == ("ACCEPT", False)
+    assert names(await client.ask("GetTaskRun", id=id)) == ["Scheduled", "Running", "Completed"]
+
+
 async def test_a_running_run_without_retries_has_crashed(server: Serving) -> None:
     client = server.client
     id = await create_scheduled(client)
