@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import bindparam, delete, select, update
 
-from db.connection import Connection
+from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import ConcurrencyLimitRecord
 from db.statements import Statement, is_among
@@ -13,9 +13,8 @@ from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
-_LOCK = Statement(
-    select(concurrency_limit.c.id)
-    .where(is_among(concurrency_limit.c.tag, "tags"))
+_LOCKED_BY_TAG = Statement(
+    _LIMITS.where(is_among(concurrency_limit.c.tag, "tags"))
     .order_by(concurrency_limit.c.tag)
     .with_for_update(key_share=True)
 )
@@ -62,14 +61,17 @@ class Slot:
 
 def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
     """The limits on these tags, in the order of the tags."""
-    found = (ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_TAG, {"tags": list(tags)}))
-    return {record.tag: record for record in found}
+    return _by_tag(connection.fetch(_BY_TAG, {"tags": list(tags)}))
 
 
 def lock_limits(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
     """As `limits_by_tag`; nobody else changes these limits, or who holds their slots, before the transaction ends."""
-    connection.lock(_LOCK, {"tags": list(tags)})
-    return limits_by_tag(connection, tags)
+    return _by_tag(connection.fetch_locked(_LOCKED_BY_TAG, {"tags": list(tags)}))
+
+
+def _by_tag(rows: Sequence[Row]) -> dict[str, ConcurrencyLimitRecord]:
+    found = (ConcurrencyLimitRecord(*row) for row in rows)
+    return {record.tag: record for record in found}
 
 
 def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:

@@ -72,6 +72,10 @@ class Connection(Protocol):
         """
         ...
 
+    def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        """As `lock` and then `fetch`, in one, for rows of a single table: they are as they are once the lock is had."""
+        ...
+
     def announce(self, notices: Iterable[Notice]) -> None:
         """Tell others, once this transaction has been committed; never, if it is not."""
         ...
@@ -109,6 +113,9 @@ class SQLiteConnection:
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
         """Nothing: there is one writer."""
+
+    def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        return self.fetch(statement, parameters)
 
     def announce(self, notices: Iterable[Notice]) -> None:
         self.notices.extend(notices)

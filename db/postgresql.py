@@ -182,8 +182,12 @@ class PostgreSQLConnection:
             await_only(self.raw.executemany(compiled.text, [compiled.in_order(row) for row in rows]))
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
-        self.fetch(statement, parameters)
+        self.fetch_locked(statement, parameters)
+
+    def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        rows = self.fetch(statement, parameters)
         self.now = max(self.now, instant(self.clock.now()))
+        return rows
 
     def announce(self, notices: Iterable[Notice]) -> None:
         self.notices.extend(notices)
