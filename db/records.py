@@ -173,6 +173,9 @@ class TaskRunRecord(RunRecord):
     flow_run_run_count: int
     trace_parent: str | None = None
 
+    known_entry: "list[QueueEntryRecord] | None" = field(default=None, kw_only=True)
+    """Its place in the queue, if it has one; None where that was not looked at."""
+
     @property
     def empirical_policy(self) -> TaskRunPolicy:
         return task_run_policy(self.retries, self.retry_delay_seconds_json, self.retry_jitter_factor)

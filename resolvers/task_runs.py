@@ -93,6 +93,9 @@ def create_task_runs(
             results.append(CreatedTaskRun(run, created=True))
     task_runs.insert_task_runs(connection, moves.moved)
     moves.write_changes(connection)
+    entries = {entry.task_run_id: entry for entry in moves.placements.inserted}
+    for run in moves.moved:
+        run.known_entry = [entries[run.id]] if run.id in entries else []
     return results
 
 

@@ -1,5 +1,7 @@
 """Task runs and pages of them, as answers show them."""
 
+from typing import cast
+
 import strawberry
 
 from db.records import FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
@@ -96,6 +98,9 @@ class TaskRun(Node):
         graphql_type=QueueEntry | None,
     )
     async def queue_entry(self, info: Info) -> QueueEntryRecord | None:
+        known = cast("TaskRunRecord", self).known_entry
+        if known is not None:
+            return known[0] if known else None
         return await info.context.loaders.queue_entries.load(self.id)
 
     @classmethod

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import ON_SQLITE, Serving
 
 NOW = "2030-01-01T12:00:00.000000Z"
 
@@ -42,6 +42,7 @@ async def test_a_run_created_with_its_key_alone_is_pending_and_named(client: Cli
         "stateName": "Pending",
         "runCount": 0,
         "flowRunRunCount": 0,
+        "traceParent": None,
         "expectedStartTime": NOW,
         "nextScheduledStartTime": None,
         "startTime": None,
@@ -51,6 +52,21 @@ async def test_a_run_created_with_its_key_alone_is_pending_and_named(client: Cli
         "estimatedStartTimeDeltaSeconds": 0.0,
         "queueEntry": None,
     }
+
+
+@ON_SQLITE
+@pytest.mark.parametrize("type", ["PENDING", "SCHEDULED"])
+async def test_the_place_in_the_queue_of_a_new_run_is_answered_without_looking_for_it(
+    server: Serving, type: str
+) -> None:
+    async with server.counting() as statements:
+        payload = await server.client.ask("CreateTaskRun", input={"taskKey": "t", "state": {"type": type}})
+
+    assert statements == []
+    run = await server.client.ask("GetTaskRun", id=payload["taskRun"]["id"])
+    queued = None if type == "PENDING" else {"availableAt": NOW, "attempt": 0}
+    assert payload["taskRun"]["queueEntry"] == queued
+    assert run["queueEntry"] == (queued and run["queueEntry"] | queued)
 
 
 async def test_creating_twice_with_one_key_answers_the_first_run_unchanged(client: Client) -> None:
