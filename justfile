@@ -1,8 +1,8 @@
 # The commands of this project. `just` lists them; `just check` is all that CI does.
 
 bin := parent_directory(just_executable())
-# Processes that share the tests.
-workers := "2"
+# Processes that share the tests; on two cores three, since servers under test also wait.
+workers := "3"
 
 _list:
     @{{ just_executable() }} --list --unsorted
@@ -39,7 +39,7 @@ sdl:
 
 # The tests; they hold the printed contract and the documents to the code, too.
 test *options:
-    {{ bin }}/pytest -n {{ workers }} {{ options }}
+    {{ bin }}/pytest -n {{ workers }} --dist worksteal {{ options }}
 
 # Let servers, workers and the database fail while runs are carried out, and tell whether a promise was broken.
 chaos *options:
