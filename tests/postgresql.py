@@ -53,13 +53,15 @@ class PostgreSQLServer:
         return self._idle.pop() if self._idle else self.make()
 
     def take_back(self, name: str) -> None:
-        """Empty a database that was lent, whoever still uses it; one whose tables were changed is let go of."""
+        """Empty a database that was lent, whoever still uses it; one that is not what it was is let go of."""
         try:
-            asyncio.run(_empty(self.url_of(name)))
+            is_as_before = asyncio.run(_empty(self.url_of(name)))
         except asyncpg.PostgresError:
-            self.drop(name)
-        else:
+            is_as_before = False
+        if is_as_before:
             self._idle.append(name)
+        else:
+            self.drop(name)
 
     def drop(self, name: str) -> None:
         """Let go of a database, whoever still uses it."""
@@ -94,7 +96,8 @@ class PostgreSQLServer:
         asyncio.run(run())
 
 
-async def _empty(url: str) -> None:
+async def _empty(url: str) -> bool:
+    """Delete all rows; whether the database is still one of this version."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
@@ -103,6 +106,7 @@ async def _empty(url: str) -> None:
         )
         # Rows go faster than files: truncating takes as long as copying.
         await connection.execute("; ".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables[::-1]))  # noqa: S608
+        return await connection.fetchval("SELECT version_num FROM alembic_version") == migrations.HEAD
     finally:
         await connection.close()
 

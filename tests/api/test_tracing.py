@@ -116,7 +116,7 @@ async def test_a_request_an_operation_and_its_transaction_are_spans_of_the_clien
     await server_process.terminate()
 
     spans = {span.name: span for span in collector.spans if span.trace_id.hex() == TRACE}
-    assert sorted(spans) == ["GraphQL mutation", "POST /graphql", "read", "write create_task_runs"]
+    assert sorted(spans) == ["GraphQL mutation", "POST /graphql", "write create_task_runs"]
     request, operation, write = (
         spans[name] for name in ("POST /graphql", "GraphQL mutation", "write create_task_runs")
     )
