@@ -181,6 +181,7 @@ class ServerProcess:
             while True:
                 try:
                     _, writer = await asyncio.open_connection(host, int(port))
-                except ConnectionRefusedError:
+                except (ConnectionRefusedError, ConnectionResetError):
+                    # Reset is one that still stood in line when the line was closed.
                     return
                 writer.close()
