@@ -75,6 +75,7 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="How many changes a feed may be behind before it is taken to the latest ones.")
     ] = 10_000
     max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
+    body_seconds: Annotated[float, Field(gt=0, description="How long a client may take to send a request body.")] = 30.0
     max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
     max_operations_per_socket: Annotated[
         int, Field(gt=0, description="How many operations one WebSocket may have under way.")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.client import HTTPConnection
 from pathlib import Path
@@ -21,6 +21,9 @@ from websockets.sync.client import ClientConnection, connect
 from queries import document
 
 PATIENCE = 30.0
+KEPT_SECONDS = 3.0
+"""How long a connection may lie idle: the server closes it after five seconds."""
+
 REQUEST_SECONDS = 1.0
 """How long an operation may take there: claims are told to wait for a minute, too."""
 
@@ -41,6 +44,7 @@ class Victim:
         """How often it answered with data, and with which codes."""
         self._log = log
         self._read = 0
+        self._used_at = 0.0
         self._connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
 
     def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -57,6 +61,9 @@ class Victim:
 
     def request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
         """Status and body of the answer to a request."""
+        if time.monotonic() - self._used_at > KEPT_SECONDS:
+            self._connection.close()
+        self._used_at = time.monotonic()
         try:
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
@@ -76,6 +83,13 @@ class Victim:
 
     def memory_mib(self) -> float:
         return self.process.memory_info().rss / 2**20
+
+    def wait_for(self, condition: Callable[[], bool]) -> None:
+        """Return when it is so. The process is another one, so that it has to be asked again and again."""
+        deadline = time.monotonic() + PATIENCE
+        while not condition():
+            assert time.monotonic() < deadline, "it did not come about"
+            time.sleep(0.02)
 
     def is_well(self) -> None:
         """AssertionError where it has died, does not answer, or has logged what it should not have had to."""
