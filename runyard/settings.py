@@ -83,6 +83,7 @@ class Settings(BaseSettings):
     request_seconds: Annotated[
         float, Field(gt=0, description="How long a query or mutation may take before it is given up.")
     ] = 30.0
+    max_characters: Annotated[int, Field(gt=0, description="The most characters in a document.")] = 100_000
     max_tokens: Annotated[int, Field(gt=0, description="The most tokens in a document.")] = 2000
     max_depth: Annotated[int, Field(gt=0, description="The most fields one within the other.")] = 15
     max_aliases: Annotated[int, Field(ge=0, description="The most aliases in a document.")] = 50

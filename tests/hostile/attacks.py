@@ -17,7 +17,7 @@ from hypothesis.strategies import SearchStrategy
 from websockets.exceptions import ConnectionClosed
 
 from queries import document
-from tests.hostile.documents import OPERATIONS, Operation, json_values, numbers, subscriptions, texts
+from tests.hostile.documents import OPERATIONS, Operation, in_haste, json_values, numbers, subscriptions, texts
 from tests.hostile.victim import PATIENCE, Victim, ids_in, json_of, look_at
 
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 4400, 4401, 4409, 4429}
@@ -40,7 +40,7 @@ def attack_with_operations(victim: Victim, kind: str, examples: int, seed: int |
     strategy = OPERATIONS[kind](ids_in(victim))
 
     def send(operation: Operation) -> None:
-        victim.ask(*operation)
+        victim.ask(*in_haste(operation))
         _is_silent(victim)
 
     _run(strategy, send, examples, seed)
@@ -217,7 +217,7 @@ def _messages(operations: SearchStrategy[Operation]) -> SearchStrategy[list[Any]
         lambda drawn: {
             "id": drawn[0],
             "type": "subscribe",
-            "payload": {"query": drawn[1][0], "variables": drawn[1][1]},
+            "payload": dict(zip(("query", "variables"), in_haste(drawn[1]), strict=True)),
         }
     )
     types = some.sampled_from(

@@ -1,5 +1,6 @@
 """Operations that nobody would write, and the documents of `queries/` with variables that nobody would send."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -61,6 +62,9 @@ TEXTS = [
 ]
 ALPHABET = some.characters(exclude_categories=["Cs"])
 
+MOST_WAIT_SECONDS = 60
+_WAIT = re.compile(r"(waitSeconds: )(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])")
+
 texts = some.sampled_from(TEXTS) | some.text(ALPHABET, max_size=20)
 numbers = some.sampled_from(NUMBERS) | some.integers(-5, 70) | some.floats(allow_nan=False, allow_infinity=False)
 instants = some.sampled_from(INSTANTS) | some.datetimes().map(lambda moment: moment.isoformat() + "Z")
@@ -97,6 +101,16 @@ def ours(known: list[str]) -> SearchStrategy[Operation]:
 def subscriptions(known: list[str]) -> SearchStrategy[Operation]:
     """The same, of those that are."""
     return _with_variables(_documents(subscribing=True), known)
+
+
+def in_haste(operation: Operation) -> Operation:
+    """The operation, which does not wait for runs as long as it may: it would be answered, but a minute later."""
+    query, variables = operation
+    if isinstance(wait := (variables or {}).get("waitSeconds"), int | float) and 0 < wait <= MOST_WAIT_SECONDS:
+        variables = {**(variables or {}), "waitSeconds": wait / 1000}
+    return _WAIT.sub(
+        lambda found: found[1] + ("0.01" if 0 < float(found[2]) <= MOST_WAIT_SECONDS else found[2]), query
+    ), variables
 
 
 class Values:
