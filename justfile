@@ -37,6 +37,10 @@ imports:
 sdl:
     {{ bin }}/runyard schema print > schema/schema.graphql
 
+# Let today's contract be the one that later ones are held to: with each release, and never in between.
+release-contract: sdl
+    cp schema/schema.graphql schema/released.graphql
+
 # The tests; they hold the printed contract and the documents to the code, too.
 test *options:
     {{ bin }}/pytest -n {{ workers }} --dist worksteal {{ options }}
@@ -44,6 +48,10 @@ test *options:
 # Let servers, workers and the database fail while runs are carried out, and tell whether a promise was broken.
 chaos *options:
     {{ bin }}/python -m tests.chaos {{ options }}
+
+# Send a server what no client should, and tell whether it was answered as the contract says. `--help` tells the options.
+hostile *options:
+    {{ bin }}/python -m tests.hostile {{ options }}
 
 # Build GraphiQL's files from their sources. Needs npm.
 graphiql-build:
@@ -62,3 +70,7 @@ bench *options:
 # Compare two reports of `just bench --json FILE`.
 bench-compare old new:
     {{ bin }}/python -m benchmarks.report {{ old }} {{ new }}
+
+# Put a mixed load on a server for a while, and show whether its memory, files and tasks stay as they are.
+soak *options:
+    {{ bin }}/python -m benchmarks.soak {{ options }}

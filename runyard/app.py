@@ -83,6 +83,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             page,
             trusted,
             max_body_bytes=settings.max_body_bytes,
+            body_seconds=settings.body_seconds,
             compress_above_bytes=settings.compress_above_bytes,
             keep_alive_seconds=settings.keep_alive_seconds,
         )

@@ -4,6 +4,7 @@ Follows the GraphQL-over-HTTP specification: `application/graphql-response+json`
 be run at all; `application/json`, for older clients, is 200 for whatever GraphQL could look at.
 """
 
+import asyncio
 import re
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -67,6 +68,7 @@ class GraphQLOverHTTP:
         trusted: TrustedDocuments,
         *,
         max_body_bytes: int,
+        body_seconds: float,
         compress_above_bytes: int,
         keep_alive_seconds: float,
     ) -> None:
@@ -75,6 +77,7 @@ class GraphQLOverHTTP:
         self._page = page
         self._trusted = trusted
         self._max_body_bytes = max_body_bytes
+        self._body_seconds = body_seconds
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
 
@@ -113,7 +116,7 @@ class GraphQLOverHTTP:
         if request.method == "GET":
             return _from_query_string(request)
         if request.method == "POST":
-            return _from_body(request, await self._read_body(request))
+            return _from_body(request, await self._read_body_in_time(request))
         message = "GraphQL is asked by GET or POST."
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."
@@ -143,6 +146,15 @@ class GraphQLOverHTTP:
         async with aclosing(results):
             async for result in results:
                 yield orjson.dumps(_body_of(result))
+
+    async def _read_body_in_time(self, request: Request) -> bytes:
+        """The body; 408 where it takes its client too long, which may never mean to end it."""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                return await self._read_body(request)
+        except TimeoutError:
+            message = f"The body has to be sent within {self._body_seconds:g} seconds."
+            raise BadRequest(408, message, {"Connection": "close"}) from None
 
     async def _read_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""

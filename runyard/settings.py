@@ -75,6 +75,7 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="How many changes a feed may be behind before it is taken to the latest ones.")
     ] = 10_000
     max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
+    body_seconds: Annotated[float, Field(gt=0, description="How long a client may take to send a request body.")] = 30.0
     max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
     max_operations_per_socket: Annotated[
         int, Field(gt=0, description="How many operations one WebSocket may have under way.")
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     request_seconds: Annotated[
         float, Field(gt=0, description="How long a query or mutation may take before it is given up.")
     ] = 30.0
+    max_characters: Annotated[int, Field(gt=0, description="The most characters in a document.")] = 100_000
     max_tokens: Annotated[int, Field(gt=0, description="The most tokens in a document.")] = 2000
     max_depth: Annotated[int, Field(gt=0, description="The most fields one within the other.")] = 15
     max_aliases: Annotated[int, Field(ge=0, description="The most aliases in a document.")] = 50

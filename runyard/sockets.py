@@ -52,6 +52,11 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
             self.context.peer.is_lost |= not isinstance(error.__cause__, TimeoutError)
             raise
 
+    async def handle_task_exception(self, error: Exception) -> None:
+        # An operation that has something to say once its socket is closed is no fault: it ends, and says nothing.
+        if not isinstance(error, WebSocketDisconnected):
+            await super().handle_task_exception(error)
+
     async def shutdown(self) -> None:
         """End what is under way: the client has gone without ending it."""
         self.context.peer.is_lost = True

@@ -15,6 +15,10 @@ LARGEST_PREFETCH = 1000
 LONGEST_LEASE_SECONDS = 86_400.0
 LONGEST_WAIT_SECONDS = 60.0
 MOST_TASK_KEYS = 100
+LONGEST_KEY_BYTES = 1000
+"""PostgreSQL finds a row by 2,704 bytes at most, and two of these can be in one index."""
+
+LONGEST_STATE_CACHE_KEY_BYTES = 2000
 
 TaskKeys = Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")]
 LeaseSeconds = Annotated[
@@ -78,8 +82,21 @@ def read_seconds(path: str, value: float, *, least: float, most: float) -> float
     return value
 
 
+def read_key(path: str, key: str, most: int = LONGEST_KEY_BYTES) -> str:
+    """A text that is looked up by."""
+    # A character takes four bytes at most.
+    if len(key) * 4 > most and (found := len(key.encode(errors="replace"))) > most:
+        raise BadInput(path, f"may have at most {most:,} bytes, not {found:,}.")
+    return key
+
+
+def read_optional_key(path: str, key: str | None, most: int = LONGEST_KEY_BYTES) -> str | None:
+    return None if key is None else read_key(path, key, most)
+
+
 def read_name(path: str, name: str) -> str:
     """The name of a flow or deployment, which becomes part of addresses."""
+    read_key(path, name)
     if banned := sorted(set(name) & set("/%&><")):
         raise BadInput(path, f"may not contain {' '.join(banned)}")
     return name

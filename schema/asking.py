@@ -131,7 +131,7 @@ class Asking:
     def _count_items(self, operation: OperationDefinitionNode, values: Values) -> None:
         for definition in operation.variable_definitions or ():
             name = definition.variable.name.value
-            found = items_in(type_from_ast(self.schema, definition.type), values.get(name))
+            found = items_in(name, type_from_ast(self.schema, definition.type), values.get(name), MOST_ITEMS)
             if found > MOST_ITEMS:
                 raise BadInput(name, f"has {found:,} items in its lists; {MOST_ITEMS:,} are allowed.")
 

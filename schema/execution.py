@@ -202,7 +202,7 @@ class RunyardSchema(strawberry.Schema):
 
     def document(self, query: str | None) -> Document:
         """The parsed and validated document, kept for the next time."""
-        if query is None or not query.strip():
+        if query is None or not query or query.isspace():
             return Document(None, {}, [GraphQLError("There is no query.")])
         if (known := self._documents.get(query)) is not None:
             self._documents.move_to_end(query)
@@ -248,6 +248,9 @@ class RunyardSchema(strawberry.Schema):
         return {"found": document.asking.cost(operation, variables or {}), "allowed": self._rules.limits.cost}
 
     def _look_at(self, query: str) -> Document:
+        if len(query) > (allowed := self._rules.limits.characters):
+            # One token can be as long as the document, and is read character by character.
+            return Document(None, {}, [too_many("characters", allowed, len(query))])
         try:
             tree = parse(query, max_tokens=self._rules.limits.tokens)
         except GraphQLError as error:

@@ -3,7 +3,7 @@
 Reading a filter turns each of its objects into one of ours, which costs far more than looking at it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -22,6 +22,8 @@ from graphql import (
 
 from resolvers.errors import BadInput
 from schema.rules import Limits
+
+MOST_UNKNOWN = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ def _items(value: object) -> Sequence[object]:
     return cast("list[object]", value) if isinstance(value, list) else (value,)
 
 
-def _entries(value: object) -> Iterable[tuple[str, object]]:
+def _entries(value: object) -> Collection[tuple[str, object]]:
     if isinstance(value, ObjectValueNode):
         return [(each.name.value, each.value) for each in value.fields]
     return cast("dict[str, object]", value).items() if isinstance(value, dict) else ()
@@ -147,15 +149,23 @@ def default_values(definitions: Iterable[Any]) -> dict[str, ValueNode]:
     return {each.variable.name.value: each.default_value for each in definitions if each.default_value is not None}
 
 
-def items_in(type_: Any, value: object) -> int:
-    """How many items the lists in a JSON value of this type have, those in scalars aside."""
+def items_in(path: str, type_: Any, value: object, enough: int) -> int:
+    """How many items the lists in a JSON value of this type have, those in scalars aside; beyond enough, at least so many.
+
+    BadInput where an object has many names that its type does not know: wording the error of one shows the whole object.
+    """
     named = named_type(type_)
     if isinstance(value, list):
         items = cast("list[object]", value)
         if not isinstance(_nullable(type_), GraphQLList):
             return 0
-        below = sum(items_in(named, each) for each in items) if isinstance(named, GraphQLInputObjectType) else 0
-        return len(items) + below
+        if len(items) > enough or not isinstance(named, GraphQLInputObjectType):
+            return len(items)
+        return len(items) + sum(items_in(path, named, each, enough) for each in items)
     if not isinstance(named, GraphQLInputObjectType):
         return 0
-    return sum(items_in(named.fields[name].type, each) for name, each in _entries(value) if name in named.fields)
+    entries, fields = _entries(value), named.fields
+    known = [(name, each) for name, each in entries if name in fields]
+    if (unknown := len(entries) - len(known)) > MOST_UNKNOWN:
+        raise BadInput(path, f"has {unknown:,} fields that {named.name} does not have.")
+    return sum(items_in(f"{path}.{name}", fields[name].type, each, enough) for name, each in known)

@@ -13,7 +13,16 @@ from resolvers.ids import new_id
 from resolvers.orchestration.transition import ProposedState
 from resolvers.states import StateChange
 from resolvers.task_runs import FIRST_STATE, NewTaskRun, TaskRunUpdate
-from schema.arguments import read_id, read_json_object, read_name, read_optional_id, read_optional_json
+from schema.arguments import (
+    LONGEST_STATE_CACHE_KEY_BYTES,
+    read_id,
+    read_json_object,
+    read_key,
+    read_name,
+    read_optional_id,
+    read_optional_json,
+    read_optional_key,
+)
 from schema.enums import StateType
 from schema.scalars import JSON, DateTime
 from schema.task_inputs import read_task_inputs
@@ -60,7 +69,7 @@ class StateDetailsInput:
     def read(self, path: str) -> StateDetails:
         return StateDetails(
             scheduled_time=self.scheduled_time,
-            cache_key=self.cache_key,
+            cache_key=read_optional_key(f"{path}.cacheKey", self.cache_key, LONGEST_STATE_CACHE_KEY_BYTES),
             cache_expiration=self.cache_expiration,
             refresh_cache=self.refresh_cache,
             transition_id=read_optional_id(f"{path}.transitionId", self.transition_id),
@@ -162,8 +171,8 @@ class TaskRunCreateInput:
             raise BadInput(f"{path}.cacheKey", f"may have at most {LONGEST_CACHE_KEY:,} characters.")
         policy = self.empirical_policy
         return NewTaskRun(
-            task_key=self.task_key,
-            dynamic_key=new_id() if self.dynamic_key is None else self.dynamic_key,
+            task_key=read_key(f"{path}.taskKey", self.task_key),
+            dynamic_key=new_id() if self.dynamic_key is None else read_key(f"{path}.dynamicKey", self.dynamic_key),
             flow_run_id=read_optional_id(f"{path}.flowRunId", self.flow_run_id),
             name=self.name,
             task_version=self.task_version,
@@ -285,7 +294,7 @@ class FlowRunCreateInput:
             parameters=read_json_object(f"{path}.parameters", self.parameters),
             context=read_json_object(f"{path}.context", self.context),
             flow_version=self.flow_version,
-            idempotency_key=self.idempotency_key,
+            idempotency_key=read_optional_key(f"{path}.idempotencyKey", self.idempotency_key),
             parent_task_run_id=read_optional_id(f"{path}.parentTaskRunId", self.parent_task_run_id),
             policy=self.empirical_policy.read() if self.empirical_policy else FlowRunPolicy(),
             state=self.state.read(f"{path}.state") if self.state else FIRST_STATE,

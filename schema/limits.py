@@ -21,6 +21,7 @@ from graphql import (
 )
 
 MEANINGS = {
+    "characters": "characters",
     "tokens": "tokens (names, numbers, signs)",
     "depth": "fields one within the other",
     "aliases": "aliases, with those of each fragment wherever it is spread",

@@ -26,6 +26,7 @@ from schema.arguments import (
     read_count,
     read_id,
     read_ids,
+    read_key,
     read_optional_id,
     read_seconds,
     read_task_keys,
@@ -346,7 +347,7 @@ class Mutation:
         tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
         limit: Annotated[int, strawberry.argument(description="How many may run at a time; with 0 or less, none.")],
     ) -> LimitWithSlots:
-        return await info.context.database.write(concurrency.create_limits, WantedLimit(tag, limit))
+        return await info.context.database.write(concurrency.create_limits, WantedLimit(read_key("tag", tag), limit))
 
     @strawberry.mutation(
         graphql_type=strawberry.ID, description="Take the limit off a tag. Answers the id that the limit had."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 class Limits:
     """The most that one document, or one operation of it, may have."""
 
+    characters: int = 100_000
     tokens: int = 2000
     depth: int = 15
     aliases: int = 50

@@ -45,6 +45,7 @@ def bomb(levels: int) -> str:
 
 
 LIMITED: dict[str, tuple[str, Callable[[int], str]]] = {
+    "characters": ("characters", "{a}".ljust),
     "depth": ("depth", lambda count: "{ " + "a { " * (count - 1) + "b" + " }" * (count - 1) + " }"),
     "aliases": ("aliases", lambda count: "{ " + " ".join(f"a{n}: __typename" for n in range(count)) + " }"),
     "directives": ("directives", lambda count: "{ __typename " + "@skip(if: false) " * count + "}"),
@@ -58,7 +59,7 @@ LIMITED: dict[str, tuple[str, Callable[[int], str]]] = {
 @pytest.mark.parametrize("limit", LIMITED)
 def test_a_document_over_a_limit_is_told_which_and_how_many_it_has(limit: str) -> None:
     name, write = LIMITED[limit]
-    wide = dict.fromkeys(["depth", "aliases", "directives", "fields", "root_fields", "repeats"], 500)
+    wide = dict.fromkeys(["characters", "depth", "aliases", "directives", "fields", "root_fields", "repeats"], 500)
 
     assert fault_of(write(8), **wide | {limit: 7}) == {"limit": name, "allowed": 7, "found": 8}
 
@@ -108,8 +109,9 @@ def test_the_introspection_that_tools_send_passes_under_the_defaults() -> None:
         " ".join(f"fragment F{n} on Query {{ ... {{ ... {{ ... {{ ...F{n + 1} }} }} }} }}" for n in range(100))
         + " fragment F100 on Query { id } query { ...F0 }",
         "{ " + "taskRuns { nodes { state { id type name timestamp } } } " * 30 + "}",
+        "{ " + "a" * 3_900_000 + " }",
     ],
-    ids=["bomb", "aliases", "repeats", "unused", "cycle", "nested", "unknown", "inline", "chain", "within"],
+    ids=["bomb", "aliases", "repeats", "unused", "cycle", "nested", "unknown", "inline", "chain", "within", "long"],
 )
 def test_no_document_keeps_others_waiting_while_it_is_looked_at(query: str) -> None:
     schema = build_schema()
@@ -326,3 +328,14 @@ async def test_lists_in_a_variable_may_have_so_many_items_together_and_json_any_
     assert error["message"] == "input: has 50,001 items in its lists; 50,000 are allowed."
     assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "input"}
     assert await client.ask("CountTaskRuns") == 2
+
+
+async def test_an_object_with_many_names_that_nobody_knows_is_refused_before_each_is_looked_for(client: Client) -> None:
+    variables = {"filter": {"not": {f"unknown{number}": 0 for number in range(20_000)}}}
+    query = "query Q($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"
+
+    answer = (await client.http.post("/graphql", json={"query": query, "variables": variables})).json()
+
+    (error,) = answer["errors"]
+    assert error["message"] == "filter.not: has 20,000 fields that TaskRunFilter does not have."
+    assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "filter.not"}

@@ -1,0 +1,205 @@
+"""Operations that nobody would write, and the documents of `queries/` with variables that nobody would send."""
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+from graphql import (
+    GraphQLEnumType,
+    GraphQLInputObjectType,
+    GraphQLList,
+    GraphQLNonNull,
+    OperationDefinitionNode,
+    OperationType,
+    ValueNode,
+    parse,
+    parse_value,
+    type_from_ast,
+)
+from hypothesis import strategies as some
+from hypothesis.strategies import SearchStrategy
+from hypothesis_graphql import Mode, from_schema
+
+from queries import document, paths
+from schema.root import build_schema, print_schema
+
+Operation = tuple[str, dict[str, Any] | None]
+"""A document, and its variables."""
+
+UNKNOWN = ["01a206b2-303f-7000-b0b3-40b8ceb3f489", "", "0", "a", "VGFza1J1bjox", "0" * 36, "\ud7ff" * 40, "-" * 2000]
+INSTANTS = [
+    "2026-01-31T09:30:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "9999-12-31T23:59:59.999999999-14:00",
+    "2026-02-30T00:00:00Z",
+]
+INSTANTS += [
+    "now",
+    "",
+    "2026-06-30T23:59:60Z",
+    "2026-W01-1T00:00:00Z",
+    "+12026-01-01T00:00:00Z",
+    "2026-01-01T24:00:00Z",
+]
+NUMBERS = [0, 1, -1, 2**31 - 1, 2**31, -(2**31), 2**53, 2**63, 2**64 - 1, 10**40, 0.5, -0.0, 1e308, 5e-324, 60.0, 86400]
+TEXTS = [
+    "",
+    "a",
+    "a" * 2000,
+    "%",
+    "\\",
+    "'; --",
+    "\u0000",
+    "\ud7ff",
+    "\U0010ffff",
+    "é",
+    "é",
+    "\u202e",
+    "true",
+    "null",
+    "{}",
+]
+ALPHABET = some.characters(exclude_categories=["Cs"])
+
+MOST_WAIT_SECONDS = 60
+_WAIT = re.compile(r"(waitSeconds: )(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])")
+
+texts = some.sampled_from(TEXTS) | some.text(ALPHABET, max_size=20)
+numbers = some.sampled_from(NUMBERS) | some.integers(-5, 70) | some.floats(allow_nan=False, allow_infinity=False)
+instants = some.sampled_from(INSTANTS) | some.datetimes().map(lambda moment: moment.isoformat() + "Z")
+json_values: SearchStrategy[Any] = some.recursive(
+    some.none() | some.booleans() | numbers | texts,
+    lambda below: some.lists(below, max_size=4) | some.dictionaries(texts, below, max_size=4),
+    max_leaves=12,
+)
+
+
+def ids_of(known: list[str]) -> SearchStrategy[str]:
+    return some.sampled_from(known) | some.sampled_from(known) | some.sampled_from(UNKNOWN) | some.uuids().map(str)
+
+
+def generated(known: list[str]) -> SearchStrategy[Operation]:
+    """Operations of any shape that the schema allows, or nearly."""
+    scalars = {
+        "ID": ids_of(known).map(_node),
+        "DateTime": instants.map(_node),
+        "JSON": json_values.map(_node),
+    }
+    return some.sampled_from([Mode.POSITIVE, Mode.POSITIVE, Mode.NEGATIVE]).flatmap(
+        lambda mode: from_schema(print_schema(), custom_scalars=scalars, mode=mode).map(
+            lambda query: (str(query), None)
+        )
+    )
+
+
+def ours(known: list[str]) -> SearchStrategy[Operation]:
+    """The documents of `queries/` that are no subscription, with variables of the right types, mostly."""
+    return _with_variables(_documents(), known)
+
+
+def subscriptions(known: list[str]) -> SearchStrategy[Operation]:
+    """The same, of those that are."""
+    return _with_variables(_documents(subscribing=True), known)
+
+
+def in_haste(operation: Operation) -> Operation:
+    """The operation, which does not wait for runs as long as it may: it would be answered, but a minute later."""
+    query, variables = operation
+    if isinstance(wait := (variables or {}).get("waitSeconds"), int | float) and 0 < wait <= MOST_WAIT_SECONDS:
+        variables = {**(variables or {}), "waitSeconds": wait / 1000}
+    return _WAIT.sub(
+        lambda found: found[1] + ("0.01" if 0 < float(found[2]) <= MOST_WAIT_SECONDS else found[2]), query
+    ), variables
+
+
+class Values:
+    """Values for variables, by their types."""
+
+    def __init__(self, known: list[str]) -> None:
+        self._scalars: dict[str, SearchStrategy[Any]] = {
+            "ID": ids_of(known),
+            "DateTime": instants,
+            "JSON": json_values,
+            "String": texts,
+            "Int": numbers,
+            "Float": numbers,
+            "Boolean": some.booleans(),
+        }
+
+    def variables(self, operation: OperationDefinitionNode) -> SearchStrategy[dict[str, Any]]:
+        """Values for all variables of an operation; some of them left out."""
+        schema = build_schema()._schema
+        types: dict[str, Any] = {
+            each.variable.name.value: type_from_ast(schema, each.type) for each in operation.variable_definitions or ()
+        }
+        return self._object({name: (type_, isinstance(type_, GraphQLNonNull)) for name, type_ in types.items()}, 0)
+
+    def of(self, type_: Any, depth: int) -> SearchStrategy[Any]:
+        """Values of a type, and a few that are not."""
+        right = self._right(type_, depth)
+        # Nineteen right ones for a wrong one: what is wrong is refused before it gets anywhere.
+        return some.integers(0, 19).flatmap(lambda drawn: right if drawn else json_values)
+
+    def _right(self, type_: Any, depth: int) -> SearchStrategy[Any]:
+        if isinstance(type_, GraphQLNonNull):
+            return self._right(type_.of_type, depth)
+        if isinstance(type_, GraphQLList):
+            return some.lists(self.of(type_.of_type, depth + 1), max_size=3 if depth < 4 else 1)
+        if isinstance(type_, GraphQLEnumType):
+            return some.sampled_from(list(type_.values))
+        if isinstance(type_, GraphQLInputObjectType):
+            return some.deferred(lambda: self._object_of(type_, depth))
+        return self._scalars[type_.name]
+
+    def _object_of(self, type_: GraphQLInputObjectType, depth: int) -> SearchStrategy[dict[str, Any]]:
+        fields = {name: (field.type, isinstance(field.type, GraphQLNonNull)) for name, field in type_.fields.items()}
+        return self._object(fields, depth + 1)
+
+    def _object(self, fields: dict[str, tuple[Any, bool]], depth: int) -> SearchStrategy[dict[str, Any]]:
+        required = [name for name, (_, is_required) in fields.items() if is_required]
+        optional = [name for name in fields if name not in required]
+        most = 4 if depth < 4 else 1
+        chosen = some.lists(some.sampled_from(optional), max_size=most, unique=True) if optional else some.just([])
+        return chosen.flatmap(
+            lambda names: some.fixed_dictionaries(
+                {name: self.of(fields[name][0], depth) for name in sorted([*required, *names])}
+            )
+        )
+
+
+def _with_variables(documents: list[OperationDefinitionNode], known: list[str]) -> SearchStrategy[Operation]:
+    values = Values(known)
+    drawn = {each.name.value: values.variables(each) for each in documents if each.name is not None}
+    return some.sampled_from(list(drawn)).flatmap(lambda name: some.tuples(some.just(document(name)[0]), drawn[name]))
+
+
+def _documents(*, subscribing: bool = False) -> list[OperationDefinitionNode]:
+    found = []
+    for name in paths():
+        tree = parse(document(name)[0])
+        (operation,) = [each for each in tree.definitions if isinstance(each, OperationDefinitionNode)]
+        if (operation.operation is OperationType.SUBSCRIPTION) is subscribing:
+            found.append(operation)
+    return found
+
+
+def _node(value: Any) -> ValueNode:
+    """The literal for a JSON value."""
+    return parse_value(_literal(value))
+
+
+def _literal(value: Any) -> str:
+    if isinstance(value, dict):
+        # Names in a document are plainer than keys of JSON.
+        items = enumerate(value.values())
+        return "{" + " ".join(f"k{number}: {_literal(each)}" for number, each in items) + "}"
+    if isinstance(value, list):
+        return "[" + " ".join(_literal(each) for each in value) + "]"
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return repr(value)
+    return orjson.dumps(value).decode()
+
+
+Kinds = dict[str, Callable[[list[str]], SearchStrategy[Operation]]]
+OPERATIONS: Kinds = {"generated": generated, "ours": ours}

@@ -1,0 +1,85 @@
+"""A bomb is answered with its error, nobody else waits for it, and it leaves no memory behind."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.client import HTTPConnection
+from pathlib import Path
+from shutil import copyfile
+
+import orjson
+import pytest
+
+from tests.hostile.bombs import BOMBS
+from tests.hostile.victim import PATIENCE, Victim, look_at, victim
+
+MOST_SECONDS = 1.0
+"""How long others may wait: on a machine of its own it is a quarter of it."""
+
+MOST_MIB = 80
+"""How much more memory the server may have after all of them: bodies are 4 MiB, and what is parsed a few times that."""
+
+
+@pytest.fixture(scope="module")
+def attacked(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
+    """A server, which has to be well after all bombs, and to have about the memory that it had before."""
+    path = tmp_path_factory.mktemp("bombs") / "runyard.db"
+    copyfile(migrated, path)
+    with victim(f"sqlite+aiosqlite:///{path}") as started:
+        started.ask("{ taskRunCount }")
+        before = started.memory_mib()
+        yield started
+        started.is_well()
+        print(f"memory: {before:.0f} MiB before, {started.memory_mib():.0f} MiB after")
+        assert started.memory_mib() - before < MOST_MIB
+
+
+class Waiting:
+    """The longest that somebody else had to wait meanwhile."""
+
+    longest = 0.0
+
+
+@contextmanager
+def somebody_else(server: Victim) -> Iterator[Waiting]:
+    """Somebody who asks for little, all the time."""
+    waiting, over, begun = Waiting(), threading.Event(), threading.Event()
+
+    def ask() -> None:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
+        while not over.is_set():
+            began = time.monotonic()
+            connection.request("GET", "/healthz")
+            connection.getresponse().read()
+            waiting.longest = max(waiting.longest, time.monotonic() - began)
+            begun.set()
+        connection.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        assert begun.wait(PATIENCE)
+        waiting.longest = 0.0
+        yield waiting
+    finally:
+        over.set()
+        asking.join()
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_is_answered_with_its_error_and_keeps_nobody_waiting(attacked: Victim, name: str) -> None:
+    make, code = BOMBS[name]
+    body = make()
+    count = attacked.ask("{ taskRunCount }")["data"]["taskRunCount"]
+
+    with somebody_else(attacked) as waiting:
+        began = time.monotonic()
+        _, answer = attacked.request("POST", "/graphql", body, {"content-type": "application/json"})
+        took = time.monotonic() - began
+    codes = set(look_at(orjson.loads(answer)))
+
+    print(f"{name}: answered in {took * 1000:.0f} ms, others waited {waiting.longest * 1000:.0f} ms at most")
+    assert codes == {code}
+    assert waiting.longest < MOST_SECONDS
+    assert attacked.ask("{ taskRunCount }")["data"]["taskRunCount"] == count + (code == "data")
