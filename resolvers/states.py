@@ -7,7 +7,7 @@ from db import flow_runs, states, task_runs
 from db.connection import Connection, LeaseSettled
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
 from db.task_runs import TaskRunFacts
-from db.vocabulary import TERMINAL
+from db.vocabulary import StateType
 from resolvers.errors import NotFound, QueueFull
 from resolvers.moves import TaskRunMoves
 from resolvers.orchestration.engine import Decision, decide, enter
@@ -109,9 +109,9 @@ def _set_task_run_states(
 def _begins_under_lost_lease(earlier: StateRecord, change: StateChange, facts: TaskRunFacts, now: str) -> bool:
     """Whether a worker that repeats this transition would go on with a run that somebody else may have by now.
 
-    What has ended the run has ended the lease, too: its report may be repeated.
+    What ended its work, for good or until a retry, has ended the lease, too: that report may be repeated.
     """
-    if change.lease_id is None or earlier.type in TERMINAL:
+    if change.lease_id is None or earlier.type not in (StateType.PENDING, StateType.RUNNING):
         return False
     entry = facts.queue_entry
     return not holds(entry, change.lease_id) or entry is None or (entry.lease_expires_at or "") <= now

@@ -78,17 +78,26 @@ async def test_a_worker_that_repeats_how_it_began_is_told_whether_it_still_has_t
     assert names(await client.ask("GetTaskRun", id=id)) == before
 
 
-async def test_a_worker_that_repeats_how_it_ended_is_answered_although_the_lease_is_over(server: Serving) -> None:
+@pytest.mark.parametrize(
+    ("type", "answer", "history"),
+    [
+        ("COMPLETED", "ACCEPT", ["Scheduled", "Running", "Completed"]),
+        ("FAILED", "REJECT", ["Scheduled", "Running", "AwaitingRetry"]),
+    ],
+)
+async def test_a_worker_that_repeats_how_it_ended_is_answered_although_the_lease_is_over(
+    server: Serving, type: str, answer: str, history: list[str]
+) -> None:
     client = server.client
-    id = await create_scheduled(client)
+    id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
     lease = await take(client, "RUNNING")
-    ended = {"type": "COMPLETED", "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
+    ended = {"type": type, "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
     await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
     outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
-    assert (outcome["status"], outcome["created"]) == ("ACCEPT", False)
-    assert names(await client.ask("GetTaskRun", id=id)) == ["Scheduled", "Running", "Completed"]
+    assert (outcome["status"], outcome["created"]) == (answer, False)
+    assert names(await client.ask("GetTaskRun", id=id)) == history
 
 
 async def test_a_running_run_without_retries_has_crashed(server: Serving) -> None:
