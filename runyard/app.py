@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -18,7 +18,9 @@ from db.instants import instant
 from queries import MAIN_JOB, document
 from resolvers.bounded_writes import BoundedWrites
 from resolvers.queue.bounds import QueueBounds
+from resolvers.storage import DatabaseUnavailable
 from runyard import __version__
+from runyard.access import Access, Unauthenticated
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.http import GraphQLOverHTTP
@@ -30,6 +32,7 @@ from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
 from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
 from runyard.trusted import TrustedDocuments
+from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
 
@@ -77,11 +80,14 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
         watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
+        access = Access(life.database) if settings.needs_tokens else None
+        app.state.access = access
         app.state.http = GraphQLOverHTTP(
             schema,
             context,
             page,
             trusted,
+            access,
             max_body_bytes=settings.max_body_bytes,
             compress_above_bytes=settings.compress_above_bytes,
             keep_alive_seconds=settings.keep_alive_seconds,
@@ -90,7 +96,9 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             schema,
             context,
             trusted,
+            access,
             max_operations=settings.max_operations_per_socket,
+            max_sockets=settings.max_sockets_per_client,
             connection_init_seconds=settings.connection_init_seconds,
         )
         try:
@@ -138,4 +146,14 @@ async def _over_websocket(socket: WebSocket) -> None:
 
 
 async def _metrics(request: Request) -> Response:
+    access: Access | None = request.app.state.access
+    if access is not None:
+        try:
+            caller = await access.caller(request.headers.get("authorization"))
+        except Unauthenticated as error:
+            return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": "Bearer"})
+        except DatabaseUnavailable:
+            return PlainTextResponse("The database is busy or away; try again.\n", 503)
+        if READ.isdisjoint(caller.scopes):
+            return PlainTextResponse("This needs a token with the scope read.\n", 403)
     return await request.app.state.metrics(request)

@@ -75,13 +75,13 @@ def serve(
 
     settings = _settings(host=host, port=port)
     for_people = set_up_logs(settings.log_level, settings.log_format)
-    if isinstance(settings.database, Path):
-        _upgrade(settings.database)
-    else:
-        _require_current(settings)
+    _make_ready(settings)
+    if settings.needs_tokens:
+        _require_token(settings)
     for welcome in (
         f"Runyard keeps its runs in {settings.database_shown}",
         f"GraphiQL is at http://{settings.host}:{settings.port}/",
+        "Access is by API tokens" if settings.needs_tokens else f"Whoever reaches {settings.host} is let in",
     ):
         typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
     try:
@@ -218,13 +218,31 @@ def print_schema() -> None:
 
 
 def _settings_with_database() -> "Settings":
-    """The settings, whose database is there and current, as for `serve`."""
     settings = _settings()
+    _make_ready(settings)
+    return settings
+
+
+def _make_ready(settings: "Settings") -> None:
+    """Have a database that is there and current: a SQLite file is made so, of PostgreSQL it is expected."""
     if isinstance(settings.database, Path):
         _upgrade(settings.database)
     else:
         _require_current(settings)
-    return settings
+
+
+def _require_token(settings: "Settings") -> None:
+    """Exit where nobody would be let in."""
+    from runyard import tokens  # noqa: PLC0415
+
+    with _told_plainly():
+        has_any = tokens.has_any(settings)
+    if not has_any:
+        sys.exit(
+            f"runyard: Access to {settings.host} is by API tokens, and {settings.database_shown} has no valid one. Make one "
+            "with `runyard token create --scope read --scope write --scope work`, or let anybody in who reaches that "
+            "address: RUNYARD_ACCESS=anonymous."
+        )
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import re
 from dataclasses import fields
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -29,6 +30,16 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RUNYARD_", frozen=True)
 
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    access: Annotated[
+        Literal["auto", "tokens", "anonymous"],
+        Field(
+            description="Who is let in: holders of API tokens, or anybody; `auto`: anybody where the address to listen on "
+            "is a loopback address, and holders of tokens otherwise."
+        ),
+    ] = "auto"
+    max_sockets_per_client: Annotated[
+        int, Field(gt=0, description="How many WebSockets one token, or one address without a token, may have open.")
+    ] = 100
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
     database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
     database_busy_seconds: Annotated[
@@ -131,6 +142,19 @@ class Settings(BaseSettings):
     log_format: Annotated[
         LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
     ] = "auto"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can reach the address to listen on."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether nobody is let in without a token."""
+        return self.access == "tokens" or (self.access == "auto" and not self.is_on_loopback)
 
     @property
     def rules(self) -> Rules:

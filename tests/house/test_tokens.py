@@ -14,7 +14,7 @@ from db.instants import instant, moment
 from db.records import TokenRecord
 from resolvers.tokens import Caller, caller_of, parts_of
 from runyard.cli import app
-from runyard.tokens import create
+from runyard.tokens import create, has_any
 from tests.serving import ON_SQLITE, settings_for
 from tests.tables import count_rows
 from tests.tokens import wanted
@@ -55,6 +55,17 @@ def test_a_token_without_an_end_is_valid_for_ever(database_url: str) -> None:
     _, row = token(database_url, "list").stdout.splitlines()
 
     assert row.endswith("Z  valid for ever")
+
+
+def test_a_server_finds_a_valid_token_where_there_is_one(database_url: str) -> None:
+    settings = settings_for(Path(), database_url=database_url)
+
+    before = has_any(settings)
+    text, _ = made(database_url, "work")
+    with_one = has_any(settings)
+    token(database_url, "revoke", text)
+
+    assert (before, with_one, has_any(settings)) == (False, True, False)
 
 
 @pytest.mark.parametrize(
