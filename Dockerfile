@@ -5,7 +5,7 @@
 #   docker run -p 127.0.0.1:4200:4200 -v runyard:/data runyard
 #
 # For yourself alone, without tokens: docker run -p 127.0.0.1:4200:4200 -e RUNYARD_ACCESS=anonymous
-# -v runyard:/data runyard
+# -e RUNYARD_ALLOWED_HOSTS=localhost,127.0.0.1 -v runyard:/data runyard
 
 FROM python:3.13-slim AS build
 WORKDIR /source

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
@@ -23,6 +24,7 @@ from runyard import __version__
 from runyard.access import Access, Unauthenticated
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
+from runyard.hosts import KnownHosts
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
 from runyard.meter import Meter, measured
@@ -91,6 +93,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             max_body_bytes=settings.max_body_bytes,
             compress_above_bytes=settings.compress_above_bytes,
             keep_alive_seconds=settings.keep_alive_seconds,
+            allowed_origins=settings.allowed_origins,
         )
         app.state.sockets = GraphQLOverWebSocket(
             schema,
@@ -100,6 +103,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             max_operations=settings.max_operations_per_socket,
             max_sockets=settings.max_sockets_per_client,
             connection_init_seconds=settings.connection_init_seconds,
+            allowed_origins=settings.allowed_origins,
         )
         try:
             yield
@@ -111,6 +115,18 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
                 await asyncio.to_thread(tracing.close)
 
     middleware = [Middleware(RequestContext)]
+    if settings.hosts is not None:
+        middleware.append(Middleware(KnownHosts, settings.hosts))
+    if settings.allowed_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.allowed_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "X-Request-Id", "Traceparent"],
+                expose_headers=["X-Request-Id"],
+            )
+        )
     if tracing is not None:
         middleware.append(Middleware(TracedRequests, tracing))
     return Starlette(

@@ -5,7 +5,7 @@ be run at all; `application/json`, for older clients, is 200 for whatever GraphQ
 """
 
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import partial
@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
@@ -76,6 +77,7 @@ class GraphQLOverHTTP:
         max_body_bytes: int,
         compress_above_bytes: int,
         keep_alive_seconds: float,
+        allowed_origins: Sequence[str],
     ) -> None:
         self._schema = schema
         self._context = context
@@ -85,6 +87,7 @@ class GraphQLOverHTTP:
         self._max_body_bytes = max_body_bytes
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
+        self._allowed_origins = frozenset(allowed_origins)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
@@ -121,6 +124,7 @@ class GraphQLOverHTTP:
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":
+            self._refuse_other_sites(request)
             return _from_query_string(request)
         if request.method == "POST":
             return _from_body(request, await self._read_body(request))
@@ -128,6 +132,16 @@ class GraphQLOverHTTP:
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."
         raise BadRequest(405, message, {"Allow": "GET, POST"})
+
+    def _refuse_other_sites(self, request: Request) -> None:
+        """Answer no page of another site: browsers send a GET for any page. For a POST of JSON they ask first (CORS)."""
+        headers = request.headers
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and not self._allowed_origins.isdisjoint({origin, "*"}):
+            return
+        is_own = origin is None or is_same_origin(origin, headers.get("host"))
+        if site not in ("same-origin", "none") if site is not None else not is_own:
+            raise BadRequest(403, "Pages of other sites can not ask by GET.", code="FORBIDDEN")
 
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
         query, variables, operation_name, extensions = _checked(self._trusted, parameters)

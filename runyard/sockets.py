@@ -13,6 +13,7 @@ a token says whose they are.
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
@@ -167,6 +168,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
         max_operations: int,
         max_sockets: int,
         connection_init_seconds: float,
+        allowed_origins: Sequence[str],
     ) -> None:
         super().__init__(
             schema,
@@ -174,6 +176,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=connection_init_seconds),
             max_subscriptions_per_connection=max_operations,
+            allowed_origins=allowed_origins,
         )
         self._context = context
         self._places = SocketPlaces(max_sockets)
