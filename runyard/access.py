@@ -28,6 +28,8 @@ class Access:
         self._database = database
         self._known: dict[str, tuple[TokenRecord, datetime]] = {}
         """Tokens, and when they were looked up. What is no token is not kept: nobody can fill this up."""
+        self._looking: dict[str, asyncio.Task[tuple[TokenRecord, datetime] | None]] = {}
+        """What is being looked up: for all that come with one token meanwhile, one statement does."""
 
     async def caller(self, authorization: str | None) -> Caller:
         """Who comes with this header. Unauthenticated where nobody is to be let in; DatabaseUnavailable where that can
@@ -59,12 +61,20 @@ class Access:
         known = self._known.get(id)
         if known is not None and timedelta(0) <= now - known[1] < KEPT_FOR:
             return known
+        looking = self._looking.get(id)
+        if looking is None:
+            looking = self._looking[id] = asyncio.create_task(self._read(id, now), name="token")
+            looking.add_done_callback(lambda _: self._looking.pop(id))
+        # Others wait for it, too.
+        return await asyncio.shield(looking)
+
+    async def _read(self, id: str, now: datetime) -> tuple[TokenRecord, datetime] | None:
         try:
             record = await self._database.read(lambda connection: read_token(connection, id))
         except DatabaseUnavailable:
-            if known is None:
+            if id not in self._known:
                 raise
-            return known[0], now
+            return self._known[id][0], now
         if record is None:
             self._known.pop(id, None)
             return None

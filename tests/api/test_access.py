@@ -17,6 +17,7 @@ from db.engine import Database
 from queries import document
 from resolvers.task_runs import read_queue_entries
 from resolvers.tokens import revoke_tokens
+from runyard.access import Access
 from tests.api.test_event_streams import COMPLETE, events_of, following
 from tests.client import PATIENCE, Client, Socket
 from tests.serving import ON_SQLITE, Serving, serving
@@ -113,6 +114,18 @@ async def test_a_revoked_token_does_not_let_in_after_five_seconds(server: Servin
     server.clock.advance(5)
 
     assert_turned_away(await ask(server.client, "{ taskRunCount }", headers))
+
+
+@ON_SQLITE
+async def test_many_that_come_with_one_token_cost_one_statement(server: Serving) -> None:
+    headers = await bearer(server, "read")
+    access: Access = server.app.state.access
+
+    async with server.counting() as statements:
+        callers = await asyncio.gather(*(access.caller(headers["Authorization"]) for _ in range(5)))
+
+    assert len(set(callers)) == 1
+    assert len(statements) == 1
 
 
 @ON_SQLITE
