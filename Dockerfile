@@ -1,4 +1,11 @@
-# Runyard in a container: docker build -t runyard . && docker run -p 127.0.0.1:4200:4200 -v runyard:/data runyard
+# Runyard in a container. Who may come in has to be said: holders of tokens, which the second line makes, or anybody.
+#
+#   docker build -t runyard .
+#   docker run --rm -v runyard:/data runyard runyard token create --scope read --scope write --scope work
+#   docker run -p 127.0.0.1:4200:4200 -v runyard:/data runyard
+#
+# For yourself alone, without tokens: docker run -p 127.0.0.1:4200:4200 -e RUNYARD_ACCESS=anonymous
+# -e RUNYARD_ALLOWED_HOSTS=localhost,127.0.0.1 -v runyard:/data runyard
 
 FROM python:3.13-slim AS build
 WORKDIR /source

@@ -25,7 +25,8 @@ class Request:
 
 def request(query: str, expected: bytes = b'{"data":{', **variables: Any) -> Request:
     body = orjson.dumps({"query": query, "variables": variables})
-    head = f"POST /graphql HTTP/1.1\r\nHost: b\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     return Request(head.encode() + body, expected)
 
 

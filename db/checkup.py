@@ -9,8 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from db import migrations
+from db.api_tokens import all_tokens
+from db.connection import SQLiteConnection
 from db.driver import connect, our_words
 from db.errors import DatabaseUnavailable
+from db.instants import instant
+
+_VALID_TOKENS = (
+    "SELECT count(*) FROM api_token WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +32,8 @@ class SQLiteFile:
     journal_mode: str
     revision: str | None
     """The newest migration that it has; None where it has none."""
+    valid_tokens: int = 0
+    """How many API tokens open something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +47,7 @@ class PostgreSQLServer:
     most_connections: int
     """How many connections ordinary users may open together."""
     open_connections: int
+    valid_tokens: int = 0
 
 
 def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
@@ -49,12 +59,15 @@ def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
                 raw.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "freelist_count", "journal_mode")
             )
             revision = migrations.sqlite_revision(path)
+            # Of other versions it is not known how they keep tokens.
+            tokens = all_tokens(SQLiteConnection(raw, _now())) if revision == migrations.HEAD else []
         return SQLiteFile(
             bytes=path.stat().st_size,
             wal_bytes=wal.stat().st_size if wal.exists() else 0,
             free_bytes=page_bytes * free_pages,
             journal_mode=journal_mode,
             revision=revision,
+            valid_tokens=sum(token.is_valid(_now()) for token in tokens),
         )
     except (sqlite3.Error, OSError) as error:
         raise DatabaseUnavailable(f"{error}.") from error
@@ -83,14 +96,20 @@ async def look_at_server(url: str, timeout_seconds: float) -> PostgreSQLServer:
             halfway = asked + (datetime.now(UTC) - asked) / 2
             most = int(await connection.fetchval("SHOW max_connections"))
             reserved = int(await connection.fetchval("SHOW superuser_reserved_connections"))
+            revision = await migrations.revision_of(connection)
             opened = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
             return PostgreSQLServer(
                 version=await connection.fetchval("SHOW server_version"),
                 clock_ahead=showed - halfway,
-                revision=await migrations.revision_of(connection),
+                revision=revision,
                 most_connections=most - reserved,
                 # Not this very one.
                 open_connections=await connection.fetchval(opened) - 1,
+                valid_tokens=await connection.fetchval(_VALID_TOKENS) if revision == migrations.HEAD else 0,
             )
     finally:
         await connection.close()
+
+
+def _now() -> str:
+    return instant(datetime.now(UTC))

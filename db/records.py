@@ -292,3 +292,22 @@ class QueueFigures:
     """How many a worker has."""
     oldest_due_at: str | None = None
     """Since when the one that is due for longest could have been delivered."""
+
+
+@dataclass(slots=True)
+class TokenRecord:
+    """An API token, without its secret."""
+
+    id: str
+    created: str
+    name: str | None
+    scopes: str
+    """Names of `Scope`, with spaces between them."""
+    secret_hash: str
+    """SHA-256 of the secret, in hexadecimal."""
+    expires_at: str | None
+    revoked_at: str | None
+
+    def is_valid(self, now: str) -> bool:
+        """Whether it opens anything at this instant."""
+        return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

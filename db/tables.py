@@ -302,3 +302,18 @@ Index(
     sqlite_where=queue_entry.c.lease_id.is_not(None),
     postgresql_where=queue_entry.c.lease_id.is_not(None),
 )
+
+api_token = Table(
+    "api_token",
+    metadata,
+    # Not a secret: the part of a token by which it is looked up, and by which people name it.
+    Column("id", Words, primary_key=True),
+    Column("created", Instant, nullable=False),
+    Column("name", Words),
+    # With spaces between them.
+    Column("scopes", Words, nullable=False),
+    # SHA-256 without salt or stretching: the secret is 256 bits of chance, which nobody finds by trying.
+    Column("secret_hash", String(64), nullable=False),
+    Column("expires_at", Instant),
+    Column("revoked_at", Instant),
+)

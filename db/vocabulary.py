@@ -3,6 +3,14 @@
 from enum import StrEnum
 
 
+class Scope(StrEnum):
+    """What the holder of an API token may do. Stored by name."""
+
+    READ = "read"
+    WRITE = "write"
+    WORK = "work"
+
+
 class StateType(StrEnum):
     """What kind of state a run is in. Stored by name."""
 

@@ -1,6 +1,6 @@
 """The front door: puts the layers together into a command and a server, and decides nothing about runs.
 
-cli.py          serve, db upgrade, schema print
+cli.py          serve, db upgrade, token, schema print
 settings.py     every environment variable, read once
 app.py          build_app: database, queue, schema, routes, and their life from start to stop
 http.py         GraphQL over HTTP      sockets.py   GraphQL over WebSocket
@@ -9,6 +9,8 @@ logs.py         how the log is written request_context.py   the id and the trace
 tracing.py      spans for OpenTelemetry
 doctor.py       says what is wrong     pruning.py       deletes old runs
 durations.py    as people write them   lock.py          one server for one SQLite file
+tokens.py       makes API tokens       access.py        who is let in by them
+hosts.py        where requests are for socket_places.py how many sockets a client has
 meter.py        measures what is done  metrics.py       tells Prometheus
 graphiql/       the page for people
 """

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocket
 
@@ -18,9 +19,12 @@ from db.instants import instant
 from queries import MAIN_JOB, document
 from resolvers.bounded_writes import BoundedWrites
 from resolvers.queue.bounds import QueueBounds
+from resolvers.storage import DatabaseUnavailable
 from runyard import __version__
+from runyard.access import Access, Unauthenticated
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
+from runyard.hosts import KnownHosts
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
 from runyard.meter import Meter, measured
@@ -30,6 +34,7 @@ from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
 from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
 from runyard.trusted import TrustedDocuments
+from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
 
@@ -77,22 +82,29 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
         watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
+        access = Access(life.database) if settings.needs_tokens else None
+        app.state.access = access
         app.state.http = GraphQLOverHTTP(
             schema,
             context,
             page,
             trusted,
+            access,
             max_body_bytes=settings.max_body_bytes,
             body_seconds=settings.body_seconds,
             compress_above_bytes=settings.compress_above_bytes,
             keep_alive_seconds=settings.keep_alive_seconds,
+            allowed_origins=settings.allowed_origins,
         )
         app.state.sockets = GraphQLOverWebSocket(
             schema,
             context,
             trusted,
+            access,
             max_operations=settings.max_operations_per_socket,
+            max_sockets=settings.max_sockets_per_client,
             connection_init_seconds=settings.connection_init_seconds,
+            allowed_origins=settings.allowed_origins,
         )
         try:
             yield
@@ -104,6 +116,18 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
                 await asyncio.to_thread(tracing.close)
 
     middleware = [Middleware(RequestContext)]
+    if settings.hosts is not None:
+        middleware.append(Middleware(KnownHosts, settings.hosts))
+    if settings.allowed_origins:
+        middleware.append(
+            Middleware(
+                CORSMiddleware,
+                allow_origins=settings.allowed_origins,
+                allow_methods=["GET", "POST"],
+                allow_headers=["Authorization", "Content-Type", "X-Request-Id", "Traceparent"],
+                expose_headers=["X-Request-Id"],
+            )
+        )
     if tracing is not None:
         middleware.append(Middleware(TracedRequests, tracing))
     return Starlette(
@@ -139,4 +163,14 @@ async def _over_websocket(socket: WebSocket) -> None:
 
 
 async def _metrics(request: Request) -> Response:
+    access: Access | None = request.app.state.access
+    if access is not None:
+        try:
+            caller = await access.caller(request.headers.get("authorization"))
+        except Unauthenticated as error:
+            return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": "Bearer"})
+        except DatabaseUnavailable:
+            return PlainTextResponse("The database is busy or away; try again.\n", 503)
+        if READ.isdisjoint(caller.scopes):
+            return PlainTextResponse("This needs a token with the scope read.\n", 403)
     return await request.app.state.metrics(request)

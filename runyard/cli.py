@@ -2,7 +2,8 @@
 
 import logging
 import sys
-from contextlib import nullcontext, suppress
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -23,7 +24,9 @@ app = typer.Typer(
 )
 database_commands = typer.Typer(help="The database.", no_args_is_help=True)
 schema_commands = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
+token_commands = typer.Typer(help="API tokens, by which clients are let in.", no_args_is_help=True)
 app.add_typer(database_commands, name="db")
+app.add_typer(token_commands, name="token")
 app.add_typer(schema_commands, name="schema")
 
 
@@ -72,13 +75,13 @@ def serve(
 
     settings = _settings(host=host, port=port)
     for_people = set_up_logs(settings.log_level, settings.log_format)
-    if isinstance(settings.database, Path):
-        _upgrade(settings.database)
-    else:
-        _require_current(settings)
+    _make_ready(settings)
+    if settings.needs_tokens:
+        _require_token(settings)
     for welcome in (
         f"Runyard keeps its runs in {settings.database_shown}",
         f"GraphiQL is at http://{settings.host}:{settings.port}/",
+        "Access is by API tokens" if settings.needs_tokens else f"Whoever reaches {settings.host} is let in",
     ):
         typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
     try:
@@ -154,12 +157,104 @@ def upgrade() -> None:
     typer.echo(f"{settings.database_shown} {'is now' if changed else 'was already'} up to date.")
 
 
+@token_commands.command("create")
+def create_token(
+    scope: Annotated[
+        list[str],
+        typer.Option(help="What it is good for: read, write (and read), or work; may be given several times."),
+    ],
+    expires: Annotated[
+        str | None, typer.Option(help="How long it is valid: 90d, 12h, P1Y; left out, for ever.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="What it is for, so that people know it again.")] = None,
+) -> None:
+    """Make a token and print it: this once, since only a hash of it is kept."""
+    from db.vocabulary import Scope  # noqa: PLC0415
+    from resolvers.tokens import WantedToken  # noqa: PLC0415
+    from runyard import tokens  # noqa: PLC0415
+    from runyard.durations import read_duration  # noqa: PLC0415
+
+    if unknown := sorted(set(scope) - set(Scope)):
+        raise typer.BadParameter(f"{unknown[0]} is no scope: {', '.join(Scope)}.", param_hint="--scope")
+    try:
+        lifetime = None if expires is None else read_duration(expires)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--expires") from None
+    wanted = WantedToken(frozenset(map(Scope, scope)), name, lifetime)
+    with _told_plainly():
+        made = tokens.create(_settings_with_database(), wanted)
+    typer.echo(made.text)
+    typer.echo(f"Keep it: it can not be shown again. `runyard token revoke {made.record.id}` ends it.", err=True)
+
+
+@token_commands.command("list")
+def list_tokens() -> None:
+    """List all tokens, without their secrets."""
+    from runyard import tokens  # noqa: PLC0415
+
+    with _told_plainly():
+        for line in tokens.tell_all(_settings_with_database()):
+            typer.echo(line)
+
+
+@token_commands.command("revoke")
+def revoke_token(
+    token: Annotated[str, typer.Argument(help="Its id, as listed, or a beginning that no other has.")],
+) -> None:
+    """Let a token open nothing any more. Servers notice within seconds, and end what is open with it."""
+    from runyard import tokens  # noqa: PLC0415
+
+    with _told_plainly():
+        revoked = tokens.revoke(_settings_with_database(), token)
+    typer.echo(f"{revoked.id} is revoked.")
+
+
 @schema_commands.command("print")
 def print_schema() -> None:
     """Print the GraphQL schema."""
     from schema.root import print_schema  # noqa: PLC0415
 
     sys.stdout.write(print_schema())
+
+
+def _settings_with_database() -> "Settings":
+    settings = _settings()
+    _make_ready(settings)
+    return settings
+
+
+def _make_ready(settings: "Settings") -> None:
+    """Have a database that is there and current: a SQLite file is made so, of PostgreSQL it is expected."""
+    if isinstance(settings.database, Path):
+        _upgrade(settings.database)
+    else:
+        _require_current(settings)
+
+
+def _require_token(settings: "Settings") -> None:
+    """Exit where nobody would be let in."""
+    from runyard import tokens  # noqa: PLC0415
+
+    with _told_plainly():
+        has_any = tokens.has_any(settings)
+    if not has_any:
+        sys.exit(
+            f"runyard: Access to {settings.host} is by API tokens, and {settings.database_shown} has no valid one. Make one "
+            "with `runyard token create --scope read --scope write --scope work`, or let anybody in who reaches that "
+            "address: RUNYARD_ACCESS=anonymous."
+        )
+
+
+@contextmanager
+def _told_plainly() -> Generator[None]:
+    """Exit with what the database, or whoever refuses, has to say."""
+    from db.errors import DatabaseError  # noqa: PLC0415
+    from resolvers.errors import Refusal  # noqa: PLC0415
+
+    try:
+        yield
+    except (DatabaseError, Refusal) as error:
+        sys.exit(f"runyard: {error}")
 
 
 def _upgrade(database: Path | str) -> bool:

@@ -38,6 +38,12 @@ def _settings(settings: Settings) -> Iterator[Finding]:
         value = settings.database_shown if name == "database_url" else getattr(settings, name)
         yield _good(f"RUNYARD_{name.upper()} is {value}")
     yield _good(f"all other settings have their defaults; the database is {settings.database_shown}")
+    if settings.needs_tokens:
+        yield _good(f"access to {settings.host} is by API tokens")
+    elif settings.is_on_loopback:
+        yield _good(f"access is open to whoever is on this machine, since {settings.host} is a loopback address")
+    else:
+        yield _good(f"access is open to whoever reaches {settings.host}, as RUNYARD_ACCESS says")
 
 
 def _file(path: Path, settings: Settings) -> Iterator[Finding]:
@@ -54,6 +60,7 @@ def _file(path: Path, settings: Settings) -> Iterator[Finding]:
         )
     if not path.exists():
         yield _good("the file is not there yet: `runyard serve` makes it")
+        yield from _tokens(0, settings)
         return
     try:
         file = look_at_file(path, settings.database_busy_seconds)
@@ -69,6 +76,7 @@ def _file(path: Path, settings: Settings) -> Iterator[Finding]:
             "not be brought in; end that program"
         )
     yield _migrations(file.revision)
+    yield from _tokens(file.valid_tokens, settings)
     holder = server_of(path)
     yield _good("no server has it open" if holder is None else f"a server has it open, process {holder}")
 
@@ -81,6 +89,7 @@ def _server(url: str, settings: Settings) -> Iterator[Finding]:
         return
     yield _good(f"the database answers: PostgreSQL {server.version}")
     yield _migrations(server.revision)
+    yield from _tokens(server.valid_tokens, settings)
     seconds = server.clock_ahead.total_seconds()
     said = f"its clock is {abs(seconds):.3f} seconds {'ahead of' if seconds > 0 else 'behind'} this machine's"
     if abs(seconds) <= LARGEST_CLOCK_DIFFERENCE_SECONDS:
@@ -99,6 +108,17 @@ def _connections(server: PostgreSQLServer, settings: Settings) -> Finding:
     if each <= server.most_connections:
         return _good(f"{said}: enough for {server.most_connections // each} servers in all")
     return _bad(f"{said}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections")
+
+
+def _tokens(count: int, settings: Settings) -> Iterator[Finding]:
+    if not settings.needs_tokens:
+        return
+    if count:
+        yield _good(f"{count} API {'token is' if count == 1 else 'tokens are'} valid")
+    else:
+        yield _bad(
+            "no API token is valid, so nobody would be let in: make one with `runyard token create --scope read`"
+        )
 
 
 def _migrations(revision: str | None) -> Finding:

@@ -6,17 +6,22 @@ be run at all; `application/json`, for older clients, is 200 for whatever GraphQ
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from resolvers.storage import DatabaseUnavailable
+from resolvers.tokens import Caller
+from runyard.access import Access, Unauthenticated
 from runyard.compression import compressed
 from runyard.graphiql import Page
 from runyard.presence import while_present
@@ -38,11 +43,13 @@ _EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
 class BadRequest(Exception):
     """The request is none that GraphQL could look at."""
 
-    def __init__(self, status: int, message: str, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, status: int, message: str, headers: dict[str, str] | None = None, *, code: str = "BAD_USER_INPUT"
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        self.extensions = {"code": "BAD_USER_INPUT"}
+        self.extensions: dict[str, Any] = {"code": code}
 
 
 @dataclass(slots=True)
@@ -66,20 +73,24 @@ class GraphQLOverHTTP:
         context: Context,
         page: Page,
         trusted: TrustedDocuments,
+        access: Access | None,
         *,
         max_body_bytes: int,
         body_seconds: float,
         compress_above_bytes: int,
         keep_alive_seconds: float,
+        allowed_origins: Sequence[str],
     ) -> None:
         self._schema = schema
         self._context = context
         self._page = page
         self._trusted = trusted
+        self._access = access
         self._max_body_bytes = max_body_bytes
         self._body_seconds = body_seconds
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
+        self._allowed_origins = frozenset(allowed_origins)
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
@@ -91,16 +102,18 @@ class GraphQLOverHTTP:
         try:
             if not takes_json and EVENT_STREAM not in accepted:
                 raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}, or {EVENT_STREAM}.")
+            context = self._context if self._access is None else await self._admitted(self._access, request)
             asked = self._asked(request, await self._parameters(request))
             if EVENT_STREAM in accepted and (asked.kind == "subscription" or not takes_json):
-                return EventStream(self._stream(asked), VARY, self._keep_alive_seconds)
+                last_words = None if context.caller is None else partial(self._last_words, context.caller)
+                return EventStream(self._stream(asked, context), VARY, self._keep_alive_seconds, last_words)
             if asked.kind == "subscription":
                 raise BadRequest(
                     400,
                     "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
                     f"Accept: {EVENT_STREAM}.",
                 )
-            result = await while_present(request.receive, self._execute(asked))
+            result = await while_present(request.receive, self._execute(asked, context))
         except BadRequest as refusal:
             error = {"message": str(refusal), "extensions": refusal.extensions}
             headers = VARY | refusal.headers
@@ -114,6 +127,7 @@ class GraphQLOverHTTP:
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":
+            self._refuse_other_sites(request)
             return _from_query_string(request)
         if request.method == "POST":
             return _from_body(request, await self._read_body_in_time(request))
@@ -121,6 +135,16 @@ class GraphQLOverHTTP:
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."
         raise BadRequest(405, message, {"Allow": "GET, POST"})
+
+    def _refuse_other_sites(self, request: Request) -> None:
+        """Answer no page of another site: browsers send a GET for any page. For a POST of JSON they ask first (CORS)."""
+        headers = request.headers
+        origin, site = headers.get("origin"), headers.get("sec-fetch-site")
+        if origin is not None and not self._allowed_origins.isdisjoint({origin, "*"}):
+            return
+        is_own = origin is None or is_same_origin(origin, headers.get("host"))
+        if site not in ("same-origin", "none") if site is not None else not is_own:
+            raise BadRequest(403, "Pages of other sites can not ask by GET.", code="FORBIDDEN")
 
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
         query, variables, operation_name, extensions = _checked(self._trusted, parameters)
@@ -130,19 +154,36 @@ class GraphQLOverHTTP:
             raise BadRequest(405, f"{kind.capitalize()}s are sent by POST.", {"Allow": "POST"})
         return _Asked(query, variables, operation_name, extensions, kind)
 
-    async def _execute(self, asked: _Asked) -> ExecutionResult:
+    async def _admitted(self, access: Access, request: Request) -> Context:
+        try:
+            return self._context.for_caller(await access.caller(request.headers.get("authorization")))
+        except Unauthenticated as error:
+            raise BadRequest(401, str(error), {"WWW-Authenticate": "Bearer"}, code="UNAUTHENTICATED") from None
+        except DatabaseUnavailable:
+            error = BadRequest(503, "The database is busy or away; try again.", code="UNAVAILABLE")
+            error.extensions["retryable"] = True
+            raise error from None
+
+    async def _last_words(self, caller: Caller) -> bytes:
+        """Why a stream is over, when the caller's token is valid no more."""
+        assert self._access is not None
+        await self._access.end_of(caller)
+        error = {"message": "The token is valid no more.", "extensions": {"code": "UNAUTHENTICATED"}}
+        return orjson.dumps({"errors": [error]})
+
+    async def _execute(self, asked: _Asked, context: Context) -> ExecutionResult:
         return await self._schema.execute(
             asked.query,
             asked.variables,
-            self._context,
+            context,
             None,
             asked.operation_name,
             _EVERYTHING,
             asked.extensions,
         )
 
-    async def _stream(self, asked: _Asked) -> AsyncGenerator[bytes, None]:
-        results = await self._schema.stream(asked.query, asked.variables, self._context, None, asked.operation_name)
+    async def _stream(self, asked: _Asked, context: Context) -> AsyncGenerator[bytes, None]:
+        results = await self._schema.stream(asked.query, asked.variables, context, None, asked.operation_name)
         async with aclosing(results):
             async for result in results:
                 yield orjson.dumps(_body_of(result))
@@ -238,7 +279,8 @@ def _status_of(result: ExecutionResult) -> int:
     if not isinstance(result, PreExecutionError):
         return 200
     codes = {(error.extensions or {}).get("code") for error in result.errors or ()}
-    return 503 if codes == {"UNAVAILABLE"} else 400
+    (code,) = codes if len(codes) == 1 else (None,)
+    return {"UNAVAILABLE": 503, "FORBIDDEN": 403}.get(code or "", 400)
 
 
 def _body_of(result: ExecutionResult) -> dict[str, Any]:

@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 REQUEST_ID = b"x-request-id"
 TRACE_PARENT = b"traceparent"
 
+SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+"""Browsers are to take each answer for what it says it is, and to tell nobody where they were."""
+
 _SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
 """What may go into a log and back into a header as it came."""
 
 
 class RequestContext:
     """Middleware: takes the id from the header `x-request-id` where a proxy or client has given a sane one, else makes one;
-    and the trace from `traceparent`.
+    and the trace from `traceparent`. Every answer gets the id, and the headers that keep browsers safe.
 
     A WebSocket is one request, however many operations go over it, and belongs to no trace: these would outlast it.
     """
@@ -42,7 +45,7 @@ class RequestContext:
 
         async def send_with_id(message: "Message") -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, id)]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, id), *SAFE]
             await send(message)
 
         await self._app(scope, receive, send_with_id)

@@ -3,12 +3,13 @@
 import re
 from dataclasses import fields
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Literal
 
 from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runyard.durations import read_duration
 from runyard.logs import LogFormat
@@ -23,12 +24,56 @@ def _duration(given: object) -> object:
     return read_duration(given) if isinstance(given, str) else given
 
 
+_ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[^\s/:?#@\[\]]+)(:\d+)?")
+
+
+def _items(given: object) -> object:
+    return tuple(each.strip() for each in given.split(",") if each.strip()) if isinstance(given, str) else given
+
+
+def _origins(given: object) -> object:
+    if not isinstance(given, str):
+        return given
+    origins = tuple(each.strip().lower().rstrip("/") for each in given.split(",") if each.strip())
+    for origin in origins:
+        if origin != "*" and not _ORIGIN.fullmatch(origin):
+            raise ValueError(
+                f"{origin!r} is no origin: write it as https://runs.example.org, with a port if it has one."
+            )
+    return origins
+
+
 class Settings(BaseSettings):
     """What an operator may decide. Every field is a variable `RUNYARD_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix="RUNYARD_", frozen=True)
 
     host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    access: Annotated[
+        Literal["auto", "tokens", "anonymous"],
+        Field(
+            description="Who is let in: holders of API tokens, or anybody; `auto`: anybody where the address to listen on "
+            "is a loopback address, and holders of tokens otherwise."
+        ),
+    ] = "auto"
+    allowed_origins: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_origins),
+        Field(description="Where pages in browsers may come from beside this server, with commas between them."),
+    ] = ()
+    allowed_hosts: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_items),
+        Field(
+            description="The names that clients may know the server by, without ports, with commas between them; `*`: any. "
+            "Left out: on a loopback address its own names alone, otherwise any."
+        ),
+    ] = ()
+    max_sockets_per_client: Annotated[
+        int, Field(gt=0, description="How many WebSockets one token, or one address without a token, may have open.")
+    ] = 100
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
     database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
     database_busy_seconds: Annotated[
@@ -133,6 +178,29 @@ class Settings(BaseSettings):
     log_format: Annotated[
         LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
     ] = "auto"
+
+    @property
+    def is_on_loopback(self) -> bool:
+        """Whether only this machine can reach the address to listen on."""
+        try:
+            return self.host == "localhost" or ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether nobody is let in without a token."""
+        return self.access == "tokens" or (self.access == "auto" and not self.is_on_loopback)
+
+    @property
+    def hosts(self) -> frozenset[str] | None:
+        """The names that clients may know the server by, in lower case and without ports; None: any."""
+        if self.allowed_hosts:
+            return None if "*" in self.allowed_hosts else frozenset(each.lower() for each in self.allowed_hosts)
+        if not self.is_on_loopback:
+            return None
+        own = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset({"localhost", "127.0.0.1", "[::1]", own.lower()})
 
     @property
     def rules(self) -> Rules:

@@ -3,9 +3,18 @@
 Strawberry's handler keeps the protocol; here its gaps are closed: frames are text, malformed messages close the socket
 with 4400 instead of a traceback, a document with a syntax error ends its own operation and no other, and only the current
 protocol is offered, since clients that list the legacy one first would get it.
+
+Where access is by tokens, one comes in the payload of the introduction, under `Authorization`, or with the upgrade, where
+a client can set headers. Without a valid one the socket is closed with 4403, and so it is when its token is valid no more:
+clients may come again with another one.
+
+A socket that is one too many of its client is closed with 4429. Sockets count for their address, until an introduction with
+a token says whose they are.
 """
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, cast
 
@@ -18,6 +27,9 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
+from resolvers.storage import DatabaseUnavailable
+from runyard.access import Access, Unauthenticated
+from runyard.socket_places import Place, SocketPlaces
 from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
 from schema.execution import RunyardSchema
@@ -29,7 +41,53 @@ LONGEST_REASON = 120
 """Bytes of a close frame's reason; the protocol has room for 123."""
 
 
+FORBIDDEN = 4403, "Forbidden"
+TOO_MANY = 4429, "Too many sockets of this client"
+TRY_AGAIN = 1013, "The database is away"
+
+
 class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
+    _ending: "asyncio.Task[None] | None" = None
+    """Waits for the end of the token."""
+
+    async def handle_connection_init(self, message: Any) -> None:
+        access = cast("GraphQLOverWebSocket", self.view).access
+        if access is None or self.connection_init_received or not isinstance(message.get("payload", {}), dict):
+            await super().handle_connection_init(message)
+            return
+        if (refusal := await self._admit(access, message.get("payload", {}))) is not None:
+            code, reason = refusal
+            await self.websocket.close(code, reason)
+            return
+        await super().handle_connection_init(message)
+        self._ending = asyncio.create_task(self._end_with_token(access), name="token")
+
+    async def _admit(self, access: Access, payload: dict[str, Any]) -> tuple[int, str] | None:
+        """Learn who is there; the code and reason to close the socket with where it is not to be let in."""
+        socket: WebSocket = cast("_Adapter", self.websocket).ws
+        given = payload.get("Authorization", payload.get("authorization", socket.headers.get("authorization")))
+        try:
+            caller = await access.caller(given if isinstance(given, str) else None)
+        except Unauthenticated:
+            return FORBIDDEN
+        except DatabaseUnavailable:
+            return TRY_AGAIN
+        place: Place = socket.state.place
+        if not place.move_to(f"token {caller.token_id}"):
+            return TOO_MANY
+        self.context.caller = caller
+        return None
+
+    async def _end_with_token(self, access: Access) -> None:
+        assert self.context.caller is not None
+        await access.end_of(self.context.caller)
+        self.connection_acknowledged = False
+        # The operations end while the peer is there: whoever has lost the right to be served has not died of a run.
+        await super().shutdown()
+        # Nobody need be told who has gone meanwhile.
+        with suppress(RuntimeError, WebSocketDisconnect):
+            await self.websocket.close(*FORBIDDEN)
+
     async def handle_message(self, message: Message) -> None:
         if (fault := _fault_of(message)) is not None:
             await self.handle_invalid_message(fault)
@@ -59,6 +117,8 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def shutdown(self) -> None:
         """End what is under way: the client has gone without ending it."""
+        if self._ending is not None:
+            self._ending.cancel()
         self.context.peer.is_lost = True
         await super().shutdown()
 
@@ -108,9 +168,12 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
         schema: RunyardSchema,
         context: Context,
         trusted: TrustedDocuments,
+        access: Access | None,
         *,
         max_operations: int,
+        max_sockets: int,
         connection_init_seconds: float,
+        allowed_origins: Sequence[str],
     ) -> None:
         super().__init__(
             schema,
@@ -118,9 +181,12 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
             subscription_protocols=[GRAPHQL_TRANSPORT_WS_PROTOCOL],
             connection_init_wait_timeout=timedelta(seconds=connection_init_seconds),
             max_subscriptions_per_connection=max_operations,
+            allowed_origins=allowed_origins,
         )
         self._context = context
+        self._places = SocketPlaces(max_sockets)
         self.trusted = trusted
+        self.access = access
 
     async def get_context(self, request: object, response: object) -> Context:
         return self._context.for_socket()
@@ -130,7 +196,16 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Serve one socket until it is closed."""
-        await self.run(socket)
+        place = self._places.take(f"address {socket.client.host}" if socket.client else "")
+        if place is None:
+            await socket.accept(await self.pick_websocket_subprotocol(socket))
+            await socket.close(*TOO_MANY)
+            return
+        socket.state.place = place
+        try:
+            await self.run(socket)
+        finally:
+            place.leave()
 
 
 def _fault_of(message: object) -> str | None:

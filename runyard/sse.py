@@ -25,13 +25,18 @@ class EventStream(Response):
     media_type = EVENT_STREAM
 
     def __init__(
-        self, results: AsyncGenerator[bytes, None], headers: dict[str, str], keep_alive_seconds: float
+        self,
+        results: AsyncGenerator[bytes, None],
+        headers: dict[str, str],
+        keep_alive_seconds: float,
+        last_words: Callable[[], Coroutine[Any, Any, bytes]] | None = None,
     ) -> None:
-        """`results` are JSON texts."""
+        """`results` are JSON texts. As soon as there are `last_words`, the operation ends, and they are its last result."""
         self.status_code = 200
         self.background = None
         self._results = results
         self._keep_alive_seconds = keep_alive_seconds
+        self._last_words = last_words
         self.init_headers(headers | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -39,15 +44,19 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         streaming = asyncio.create_task(self._stream(send))
         leaving = asyncio.create_task(until_gone(receive))
+        ending = None if self._last_words is None else asyncio.create_task(self._last_words())
+        tasks: list[asyncio.Task[Any]] = [each for each in (streaming, leaving, ending) if each is not None]
         try:
-            await asyncio.wait({streaming, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            leaving.cancel()
-            streaming.cancel()
+            for each in tasks:
+                each.cancel()
             # The operation is over when it has given back what it held.
-            await asyncio.gather(streaming, leaving, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
         if not streaming.cancelled():
             streaming.result()
+        elif ending is not None and not ending.cancelled():
+            await send({"type": "http.response.body", "body": _event(ending.result()) + COMPLETE})
 
     async def _stream(self, send: Send) -> None:
         async def write(part: bytes, *, more: bool = True) -> None:
@@ -57,7 +66,7 @@ class EventStream(Response):
         try:
             async with aclosing(self._results) as results:
                 async for result in results:
-                    await write(b"event: next\ndata: " + result + b"\n\n")
+                    await write(_event(result))
         finally:
             commenting.cancel()
         await write(COMPLETE, more=False)
@@ -66,3 +75,7 @@ class EventStream(Response):
         while True:
             await asyncio.sleep(self._keep_alive_seconds)
             await write(COMMENT)
+
+
+def _event(result: bytes) -> bytes:
+    return b"event: next\ndata: " + result + b"\n\n"

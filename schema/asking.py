@@ -31,7 +31,9 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
+from db.vocabulary import Scope
 from resolvers.errors import BadInput
+from schema.access import Need, check_access, needs_of
 from schema.arguments import LARGEST_BATCH, LARGEST_PAGE
 from schema.filter_limits import FilterReader, FilterUse, default_values, is_filter, items_in, named_type
 from schema.limits import ENDLESS, Counter, TooComplex, too_many
@@ -70,6 +72,8 @@ class Asked:
     lists: Sequence[tuple[str, str]]
     """Arguments that are lists, and the variables that they come from."""
     defaults: Values
+    needs: Sequence[Need]
+    """What its root fields need of a token, also those that a directive leaves out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,12 +108,16 @@ class Asking:
             _Layout(asking, None).fragment(fragments[name])
         return asking
 
+    def check_access(self, operation: OperationDefinitionNode, scopes: frozenset[Scope]) -> None:
+        """GraphQLError where these scopes are not enough for the operation."""
+        check_access(self._asked_by(operation).needs, scopes)
+
     def check(self, operation: OperationDefinitionNode, values: Values, size: int) -> None:
         """GraphQLError where the operation asks for more than one may with these variables, which are plain JSON.
 
         `size` is how many bytes of it they are.
         """
-        asked = self.operations[operation.name.value if operation.name else None]
+        asked = self._asked_by(operation)
         try:
             # An item takes two bytes at least.
             if size > 2 * MOST_ITEMS:
@@ -127,6 +135,9 @@ class Asking:
             raise GraphQLError(str(refusal), original_error=refusal) from None
         if asked.most > self.limits.cost:
             _refuse_cost(self.limits, self.cost(operation, values), operation)
+
+    def _asked_by(self, operation: OperationDefinitionNode) -> Asked:
+        return self.operations[operation.name.value if operation.name else None]
 
     def _count_items(self, operation: OperationDefinitionNode, values: Values) -> None:
         for definition in operation.variable_definitions or ():
@@ -149,7 +160,7 @@ class Asking:
         if not layout.has_sizes:
             _refuse_cost(self.limits, most, operation)
         defaults = default_values(operation.variable_definitions or ())
-        return Asked(most, layout.filters, layout.lists, defaults)
+        return Asked(most, layout.filters, layout.lists, defaults, needs_of(layout.root_fields))
 
 
 def _refuse_cost(limits: Limits, found: int, operation: OperationDefinitionNode) -> None:
@@ -172,6 +183,7 @@ class _Layout:
         self._values = values
         self.filters: list[FilterUse] = []
         self.lists: list[tuple[str, str]] = []
+        self.root_fields: list[FieldNode] = []
         self.has_sizes = False
         """Whether variables decide how large a page is."""
 
@@ -179,6 +191,7 @@ class _Layout:
         """What it costs; at most, where variables are not known."""
         type_ = self._schema.get_root_type(node.operation)
         fields = self._collect([(type_, node.selection_set)])
+        self.root_fields = [selected for each in fields.values() for _, selected in each]
         if len(fields) > self._limits.root_fields:
             raise too_many("root_fields", self._limits.root_fields, len(fields), node)
         return self._cost(fields, None)

@@ -24,6 +24,7 @@ from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.queue.subscriber import Peer
 from resolvers.storage import Connection, Database
+from resolvers.tokens import Caller
 from schema.deadline import Deadline
 from schema.plain import Selections
 
@@ -111,6 +112,8 @@ class Context:
     writes: BoundedWrites
     server: Server
     loaders: Loaders
+    caller: Caller | None = None
+    """Who asks; None where nobody needs a token."""
     connection_params: object = None
     """What a WebSocket client sent when it opened the connection."""
     peer: Peer = field(default_factory=Peer)
@@ -130,6 +133,10 @@ class Context:
         cls, database: Database, dispatcher: Dispatcher, feed: StateFeed, writes: BoundedWrites, server: Server
     ) -> "Context":
         return cls(database, dispatcher, feed, writes, server, Loaders(database))
+
+    def for_caller(self, caller: Caller) -> "Context":
+        """The same for whoever has come with a token."""
+        return replace(self, caller=caller)
 
     def for_socket(self) -> "Context":
         """The same for one WebSocket, with a peer of its own."""

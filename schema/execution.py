@@ -177,7 +177,7 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
         document = self.document(query)
-        operation = self._checked(document, operation_name, variable_values)
+        operation = self._checked(document, operation_name, variable_values, context_value)
         if isinstance(operation, PreExecutionError):
             return operation
         if OperationType(operation.operation.value) not in allowed_operation_types:
@@ -226,14 +226,16 @@ class RunyardSchema(strawberry.Schema):
         return next(iter(document.operations.values()))
 
     def _checked(
-        self, document: Document, name: str | None, variables: dict[str, Any] | None
+        self, document: Document, name: str | None, variables: dict[str, Any] | None, context: Context | None
     ) -> OperationDefinitionNode | PreExecutionError:
-        """As `operation`, with an eye on the variables."""
+        """As `operation`, with an eye on who asks, and on the variables."""
         operation = self.operation(document, name)
         if isinstance(operation, PreExecutionError):
             return operation
         assert document.asking is not None
         try:
+            if context is not None and context.caller is not None:
+                document.asking.check_access(operation, context.caller.scopes)
             faults, size = look_at_variables(variables) if variables else ([], 0)
             if not faults:
                 document.asking.check(operation, variables or {}, size)
@@ -317,7 +319,7 @@ class RunyardSchema(strawberry.Schema):
         operation_name: str | None,
     ) -> AsyncGenerator[ExecutionResult, None]:
         document = self.document(query)
-        operation = self._checked(document, operation_name, variables)
+        operation = self._checked(document, operation_name, variables, context)
         if isinstance(operation, PreExecutionError):
             yield operation
             return

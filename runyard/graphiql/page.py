@@ -16,10 +16,8 @@ HEADERS = {
         "font-src 'self' data:; img-src 'self' data:; connect-src 'self'; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
-    "Referrer-Policy": "no-referrer",
     # One address answers programs too, with JSON.
     "Vary": "Accept",
-    "X-Content-Type-Options": "nosniff",
 }
 
 PAGE = """\

@@ -12,7 +12,6 @@ HEADERS = {
     # A worker obeys the policy of its own file, not the page's.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'",
     "Vary": "Accept-Encoding",
-    "X-Content-Type-Options": "nosniff",
 }
 
 

@@ -2,13 +2,17 @@
 
 import shutil
 from collections.abc import AsyncIterator
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import orjson
 import pytest
 from playwright.async_api import Page, async_playwright, expect
 
 from queries import MAIN_JOB
 from tests.client import PATIENCE, Client
+from tests.serving import serving
+from tests.tokens import new_token
 
 
 @pytest.fixture
@@ -57,6 +61,12 @@ class Browser:
     async def choose(self, tab: str) -> None:
         await self.page.get_by_role("tab", name=tab).click()
 
+    async def write_headers(self, text: str) -> None:
+        """Write into the editor of the tab's headers."""
+        await self.page.get_by_role("button", name="Headers").click()
+        await self.page.locator(".graphiql-editor-tool .monaco-editor:visible").click()
+        await self.page.keyboard.insert_text(text)
+
     async def execute(self) -> None:
         await self.page.get_by_role("button", name="Execute query").click()
 
@@ -94,3 +104,23 @@ async def test_the_main_job_is_in_the_tabs_and_runs_with_no_other_host(client: C
     assert (run["taskKey"], run["stateType"]) == ("send-mail", "SCHEDULED")
     assert browser.hosts == {urlsplit(client.url).netloc}
     assert browser.complaints == []
+
+
+async def test_a_token_in_the_headers_lets_in_over_both_transports(
+    browser: Browser, tmp_path: Path, database_url: str
+) -> None:
+    async with serving(tmp_path, database_url=database_url, access="tokens") as server:
+        token = await new_token(server.life.database, "write", "work")
+        headers = orjson.dumps({"Authorization": f"Bearer {token.text}"}).decode()
+        await browser.open(server.client.url + "/")
+
+        await browser.choose("CreateTaskRun")
+        await browser.execute()
+        await browser.sees("UNAUTHENTICATED")
+        await browser.write_headers(headers)
+        await browser.execute()
+        await browser.sees('"created": true')
+        await browser.choose("ScheduledTaskRuns")
+        await browser.write_headers(headers)
+        await browser.execute()
+        await browser.sees("leaseId")

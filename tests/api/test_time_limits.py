@@ -131,7 +131,8 @@ async def leave_while(server: Serving, operation: str, begun: asyncio.Event, **v
     address = urlsplit(server.client.url)
     _, writer = await asyncio.open_connection(address.hostname, address.port)
     body = orjson.dumps({"query": document(operation)[0], "variables": variables})
-    head = f"POST /graphql HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = "POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
     writer.write(head.encode() + body)
     await ended(begun)
     writer.close()

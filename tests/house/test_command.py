@@ -11,7 +11,7 @@ import pytest
 
 from runyard import __version__
 from schema.root import print_schema
-from tests.serving import ON_SQLITE, ServerProcess
+from tests.serving import ON_SQLITE, ServerProcess, settings_for
 
 
 def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -109,3 +109,58 @@ async def test_a_second_server_on_one_file_is_refused(server_process: ServerProc
     assert refused.returncode == 1
     assert refused.stderr.endswith(f"runyard: Another server has {tmp_path}/runyard.db open.\n")
     assert "Traceback" not in refused.stderr
+
+
+# --- who is let in ---
+
+
+def test_it_does_not_start_where_nobody_would_be_let_in(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+
+    refused = runyard("serve", "--host", "0.0.0.0", folder=tmp_path, RUNYARD_DATABASE_URL=url)  # noqa: S104
+
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines()[-1] == (
+        f"runyard: Access to 0.0.0.0 is by API tokens, and {tmp_path}/runyard.db has no valid one. Make one with "
+        "`runyard token create --scope read --scope write --scope work`, or let anybody in who reaches that address: "
+        "RUNYARD_ACCESS=anonymous."
+    )
+
+
+@ON_SQLITE
+async def test_with_a_token_or_on_purpose_it_starts_on_any_address(
+    server_process: ServerProcess, database_url: str, tmp_path: Path
+) -> None:
+    open_to_all = await server_process.start(RUNYARD_HOST="0.0.0.0", RUNYARD_ACCESS="anonymous")  # noqa: S104
+    anonymous = await open_to_all.ask("CountTaskRuns")
+    await server_process.terminate()
+    made = await to_thread(
+        runyard, "token", "create", "--scope", "read", folder=tmp_path, RUNYARD_DATABASE_URL=database_url
+    )
+    client = await server_process.start(RUNYARD_HOST="0.0.0.0")  # noqa: S104
+    refused = await client.http.post("/graphql", json={"query": "{ taskRunCount }"})
+    client.http.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
+
+    assert (anonymous, refused.status_code) == (0, 401)
+    assert await client.ask("CountTaskRuns") == 0
+
+
+@pytest.mark.parametrize(
+    ("host", "access", "needs_tokens"),
+    [
+        ("127.0.0.1", "auto", False),
+        ("::1", "auto", False),
+        ("localhost", "auto", False),
+        ("0.0.0.0", "auto", True),  # noqa: S104
+        ("::", "auto", True),
+        ("", "auto", True),
+        ("192.168.0.7", "auto", True),
+        ("localhost.example.org", "auto", True),
+        ("127.0.0.1", "tokens", True),
+        ("0.0.0.0", "anonymous", False),  # noqa: S104
+    ],
+)
+def test_tokens_are_needed_beyond_loopback_addresses(
+    tmp_path: Path, host: str, access: str, needs_tokens: bool
+) -> None:
+    assert settings_for(tmp_path, host=host, access=access).needs_tokens == needs_tokens

@@ -14,8 +14,10 @@ from db.checkup import PostgreSQLServer, SQLiteFile
 from db.migrations import HEAD
 from runyard import doctor
 from runyard.doctor import examine
+from runyard.tokens import create
 from tests.house.test_command import runyard
 from tests.serving import ON_SQLITE, ServerProcess, settings_for
+from tests.tokens import wanted
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 
@@ -186,11 +188,13 @@ async def test_too_few_connections_are_told(database_url: str) -> None:
 @ON_POSTGRESQL
 async def test_a_database_that_was_never_upgraded_is_told(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
-    await connection.execute("DROP TABLE alembic_version")
-    await connection.close()
+    await connection.execute("ALTER TABLE alembic_version RENAME TO hidden")
 
     _, bad = await examined(database_url)
 
+    # Other tests are lent the same database.
+    await connection.execute("ALTER TABLE hidden RENAME TO alembic_version")
+    await connection.close()
     assert bad == ["it has no migrations: run `runyard db upgrade`"]
 
 
@@ -208,3 +212,37 @@ def test_clocks_that_differ_are_told(monkeypatch: pytest.MonkeyPatch, seconds: f
         told if is_good else f"{told}: set both by NTP. Servers go by the database's, but their logs do not"
     ]
     assert bool(bad) is not is_good
+
+
+# --- access ---
+
+
+async def test_it_is_well_where_a_token_is_valid_and_not_where_none_is(database_url: str) -> None:
+    before, nobody = await examined(database_url, host="::")
+    for scope in ("read", "work"):
+        await asyncio.to_thread(create, settings_for(Path(), database_url=database_url), wanted(scope))
+    after, bad = await examined(database_url, host="::")
+
+    assert "access to :: is by API tokens" in before
+    assert nobody == [
+        "no API token is valid, so nobody would be let in: make one with `runyard token create --scope read`"
+    ]
+    assert "2 API tokens are valid" in after
+    assert bad == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"host": "localhost"}, "access is open to whoever is on this machine, since localhost is a loopback address"),
+        (
+            {"host": "::", "access": "anonymous"},
+            "access is open to whoever reaches ::, as RUNYARD_ACCESS says",
+        ),
+    ],
+)
+def test_it_tells_who_is_let_in_without_a_token(tmp_path: Path, settings: dict[str, str], said: str) -> None:
+    good, bad = findings(f"sqlite+aiosqlite:///{tmp_path}/new.db", **settings)
+
+    assert said in good
+    assert bad == []

@@ -24,6 +24,7 @@ from tests.storage.processes import go, process
 
 TABLES = {
     "alembic_version",
+    "api_token",
     "concurrency_limit",
     "concurrency_slot",
     "deployment",

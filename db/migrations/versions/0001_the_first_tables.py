@@ -16,6 +16,17 @@ down_revision = None
 
 def upgrade() -> None:
     op.create_table(
+        "api_token",
+        sa.Column("id", Words, nullable=False),
+        sa.Column("created", Instant, nullable=False),
+        sa.Column("name", Words),
+        sa.Column("scopes", Words, nullable=False),
+        sa.Column("secret_hash", sa.String(64), nullable=False),
+        sa.Column("expires_at", Instant),
+        sa.Column("revoked_at", Instant),
+        sa.PrimaryKeyConstraint("id", name="pk_api_token"),
+    )
+    op.create_table(
         "concurrency_limit",
         sa.Column("id", Id, nullable=False),
         sa.Column("created", Instant, nullable=False),
