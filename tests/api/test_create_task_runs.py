@@ -162,7 +162,7 @@ async def test_a_text_with_a_zero_character_is_refused_and_nothing_is_made(clien
     assert await count_runs(client) == 0
 
 
-@pytest.mark.parametrize("key", ["", " ", "a'b", 'a"b', "a\\b", "\u2028", "😀", "x" * 10_000])
+@pytest.mark.parametrize("key", ["", " ", "a'b", 'a"b', "a\\b", "\u2028", "😀", "x" * 1000])
 async def test_a_key_of_any_other_characters_is_found_again(client: Client, key: str) -> None:
     inputs = [{"taskKey": key, "dynamicKey": key}]
     (first,) = await client.ask("CreateTaskRuns", inputs=inputs)

@@ -21,7 +21,7 @@ def database_kind() -> str:
     return "sqlite"
 
 
-MOST_SECONDS = 0.25
+MOST_SECONDS = 1.0
 """CPU that looking at a document may take: for so long nobody else is served."""
 
 INTROSPECTION = get_introspection_query(descriptions=True, input_value_deprecation=True)

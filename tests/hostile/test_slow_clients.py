@@ -16,7 +16,7 @@ from tests.hostile.victim import PATIENCE, Victim, victim
 BODY_SECONDS = 1.0
 FLOOD = 10_000
 """How many messages; for a longer one, change it here."""
-HEAD = b"POST /graphql HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+HEAD = b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_answers_that_nobody_reads_keep_nobody_waiting(attacked: Victim) -> None
 def test_five_hundred_sockets_that_are_dropped_leave_nothing_behind(attacked: Victim) -> None:
     async def open_and_drop() -> None:
         upgrade = (
-            b"GET /graphql HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+            b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
             b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
             b"Sec-WebSocket-Protocol: graphql-transport-ws\r\n\r\n"
         )

@@ -130,6 +130,8 @@ def victim(database_url: str, **variables: str) -> Iterator[Victim]:
         # An operation that is cancelled before its first step leaves resolvers that were called and not awaited.
         "PYTHONWARNINGS": "ignore:coroutine:RuntimeWarning",
         "RUNYARD_REQUEST_SECONDS": str(REQUEST_SECONDS),
+        # All that is done to it comes from one address.
+        "RUNYARD_MAX_SOCKETS_PER_CLIENT": "10000",
         **variables,
     }
     with TemporaryDirectory(prefix="runyard-hostile-") as folder:
