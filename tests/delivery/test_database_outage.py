@@ -168,7 +168,7 @@ async def test_a_database_that_does_not_answer_holds_nobody_up_for_longer_than_i
 
         assert refusals == [UNAVAILABLE] * 20
         # One after another on three connections, they would take seven times as long.
-        assert timeout_seconds <= took < 3 * timeout_seconds
+        assert timeout_seconds <= took < 5 * timeout_seconds
         outcome = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
         assert outcome["status"] == "ACCEPT"
         assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
