@@ -68,7 +68,7 @@ class Database(Protocol):
 
     def after_outages(self, operation: Operation[Outage, None]) -> None:
         """Carry this out before anything else is written when the database was out of reach, and at the first write of
-        all: with the outage, in the same transaction as what comes first."""
+        all: with the outage, in a transaction of its own."""
         ...
 
     async def is_current(self) -> bool:
