@@ -25,7 +25,7 @@ class SQLite:
 
     def __init__(self, path: str) -> None:
         self._raw = sqlite3.connect(path, isolation_level=None, cached_statements=512)
-        pragmas = ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-8192", "synchronous=FULL", "foreign_keys=ON")
+        pragmas = ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-4096", "synchronous=FULL", "foreign_keys=ON")
         for pragma in pragmas:
             self._raw.execute(f"PRAGMA {pragma}")
 

@@ -24,11 +24,8 @@ def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnEleme
     # A comparison with the null of a run without a state is not true: such runs are left out.
     waits = and_(*(run.c.state_type != each.value for each in sorted(TERMINAL)))
     return case(
-        (run.c.start_time > run.c.expected_start_time, seconds_between(run.c.expected_start_time, run.c.start_time)),
-        (
-            and_(run.c.start_time.is_(None), run.c.expected_start_time < moment, waits),
-            seconds_between(run.c.expected_start_time, moment),
-        ),
+        (run.c.start_delay_seconds.is_not(None), run.c.start_delay_seconds),
+        (and_(run.c.expected_start_time < moment, waits), seconds_between(run.c.expected_start_time, moment)),
         else_=literal(0.0),
     )
 

@@ -26,12 +26,12 @@ def columns_of(table: FromClause, record: type[Any]) -> list[ColumnElement[Any]]
 
 def insert_of(table: Table, record: type[Any]) -> Statement:
     """The statement that inserts a record of this kind, given as its `row_of`."""
-    return Statement(insert(table), [column for column, _ in _names(record)])
+    return Statement(insert(table), [column for column, _ in _written(record)])
 
 
 def row_of(record: Any) -> Parameters:
-    """A record's stored fields, by column."""
-    return {column: getattr(record, name) for column, name in _names(record.__class__)}
+    """What is stored of a record, by column."""
+    return {column: getattr(record, name) for column, name in _written(record.__class__)}
 
 
 @cache
@@ -39,6 +39,15 @@ def _names(record: type[Any]) -> tuple[tuple[str, str], ...]:
     """The column and the name of each stored field."""
     # Keyword-only fields come from elsewhere: another table, the clock.
     return tuple((each.name.removesuffix("_json"), each.name) for each in fields(record) if not each.kw_only)
+
+
+_WORKED_OUT = {TaskRunRecord: ("start_delay_seconds",)}
+"""Attributes that are stored for statements to read, and not read into a record again: they follow from its fields."""
+
+
+@cache
+def _written(record: type[Any]) -> tuple[tuple[str, str], ...]:
+    return *_names(record), *((name, name) for name in _WORKED_OUT.get(record, ()))
 
 
 TASK_RUN_WIDTH = len(_names(TaskRunRecord))

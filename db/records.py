@@ -177,6 +177,13 @@ class TaskRunRecord(RunRecord):
     """Its place in the queue, if it has one; None where that was not looked at."""
 
     @property
+    def start_delay_seconds(self) -> float | None:
+        """How late the run started, never negative; None while it has not."""
+        if self.start_time is None:
+            return None
+        return estimate_lateness(self.expected_start_time, self.start_time, self.state_type, self.start_time)
+
+    @property
     def empirical_policy(self) -> TaskRunPolicy:
         return task_run_policy(self.retries, self.retry_delay_seconds_json, self.retry_jitter_factor)
 

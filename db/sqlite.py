@@ -207,7 +207,7 @@ async def _latest_state(connection: aiosqlite.Connection) -> str | None:
 
 
 async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:
-    for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-8192", *pragmas):
+    for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-4096", *pragmas):
         await connection.execute(f"PRAGMA {pragma}")
 
 

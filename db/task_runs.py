@@ -58,6 +58,7 @@ _PROGRESS = [
     "start_time",
     "end_time",
     "total_run_time_seconds",
+    "start_delay_seconds",
 ]
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)

@@ -65,7 +65,6 @@ def read_history(connection: Connection, filter: Filter, intervals: Sequence[Int
     """What has become of the task runs that the filter lets through, interval by interval: one statement for all."""
     history = [RunHistoryInterval(start, end) for start, end in intervals]
     if history:
-        number: int
-        for number, *figures in count_task_runs_by_interval(connection, filter, intervals):
-            history[number - 1].states.append(RunHistoryState(*figures))
+        for place, states in count_task_runs_by_interval(connection, filter, intervals):
+            history[place].states = [RunHistoryState(*figures) for figures in states]
     return history

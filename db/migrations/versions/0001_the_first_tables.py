@@ -129,6 +129,7 @@ def upgrade() -> None:
     op.create_index("ix_flow_run_state_run_id_timestamp", "flow_run_state", ["run_id", "timestamp"])
     op.create_index("uq_flow_run_state_transition", "flow_run_state", ["run_id", "transition_id"], unique=True)
 
+    on_postgresql = op.get_bind().dialect.name == "postgresql"
     op.create_table(
         "task_run",
         sa.Column("id", Id, nullable=False),
@@ -157,18 +158,18 @@ def upgrade() -> None:
         sa.Column("start_time", Instant),
         sa.Column("end_time", Instant),
         sa.Column("total_run_time_seconds", sa.Float(), nullable=False),
+        sa.Column("start_delay_seconds", sa.Float()),
         sa.Column("flow_run_run_count", sa.Integer(), nullable=False),
         sa.Column("trace_parent", sa.String(length=55)),
         sa.ForeignKeyConstraint(["flow_run_id"], ["flow_run.id"], name="fk_task_run_flow_run_id", ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
     )
     op.create_index("ix_task_run_state_type_id", "task_run", ["state_type", "id"])
-    on_postgresql = op.get_bind().dialect.name == "postgresql"
     by_start_time = [sa.text("start_time NULLS FIRST") if on_postgresql else "start_time", "id"]
-    by_expected_start_time = [
-        sa.text("expected_start_time NULLS FIRST") if on_postgresql else "expected_start_time",
-        "id",
-    ]
+    summed = ["state_type", "state_name", "state_timestamp", "total_run_time_seconds", "start_delay_seconds"]
+    by_expected_start_time = (
+        [sa.text("expected_start_time NULLS FIRST"), "id"] if on_postgresql else ["expected_start_time", "id", *summed]
+    )
     op.create_index("ix_task_run_expected_start_time", "task_run", by_expected_start_time)
     op.create_index("ix_task_run_start_time", "task_run", by_start_time)
     op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
