@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import and_, bindparam, select, update
+from sqlalchemy import and_, bindparam, or_, select, update
 
 from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of
@@ -13,6 +13,14 @@ from db.tables import api_token
 _TOKENS = select(*columns_of(api_token, TokenRecord))
 _BY_ID = Statement(_TOKENS.where(is_among(api_token.c.id, "ids")))
 _ALL = Statement(_TOKENS.order_by(api_token.c.created, api_token.c.id))
+_VALID_IDS = Statement(
+    select(api_token.c.id).where(
+        and_(
+            api_token.c.revoked_at.is_(None),
+            or_(api_token.c.expires_at.is_(None), api_token.c.expires_at > bindparam("now", required=True)),
+        )
+    )
+)
 _INSERT = insert_of(api_token, TokenRecord)
 _REVOKE = Statement(
     update(api_token)
@@ -29,6 +37,11 @@ def tokens_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, TokenR
 def all_tokens(connection: Connection) -> list[TokenRecord]:
     """Every token, the oldest first."""
     return [TokenRecord(*row) for row in connection.fetch(_ALL)]
+
+
+def valid_ids(connection: Connection) -> list[str]:
+    """The ids of the tokens that are neither revoked nor expired."""
+    return [id for (id,) in connection.fetch(_VALID_IDS, {"now": connection.now})]
 
 
 def insert_tokens(connection: Connection, records: Sequence[TokenRecord]) -> None:

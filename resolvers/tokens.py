@@ -97,19 +97,25 @@ def read_token(connection: Connection, id: str) -> TokenRecord | None:
     return api_tokens.tokens_by_id(connection, [id]).get(id)
 
 
+def read_valid_ids(connection: Connection) -> frozenset[str]:
+    """The ids of all tokens that open anything."""
+    return frozenset(api_tokens.valid_ids(connection))
+
+
 def parts_of(text: str) -> tuple[str, str] | None:
     """The id and the secret that a token is made of; None for what is no token by its form."""
     found = _TOKEN.fullmatch(text)
     return (found[1], found[2]) if found else None
 
 
-def caller_of(record: TokenRecord, secret: str, now: str) -> Caller | None:
-    """Who holds the secret of this token; None where it is another secret, or the token is valid no more.
+def is_secret_of(record: TokenRecord, secret: str) -> bool:
+    """Whether this is the token's secret. Takes as long where it is another one."""
+    return hmac.compare_digest(_hash(secret), record.secret_hash)
 
-    Takes as long for a wrong secret as for the right one.
-    """
-    is_right = hmac.compare_digest(_hash(secret), record.secret_hash)
-    if not is_right or not record.is_valid(now):
+
+def caller_of(record: TokenRecord, secret: str, now: str) -> Caller | None:
+    """Who holds the secret of this token; None where it is another secret, or the token is valid no more."""
+    if not is_secret_of(record, secret) or not record.is_valid(now):
         return None
     return Caller(record.id, frozenset(map(Scope, record.scopes.split())))
 

@@ -10,6 +10,7 @@ tracing.py      spans for OpenTelemetry
 doctor.py       says what is wrong     pruning.py       deletes old runs
 durations.py    as people write them   lock.py          one server for one SQLite file
 tokens.py       makes API tokens       access.py        who is let in by them
+wrong_tokens.py how many wrong ones are looked at
 hosts.py        where requests are for socket_places.py how many sockets a client has
 meter.py        measures what is done  metrics.py       tells Prometheus
 graphiql/       the page for people

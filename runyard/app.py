@@ -21,7 +21,7 @@ from resolvers.bounded_writes import BoundedWrites
 from resolvers.queue.bounds import QueueBounds
 from resolvers.storage import DatabaseUnavailable
 from runyard import __version__
-from runyard.access import Access, Unauthenticated
+from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.hosts import KnownHosts
@@ -34,6 +34,7 @@ from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
 from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
 from runyard.trusted import TrustedDocuments
+from runyard.wrong_tokens import WrongTokens
 from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
@@ -82,7 +83,8 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
         watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
-        access = Access(life.database) if settings.needs_tokens else None
+        wrong_tokens = WrongTokens(settings.max_wrong_tokens, settings.wrong_tokens_seconds)
+        access = Access(life.database, wrong_tokens) if settings.needs_tokens else None
         app.state.access = access
         app.state.http = GraphQLOverHTTP(
             schema,
@@ -166,9 +168,11 @@ async def _metrics(request: Request) -> Response:
     access: Access | None = request.app.state.access
     if access is not None:
         try:
-            caller = await access.caller(request.headers.get("authorization"))
+            caller = await access.caller(request.headers.get("authorization"), address_of(request))
         except Unauthenticated as error:
             return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": "Bearer"})
+        except TooManyWrongTokens as error:
+            return PlainTextResponse(f"{error}\n", 429, {"Retry-After": str(error.seconds)})
         except DatabaseUnavailable:
             return PlainTextResponse("The database is busy or away; try again.\n", 503)
         if READ.isdisjoint(caller.scopes):

@@ -74,6 +74,13 @@ class Settings(BaseSettings):
     max_sockets_per_client: Annotated[
         int, Field(gt=0, description="How many WebSockets one token, or one address without a token, may have open.")
     ] = 100
+    max_wrong_tokens: Annotated[
+        int,
+        Field(gt=0, description="How many wrong tokens of one address are looked at within `wrong_tokens_seconds`."),
+    ] = 20
+    wrong_tokens_seconds: Annotated[
+        float, Field(gt=0, description="How long the wrong tokens of an address are remembered, from the first one on.")
+    ] = 60.0
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
     database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
     database_busy_seconds: Annotated[
