@@ -78,7 +78,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             is_shared=life.database.is_shared,
         )
         database = life.database if tracing is None else traced_database(life.database, tracing)
-        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts)
+        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts, settings.rules.limits)
         app.state.life = life
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)

@@ -155,6 +155,7 @@ class Settings(BaseSettings):
     ] = 10
     max_filter_values: Annotated[int, Field(gt=0, description="The most values in one list of a filter.")] = 1000
     max_filter_text: Annotated[int, Field(gt=0, description="The most characters in a `like` of a filter.")] = 1000
+    max_page_size: Annotated[int, Field(ge=1, le=1000, description="The most items on a page of a list.")] = 1000
     introspection: Annotated[
         bool,
         Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
