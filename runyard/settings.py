@@ -171,6 +171,14 @@ class Settings(BaseSettings):
     connection_init_seconds: Annotated[
         float, Field(gt=0, description="How long a WebSocket may take to introduce itself.")
     ] = 10.0
+    ping_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="How long a WebSocket may be silent before its other end is asked whether it is there, and how long "
+            "that may take to answer before the socket is closed.",
+        ),
+    ] = 10.0
     stop_seconds: Annotated[
         int, Field(gt=0, description="How long requests under way may take when the server is told to stop.")
     ] = 25
