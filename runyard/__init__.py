@@ -13,6 +13,7 @@ tokens.py       makes API tokens       access.py        who is let in by them
 wrong_tokens.py how many wrong ones are looked at
 hosts.py        where requests are for socket_places.py how many sockets a client has
 meter.py        measures what is done  metrics.py       tells Prometheus
+around.py       what both do around operations
 graphiql/       the page for people
 """
 

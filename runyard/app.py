@@ -27,12 +27,12 @@ from runyard.health import healthz, readyz
 from runyard.hosts import KnownHosts
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
-from runyard.meter import Meter, measured
+from runyard.meter import Measured, Meter
 from runyard.metrics import Metrics
 from runyard.request_context import RequestContext
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
-from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
+from runyard.tracing import TracedRequests, TracedSchema, Tracing, traced_database
 from runyard.trusted import TrustedDocuments
 from runyard.wrong_tokens import WrongTokens
 from schema.access import READ
@@ -61,10 +61,10 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
     trusted.check(schema)
     meter = Meter()
     if settings.metrics:
-        schema = measured(schema, meter)
+        schema = Measured(schema, meter).as_schema
     tracing = Tracing.from_environment()
     if tracing is not None:
-        schema = traced_schema(schema, tracing)
+        schema = TracedSchema(schema, tracing).as_schema
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
