@@ -28,6 +28,19 @@ _REVOKE = Statement(
     .values(revoked_at=bindparam("now", required=True))
 )
 
+_NOTE_USE = Statement(
+    update(api_token)
+    .where(
+        and_(
+            is_among(api_token.c.id, "ids"),
+            or_(
+                api_token.c.last_used_at.is_(None), api_token.c.last_used_at <= bindparam("noted_before", required=True)
+            ),
+        )
+    )
+    .values(last_used_at=bindparam("now", required=True))
+)
+
 
 def tokens_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, TokenRecord]:
     """The tokens that are there, by id."""
@@ -51,3 +64,8 @@ def insert_tokens(connection: Connection, records: Sequence[TokenRecord]) -> Non
 def revoke_tokens(connection: Connection, ids: Sequence[str]) -> None:
     """Revoke these tokens; those that are revoked keep the instant at which they were."""
     connection.run(_REVOKE, {"ids": list(ids), "now": connection.now})
+
+
+def note_use(connection: Connection, ids: Sequence[str], noted_before: str) -> None:
+    """Note that these tokens are used, unless that was noted later than `noted_before`."""
+    connection.run(_NOTE_USE, {"ids": list(ids), "noted_before": noted_before, "now": connection.now})

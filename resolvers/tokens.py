@@ -14,13 +14,16 @@ from datetime import timedelta
 
 from db import api_tokens
 from db.connection import Connection
-from db.instants import instant, moment
+from db.instants import instant, moment, seconds_after
 from db.records import TokenRecord
 from db.vocabulary import Scope
 from resolvers.errors import NotFound
 
 ID_BYTES = 6
 SECRET_BYTES = 32
+
+USE_NOTED_SECONDS = 3600.0
+"""How long the use of a token is not noted again."""
 
 _TOKEN = re.compile(rf"runyard_([0-9a-f]{{{2 * ID_BYTES}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
 
@@ -58,7 +61,7 @@ def create_tokens(connection: Connection, wanted: Sequence[WantedToken]) -> list
         id, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
         expires_at = instant(moment(connection.now) + each.lifetime) if each.lifetime else None
         scopes = " ".join(sorted(each.scopes))
-        record = TokenRecord(id, connection.now, each.name, scopes, _hash(secret), expires_at, None)
+        record = TokenRecord(id, connection.now, each.name, scopes, _hash(secret), expires_at, None, None)
         records.append(record)
         made.append(NewToken(f"runyard_{id}_{secret}", record))
     api_tokens.insert_tokens(connection, records)
@@ -85,6 +88,12 @@ def revoke_tokens(connection: Connection, names: Sequence[str]) -> list[TokenRec
     api_tokens.revoke_tokens(connection, ids)
     now = api_tokens.tokens_by_id(connection, ids)
     return [now[each.id] if isinstance(each, TokenRecord) else each for each in found]
+
+
+def note_use_of_tokens(connection: Connection, ids: Sequence[str]) -> list[Exception | None]:
+    """Note that the tokens let somebody in, unless that was noted within the last hour, by whichever server."""
+    api_tokens.note_use(connection, ids, seconds_after(connection.now, -USE_NOTED_SECONDS))
+    return [None for _ in ids]
 
 
 def has_valid_token(connection: Connection) -> bool:

@@ -13,6 +13,7 @@ from db.instants import instant, moment
 from db.records import TokenRecord
 from resolvers.storage import DatabaseUnavailable
 from resolvers.tokens import Caller, caller_of, is_secret_of, parts_of, read_token, read_valid_ids
+from runyard.token_use import TokenUse
 from runyard.wrong_tokens import WrongTokens
 
 KEPT_FOR = timedelta(seconds=5)
@@ -48,6 +49,7 @@ class Access:
     def __init__(self, database: Database, wrong_tokens: WrongTokens) -> None:
         self._database = database
         self._wrong_tokens = wrong_tokens
+        self._use = TokenUse(database)
         self._known: dict[str, tuple[TokenRecord, datetime]] = {}
         """Tokens, and when they were looked up. What is no token is not kept: nobody can fill this up."""
         self._valid_ids: tuple[frozenset[str], datetime] | None = None
@@ -86,7 +88,10 @@ class Access:
         return caller
 
     def _caller_of(self, found: tuple[TokenRecord, datetime] | None, secret: str) -> Caller | None:
-        return found and caller_of(found[0], secret, instant(self._database.clock.now()))
+        caller = found and caller_of(found[0], secret, instant(self._database.clock.now()))
+        if found and caller:
+            self._use.note(found[0])
+        return caller
 
     async def end_of(self, caller: Caller) -> None:
         """Return when the caller's token has expired or is revoked."""
