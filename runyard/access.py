@@ -78,14 +78,18 @@ class Access:
         """Who comes with a token that was not right until now; None where it still is not."""
         wait = self._wrong_tokens.count(address, self._database.clock.now())
         if wait is not None and not await self._is_valid(id):
-            raise TooManyWrongTokens(wait)
+            raise self._refusal(address, wait)
         caller = self._caller_of(await self._look_up(id), secret)
         if wait is None:
             if caller is not None:
                 self._wrong_tokens.take_back(address)
         elif caller is None:
-            raise TooManyWrongTokens(wait)
+            raise self._refusal(address, wait)
         return caller
+
+    def _refusal(self, address: str, wait: float) -> TooManyWrongTokens:
+        self._wrong_tokens.tell(address)
+        return TooManyWrongTokens(wait)
 
     def _caller_of(self, found: tuple[TokenRecord, datetime] | None, secret: str) -> Caller | None:
         caller = found and caller_of(found[0], secret, instant(self._database.clock.now()))

@@ -44,14 +44,16 @@ class WrongTokens:
                 self._windows.popitem(last=False)
         self._windows.move_to_end(place)
         if window.count >= self._most:
-            if not window.is_told:
-                window.is_told = True
-                log.warning(
-                    "%d wrong tokens have come from %s; for a while, no more are looked up.", self._most, address
-                )
             return (window.ends_at - now).total_seconds()
         window.count += 1
         return None
+
+    def tell(self, address: str) -> None:
+        """Tell the log, once, that this address has had its share."""
+        window = self._windows.get(network_of(address))
+        if window is not None and not window.is_told:
+            window.is_told = True
+            log.warning("%d wrong tokens have come from %s; for a while, no more are looked up.", self._most, address)
 
     def take_back(self, address: str) -> None:
         """Count one less: it was right."""

@@ -113,6 +113,26 @@ async def test_right_ones_do_not_count(server: Serving) -> None:
     assert await statuses(server, *right, wrong(0)) == [200] * (MOST + 1) + [401]
 
 
+async def test_right_ones_that_come_at_once_are_all_let_in_and_nobody_is_warned(
+    server: Serving, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = [await bearer(server, "read") for _ in range(3 * MOST)]
+
+    answers = await asyncio.gather(*(ask(server.client, QUERY, each) for each in right))
+
+    assert [answer.status_code for answer in answers] == [200] * len(right)
+    assert [record for record in caplog.records if record.name == "runyard.access"] == []
+    assert await statuses(server, wrong(0)) == [401]
+
+
+async def test_an_operator_is_told_once(server: Serving, caplog: pytest.LogCaptureFixture) -> None:
+    await use_up(server)
+    await statuses(server, wrong(MOST), wrong(MOST))
+
+    (told,) = [record.getMessage() for record in caplog.records if record.name == "runyard.access"]
+    assert told == "3 wrong tokens have come from 127.0.0.1; for a while, no more are looked up."
+
+
 async def test_wrong_secrets_of_a_token_count_and_do_not_harm_its_holder(server: Serving) -> None:
     right = await bearer(server, "read")
     guess = {"Authorization": right["Authorization"][:-64] + "0" * 64}
