@@ -67,6 +67,11 @@ class WriteBatches:
         self._is_closing = False
         self._lanes = [asyncio.create_task(self._write(), name=f"database writer {number}") for number in range(lanes)]
 
+    @property
+    def waiting(self) -> int:
+        """How many requests wait."""
+        return len(self._waiting)
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with what each transaction announced, after its commit."""
         self._listeners.append(listener)
@@ -106,6 +111,8 @@ class WriteBatches:
                 await self._wait()
                 continue
             began_at = time.monotonic()
+            for request in batch:
+                self.commits.waits.add(began_at - request.asked_at)
             outcomes, notices = await self._outcomes_of(batch)
             if any(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
                 self._contact.lost()

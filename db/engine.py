@@ -39,8 +39,13 @@ class Database(Protocol):
         ...
 
     @property
-    def connections(self) -> Connections | None:
-        """Its pool of connections; None where it has none."""
+    def writes_waiting(self) -> int:
+        """How many requests wait until a transaction is begun for them."""
+        ...
+
+    @property
+    def connections(self) -> Connections:
+        """Its pool of connections; of a SQLite file, those that read."""
         ...
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:

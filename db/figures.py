@@ -35,6 +35,8 @@ class Commits:
     """The items of all requests that were gathered into it."""
     seconds: Distribution = field(default_factory=lambda: Distribution(SECONDS))
     """From the first statement until it was on disk, or given up."""
+    waits: Distribution = field(default_factory=lambda: Distribution(SECONDS))
+    """How long requests waited until a transaction was begun for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,3 +46,7 @@ class Connections:
     used: int
     idle: int
     most: int
+    waiting: int
+    """How many wait for a connection."""
+    waits: Distribution
+    """How long those waited who got one, or gave up."""

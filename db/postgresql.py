@@ -5,6 +5,7 @@ instants come and go as the texts that answers show, so that nothing above knows
 """
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from db.contact import Contact, Outage
 from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
-from db.figures import Commits, Connections
+from db.figures import SECONDS, Commits, Connections, Distribution
 from db.instants import instant
 from db.signals import Signals
 from db.statements import Parameters, Statement
@@ -47,6 +48,8 @@ class PostgreSQLDatabase:
         self._pool = pool
         self._timeout = timeout_seconds
         self._is_closing = False
+        self._waiting = 0
+        self._waits = Distribution(SECONDS)
         self._signals = signals
         self._contact = contact
         self._batches = WriteBatches(self._carry_out, contact, lanes=WRITERS)
@@ -87,9 +90,14 @@ class PostgreSQLDatabase:
         return self._batches.commits
 
     @property
-    def connections(self) -> Connections | None:
+    def writes_waiting(self) -> int:
+        return self._batches.waiting
+
+    @property
+    def connections(self) -> Connections:
         idle = self._pool.get_idle_size()
-        return Connections(self._pool.get_size() - idle, idle, self._pool.get_max_size())
+        used, most = self._pool.get_size() - idle, self._pool.get_max_size()
+        return Connections(used, idle, most, self._waiting, self._waits)
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
@@ -141,7 +149,7 @@ class PostgreSQLDatabase:
         """A connection, for no longer than an answer may take; DatabaseUnavailable after that."""
         with our_words():
             async with asyncio.timeout(self._timeout) as patience:
-                raw = await self._pool.acquire()
+                raw = await self._acquire()
                 try:
                     yield raw
                 except BaseException as error:
@@ -151,6 +159,15 @@ class PostgreSQLDatabase:
                     raise
                 finally:
                     await self._pool.release(raw, timeout=CANCEL_SECONDS)
+
+    async def _acquire(self) -> Raw:
+        began_at = time.monotonic()
+        self._waiting += 1
+        try:
+            return await self._pool.acquire()
+        finally:
+            self._waiting -= 1
+            self._waits.add(time.monotonic() - began_at)
 
 
 @dataclass(slots=True)

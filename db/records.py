@@ -314,6 +314,8 @@ class TokenRecord:
     """SHA-256 of the secret, in hexadecimal."""
     expires_at: str | None
     revoked_at: str | None
+    last_used_at: str | None
+    """When it let somebody in, noted once an hour; null where it never did."""
 
     def is_valid(self, now: str) -> bool:
         """Whether it opens anything at this instant."""

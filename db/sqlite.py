@@ -6,9 +6,10 @@ The writer commits with `synchronous=FULL`, so what was answered survives a powe
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from db.connection import Connection, SQLiteConnection
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
 from db.errors import BrokenReference, DatabaseUnavailable
-from db.figures import Commits, Connections
+from db.figures import SECONDS, Commits, Connections, Distribution
 from db.ids import new_id
 from db.instants import instant
 
@@ -40,6 +41,8 @@ class _Reading:
     """A read that was asked for."""
 
     is_given_up: bool = False
+    asked_at: float = field(default_factory=time.monotonic)
+    began_at: float | None = None
 
 
 class _Brake:
@@ -65,6 +68,9 @@ class SQLiteDatabase:
         self._readers = readers
         self._brakes = brakes
         self._next_reader = 0
+        self._reads = [0] * len(readers)
+        """How many reads each reader has been asked for: it is at one of them, and the others wait."""
+        self._waits = Distribution(SECONDS)
         self._is_closing = False
         # While no server had the file, nobody could reach it.
         self._batches = WriteBatches(self._carry_out, Contact(clock, Outage(since=None, until=None)), lanes=1)
@@ -98,8 +104,14 @@ class SQLiteDatabase:
         return self._batches.commits
 
     @property
-    def connections(self) -> Connections | None:
-        return None
+    def writes_waiting(self) -> int:
+        return self._batches.waiting
+
+    @property
+    def connections(self) -> Connections:
+        used = sum(count > 0 for count in self._reads)
+        most = len(self._readers)
+        return Connections(used, most - used, most, sum(self._reads) - used, self._waits)
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
@@ -107,11 +119,15 @@ class SQLiteDatabase:
         number = self._next_reader
         self._next_reader = (number + 1) % len(self._readers)
         reading = _Reading()
+        self._reads[number] += 1
         try:
             return await _on_thread_of(self._readers[number], _read, self.clock, self._brakes[number], reading, work)
         except asyncio.CancelledError:
             reading.is_given_up = True
             raise
+        finally:
+            self._reads[number] -= 1
+            self._waits.add((reading.began_at or time.monotonic()) - reading.asked_at)
 
     async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
         (result,) = await self.write_all(operation, [item])
@@ -146,6 +162,7 @@ def _read(
 ) -> Answer:
     if reading.is_given_up:
         raise DatabaseUnavailable("The read was given up before it began.")
+    reading.began_at = time.monotonic()
     with _our_words():
         raw.execute("BEGIN")
         brake.reading = reading

@@ -331,4 +331,6 @@ api_token = Table(
     Column("secret_hash", String(64), nullable=False),
     Column("expires_at", Instant),
     Column("revoked_at", Instant),
+    # Kept to the hour: letting somebody in is to cost no write.
+    Column("last_used_at", Instant),
 )

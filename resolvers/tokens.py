@@ -14,13 +14,16 @@ from datetime import timedelta
 
 from db import api_tokens
 from db.connection import Connection
-from db.instants import instant, moment
+from db.instants import instant, moment, seconds_after
 from db.records import TokenRecord
 from db.vocabulary import Scope
 from resolvers.errors import NotFound
 
 ID_BYTES = 6
 SECRET_BYTES = 32
+
+USE_NOTED_SECONDS = 3600.0
+"""How long the use of a token is not noted again."""
 
 _TOKEN = re.compile(rf"runyard_([0-9a-f]{{{2 * ID_BYTES}}})_([0-9a-f]{{{2 * SECRET_BYTES}}})")
 
@@ -58,7 +61,7 @@ def create_tokens(connection: Connection, wanted: Sequence[WantedToken]) -> list
         id, secret = secrets.token_hex(ID_BYTES), secrets.token_hex(SECRET_BYTES)
         expires_at = instant(moment(connection.now) + each.lifetime) if each.lifetime else None
         scopes = " ".join(sorted(each.scopes))
-        record = TokenRecord(id, connection.now, each.name, scopes, _hash(secret), expires_at, None)
+        record = TokenRecord(id, connection.now, each.name, scopes, _hash(secret), expires_at, None, None)
         records.append(record)
         made.append(NewToken(f"runyard_{id}_{secret}", record))
     api_tokens.insert_tokens(connection, records)
@@ -87,6 +90,12 @@ def revoke_tokens(connection: Connection, names: Sequence[str]) -> list[TokenRec
     return [now[each.id] if isinstance(each, TokenRecord) else each for each in found]
 
 
+def note_use_of_tokens(connection: Connection, ids: Sequence[str]) -> list[Exception | None]:
+    """Note that the tokens let somebody in, unless that was noted within the last hour, by whichever server."""
+    api_tokens.note_use(connection, ids, seconds_after(connection.now, -USE_NOTED_SECONDS))
+    return [None for _ in ids]
+
+
 def has_valid_token(connection: Connection) -> bool:
     """Whether any token opens anything."""
     return any(record.is_valid(connection.now) for record in api_tokens.all_tokens(connection))
@@ -97,19 +106,25 @@ def read_token(connection: Connection, id: str) -> TokenRecord | None:
     return api_tokens.tokens_by_id(connection, [id]).get(id)
 
 
+def read_valid_ids(connection: Connection) -> frozenset[str]:
+    """The ids of all tokens that open anything."""
+    return frozenset(api_tokens.valid_ids(connection))
+
+
 def parts_of(text: str) -> tuple[str, str] | None:
     """The id and the secret that a token is made of; None for what is no token by its form."""
     found = _TOKEN.fullmatch(text)
     return (found[1], found[2]) if found else None
 
 
-def caller_of(record: TokenRecord, secret: str, now: str) -> Caller | None:
-    """Who holds the secret of this token; None where it is another secret, or the token is valid no more.
+def is_secret_of(record: TokenRecord, secret: str) -> bool:
+    """Whether this is the token's secret. Takes as long where it is another one."""
+    return hmac.compare_digest(_hash(secret), record.secret_hash)
 
-    Takes as long for a wrong secret as for the right one.
-    """
-    is_right = hmac.compare_digest(_hash(secret), record.secret_hash)
-    if not is_right or not record.is_valid(now):
+
+def caller_of(record: TokenRecord, secret: str, now: str) -> Caller | None:
+    """Who holds the secret of this token; None where it is another secret, or the token is valid no more."""
+    if not is_secret_of(record, secret) or not record.is_valid(now):
         return None
     return Caller(record.id, frozenset(map(Scope, record.scopes.split())))
 

@@ -10,8 +10,11 @@ tracing.py      spans for OpenTelemetry
 doctor.py       says what is wrong     pruning.py       deletes old runs
 durations.py    as people write them   lock.py          one server for one SQLite file
 tokens.py       makes API tokens       access.py        who is let in by them
+wrong_tokens.py how many wrong ones are looked at
+token_use.py    when tokens were last used
 hosts.py        where requests are for socket_places.py how many sockets a client has
 meter.py        measures what is done  metrics.py       tells Prometheus
+around.py       what both do around operations
 graphiql/       the page for people
 """
 

@@ -21,19 +21,20 @@ from resolvers.bounded_writes import BoundedWrites
 from resolvers.queue.bounds import QueueBounds
 from resolvers.storage import DatabaseUnavailable
 from runyard import __version__
-from runyard.access import Access, Unauthenticated
+from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.hosts import KnownHosts
 from runyard.http import GraphQLOverHTTP
 from runyard.life import Life
-from runyard.meter import Meter, measured
+from runyard.meter import Measured, Meter
 from runyard.metrics import Metrics
 from runyard.request_context import RequestContext
 from runyard.settings import Settings
 from runyard.sockets import GraphQLOverWebSocket
-from runyard.tracing import TracedRequests, Tracing, traced_database, traced_schema
+from runyard.tracing import TracedRequests, TracedSchema, Tracing, traced_database
 from runyard.trusted import TrustedDocuments
+from runyard.wrong_tokens import WrongTokens
 from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
@@ -60,10 +61,10 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
     trusted.check(schema)
     meter = Meter()
     if settings.metrics:
-        schema = measured(schema, meter)
+        schema = Measured(schema, meter).as_schema
     tracing = Tracing.from_environment()
     if tracing is not None:
-        schema = traced_schema(schema, tracing)
+        schema = TracedSchema(schema, tracing).as_schema
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
     page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
 
@@ -77,12 +78,13 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
             is_shared=life.database.is_shared,
         )
         database = life.database if tracing is None else traced_database(life.database, tracing)
-        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts)
+        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts, settings.rules.limits)
         app.state.life = life
         app.state.meter = meter
         app.state.metrics = Metrics(meter, life)
         watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
-        access = Access(life.database) if settings.needs_tokens else None
+        wrong_tokens = WrongTokens(settings.max_wrong_tokens, settings.wrong_tokens_seconds)
+        access = Access(life.database, wrong_tokens) if settings.needs_tokens else None
         app.state.access = access
         app.state.http = GraphQLOverHTTP(
             schema,
@@ -166,9 +168,11 @@ async def _metrics(request: Request) -> Response:
     access: Access | None = request.app.state.access
     if access is not None:
         try:
-            caller = await access.caller(request.headers.get("authorization"))
+            caller = await access.caller(request.headers.get("authorization"), address_of(request))
         except Unauthenticated as error:
             return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": "Bearer"})
+        except TooManyWrongTokens as error:
+            return PlainTextResponse(f"{error}\n", 429, {"Retry-After": str(error.seconds)})
         except DatabaseUnavailable:
             return PlainTextResponse("The database is busy or away; try again.\n", 503)
         if READ.isdisjoint(caller.scopes):

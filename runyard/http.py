@@ -21,7 +21,7 @@ from strawberry.types.graphql import OperationType
 
 from resolvers.storage import DatabaseUnavailable
 from resolvers.tokens import Caller
-from runyard.access import Access, Unauthenticated
+from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.compression import compressed
 from runyard.graphiql import Page
 from runyard.presence import while_present
@@ -156,13 +156,17 @@ class GraphQLOverHTTP:
 
     async def _admitted(self, access: Access, request: Request) -> Context:
         try:
-            return self._context.for_caller(await access.caller(request.headers.get("authorization")))
+            caller = await access.caller(request.headers.get("authorization"), address_of(request))
         except Unauthenticated as error:
             raise BadRequest(401, str(error), {"WWW-Authenticate": "Bearer"}, code="UNAUTHENTICATED") from None
+        except TooManyWrongTokens as error:
+            refusal = BadRequest(429, str(error), {"Retry-After": str(error.seconds)}, code="TOO_MANY_WRONG_TOKENS")
         except DatabaseUnavailable:
-            error = BadRequest(503, "The database is busy or away; try again.", code="UNAVAILABLE")
-            error.extensions["retryable"] = True
-            raise error from None
+            refusal = BadRequest(503, "The database is busy or away; try again.", code="UNAVAILABLE")
+        else:
+            return self._context.for_caller(caller)
+        refusal.extensions["retryable"] = True
+        raise refusal
 
     async def _last_words(self, caller: Caller) -> bytes:
         """Why a stream is over, when the caller's token is valid no more."""

@@ -6,16 +6,14 @@ It keeps plain numbers, since they are added to on every request; `runyard.metri
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
-from typing import Any, cast
 
-from strawberry.types.execution import ExecutionResult, PreExecutionError
-from strawberry.types.graphql import OperationType
+from strawberry.types.execution import ExecutionResult
 
 from db.figures import SECONDS, Distribution
 from queries import document, paths
-from schema.context import Context
+from runyard.around import Around
 from schema.execution import RunyardSchema
 
 OTHER = "other"
@@ -77,67 +75,29 @@ class Meter:
             self.lateness.add(max(0.0, loop.time() - due))
 
 
-def measured(schema: RunyardSchema, meter: Meter) -> RunyardSchema:
-    """The schema, with what is run through it measured."""
-    return cast("RunyardSchema", _MeasuredSchema(schema, meter))
-
-
-class _MeasuredSchema:
-    """Stands for the schema, of which every server in a process uses the same one. All else is the schema's own."""
+class Measured(Around):
+    """A schema, with what is run through it measured."""
 
     def __init__(self, schema: RunyardSchema, meter: Meter) -> None:
-        self._schema = schema
+        super().__init__(schema)
         self._meter = meter
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._schema, name)
-
-    async def execute(
-        self,
-        query: str | None,
-        variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
-        root_value: Any = None,
-        operation_name: str | None = None,
-        allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
-        operation_extensions: dict[str, Any] | None = None,
+    async def around_one(
+        self, running: Awaitable[ExecutionResult], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
-        """As `RunyardSchema.execute`."""
         outcome, began = "cancelled", time.perf_counter()
         try:
-            result = await self._schema.execute(
-                query,
-                variable_values,
-                context_value,
-                root_value,
-                operation_name,
-                allowed_operation_types,
-                operation_extensions,
-            )
+            result = await running
             outcome = self._meter.outcome(result)
             return result
         finally:
             self._meter.count(self._meter.name_of(query), time.perf_counter() - began, outcome)
 
-    async def stream(
-        self,
-        query: str | None,
-        variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
-        root_value: Any = None,
-        operation_name: str | None = None,
-        operation_extensions: dict[str, Any] | None = None,
-        allowed_operation_types: Iterable[OperationType] | None = None,
+    async def around_stream(
+        self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """As `RunyardSchema.stream`."""
-        operation = self._schema.operation(self._schema.document(query), operation_name)
-        is_subscription = not isinstance(operation, PreExecutionError) and operation.operation.value == "subscription"
-        results = await self._schema.stream(query, variable_values, context_value, root_value, operation_name)
-        return self._measured(results, self._meter.name_of(query), is_subscription=is_subscription)
-
-    async def _measured(
-        self, results: AsyncGenerator[ExecutionResult, None], name: str, *, is_subscription: bool
-    ) -> AsyncGenerator[ExecutionResult, None]:
+        operation = self.operation_of(query, operation_name)
+        is_subscription = operation is not None and operation.operation.value == "subscription"
         meter, outcome, began = self._meter, "cancelled", time.perf_counter()
         meter.streams += is_subscription
         try:
@@ -148,4 +108,4 @@ class _MeasuredSchema:
                     yield result
         finally:
             meter.streams -= is_subscription
-            meter.count(name, None if is_subscription else time.perf_counter() - began, outcome)
+            meter.count(meter.name_of(query), None if is_subscription else time.perf_counter() - began, outcome)

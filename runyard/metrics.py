@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from db.figures import Distribution
 from resolvers.queue.depths import QueueDepth, read_depths
-from resolvers.storage import DatabaseUnavailable
+from resolvers.storage import Database, DatabaseUnavailable
 from runyard import __version__
 from runyard.life import Life
 from runyard.meter import Meter
@@ -78,7 +78,7 @@ class Metrics:
         yield from self._storage()
 
     @property
-    def _database(self) -> Any:
+    def _database(self) -> Database:
         return self._life.database
 
     def _operations(self) -> Iterator["Metric"]:
@@ -141,14 +141,30 @@ class Metrics:
         commits = self._database.commits
         yield _histogram("runyard_commit_seconds", "How long writing transactions took.", [], [("", commits.seconds)])
         yield _histogram("runyard_commit_items", "Items written in one transaction.", [], [("", commits.items)])
-        if (pool := self._database.connections) is not None:
-            yield _gauge(
-                "runyard_database_connections",
-                "Connections to the database.",
-                ["state"],
-                {("used",): pool.used, ("idle",): pool.idle},
-            )
-            yield _gauge("runyard_database_connections_most", "How many may be open.", [], {(): pool.most})
+        yield _gauge(
+            "runyard_writes_waiting", "Writes that wait for a transaction.", [], {(): self._database.writes_waiting}
+        )
+        yield _histogram(
+            "runyard_write_wait_seconds",
+            "How long writes waited until a transaction was begun for them.",
+            [],
+            [("", commits.waits)],
+        )
+        pool = self._database.connections
+        yield _gauge(
+            "runyard_database_connections",
+            "Connections to the database; of a SQLite file, those that read.",
+            ["state"],
+            {("used",): pool.used, ("idle",): pool.idle},
+        )
+        yield _gauge("runyard_database_connections_most", "How many may be open.", [], {(): pool.most})
+        yield _gauge("runyard_database_connections_awaited", "How many wait for a connection.", [], {(): pool.waiting})
+        yield _histogram(
+            "runyard_database_connection_wait_seconds",
+            "How long was waited for a connection.",
+            [],
+            [("", pool.waits)],
+        )
 
 
 def _labelled(counts: Mapping[str, int]) -> dict[tuple[str], int]:

@@ -15,9 +15,6 @@ from runyard.settings import Settings
 
 log = logging.getLogger("runyard.server")
 
-PING_SECONDS = 10.0
-"""How often a WebSocket is asked whether its other end is there, and how long that may take to answer."""
-
 
 class Server(uvicorn.Server):
     """A server that ends its subscriptions by their protocol before it closes any socket.
@@ -60,8 +57,8 @@ def build_server(app: Starlette, settings: Settings) -> Server:
             server_header=False,
             ws="websockets-sansio",
             ws_max_size=settings.max_message_bytes,
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=PING_SECONDS,
+            ws_ping_interval=settings.ping_seconds,
+            ws_ping_timeout=settings.ping_seconds,
             timeout_graceful_shutdown=settings.stop_seconds,
         )
     )

@@ -74,6 +74,13 @@ class Settings(BaseSettings):
     max_sockets_per_client: Annotated[
         int, Field(gt=0, description="How many WebSockets one token, or one address without a token, may have open.")
     ] = 100
+    max_wrong_tokens: Annotated[
+        int,
+        Field(gt=0, description="How many wrong tokens of one address are looked at within `wrong_tokens_seconds`."),
+    ] = 20
+    wrong_tokens_seconds: Annotated[
+        float, Field(gt=0, description="How long the wrong tokens of an address are remembered, from the first one on.")
+    ] = 60.0
     port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
     database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
     database_busy_seconds: Annotated[
@@ -148,6 +155,7 @@ class Settings(BaseSettings):
     ] = 10
     max_filter_values: Annotated[int, Field(gt=0, description="The most values in one list of a filter.")] = 1000
     max_filter_text: Annotated[int, Field(gt=0, description="The most characters in a `like` of a filter.")] = 1000
+    max_page_size: Annotated[int, Field(ge=1, le=1000, description="The most items on a page of a list.")] = 1000
     introspection: Annotated[
         bool,
         Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
@@ -162,6 +170,14 @@ class Settings(BaseSettings):
     ] = 8192
     connection_init_seconds: Annotated[
         float, Field(gt=0, description="How long a WebSocket may take to introduce itself.")
+    ] = 10.0
+    ping_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="How long a WebSocket may be silent before its other end is asked whether it is there, and how long "
+            "that may take to answer before the socket is closed.",
+        ),
     ] = 10.0
     stop_seconds: Annotated[
         int, Field(gt=0, description="How long requests under way may take when the server is told to stop.")

@@ -28,7 +28,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from resolvers.storage import DatabaseUnavailable
-from runyard.access import Access, Unauthenticated
+from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.socket_places import Place, SocketPlaces
 from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
@@ -42,6 +42,7 @@ LONGEST_REASON = 120
 
 
 FORBIDDEN = 4403, "Forbidden"
+TOO_MANY_WRONG = 4403, "Too many wrong tokens from this address"
 TOO_MANY = 4429, "Too many sockets of this client"
 TRY_AGAIN = 1013, "The database is away"
 
@@ -67,9 +68,11 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         socket: WebSocket = cast("_Adapter", self.websocket).ws
         given = payload.get("Authorization", payload.get("authorization", socket.headers.get("authorization")))
         try:
-            caller = await access.caller(given if isinstance(given, str) else None)
+            caller = await access.caller(given if isinstance(given, str) else None, address_of(socket))
         except Unauthenticated:
             return FORBIDDEN
+        except TooManyWrongTokens:
+            return TOO_MANY_WRONG
         except DatabaseUnavailable:
             return TRY_AGAIN
         place: Place = socket.state.place
@@ -196,7 +199,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Serve one socket until it is closed."""
-        place = self._places.take(f"address {socket.client.host}" if socket.client else "")
+        place = self._places.take(f"address {address_of(socket)}")
         if place is None:
             await socket.accept(await self.pick_websocket_subprotocol(socket))
             await socket.close(*TOO_MANY)

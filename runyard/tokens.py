@@ -51,10 +51,17 @@ def _with_database(settings: Settings, work: Callable[[Database], Awaitable[Answ
 
 
 def _table(records: Sequence[TokenRecord], now: str) -> list[str]:
-    rows = [("ID", "SCOPES", "CREATED", "STATUS", "NAME")]
-    rows += [(each.id, each.scopes, _short(each.created), _status(each, now), each.name or "") for each in records]
+    rows = [("ID", "SCOPES", "CREATED", "LAST USED", "STATUS", "NAME")]
+    rows += [
+        (each.id, each.scopes, _short(each.created), _last_use(each), _status(each, now), each.name or "")
+        for each in records
+    ]
     widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
     return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _last_use(record: TokenRecord) -> str:
+    return "never" if record.last_used_at is None else _short(record.last_used_at)
 
 
 def _status(record: TokenRecord, now: str) -> str:

@@ -6,17 +6,16 @@ Otherwise nothing here is put in anybody's way, and the packages are not loaded.
 
 import logging
 import os
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
-from strawberry.types.execution import ExecutionResult, PreExecutionError
-from strawberry.types.graphql import OperationType
+from strawberry.types.execution import ExecutionResult
 
 from resolvers.storage import Connection, Database
 from resolvers.trace_context import trace_parent
-from schema.context import Context
+from runyard.around import Around
 from schema.execution import RunyardSchema
 
 if TYPE_CHECKING:
@@ -130,59 +129,27 @@ class TracedRequests:
             await self._app(scope, receive, send_and_tell)
 
 
-def traced_schema(schema: RunyardSchema, tracing: Tracing) -> RunyardSchema:
-    """The schema, with a span around each query and mutation."""
-    return cast("RunyardSchema", _TracedSchema(schema, tracing))
-
-
-class _TracedSchema:
-    """Stands for the schema. Subscriptions have no span: they would be as long as a worker lives."""
+class TracedSchema(Around):
+    """A schema, with a span around each query and mutation. Subscriptions have none: they would be as long as a worker
+    lives."""
 
     def __init__(self, schema: RunyardSchema, tracing: Tracing) -> None:
-        self._schema = schema
+        super().__init__(schema)
         self._tracing = tracing
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._schema, name)
-
-    async def execute(
-        self,
-        query: str | None,
-        variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
-        root_value: Any = None,
-        operation_name: str | None = None,
-        allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
-        operation_extensions: dict[str, Any] | None = None,
+    async def around_one(
+        self, running: Awaitable[ExecutionResult], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
-        """As `RunyardSchema.execute`."""
-        kind, name = self._operation(query, operation_name)
+        kind, name = self._kind_and_name(query, operation_name)
         with self._tracing.operation(kind, name, query or "") as span:
-            result = await self._schema.execute(
-                query,
-                variable_values,
-                context_value,
-                root_value,
-                operation_name,
-                allowed_operation_types,
-                operation_extensions,
-            )
+            result = await running
             self._tracing.tell(span, result)
             return result
 
-    async def stream(
-        self,
-        query: str | None,
-        variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
-        root_value: Any = None,
-        operation_name: str | None = None,
-        operation_extensions: dict[str, Any] | None = None,
-        allowed_operation_types: Iterable[OperationType] | None = None,
+    def around_stream(
+        self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """As `RunyardSchema.stream`."""
-        results = await self._schema.stream(query, variable_values, context_value, root_value, operation_name)
-        kind, name = self._operation(query, operation_name)
+        kind, name = self._kind_and_name(query, operation_name)
         return results if kind == "subscription" else self._one(results, kind, name, query or "")
 
     async def _one(
@@ -196,9 +163,9 @@ class _TracedSchema:
         for result in done:
             yield result
 
-    def _operation(self, query: str | None, operation_name: str | None) -> tuple[str, str | None]:
-        operation = self._schema.operation(self._schema.document(query), operation_name)
-        if isinstance(operation, PreExecutionError):
+    def _kind_and_name(self, query: str | None, operation_name: str | None) -> tuple[str, str | None]:
+        operation = self.operation_of(query, operation_name)
+        if operation is None:
             return "document", operation_name
         return operation.operation.value, operation.name.value if operation.name else None
 

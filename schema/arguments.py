@@ -9,7 +9,6 @@ from db.records import JsonText, to_json
 from resolvers.errors import BadInput
 from resolvers.ids import canonical_id
 
-LARGEST_PAGE = 1000
 LARGEST_BATCH = 1000
 LARGEST_PREFETCH = 1000
 LONGEST_LEASE_SECONDS = 86_400.0

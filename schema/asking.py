@@ -34,7 +34,7 @@ from strawberry.types.field import StrawberryField
 from db.vocabulary import Scope
 from resolvers.errors import BadInput
 from schema.access import Need, check_access, needs_of
-from schema.arguments import LARGEST_BATCH, LARGEST_PAGE
+from schema.arguments import LARGEST_BATCH
 from schema.filter_limits import FilterReader, FilterUse, default_values, is_filter, items_in, named_type
 from schema.limits import ENDLESS, Counter, TooComplex, too_many
 from schema.rules import Limits
@@ -45,7 +45,6 @@ RESOLVED = 20
 PAGED = 60
 """What a list that comes in pages costs, without its items."""
 
-DEFAULT_PAGE = 50
 MOST_ITEMS = 50_000
 """Items that the lists in one variable may have together, those in JSON values aside: reading each takes a while."""
 
@@ -251,7 +250,7 @@ class _Layout:
     def _size(self, field: Any, node: FieldNode) -> int | None:
         """How many items the arguments ask for; None where they do not say."""
         given = {argument.name.value: argument.value for argument in node.arguments or ()}
-        size: int | None = DEFAULT_PAGE if "first" in field.args else None
+        size: int | None = self._limits.default_page if "first" in field.args else None
         for name, argument in field.args.items():
             value = given.get(name)
             if value is None:
@@ -265,12 +264,13 @@ class _Layout:
         return size
 
     def _page(self, value: object, default: int | None) -> int | None:
+        largest = self._limits.page_size
         if isinstance(value, VariableNode):
             self.has_sizes = True
-            value = LARGEST_PAGE if self._values is None else self._values.get(value.name.value)
+            value = largest if self._values is None else self._values.get(value.name.value)
         if isinstance(value, IntValueNode):
-            value = int(value.value) if len(value.value) < 10 else LARGEST_PAGE
-        return min(max(value, 0), LARGEST_PAGE) if isinstance(value, int) else default
+            value = int(value.value) if len(value.value) < 10 else largest
+        return min(max(value, 0), largest) if isinstance(value, int) else default
 
     def _length(self, name: str, type_: Any, value: object) -> int:
         if isinstance(value, VariableNode):

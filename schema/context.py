@@ -27,6 +27,7 @@ from resolvers.storage import Connection, Database
 from resolvers.tokens import Caller
 from schema.deadline import Deadline
 from schema.plain import Selections
+from schema.rules import DEFAULT, Limits
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")
@@ -112,6 +113,8 @@ class Context:
     writes: BoundedWrites
     server: Server
     loaders: Loaders
+    limits: Limits = DEFAULT.limits
+    """How much one field may be asked for."""
     caller: Caller | None = None
     """Who asks; None where nobody needs a token."""
     connection_params: object = None
@@ -130,9 +133,15 @@ class Context:
 
     @classmethod
     def of(
-        cls, database: Database, dispatcher: Dispatcher, feed: StateFeed, writes: BoundedWrites, server: Server
+        cls,
+        database: Database,
+        dispatcher: Dispatcher,
+        feed: StateFeed,
+        writes: BoundedWrites,
+        server: Server,
+        limits: Limits = DEFAULT.limits,
     ) -> "Context":
-        return cls(database, dispatcher, feed, writes, server, Loaders(database))
+        return cls(database, dispatcher, feed, writes, server, Loaders(database), limits)
 
     def for_caller(self, caller: Caller) -> "Context":
         """The same for whoever has come with a token."""

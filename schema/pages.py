@@ -13,29 +13,35 @@ from resolvers import lists
 from resolvers.errors import BadInput
 from resolvers.ids import canonical_id
 from resolvers.lists import Page, Place, Request, RowList, RowPage, Window
-from schema.arguments import LARGEST_PAGE, read_count
+from schema.arguments import read_count
 from schema.completion import NotPlain, Prepared
 from schema.context import Info
 from schema.cursors import content_of, write_cursor
 from schema.rows import connection_plan
+from schema.rules import Limits
 from schema.scalars import read_instant
 
 Item = TypeVar("Item")
 
-DEFAULT_PAGE = 50
 CURSOR_VERSION = 2
 LARGEST_OFFSET = 2**31 - 1
 
 First = Annotated[
     int | None,
-    strawberry.argument(description="How many at most, from the front: 0 to 1,000. Left out, with `last` too, 50."),
+    strawberry.argument(
+        description="How many at most, from the front: 0 to 1,000, or less where the server is set so. "
+        "Left out, with `last` too, 50."
+    ),
 ]
 After = Annotated[
     str | None, strawberry.argument(description="Only what comes after this cursor of the same list, filter and sort.")
 ]
 Last = Annotated[
     int | None,
-    strawberry.argument(description="How many at most, from the back: 0 to 1,000. Not together with `first`."),
+    strawberry.argument(
+        description="How many at most, from the back: 0 to 1,000, or less where the server is set so. "
+        "Not together with `first`."
+    ),
 ]
 Before = Annotated[
     str | None,
@@ -178,7 +184,7 @@ async def answer(
     offset: int | None,
 ) -> Answer:
     """The page that these arguments ask for. BadInput where they do not go together."""
-    request = Request(wanted, read_window(wanted, first, after, last, before, offset))
+    request = Request(wanted, read_window(info.context.limits, wanted, first, after, last, before, offset))
     if lists.has_row_pages(wanted) and (plan := connection_plan(info)) is not None:
         paths = plan.paths
         page = await info.context.database.read(lambda connection: lists.read_row_page(connection, request, paths))
@@ -192,6 +198,7 @@ async def answer(
 
 
 def read_window(
+    limits: Limits,
     wanted: RowList[Any],
     first: int | None,
     after: str | None,
@@ -203,11 +210,11 @@ def read_window(
         raise BadInput("last", "can not be given together with first.")
     if offset and (after is not None or before is not None):
         raise BadInput("offset", "can not be given together with a cursor.")
-    size = DEFAULT_PAGE
+    size = limits.default_page
     if first is not None:
-        size = read_count("first", first, least=0, most=LARGEST_PAGE)
+        size = read_count("first", first, least=0, most=limits.page_size)
     elif last is not None:
-        size = read_count("last", last, least=0, most=LARGEST_PAGE)
+        size = read_count("last", last, least=0, most=limits.page_size)
     return Window(
         size,
         from_back=last is not None or (first is None and after is None and before is not None),

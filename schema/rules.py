@@ -20,6 +20,12 @@ class Limits:
     filter_depth: int = 10
     filter_values: int = 1000
     filter_text: int = 1000
+    page_size: int = 1000
+
+    @property
+    def default_page(self) -> int:
+        """How many items a page has at most where nobody says it."""
+        return min(50, self.page_size)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,8 @@ import { createClient } from "graphql-ws";
 import WebSocket from "ws";
 
 const URL = process.env.RUNYARD_URL ?? "http://127.0.0.1:4200/graphql";
+const TOKEN = process.env.RUNYARD_TOKEN; // with the scope `work`, where the server lets in holders of tokens alone
+const SHOWN = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
 const LEASE_SECONDS = Number(process.env.LEASE_SECONDS ?? 60);
 const AT_ONCE = 4; // runs that are worked on at a time
 const PREFETCH = 2; // runs that lie ready here meanwhile; more save no time, and keep other workers from them
@@ -125,7 +127,7 @@ async function ask(query, variables, lease) {
   for (let failures = 0; ; failures++) {
     try {
       const body = JSON.stringify({ query, variables });
-      const headers = { "content-type": "application/json" };
+      const headers = { "content-type": "application/json", ...SHOWN };
       const response = await fetch(URL, { method: "POST", headers, body, signal: AbortSignal.timeout(10_000) });
       const { data, errors } = await response.json();
       if (errors) throw errors;
@@ -146,7 +148,8 @@ const backOff = (failures) =>
   sleep(Math.random() * Math.min(0.5 * 2 ** Math.min(failures, 6), LEASE_SECONDS / 3) * 1000);
 
 // Our own loop reconnects, as it has to begin anew anyway after a server that has stopped in order.
-const client = createClient({ url: URL.replace("http", "ws"), webSocketImpl: WebSocket, retryAttempts: 0 });
+const url = URL.replace("http", "ws");
+const client = createClient({ url, webSocketImpl: WebSocket, connectionParams: SHOWN, retryAttempts: 0 });
 
 /** Drain: the end of the subscription gives back what is not begun; what is begun is finished, and renewed meanwhile. */
 async function drain() {

@@ -12,6 +12,8 @@ from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
 
 URL = os.environ.get("RUNYARD_URL", "http://127.0.0.1:4200/graphql")
+TOKEN = os.environ.get("RUNYARD_TOKEN")  # with the scope `work`, where the server lets in holders of tokens alone
+SHOWN = {"Authorization": f"Bearer {TOKEN}"} if TOKEN else {}
 LEASE_SECONDS = float(os.environ.get("LEASE_SECONDS", "60"))
 AT_ONCE = 4  # runs that are worked on at a time
 PREFETCH = 2  # runs that lie ready here meanwhile; more save no time, and keep other workers from them
@@ -56,7 +58,8 @@ class Worker:
         failures = 0
         while True:
             try:
-                async with Client(transport=WebsocketsTransport(url=URL.replace("http", "ws", 1))) as socket:
+                transport = WebsocketsTransport(url=URL.replace("http", "ws", 1), init_payload=SHOWN)
+                async with Client(transport=transport) as socket:
                     async for event in socket.subscribe(GraphQLRequest(SUBSCRIBE, variable_values=variables)):
                         failures = 0
                         for delivery in event["scheduledTaskRuns"]:
@@ -67,7 +70,7 @@ class Worker:
             except (TransportError, TimeoutError) as error:
                 if is_refusal(error):
                     raise
-                print("Disconnected:", repr(error), flush=True)
+                print("Disconnected:", repr(error.__cause__ or error), flush=True)
             await back_off(failures)
             failures += 1
 
@@ -154,7 +157,7 @@ async def main():
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    http = HTTPXAsyncTransport(url=URL, timeout=10)
+    http = HTTPXAsyncTransport(url=URL, timeout=10, headers=SHOWN)
     async with Client(transport=http, execute_timeout=None) as server, asyncio.TaskGroup() as tasks:
         worker = Worker(server, tasks)
         receiving, beating = tasks.create_task(worker.receive()), tasks.create_task(worker.beat())

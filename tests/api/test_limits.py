@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from graphql import get_introspection_query
+from pydantic import ValidationError
 
 from queries import document
+from runyard.settings import Settings
 from schema.root import build_schema
-from schema.rules import Limits, Rules
+from schema.rules import DEFAULT, Limits, Rules
 from tests.client import Client
 from tests.serving import serving
 
@@ -125,8 +127,8 @@ def test_no_document_keeps_others_waiting_while_it_is_looked_at(query: str) -> N
 # --- cost ---
 
 
-def cost_of(query: str) -> int:
-    document = build_schema().document(query)
+def cost_of(query: str, rules: Rules = DEFAULT) -> int:
+    document = build_schema(rules).document(query)
     assert document.asking is not None
     ((asked),) = document.asking.operations.values()
     return asked.most
@@ -152,6 +154,18 @@ def cost_of(query: str) -> int:
 )
 def test_a_list_costs_its_page_size_times_what_is_asked_of_each(query: str, cost: int) -> None:
     assert cost_of(query) == cost
+
+
+@pytest.mark.parametrize(
+    ("query", "cost"),
+    [
+        ("{ taskRuns(first: 3) { nodes { id } } }", 60 + 1 + 3 * 2),
+        ("{ taskRuns { nodes { id } } }", 60 + 1 + 7 * 2),
+        ("query Q($first: Int) { taskRuns(first: $first) { nodes { id } } }", 60 + 1 + 7 * 2),
+    ],
+)
+def test_a_page_costs_no_more_than_the_largest_that_is_allowed(query: str, cost: int) -> None:
+    assert cost_of(query, Rules(Limits(page_size=7))) == cost
 
 
 WIDE = """query Wide($runs: Int = 2, $tasks: Int) {
@@ -209,6 +223,31 @@ async def test_an_operator_decides_the_limits(tmp_path: Path) -> None:
     assert error["message"] == "The document has 2 fields at the top of an operation; 1 are allowed."
     assert error["extensions"] == {"code": "QUERY_TOO_COMPLEX", "limit": "rootFields", "allowed": 1, "found": 2}
     assert refused["message"] == "filter: has more than 1 conditions."
+
+
+@pytest.mark.parametrize("side", ["first", "last"])
+async def test_a_page_has_no_more_items_than_the_operator_allows(tmp_path: Path, side: str) -> None:
+    message = f"{side}: has to be from 0 to 7, not 8."
+    async with serving(tmp_path, max_page_size=7) as served:
+        for operation in ("ListTaskRuns", "ListFlowRuns", "ListFlows", "ListDeployments"):
+            assert (await served.client.ask(operation, **{side: 7}))["nodes"] == []
+            refused = await served.client.refused(operation, **{side: 8})
+            assert refused == {"message": message, "code": "BAD_USER_INPUT", "argument": side}
+
+
+async def test_a_page_of_no_said_size_has_as_many_as_are_allowed(tmp_path: Path) -> None:
+    async with serving(tmp_path, max_page_size=7) as served:
+        await served.client.ask("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 8)
+
+        page = await served.client.ask("ListTaskRuns")
+
+    assert (len(page["nodes"]), page["pageInfo"]["hasNextPage"], page["totalCount"]) == (7, True, 8)
+
+
+@pytest.mark.parametrize("most", [0, 1001])
+def test_pages_that_the_contract_does_not_know_are_refused_at_the_start(most: int) -> None:
+    with pytest.raises(ValidationError, match="max_page_size"):
+        Settings(max_page_size=most)  # type: ignore[call-arg]
 
 
 async def test_a_limit_holds_over_a_socket_and_the_socket_lives_on(client: Client) -> None:

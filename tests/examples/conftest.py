@@ -12,8 +12,10 @@ from pathlib import Path
 
 import pytest
 
+from runyard import tokens as tokens_of_server
 from tests.client import PATIENCE, Client
-from tests.serving import ServerProcess
+from tests.serving import ServerProcess, settings_for
+from tests.tokens import wanted
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -67,6 +69,16 @@ def pairing(request: pytest.FixtureRequest) -> Sequence[str]:
 @pytest.fixture
 def database_kind(pairing: Sequence[str]) -> str:
     return pairing[1]
+
+
+@pytest.fixture
+async def guarded_server(server_process: ServerProcess, database_url: str) -> tuple[Client, str]:
+    """A client that may write, at a server that lets in holders of tokens alone, and a token for workers."""
+    settings = settings_for(Path(), database_url=database_url)
+    tokens = [await asyncio.to_thread(tokens_of_server.create, settings, wanted(each)) for each in ("write", "work")]
+    client = await server_process.start(RUNYARD_ACCESS="tokens")
+    client.http.headers["Authorization"] = f"Bearer {tokens[0].text}"
+    return client, tokens[1].text
 
 
 @pytest.fixture

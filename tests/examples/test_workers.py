@@ -4,6 +4,9 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from tests.client import Client
 from tests.examples.conftest import create, histories, working
 from tests.serving import ServerProcess
 
@@ -88,3 +91,37 @@ async def test_a_cancelled_run_is_stopped_at_the_next_heartbeat(
         ["Scheduled", "Running", "Cancelling", "Cancelled"],
         ["Scheduled", "Running", "Cancelled"],
     ]
+
+
+@pytest.mark.parametrize("pairing", ["python-sqlite", "node-sqlite"], indirect=True)
+async def test_a_worker_shows_its_token_wherever_one_is_asked_for(
+    command: Command, server_process: ServerProcess, guarded_server: tuple[Client, str]
+) -> None:
+    client, token = guarded_server
+    # The lease runs out before the work is done, unless it is renewed.
+    ids = await create(client, 2, seconds=1.5)
+    (failing,) = await create(client, 1, seconds=0.05, failures=1)
+
+    async with working(command, server_process, RUNYARD_TOKEN=token, LEASE_SECONDS="1") as worker:
+        await worker.lines_with("COMPLETED", 3)
+        code = await worker.terminate()
+
+    assert code == 0
+    assert await histories(client, ids) == [["Scheduled", "Running", "Completed"]] * 2
+    assert (await histories(client, [failing]))[0][-2:] == ["Retrying", "Completed"]
+
+
+@pytest.mark.parametrize("pairing", ["python-sqlite", "node-sqlite"], indirect=True)
+async def test_a_worker_without_its_token_gets_nothing_and_says_so(
+    command: Command, server_process: ServerProcess, guarded_server: tuple[Client, str]
+) -> None:
+    client, _ = guarded_server
+    ids = await create(client, 1, seconds=0)
+
+    async with working(command, server_process) as worker:
+        (line,) = await worker.lines_with("Disconnected:", 1)
+        code = await worker.terminate()
+
+    assert "Forbidden" in " ".join(line)
+    assert code == 0
+    assert await histories(client, ids) == [["Scheduled"]]

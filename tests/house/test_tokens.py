@@ -40,13 +40,13 @@ def test_a_token_is_made_listed_and_revoked(database_url: str) -> None:
 
     assert created.stderr == f"Keep it: it can not be shown again. `runyard token revoke {id}` ends it.\n"
     head, row = listed.stdout.splitlines()
-    assert head.split() == ["ID", "SCOPES", "CREATED", "STATUS", "NAME"]
+    assert head.split() == ["ID", "SCOPES", "CREATED", "LAST", "USED", "STATUS", "NAME"]
     at = r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ"
-    found = re.fullmatch(rf"{id}  read work  ({at})  valid until ({at})  mill", row)
+    found = re.fullmatch(rf"{id}  read work  ({at})  never +valid until ({at})  mill", row)
     assert found
     assert datetime.fromisoformat(found[2]) - datetime.fromisoformat(found[1]) == timedelta(days=90)
     assert (revoked.exit_code, revoked.stdout) == (0, f"{id} is revoked.\n")
-    assert re.search(rf"^{id}  read work  {at}  revoked {at}  mill$", listed_again.stdout, re.MULTILINE)
+    assert re.search(rf"^{id}  read work  {at}  never +revoked {at}  mill$", listed_again.stdout, re.MULTILINE)
 
 
 def test_a_token_without_an_end_is_valid_for_ever(database_url: str) -> None:
@@ -54,7 +54,7 @@ def test_a_token_without_an_end_is_valid_for_ever(database_url: str) -> None:
 
     _, row = token(database_url, "list").stdout.splitlines()
 
-    assert row.endswith("Z  valid for ever")
+    assert row.endswith("Z  never      valid for ever")
 
 
 def test_a_server_finds_a_valid_token_where_there_is_one(database_url: str) -> None:

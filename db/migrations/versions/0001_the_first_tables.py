@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("secret_hash", sa.String(64), nullable=False),
         sa.Column("expires_at", Instant),
         sa.Column("revoked_at", Instant),
+        sa.Column("last_used_at", Instant),
         sa.PrimaryKeyConstraint("id", name="pk_api_token"),
     )
     op.create_table(
