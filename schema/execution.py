@@ -165,6 +165,9 @@ class RunyardSchema(strawberry.Schema):
         _leave_out_null_defaults(self._schema)
         build_inputs_by_written_functions(self)
 
+    def _extend_introspection(self) -> None:
+        """Leave `isOneOf` as graphql-core tells it: Strawberry's way fails for lists, and for what is not null."""
+
     async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         query: str | None,
