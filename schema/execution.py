@@ -8,8 +8,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
 from typing import Any, cast
+from weakref import proxy
 
 import strawberry
 from graphql import (
@@ -31,6 +33,7 @@ from graphql import ExecutionResult as CoreResult
 from graphql.execution import execute, subscribe  # pyright: ignore[reportUnknownVariableType]
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 from graphql.pyutils import Path
+from graphql.type import GraphQLResolveInfoHelpers
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -74,6 +77,11 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_awaitable = optimized_is_awaitable  # pyright: ignore[reportAttributeAccessIssue]
+        # Methods of its own would keep it, and the variables with it, until the garbage collector comes by.
+        this = proxy(self)
+        self.async_helpers = GraphQLResolveInfoHelpers(
+            partial(type(self).gather_async_work, this), partial(type(self).track_async_work, this)
+        )
         self._selections = plans and plans.selections_of(self)
         if self.context_value is not None:
             self.context_value.selections = self._selections
