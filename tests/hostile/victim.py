@@ -85,6 +85,11 @@ class Victim:
         address = f"ws://127.0.0.1:{self.port}/graphql"
         return connect(address, subprotocols=["graphql-transport-ws"], proxy=None, compression=None)  # type: ignore[list-item]
 
+    def cpu_seconds(self) -> float:
+        """How long it has worked so far: unlike what passes meanwhile, that is the same beside other processes."""
+        times = self.process.cpu_times()
+        return times.user + times.system
+
     def memory_mib(self) -> float:
         return self.process.memory_info().rss / 2**20
 
