@@ -45,6 +45,7 @@ from schema.completion import OutputType, Prepared
 from schema.context import Context
 from schema.deadline import Deadline
 from schema.errors import OutOfTime, public_error
+from schema.gathering import gather_fields_when_begun
 from schema.limits import MOST_LINES, too_many
 from schema.plain import Plans
 from schema.rules import DEFAULT, Limits, Rules
@@ -172,6 +173,7 @@ class RunyardSchema(strawberry.Schema):
         self._characters = 0
         self._rules = rules
         self._write_plain_data = write_plain_data
+        gather_fields_when_begun()
         _leave_out_null_defaults(self._schema)
         build_inputs_by_written_functions(self)
 

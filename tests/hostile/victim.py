@@ -136,8 +136,6 @@ def victim(database_url: str, **variables: str) -> Iterator[Victim]:
         "RUNYARD_PORT": str(port),
         "RUNYARD_LOG_LEVEL": "warning",
         "RUNYARD_LOG_FORMAT": "json",
-        # An operation that is cancelled before its first step leaves resolvers that were called and not awaited.
-        "PYTHONWARNINGS": "ignore:coroutine:RuntimeWarning",
         "RUNYARD_REQUEST_SECONDS": str(REQUEST_SECONDS),
         # All that is done to it comes from one address.
         "RUNYARD_MAX_SOCKETS_PER_CLIENT": "10000",
