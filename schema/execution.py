@@ -53,8 +53,9 @@ from schema.texts import faults_in_document, look_at_variables
 from schema.validation import faults_of
 
 MOST_DOCUMENTS = 500
-MOST_CHARACTERS = 1_000_000
-"""What the documents that are kept may have together: a character can take two hundred bytes once it is parsed."""
+MOST_CHARACTERS = 200_000
+"""What the documents that are kept may have together. A character can take two hundred bytes once it is parsed, in objects
+that the garbage collector looks through now and then, while everybody waits."""
 
 LARGEST_KEPT_DOCUMENT = 32_768
 
