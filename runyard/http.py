@@ -24,6 +24,7 @@ from resolvers.tokens import Caller
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.compression import compressed
 from runyard.graphiql import Page
+from runyard.json_input import TooManyLists, read_json
 from runyard.presence import while_present
 from runyard.sse import EVENT_STREAM, EventStream
 from runyard.trusted import DocumentRefused, TrustedDocuments
@@ -235,7 +236,9 @@ def _from_body(request: Request, body: bytes) -> dict[str, Any]:
     if media_type != "application/json":
         raise BadRequest(415, f"The body has to be application/json, not {media_type or 'of no type'}.")
     try:
-        parameters = orjson.loads(body)
+        parameters = read_json(body)
+    except TooManyLists as error:
+        raise BadRequest(413, error.msg) from None
     except orjson.JSONDecodeError as error:
         raise BadRequest(400, f"The body is not valid JSON: {error}.") from None
     if not isinstance(parameters, dict):

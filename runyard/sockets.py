@@ -29,6 +29,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 
 from resolvers.storage import DatabaseUnavailable
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
+from runyard.json_input import read_json
 from runyard.socket_places import Place, SocketPlaces
 from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
@@ -195,7 +196,7 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
         return self._context.for_socket()
 
     def decode_json(self, data: str | bytes) -> object:
-        return orjson.loads(data)
+        return read_json(data)
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Serve one socket until it is closed."""

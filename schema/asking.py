@@ -45,8 +45,8 @@ RESOLVED = 20
 PAGED = 60
 """What a list that comes in pages costs, without its items."""
 
-MOST_ITEMS = 50_000
-"""Items that the lists in one variable may have together, those in JSON values aside: reading each takes a while."""
+MOST_ITEMS = 25_000
+"""Items that the lists in all variables may have together, those in JSON values aside: reading each takes a while."""
 
 UNPAGED = 10
 """How many items a list is taken to have that has no pages."""
@@ -118,9 +118,6 @@ class Asking:
         """
         asked = self._asked_by(operation)
         try:
-            # An item takes two bytes at least.
-            if size > 2 * MOST_ITEMS:
-                self._count_items(operation, values)
             for path, name in asked.lists:
                 items = values.get(name)
                 if isinstance(items, list) and len(cast("list[Any]", items)) > LARGEST_BATCH:
@@ -130,6 +127,9 @@ class Asking:
                 given = {**asked.defaults, **values}
                 for use in asked.filters:
                     use.check(self.limits, given)
+            # An item takes two bytes at least.
+            if size > 2 * MOST_ITEMS:
+                self._count_items(operation, values)
         except BadInput as refusal:
             raise GraphQLError(str(refusal), original_error=refusal) from None
         if asked.most > self.limits.cost:
@@ -139,11 +139,14 @@ class Asking:
         return self.operations[operation.name.value if operation.name else None]
 
     def _count_items(self, operation: OperationDefinitionNode, values: Values) -> None:
+        before = 0
         for definition in operation.variable_definitions or ():
             name = definition.variable.name.value
             found = items_in(name, type_from_ast(self.schema, definition.type), values.get(name), MOST_ITEMS)
-            if found > MOST_ITEMS:
-                raise BadInput(name, f"has {found:,} items in its lists; {MOST_ITEMS:,} are allowed.")
+            if before + found > MOST_ITEMS:
+                others = f", with those of other variables {before + found:,}" if before else ""
+                raise BadInput(name, f"has {found:,} items in its lists{others}; {MOST_ITEMS:,} are allowed.")
+            before += found
 
     def cost(self, operation: OperationDefinitionNode, values: Values) -> int:
         """What the operation costs with these variables."""

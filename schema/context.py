@@ -85,8 +85,10 @@ class Loaders:
         return self._loader(lists.count_lists)
 
     def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Found]]) -> DataLoader[Key, Found]:
+        database = self._database
+
         async def load(keys: list[Key]) -> list[Found]:
-            return await self._database.read(lambda connection: read(connection, keys))
+            return await database.read(lambda connection: read(connection, keys))
 
         # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
         return DataLoader(load_fn=load, cache=False)

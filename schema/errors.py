@@ -33,7 +33,13 @@ log = logging.getLogger("runyard.errors")
 
 
 def public_error(error: GraphQLError) -> GraphQLError:
-    """The error as the client is to see it."""
+    """The error as the client is to see it. Where it was raised is forgotten."""
+    told = _told(error)
+    _forget_frames(error)
+    return told
+
+
+def _told(error: GraphQLError) -> GraphQLError:
     cause = _cause(error)
     if cause is None:
         return _coded(error, error.message, {"code": "BAD_USER_INPUT", **(error.extensions or {})})
@@ -70,6 +76,15 @@ def _cause(error: GraphQLError) -> BaseException | None:
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     return cause
+
+
+def _forget_frames(error: BaseException) -> None:
+    """A frame that keeps its error is kept by it, and so are all variables, until the garbage collector comes by."""
+    waiting: list[BaseException | None] = [error]
+    while waiting:
+        if (each := waiting.pop()) is not None and each.__traceback__ is not None:
+            each.__traceback__ = None
+            waiting += each.__cause__, each.__context__, getattr(each, "original_error", None)
 
 
 def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:

@@ -8,8 +8,10 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, Awaitable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from inspect import isawaitable
 from typing import Any, cast
+from weakref import proxy
 
 import strawberry
 from graphql import (
@@ -19,18 +21,16 @@ from graphql import (
     GraphQLObjectType,
     GraphQLResolveInfo,
     GraphQLSchema,
-    NoSchemaIntrospectionCustomRule,
     OperationDefinitionNode,
     Undefined,
     located_error,
     parse,
-    specified_rules,
-    validate,
 )
 from graphql import ExecutionResult as CoreResult
 from graphql.execution import execute, subscribe  # pyright: ignore[reportUnknownVariableType]
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 from graphql.pyutils import Path
+from graphql.type import GraphQLResolveInfoHelpers
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.config import StrawberryConfig
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
@@ -45,12 +45,18 @@ from schema.completion import OutputType, Prepared
 from schema.context import Context
 from schema.deadline import Deadline
 from schema.errors import OutOfTime, public_error
-from schema.limits import too_many
+from schema.gathering import gather_fields_when_begun
+from schema.limits import MOST_LINES, too_many
 from schema.plain import Plans
 from schema.rules import DEFAULT, Limits, Rules
 from schema.texts import faults_in_document, look_at_variables
+from schema.validation import faults_of
 
 MOST_DOCUMENTS = 500
+MOST_CHARACTERS = 200_000
+"""What the documents that are kept may have together. A character can take two hundred bytes once it is parsed, in objects
+that the garbage collector looks through now and then, while everybody waits."""
+
 LARGEST_KEPT_DOCUMENT = 32_768
 
 
@@ -74,6 +80,11 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
     def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_awaitable = optimized_is_awaitable  # pyright: ignore[reportAttributeAccessIssue]
+        # Methods of its own would keep it, and the variables with it, until the garbage collector comes by.
+        this = proxy(self)
+        self.async_helpers = GraphQLResolveInfoHelpers(
+            partial(type(self).gather_async_work, this), partial(type(self).track_async_work, this)
+        )
         self._selections = plans and plans.selections_of(self)
         if self.context_value is not None:
             self.context_value.selections = self._selections
@@ -160,10 +171,15 @@ class RunyardSchema(strawberry.Schema):
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
         self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._characters = 0
         self._rules = rules
         self._write_plain_data = write_plain_data
+        gather_fields_when_begun()
         _leave_out_null_defaults(self._schema)
         build_inputs_by_written_functions(self)
+
+    def _extend_introspection(self) -> None:
+        """Leave `isOneOf` as graphql-core tells it: Strawberry's way fails for lists, and for what is not null."""
 
     async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -210,8 +226,10 @@ class RunyardSchema(strawberry.Schema):
         document = self._look_at(query)
         if len(query) <= LARGEST_KEPT_DOCUMENT:
             self._documents[query] = document
-            if len(self._documents) > MOST_DOCUMENTS:
-                self._documents.popitem(last=False)
+            self._characters += len(query)
+            while len(self._documents) > MOST_DOCUMENTS or self._characters > MOST_CHARACTERS:
+                oldest, _ = self._documents.popitem(last=False)
+                self._characters -= len(oldest)
         return document
 
     def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
@@ -253,6 +271,9 @@ class RunyardSchema(strawberry.Schema):
         if len(query) > (allowed := self._rules.limits.characters):
             # One token can be as long as the document, and is read character by character.
             return Document(None, {}, [too_many("characters", allowed, len(query))])
+        if (lines := query.count("\n") + query.count("\r") + 1) > MOST_LINES:
+            # Each error counts them anew to say where it is.
+            return Document(None, {}, [too_many("lines", MOST_LINES, lines)])
         try:
             tree = parse(query, max_tokens=self._rules.limits.tokens)
         except GraphQLError as error:
@@ -269,14 +290,8 @@ class RunyardSchema(strawberry.Schema):
             asking = Asking.of(self._schema, tree, self._rules.limits)
         except GraphQLError as error:
             return Document(tree, operations, [error])
-        errors = faults_in_document(tree) or self._validate(tree)
+        errors = faults_in_document(tree) or faults_of(self._schema, tree, introspection=self._rules.introspection)
         return Document(tree, operations, errors, asking, Plans() if self._write_plain_data else None)
-
-    def _validate(self, tree: DocumentNode) -> list[GraphQLError]:
-        if self._rules.introspection:
-            return validate(self._schema, tree)
-        rules = [*specified_rules, NoSchemaIntrospectionCustomRule]
-        return validate(self._schema, tree, rules, hide_suggestions=True)
 
     async def _run(
         self,

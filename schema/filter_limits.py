@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from graphql import (
+    GraphQLEnumType,
     GraphQLInputObjectType,
     GraphQLList,
     GraphQLNonNull,
@@ -23,7 +24,9 @@ from graphql import (
 from resolvers.errors import BadInput
 from schema.rules import Limits
 
-MOST_UNKNOWN = 100
+MOST_UNKNOWN = 10
+LONGEST_NAME = 100
+"""Of a field, or of a value of an enum. What is longer is compared with none that there is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,20 +155,39 @@ def default_values(definitions: Iterable[Any]) -> dict[str, ValueNode]:
 def items_in(path: str, type_: Any, value: object, enough: int) -> int:
     """How many items the lists in a JSON value of this type have, those in scalars aside; beyond enough, at least so many.
 
-    BadInput where an object has many names that its type does not know: wording the error of one shows the whole object.
+    BadInput where an object has many names that its type does not know, since wording the error of one shows the whole
+    object, and where a name is so long that it alone takes a while to be compared with others.
     """
     named = named_type(type_)
     if isinstance(value, list):
         items = cast("list[object]", value)
         if not isinstance(_nullable(type_), GraphQLList):
             return 0
-        if len(items) > enough or not isinstance(named, GraphQLInputObjectType):
+        if len(items) > enough:
+            return len(items)
+        if not isinstance(named, GraphQLInputObjectType):
+            if isinstance(named, GraphQLEnumType):
+                for place, each in enumerate(items):
+                    _look_at_name(f"{path}.{place}", named, each)
             return len(items)
         return len(items) + sum(items_in(path, named, each, enough) for each in items)
     if not isinstance(named, GraphQLInputObjectType):
+        _look_at_name(path, named, value)
         return 0
     entries, fields = _entries(value), named.fields
     known = [(name, each) for name, each in entries if name in fields]
-    if (unknown := len(entries) - len(known)) > MOST_UNKNOWN:
-        raise BadInput(path, f"has {unknown:,} fields that {named.name} does not have.")
+    if len(known) < len(entries):
+        _look_at_unknown(path, named, [name for name, _ in entries if name not in fields])
     return sum(items_in(f"{path}.{name}", fields[name].type, each, enough) for name, each in known)
+
+
+def _look_at_unknown(path: str, type_: GraphQLInputObjectType, names: Sequence[str]) -> None:
+    if len(names) > MOST_UNKNOWN:
+        raise BadInput(path, f"has {len(names):,} fields that {type_.name} does not have.")
+    if (longest := max(names, key=len))[LONGEST_NAME:]:
+        raise BadInput(path, f"has a field {longest!r:.60} that {type_.name} does not have.")
+
+
+def _look_at_name(path: str, type_: Any, value: object) -> None:
+    if isinstance(type_, GraphQLEnumType) and isinstance(value, str) and len(value) > LONGEST_NAME:
+        raise BadInput(path, f"{value!r:.60} is no {type_.name}.")

@@ -22,6 +22,7 @@ from graphql import (
 
 MEANINGS = {
     "characters": "characters",
+    "lines": "lines",
     "tokens": "tokens (names, numbers, signs)",
     "depth": "fields one within the other",
     "aliases": "aliases, with those of each fragment wherever it is spread",
@@ -32,6 +33,7 @@ MEANINGS = {
 }
 """What a document is told that it has too many of."""
 
+MOST_LINES = 10_000
 MOST_NESTED = 250
 """Selection sets one within the other, through fragments too: beyond, nothing can be done with a document."""
 

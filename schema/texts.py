@@ -1,13 +1,13 @@
 """Refuses what JSON and GraphQL can say and a database can not keep: the character NUL, and numbers beyond all floats."""
 
 import math
-from collections.abc import Iterator
 from typing import Any, cast
 
 import orjson
 from graphql import DocumentNode, FloatValueNode, GraphQLError, IntValueNode, StringValueNode, Visitor, visit
 
 NUL = "\0"
+_HOLD_TEXT = frozenset({str, dict, list})
 
 
 class _Finder(Visitor):
@@ -44,25 +44,27 @@ def look_at_variables(variables: dict[str, Any]) -> tuple[list[GraphQLError], in
         return [GraphQLError(f"The variables can not be stored as JSON: {error}.")], 0
     if b"\\u0000" not in json:
         return [], len(json)
-    faults = [
-        GraphQLError(
-            f"{path}: A text may not contain the character NUL.",
-            extensions={"code": "BAD_USER_INPUT", "argument": path},
-        )
-        for path, text in _texts(variables, "")
-        if NUL in text
-    ]
-    return faults, len(json)
+    if (path := _path_to_nul(variables)) is None:
+        return [], len(json)
+    message = f"{path}: A text may not contain the character NUL."
+    return [GraphQLError(message, extensions={"code": "BAD_USER_INPUT", "argument": path})], len(json)
 
 
-def _texts(value: object, path: str) -> Iterator[tuple[str, str]]:
+def _path_to_nul(value: object) -> str | None:
+    """Where the first text is that has one, names of objects among them; None where none has."""
     if isinstance(value, str):
-        yield path, value
-    elif isinstance(value, dict):
-        for name, item in cast("dict[str, object]", value).items():
-            below = f"{path}.{name}" if path else name
-            yield below, name
-            yield from _texts(item, below)
+        return "" if NUL in value else None
+    if isinstance(value, dict):
+        items = cast("dict[str, object]", value)
+        if (name := next((name for name in items if NUL in name), None)) is not None:
+            return name
+        entries = items.items()
     elif isinstance(value, list):
-        for place, item in enumerate(cast("list[object]", value)):
-            yield from _texts(item, f"{path}.{place}")
+        entries = enumerate(cast("list[object]", value))
+    else:
+        return None
+    for name, item in entries:
+        # There may be millions of numbers.
+        if type(item) in _HOLD_TEXT and (below := _path_to_nul(item)) is not None:
+            return f"{name}.{below}" if below else f"{name}"
+    return None

@@ -18,9 +18,14 @@ from tests.hostile import attacks
 from tests.hostile.victim import Victim, victim
 from tests.postgresql import postgresql_server
 
+
+def _attack_with_generated(server: Victim, examples: int, seed: int) -> None:
+    print(attacks.attack_with_generated(server, examples, seed).told())
+
+
 ATTACKS: dict[str, Callable[[Victim, int, int], None]] = {
-    "generated": lambda server, examples, seed: attacks.attack_with_operations(server, "generated", examples, seed),
-    "ours": lambda server, examples, seed: attacks.attack_with_operations(server, "ours", examples, seed),
+    "generated": _attack_with_generated,
+    "ours": attacks.attack_with_ours,
     "requests": attacks.attack_with_requests,
     "bytes": attacks.attack_with_bytes,
     "messages": attacks.attack_with_messages,
@@ -45,12 +50,15 @@ def main() -> int:
 
 def _attack(server: Victim, name: str, attack: Callable[[], None]) -> None:
     server.answers.clear()
+    server.slowest = 0.0, ""
     before, began = server.memory_mib(), time.monotonic()
     attack()
     server.is_well()
     answers = ", ".join(f"{count:,} {answer}" for answer, count in server.answers.most_common())
     memory = f"{before:.0f} to {server.memory_mib():.0f} MiB"
     print(f"{name}: well after {time.monotonic() - began:.0f} s, {memory}; {answers}", flush=True)
+    if server.slowest[1]:
+        print(f"the slowest took {server.slowest[0] * 1000:.0f} ms: {server.slowest[1]:.2000}", flush=True)
 
 
 @contextmanager

@@ -17,7 +17,8 @@ from hypothesis.strategies import SearchStrategy
 from websockets.exceptions import ConnectionClosed
 
 from queries import document
-from tests.hostile.documents import OPERATIONS, Operation, in_haste, json_values, numbers, subscriptions, texts
+from tests.hostile.documents import Operation, in_haste, json_values, numbers, ours, subscriptions, texts
+from tests.hostile.generator import Generator
 from tests.hostile.victim import PATIENCE, Victim, ids_in, json_of, look_at
 
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 4400, 4401, 4409, 4429}
@@ -35,15 +36,28 @@ CONTENT_TYPES = [
 CONTENT_TYPES += ["text/plain", "multipart/form-data; boundary=a", "application/x-www-form-urlencoded", "\xff"]
 
 
-def attack_with_operations(victim: Victim, kind: str, examples: int, seed: int | None = None) -> None:
-    """Operations of one kind over HTTP."""
-    strategy = OPERATIONS[kind](ids_in(victim))
+def attack_with_generated(victim: Victim, examples: int, seed: int | None = None) -> Generator:
+    """Operations of any shape, over HTTP. What made them tells what they have come by."""
+    generator = Generator(ids_in(victim), seed or 0)
+    for _ in range(examples):
+        query, variables = generator.operation()
+        try:
+            generator.values.learn(victim.ask(query, variables))
+            _is_silent(victim)
+        except Exception as error:
+            error.add_note(f"It was asked\n{query}\nwith {json_of(variables).decode()}")
+            raise
+    return generator
+
+
+def attack_with_ours(victim: Victim, examples: int, seed: int | None = None) -> None:
+    """Our documents with any variables, over HTTP."""
 
     def send(operation: Operation) -> None:
         victim.ask(*in_haste(operation))
         _is_silent(victim)
 
-    _run(strategy, send, examples, seed)
+    _run(ours(ids_in(victim)), send, examples, seed)
 
 
 def attack_with_requests(victim: Victim, examples: int, seed: int | None = None) -> None:
@@ -92,7 +106,8 @@ def attack_with_bytes(victim: Victim, examples: int, seed: int | None = None) ->
 
 def attack_with_messages(victim: Victim, examples: int, seed: int | None = None) -> None:
     """WebSocket messages of every shape, in every order."""
-    operations = some.one_of(*(make(ids_in(victim)) for make in (OPERATIONS["ours"], subscriptions)))
+    known = ids_in(victim)
+    operations = ours(known) | subscriptions(known)
 
     def send(messages: list[Any]) -> None:
         victim.answers["sockets"] += 1

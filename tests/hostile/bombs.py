@@ -2,10 +2,15 @@
 
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+from tests.hostile.heavy_documents import HEAVY
 
 FILTER = "query Q($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"
 CREATE = "mutation M($input: TaskRunCreateInput!) { createTaskRun(input: $input) { created } }"
+CREATE_MANY = "mutation M($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { created } }"
+SET_MANY = "mutation M($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) { id } }"
 
 
 def _asking(query: str, variables: Any = None) -> bytes:
@@ -22,12 +27,36 @@ def _fragments(levels: int, width: int) -> str:
     return f"{{ taskRuns {{ nodes {{ ...F0 }} }} }} {' '.join(spread)} fragment F{levels} on TaskRun {{ id }}"
 
 
+def _creating(raw: str, key: str = '"a"') -> bytes:
+    """A task run with these parameters; with another key than a text, it is refused once they were read."""
+    return _with_variables(CREATE, f'{{"input": {{"taskKey": {key}, "parameters": {raw}}}}}')
+
+
+def _sixteen_inputs() -> bytes:
+    """Each with many tags, though not more than one may have."""
+    names = [f"a{number}" for number in range(16)]
+    definitions = " ".join(f"${name}: TaskRunCreateInput!" for name in names)
+    fields = " ".join(f"{name}: createTaskRun(input: ${name}) {{ created }}" for name in names)
+    variables = {name: {"taskKey": "a", "tags": ["a"] * 24_000} for name in names}
+    return _asking(f"mutation M({definitions}) {{ {fields} }}", variables)
+
+
 def _nested_filter(depth: int) -> Any:
     filter: Any = {}
     for _ in range(depth):
         filter = {"not": filter}
     return filter
 
+
+_SENT = [
+    "names of input fields, nearly",
+    "names of types, nearly",
+    "names that the document defines",
+    "arguments twice",
+    "a large value of another type",
+    "values of an enum, nearly",
+]
+"""Documents that are the worst of their kind."""
 
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     "deep fragments": (lambda: _asking(_fragments(64, 2)), "QUERY_TOO_COMPLEX"),
@@ -100,5 +129,67 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "BAD_USER_INPUT",
     ),
     "too large": (lambda: b" " * (4 * 1024 * 1024 + 1), "BAD_USER_INPUT"),
+    "empty lists": (lambda: _creating("[" + "[]," * 1_350_000 + "0]", key="1"), "BAD_USER_INPUT"),
+    "as many deep lists as one may send": (
+        lambda: _creating("[" + ("[" * 200 + "]" * 200 + ",") * 2490 + "0]"),
+        "data",
+    ),
+    "deep lists": (lambda: _creating("[" + ("[" * 900 + "]" * 900 + ",") * 2200 + "0]"), "BAD_USER_INPUT"),
+    "lists in objects": (lambda: _creating("[" + '{"":[]},' * 249_000 + "0]"), "data"),
+    "lists that nobody reads": (
+        lambda: b'{"query": "{ __typename }", "extensions": {"a": [' + b"[]," * 499_000 + b"0]}}",
+        "data",
+    ),
+    "lists to keep": (lambda: _creating("[" + "[]," * 499_000 + "0," * 1_000_000 + "0]"), "data"),
+    "numbers to keep": (lambda: _creating("[" + "0," * 2_000_000 + "0]"), "data"),
+    "a text to keep": (lambda: _creating('"' + "a" * 4_000_000 + '"'), "data"),
+    "objects to keep": (
+        lambda: _creating("{" + ",".join(f'"{number}":0' for number in range(380_000)) + "}"),
+        "data",
+    ),
+    "NULs": (lambda: _creating("[" + ",".join(['"\\u0000"'] * 420_000) + "]"), "BAD_USER_INPUT"),
+    "the last NUL": (lambda: _creating("[" + "0," * 1_900_000 + '"\\u0000"]'), "BAD_USER_INPUT"),
+    "sixteen inputs": (_sixteen_inputs, "BAD_USER_INPUT"),
+    "tags, the last one wrong": (
+        lambda: _asking(CREATE, {"input": {"taskKey": "a", "tags": ["a"] * 24_999 + [0]}}),
+        "BAD_USER_INPUT",
+    ),
+    "wrong tags": (lambda: _asking(CREATE, {"input": {"taskKey": "a", "tags": [0] * 25_000}}), "BAD_USER_INPUT"),
+    "a thousand inputs, the last one wrong": (
+        lambda: _asking(CREATE_MANY, {"inputs": [{"taskKey": "a", "tags": ["a"] * 23}] * 999 + [{}]}),
+        "BAD_USER_INPUT",
+    ),
+    "too many inputs": (
+        lambda: _asking(SET_MANY, {"inputs": [{"id": "a", "state": {"type": "RUNNING"}}] * 60_000}),
+        "BAD_USER_INPUT",
+    ),
+    "fields that nearly exist": (
+        lambda: _asking(FILTER, {"filter": {f"expectedStartTim{number}": 0 for number in range(1900)}}),
+        "BAD_USER_INPUT",
+    ),
+    "unknown fields beside a large one": (
+        lambda: _asking(
+            CREATE,
+            {"input": {"taskKey": "a", "parameters": "a" * 3_900_000, **{f"parameter{n}": 0 for n in range(10)}}},
+        ),
+        "BAD_USER_INPUT",
+    ),
+    "a field with a long name": (lambda: _asking(FILTER, {"filter": {"a" * 3_900_000: 0}}), "BAD_USER_INPUT"),
+    "a long value of an enum": (
+        lambda: _asking(
+            "query Q($sort: TaskRunSort) { taskRuns(sort: $sort) { totalCount } }", {"sort": "A" * 3_900_000}
+        ),
+        "BAD_USER_INPUT",
+    ),
+    "long values of an enum": (
+        lambda: _asking(FILTER, {"filter": {"state": {"type": {"any": ["A" * 78_000 + f"{n}" for n in range(49)]}}}}),
+        "BAD_USER_INPUT",
+    ),
+    "a long instant": (
+        lambda: _asking(FILTER, {"filter": {"created": {"after": "2026-01-01T" + "0" * 3_900_000}}}),
+        "BAD_USER_INPUT",
+    ),
+    "unknown variables": (lambda: _asking(FILTER, {f"{number}": 0 for number in range(250_000)}), "data"),
+    **{f"document: {name}": (partial(_asking, HEAVY[name]), "BAD_USER_INPUT") for name in _SENT},
 }
 """What each is, and the code that it is answered with; `data` where it may be."""

@@ -1,10 +1,7 @@
-"""Operations that nobody would write, and the documents of `queries/` with variables that nobody would send."""
+"""The documents of `queries/`, with variables that nobody would send."""
 
-import re
-from collections.abc import Callable
 from typing import Any
 
-import orjson
 from graphql import (
     GraphQLEnumType,
     GraphQLInputObjectType,
@@ -12,17 +9,14 @@ from graphql import (
     GraphQLNonNull,
     OperationDefinitionNode,
     OperationType,
-    ValueNode,
     parse,
-    parse_value,
     type_from_ast,
 )
 from hypothesis import strategies as some
 from hypothesis.strategies import SearchStrategy
-from hypothesis_graphql import Mode, from_schema
 
 from queries import document, paths
-from schema.root import build_schema, print_schema
+from schema.root import build_schema
 
 Operation = tuple[str, dict[str, Any] | None]
 """A document, and its variables."""
@@ -63,7 +57,6 @@ TEXTS = [
 ALPHABET = some.characters(exclude_categories=["Cs"])
 
 MOST_WAIT_SECONDS = 60
-_WAIT = re.compile(r"(waitSeconds: )(-?\d+(?:\.\d+)?(?:e[+-]?\d+)?)(?![\w.])")
 
 texts = some.sampled_from(TEXTS) | some.text(ALPHABET, max_size=20)
 numbers = some.sampled_from(NUMBERS) | some.integers(-5, 70) | some.floats(allow_nan=False, allow_infinity=False)
@@ -79,20 +72,6 @@ def ids_of(known: list[str]) -> SearchStrategy[str]:
     return some.sampled_from(known) | some.sampled_from(known) | some.sampled_from(UNKNOWN) | some.uuids().map(str)
 
 
-def generated(known: list[str]) -> SearchStrategy[Operation]:
-    """Operations of any shape that the schema allows, or nearly."""
-    scalars = {
-        "ID": ids_of(known).map(_node),
-        "DateTime": instants.map(_node),
-        "JSON": json_values.map(_node),
-    }
-    return some.sampled_from([Mode.POSITIVE, Mode.POSITIVE, Mode.NEGATIVE]).flatmap(
-        lambda mode: from_schema(print_schema(), custom_scalars=scalars, mode=mode).map(
-            lambda query: (str(query), None)
-        )
-    )
-
-
 def ours(known: list[str]) -> SearchStrategy[Operation]:
     """The documents of `queries/` that are no subscription, with variables of the right types, mostly."""
     return _with_variables(_documents(), known)
@@ -106,11 +85,10 @@ def subscriptions(known: list[str]) -> SearchStrategy[Operation]:
 def in_haste(operation: Operation) -> Operation:
     """The operation, which does not wait for runs as long as it may: it would be answered, but a minute later."""
     query, variables = operation
-    if isinstance(wait := (variables or {}).get("waitSeconds"), int | float) and 0 < wait <= MOST_WAIT_SECONDS:
+    wait = (variables or {}).get("waitSeconds")
+    if isinstance(wait, int | float) and 0 < wait <= MOST_WAIT_SECONDS:
         variables = {**(variables or {}), "waitSeconds": wait / 1000}
-    return _WAIT.sub(
-        lambda found: found[1] + ("0.01" if 0 < float(found[2]) <= MOST_WAIT_SECONDS else found[2]), query
-    ), variables
+    return query, variables
 
 
 class Values:
@@ -182,24 +160,3 @@ def _documents(*, subscribing: bool = False) -> list[OperationDefinitionNode]:
         if (operation.operation is OperationType.SUBSCRIPTION) is subscribing:
             found.append(operation)
     return found
-
-
-def _node(value: Any) -> ValueNode:
-    """The literal for a JSON value."""
-    return parse_value(_literal(value))
-
-
-def _literal(value: Any) -> str:
-    if isinstance(value, dict):
-        # Names in a document are plainer than keys of JSON.
-        items = enumerate(value.values())
-        return "{" + " ".join(f"k{number}: {_literal(each)}" for number, each in items) + "}"
-    if isinstance(value, list):
-        return "[" + " ".join(_literal(each) for each in value) + "]"
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return repr(value)
-    return orjson.dumps(value).decode()
-
-
-Kinds = dict[str, Callable[[list[str]], SearchStrategy[Operation]]]
-OPERATIONS: Kinds = {"generated": generated, "ours": ours}
