@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Dialect, FromClause, Select, Text, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Dialect, FromClause, Join, Select, Text, bindparam, literal_column, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.ext.compiler import compiles
@@ -378,6 +378,27 @@ def _usually_in_postgresql(element: _Usually, compiler: SQLCompiler, **options: 
 def usually(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """The condition, which most rows fulfil: SQLite, which keeps no statistics, takes an equality for a rare thing."""
     return _Usually(condition)
+
+
+class _ForEach(Join):
+    """A join that looks up the rows on the right for each row on the left."""
+
+    inherit_cache = False
+
+
+@compiles(_ForEach, "sqlite")
+def _for_each_in_sqlite(element: _ForEach, compiler: SQLCompiler, **options: Any) -> str:
+    left, right = (compiler.process(each, **{**options, "asfrom": True}) for each in (element.left, element.right))
+    return f"{left} CROSS JOIN {right}"
+
+
+def for_each(rows: FromClause, looked_up: FromClause) -> Join:
+    """Every row of `rows` with every one of `looked_up` that the statement's conditions leave, looked up in this order.
+
+    SQLite would choose an order by its statistics, if somebody has had it make some, and these know nothing of what is in
+    a list, nor how a queue has grown since.
+    """
+    return _ForEach(rows, looked_up, true())
 
 
 class _Later(_Written):
