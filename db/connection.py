@@ -73,7 +73,8 @@ class Connection(Protocol):
         ...
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        """As `lock` and then `fetch`, in one, for rows of a single table: they are as they are once the lock is had."""
+        """As `lock` and then `fetch`, in one: the rows that are locked are as they are once the lock is had. What is read
+        beside them may be older than that."""
         ...
 
     def announce(self, notices: Iterable[Notice]) -> None:

@@ -28,7 +28,7 @@ _UPDATE = Statement(
     update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
     [each.name for each in fields(QueueEntryRecord)],
 )
-_DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
+_DELETE = Statement(delete(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)))
 _BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
 _leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
 _LOCK = Statement(
@@ -140,8 +140,7 @@ def update_queue_entries(connection: Connection, entries: Sequence[QueueEntryRec
 
 
 def delete_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    if task_run_ids:
-        connection.run(_DELETE, {"ids": list(task_run_ids)})
+    connection.run_many(_DELETE, [{"run_id": each} for each in task_run_ids])
 
 
 def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) -> dict[str, QueueEntryRecord]:

@@ -6,9 +6,10 @@ finished text to the driver. A statement therefore never changes its shape: a li
 What the two databases say differently has a name here and a form for each, and nowhere else.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import orjson
@@ -18,6 +19,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Subquery
@@ -37,6 +39,8 @@ class Compiled:
     """The parameters in the order of their numbers, where the driver numbers them."""
     lists: frozenset[str]
     """The parameters that the driver takes as lists; any other list goes in as JSON."""
+    locks: bool
+    """Whether it locks the rows that it reads, for as long as a transaction goes on."""
 
     def by_name(self, given: Parameters) -> Parameters:
         """The values by name, for sqlite3."""
@@ -69,6 +73,12 @@ class Statement:
         self._element = element
         self._on_postgresql = element if postgresql is None else postgresql
         self._columns = columns
+
+    @property
+    def table(self) -> FromClause:
+        """What an INSERT, UPDATE or DELETE writes to."""
+        assert isinstance(self._on_postgresql, Insert | Update | Delete)
+        return self._on_postgresql.table
 
     @cached_property
     def for_sqlite(self) -> Compiled:
@@ -103,7 +113,28 @@ def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> C
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
         places=compiled.positiontup or (),
         lists=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
+        locks=_LOCKS.search(str(compiled)) is not None,
     )
+
+
+_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
+_PLACE = re.compile(r"\$(\d+)")
+
+
+@cache
+def together(statements: tuple[Statement, ...]) -> str:
+    """The text with which PostgreSQL carries out all of these INSERTs, UPDATEs and DELETEs as one statement.
+
+    Its places are those of the first, then those of the second, and so on.
+    """
+    texts: list[str] = []
+    before = 0
+    for each in (statement.for_postgresql for statement in statements):
+        texts.append(_PLACE.sub(lambda place, before=before: f"${int(place[1]) + before}", each.text))
+        before += len(each.places)
+    *parts, last = texts
+    named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(parts))
+    return f"WITH {named} {last}" if parts else last
 
 
 def is_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
