@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, li
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import QueueEntryRecord
-from db.statements import Statement, for_each, has_tag_among, is_among, later, rows_of
+from db.statements import Statement, for_each, has_tag_among, is_key_among, later, rows_of
 from db.tables import queue_entry, task_run
 from db.vocabulary import StateType
 
@@ -29,27 +29,27 @@ _UPDATE = Statement(
     [each.name for each in fields(QueueEntryRecord)],
 )
 _DELETE = Statement(delete(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)))
-_BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
+_BY_RUN = Statement(_entries.where(is_key_among(queue_entry.c.task_run_id, "ids")))
 _leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
 _LOCK = Statement(
     select(queue_entry.c.task_run_id)
-    .where(is_among(queue_entry.c.task_run_id, "ids"))
+    .where(is_key_among(queue_entry.c.task_run_id, "ids"))
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
 _LOCK_BY_LEASE = Statement(
     select(queue_entry.c.task_run_id)
-    .where(is_among(queue_entry.c.lease_id, "leases"))
+    .where(is_key_among(queue_entry.c.lease_id, "leases"))
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
 _RUNS_BY_LEASE = Statement(
-    select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_among(queue_entry.c.lease_id, "leases"))
+    select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_key_among(queue_entry.c.lease_id, "leases"))
 )
-_BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases")))
+_BY_LEASE = Statement(_leased.where(is_key_among(queue_entry.c.lease_id, "leases")))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
 _UNACKNOWLEDGED_AMONG = Statement(
-    select(queue_entry.c.lease_id).where(is_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
+    select(queue_entry.c.lease_id).where(is_key_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
 )
 
 # One row for each side of each key. Both statements below look into the index of what waits once for each of them.

@@ -142,6 +142,15 @@ def is_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     return _IsAmong(column, parameter)
 
 
+def is_key_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """As `is_among`, for a column that is looked up by its index however many values there are.
+
+    PostgreSQL then keeps the statement's plan. Where it sees the values, it makes a new one each time, for a few of them
+    look cheaper than what it would keep; and the planning costs more than the looking up.
+    """
+    return _IsKeyAmong(column, parameter)
+
+
 def has_tag_among(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     """Whether the JSON list in the column `tags` has one of the values of the list `parameter`."""
     return _HasTagAmong(tags, parameter)
@@ -195,6 +204,18 @@ def _is_among_in_postgresql(element: _IsAmong, compiler: SQLCompiler, **keywords
     kind = compiler.dialect.type_compiler_instance.process(element.column.type)
     # An array of the column's own type, so that the column's index serves.
     return f"{column} = ANY (CAST({values} AS {kind.split(' COLLATE')[0]}[]))"
+
+
+class _IsKeyAmong(_IsAmong):
+    name = "is_key_among"
+    inherit_cache = False
+
+
+@compiles(_IsKeyAmong, "postgresql")
+def _is_key_among_in_postgresql(element: _IsKeyAmong, compiler: SQLCompiler, **keywords: Any) -> str:
+    column, values = element.in_postgresql(compiler, keywords)
+    kind = compiler.dialect.type_compiler_instance.process(element.column.type)
+    return f"{column} = ANY (ARRAY(SELECT CAST(unnest({values}) AS {kind.split(' COLLATE')[0]})))"
 
 
 class _HasTagAmong(_OfList):

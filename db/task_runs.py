@@ -37,14 +37,14 @@ from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_task_runs
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
-from db.statements import Statement, is_among, is_one_of, rows_of
+from db.statements import Statement, is_among, is_key_among, is_one_of, rows_of
 from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
 from db.vocabulary import StateType
 
 TaskRunKey = tuple[str | None, str, str]
 """What tells task runs apart for their clients: flow run, task key, dynamic key."""
 
-_BY_ID = Statement(select_task_runs().where(is_among(task_run.c.id, "ids")))
+_BY_ID = Statement(select_task_runs().where(is_key_among(task_run.c.id, "ids")))
 
 _keys = rows_of("keys", flow_run_id=Id, task_key=Text(), dynamic_key=Text())
 _same_keys = and_(task_run.c.task_key == _keys.c.task_key, task_run.c.dynamic_key == _keys.c.dynamic_key)
@@ -75,9 +75,12 @@ _run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
 _UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
 _LOCK = Statement(
-    select(task_run.c.id).where(is_among(task_run.c.id, "ids")).order_by(task_run.c.id).with_for_update(key_share=True)
+    select(task_run.c.id)
+    .where(is_key_among(task_run.c.id, "ids"))
+    .order_by(task_run.c.id)
+    .with_for_update(key_share=True)
 )
-_EXISTING = Statement(select(task_run.c.id).where(is_among(task_run.c.id, "ids")))
+_EXISTING = Statement(select(task_run.c.id).where(is_key_among(task_run.c.id, "ids")))
 _DELETE = Statement(delete(task_run).where(is_among(task_run.c.id, "ids")))
 
 
