@@ -214,7 +214,8 @@ def task_run_facts(connection: Connection, proposals: Sequence[tuple[str, str | 
     asked = [list(each) for each in proposals]
     rows = connection.fetch_locked(_LOCKED_FACTS, {"proposals": asked})
     if not all(row[-1] for row in rows):
-        # Somebody else changed one of them between the look at it and the lock.
+        # Somebody else changed one of them between the look at it and the lock, and may have given it a place in the queue.
+        lock_queue_entries(connection, [run_id for run_id, _ in proposals])
         rows = connection.fetch(_FACTS, {"proposals": asked})
     return {row[0]: _facts_from(row, connection.now) for row in rows}
 

@@ -16,7 +16,7 @@ from db.errors import Collision
 from db.postgresql import PostgreSQLDatabase
 from db.postgresql_transaction import transaction
 from db.states import insert_task_run_states
-from db.task_runs import insert_task_runs, task_runs_by_id, task_runs_by_key
+from db.task_runs import insert_task_runs, task_run_facts, task_runs_by_id, task_runs_by_key
 from db.vocabulary import StateType
 from resolvers.concurrency import WantedLimit, create_limits
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
@@ -227,3 +227,34 @@ async def test_who_waited_for_a_run_decides_by_what_has_become_of_it(databases: 
     assert (completed.status, completed.created) == ("ACCEPT", True)
     assert late.state is not None
     assert (late.status, late.created, late.state.type) == ("ABORT", False, StateType.COMPLETED)
+
+
+async def test_who_waited_for_a_run_has_the_place_that_it_was_given_meanwhile_to_itself(
+    databases: Sequence[PostgreSQLDatabase],
+) -> None:
+    holding, waited, looked, done = (asyncio.Event() for _ in range(4))
+    (run_id,) = await made(databases[0], [NewTaskRun("t", "1")])
+
+    def queue_slowly(connection: Connection, asked: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
+        results = set_task_run_states(connection, asked)
+        holding.set()
+        await_only(asyncio.wait_for(waited.wait(), PATIENCE))
+        return results
+
+    def look_slowly(connection: Connection, ids: Sequence[str]) -> list[bool | Exception]:
+        facts = task_run_facts(connection, [(id, None) for id in ids])
+        looked.set()
+        await_only(asyncio.wait_for(done.wait(), PATIENCE))
+        return [facts[id].queue_entry is not None for id in ids]
+
+    first = asyncio.create_task(databases[0].write(queue_slowly, StateChange(run_id, proposed(StateType.SCHEDULED))))
+    await asyncio.wait_for(holding.wait(), PATIENCE)
+    second = asyncio.create_task(databases[1].write(look_slowly, run_id))
+    await somebody_waits(databases[0])
+    waited.set()
+    await asyncio.wait_for(asyncio.gather(first, looked.wait()), PATIENCE)
+    claim = await databases[0].write(claim_due_runs, request_for(1))
+    done.set()
+
+    assert (claim.deliveries, claim.is_contended) == ([], True)
+    assert await asyncio.wait_for(second, PATIENCE) is True
