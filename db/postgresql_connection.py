@@ -43,7 +43,7 @@ class PostgreSQLConnection:
         if rows:
             self.statements += 1
             compiled = statement.for_postgresql
-            await_only(self.raw.executemany(compiled.text, [compiled.in_order(row) for row in rows]))
+            await_only(self.raw.executemany(compiled.text, [compiled.row_in_order(row) for row in rows]))
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
         self.fetch_locked(statement, parameters)

@@ -112,7 +112,7 @@ def _rows_of(group: Sequence[Write]) -> Iterator[list[Any]]:
     """The values of one row of each write, one after the other."""
     compiled = [statement.for_postgresql for statement, _ in group]
     for parts in zip(*(rows for _, rows in group), strict=True):
-        yield [value for each, part in zip(compiled, parts, strict=True) for value in each.in_order(part)]
+        yield [value for each, part in zip(compiled, parts, strict=True) for value in each.row_in_order(part)]
 
 
 @contextmanager

@@ -7,9 +7,10 @@ What the two databases say differently has a name here and a form for each, and 
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -41,6 +42,8 @@ class Compiled:
     """The parameters that the driver takes as lists; any other list goes in as JSON."""
     locks: bool
     """Whether it locks the rows that it reads, for as long as a transaction goes on."""
+    pick: Callable[[Parameters], tuple[Any, ...]]
+    """The values of `places`."""
 
     def by_name(self, given: Parameters) -> Parameters:
         """The values by name, for sqlite3."""
@@ -58,6 +61,14 @@ class Compiled:
             else value
             for name in self.places
         ]
+
+    def rows_by_name(self, rows: Sequence[Parameters]) -> Sequence[Parameters]:
+        """As `by_name`, for many rows without lists."""
+        return [{**self.constants, **row} for row in rows] if self.constants else rows
+
+    def row_in_order(self, row: Parameters) -> tuple[Any, ...]:
+        """As `in_order`, for a row without lists."""
+        return self.pick({**self.constants, **row} if self.constants else row)
 
 
 class Statement:
@@ -108,13 +119,22 @@ def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> C
     compiled = element.compile(dialect=dialect, column_keys=list(columns) or None)
     assert isinstance(compiled, SQLCompiler)
     binds = {name: bind for bind, name in compiled.bind_names.items()}
+    places = compiled.positiontup or ()
     return Compiled(
         text=str(compiled),
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
-        places=compiled.positiontup or (),
+        places=places,
         lists=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
         locks=_LOCKS.search(str(compiled)) is not None,
+        pick=_picking(places),
     )
+
+
+def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    # Of one name, itemgetter gives the value itself.
+    return lambda row: tuple(row[place] for place in places)
 
 
 _LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import (
@@ -71,6 +72,7 @@ _PROGRESS = [
     "end_time",
     "total_run_time_seconds",
 ]
+_progress = attrgetter("id", *_PROGRESS)
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
 _UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
@@ -120,10 +122,8 @@ def insert_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -
 
 def update_task_run_progress(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
     """Write where these runs stand now; not what their clients called them."""
-    rows = [row_of(record) for record in records]
-    connection.run_many(
-        _UPDATE_PROGRESS, [{"run_id": row["id"], **{name: row[name] for name in _PROGRESS}} for row in rows]
-    )
+    names = ("run_id", *_PROGRESS)
+    connection.run_many(_UPDATE_PROGRESS, [dict(zip(names, _progress(each), strict=True)) for each in records])
 
 
 def rename_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
