@@ -8,13 +8,13 @@ from sqlalchemy import bindparam, delete, select, update
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import ConcurrencyLimitRecord
-from db.statements import Statement, is_among
+from db.statements import Statement, is_among, is_key_among
 from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
-_BY_TAG = Statement(_LIMITS.where(is_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
+_BY_TAG = Statement(_LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
 _LOCKED_BY_TAG = Statement(
-    _LIMITS.where(is_among(concurrency_limit.c.tag, "tags"))
+    _LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags"))
     .order_by(concurrency_limit.c.tag)
     .with_for_update(key_share=True)
 )
@@ -29,7 +29,7 @@ _DELETE = Statement(delete(concurrency_limit).where(is_among(concurrency_limit.c
 
 _HOLDERS = Statement(
     select(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
-    .where(is_among(concurrency_slot.c.limit_id, "limits"))
+    .where(is_key_among(concurrency_slot.c.limit_id, "limits"))
     .order_by(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
 )
 _TAKE = Statement(concurrency_slot.insert(), ["limit_id", "task_run_id"])

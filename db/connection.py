@@ -60,7 +60,7 @@ class Connection(Protocol):
         ...
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
-        """The statement once for each row, as one call of the driver; nothing for no rows."""
+        """The statement once for each row, as one call of the driver; nothing for no rows. No value is a list."""
         ...
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
@@ -73,7 +73,8 @@ class Connection(Protocol):
         ...
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        """As `lock` and then `fetch`, in one, for rows of a single table: they are as they are once the lock is had."""
+        """As `lock` and then `fetch`, in one: the rows that are locked are as they are once the lock is had. What is read
+        beside them may be older than that."""
         ...
 
     def announce(self, notices: Iterable[Notice]) -> None:
@@ -109,7 +110,7 @@ class SQLiteConnection:
         if rows:
             self.statements += 1
             compiled = statement.for_sqlite
-            self.raw.executemany(compiled.text, [compiled.by_name(row) for row in rows])
+            self.raw.executemany(compiled.text, compiled.rows_by_name(rows))
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
         """Nothing: there is one writer."""

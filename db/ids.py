@@ -5,8 +5,8 @@ is the order of creation (to the millisecond; within one, by the counter below).
 the order has to hold all the same, a new id is made after one that is known.
 """
 
+import os
 import re
-import secrets
 import threading
 import time
 import uuid
@@ -26,8 +26,10 @@ def new_id(*, after: str | None = None) -> str:
         # 48 bits of milliseconds, then 12 bits that continue the count within one millisecond.
         _last = max(_last + 1, time.time_ns() // 1_000_000 << 12, 0 if after is None else _head_of(after) + 1)
         head = _last
-    value = (head >> 12) << 80 | 0x7 << 76 | (head & 0xFFF) << 64 | 0b10 << 62 | secrets.randbits(62)
-    return str(uuid.UUID(int=value))
+    chance = int.from_bytes(os.urandom(8)) >> 2
+    digits = f"{(head >> 12) << 80 | 0x7 << 76 | (head & 0xFFF) << 64 | 0b10 << 62 | chance:032x}"
+    # As str(uuid.UUID(int=…)) has it, in half the time.
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
 def _head_of(id: str) -> int:

@@ -3,9 +3,10 @@
 A record's field has its column's name; `…_json` stands for the column without the ending.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from functools import cache
+from operator import attrgetter
 from typing import Any, TypeVar
 
 from sqlalchemy import ColumnElement, FromClause, Join, Select, Table, insert, select
@@ -31,7 +32,14 @@ def insert_of(table: Table, record: type[Any]) -> Statement:
 
 def row_of(record: Any) -> Parameters:
     """What is stored of a record, by column."""
-    return {column: getattr(record, name) for column, name in _written(record.__class__)}
+    columns, values = _reading(record.__class__)
+    return dict(zip(columns, values(record), strict=True))
+
+
+@cache
+def _reading(record: type[Any]) -> tuple[Sequence[str], Callable[[Any], tuple[Any, ...]]]:
+    """The columns that are stored of a record, and what reads the values of these from one."""
+    return [column for column, _ in _written(record)], attrgetter(*(name for _, name in _written(record)))
 
 
 @cache

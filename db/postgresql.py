@@ -6,26 +6,26 @@ instants come and go as the texts that answers show, so that nothing above knows
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Sequence
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy.util import await_only, greenlet_spawn
+from sqlalchemy.util import greenlet_spawn
 
 from db import migrations
 from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
-from db.connection import NOTHING, Connection, Notice, Row
+from db.connection import Connection
 from db.contact import Contact, Outage
 from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
 from db.figures import SECONDS, Commits, Connections, Distribution
 from db.instants import instant
+from db.postgresql_connection import PostgreSQLConnection, Raw
+from db.postgresql_transaction import transaction
 from db.signals import Signals
-from db.statements import Parameters, Statement
 
 WRITERS = 2
 """Transactions that may be under way at a time. Requests that come meanwhile are gathered, which costs less than more."""
@@ -34,8 +34,6 @@ CANCEL_SECONDS = 1.0
 """How long a statement may take to end that is cancelled, before its connection is dropped."""
 
 Answer = TypeVar("Answer")
-Raw = Any
-"""A connection of asyncpg, which has no types of its own."""
 
 
 class PostgreSQLDatabase:
@@ -142,7 +140,7 @@ class PostgreSQLDatabase:
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
         async with self._connection() as raw:
-            return await greenlet_spawn(carry_out, partial(_transaction, raw, self.clock), batch)
+            return await greenlet_spawn(carry_out, partial(transaction, raw, self.clock), batch)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Raw]:
@@ -168,69 +166,3 @@ class PostgreSQLDatabase:
         finally:
             self._waiting -= 1
             self._waits.add(time.monotonic() - began_at)
-
-
-@dataclass(slots=True)
-class PostgreSQLConnection:
-    """A connection of asyncpg, used by one greenlet."""
-
-    raw: Raw
-    clock: Clock
-    now: str
-    notices: list[Notice] = field(default_factory=list[Notice])
-    statements: int = 0
-    """How many statements it has been asked to run."""
-
-    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        self.statements += 1
-        compiled = statement.for_postgresql
-        return await_only(self.raw.fetch(compiled.text, *compiled.in_order(parameters)))
-
-    def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
-        self.statements += 1
-        compiled = statement.for_postgresql
-        status: str = await_only(self.raw.execute(compiled.text, *compiled.in_order(parameters)))
-        return int(status.rpartition(" ")[2])
-
-    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
-        if rows:
-            self.statements += 1
-            compiled = statement.for_postgresql
-            await_only(self.raw.executemany(compiled.text, [compiled.in_order(row) for row in rows]))
-
-    def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
-        self.fetch_locked(statement, parameters)
-
-    def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        rows = self.fetch(statement, parameters)
-        self.now = max(self.now, instant(self.clock.now()))
-        return rows
-
-    def announce(self, notices: Iterable[Notice]) -> None:
-        self.notices.extend(notices)
-
-    @contextmanager
-    def savepoint(self) -> Generator[None]:
-        announced = len(self.notices)
-        await_only(self.raw.execute("SAVEPOINT part"))
-        try:
-            yield
-        except BaseException as error:
-            if not drop_if_broken(self.raw, error):
-                await_only(self.raw.execute("ROLLBACK TO part; RELEASE part"))
-            del self.notices[announced:]
-            raise
-        await_only(self.raw.execute("RELEASE part"))
-
-
-@contextmanager
-def _transaction(raw: Raw, clock: Clock) -> Generator[Connection]:
-    with our_words():
-        await_only(raw.execute("BEGIN"))
-        try:
-            yield PostgreSQLConnection(raw, clock, instant(clock.now()))
-            await_only(raw.execute("COMMIT"))
-        except BaseException as error:
-            if not drop_if_broken(raw, error):
-                await_only(raw.execute("ROLLBACK"))
-            raise

@@ -12,7 +12,7 @@ from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, li
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import QueueEntryRecord
-from db.statements import Statement, has_tag_among, is_among, later, rows_of
+from db.statements import Statement, for_each, has_tag_among, is_key_among, later, rows_of
 from db.tables import queue_entry, task_run
 from db.vocabulary import StateType
 
@@ -28,28 +28,28 @@ _UPDATE = Statement(
     update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
     [each.name for each in fields(QueueEntryRecord)],
 )
-_DELETE = Statement(delete(queue_entry).where(is_among(queue_entry.c.task_run_id, "ids")))
-_BY_RUN = Statement(_entries.where(is_among(queue_entry.c.task_run_id, "ids")))
+_DELETE = Statement(delete(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)))
+_BY_RUN = Statement(_entries.where(is_key_among(queue_entry.c.task_run_id, "ids")))
 _leased = select(*QUEUE_ENTRY_COLUMNS, task_run.c.state_type).join(task_run, task_run.c.id == queue_entry.c.task_run_id)
 _LOCK = Statement(
     select(queue_entry.c.task_run_id)
-    .where(is_among(queue_entry.c.task_run_id, "ids"))
+    .where(is_key_among(queue_entry.c.task_run_id, "ids"))
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
 _LOCK_BY_LEASE = Statement(
     select(queue_entry.c.task_run_id)
-    .where(is_among(queue_entry.c.lease_id, "leases"))
+    .where(is_key_among(queue_entry.c.lease_id, "leases"))
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
 _RUNS_BY_LEASE = Statement(
-    select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_among(queue_entry.c.lease_id, "leases"))
+    select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_key_among(queue_entry.c.lease_id, "leases"))
 )
-_BY_LEASE = Statement(_leased.where(is_among(queue_entry.c.lease_id, "leases"), queue_entry.c.lease_expires_at > _now))
+_BY_LEASE = Statement(_leased.where(is_key_among(queue_entry.c.lease_id, "leases")))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
 _UNACKNOWLEDGED_AMONG = Statement(
-    select(queue_entry.c.lease_id).where(is_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
+    select(queue_entry.c.lease_id).where(is_key_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
 )
 
 # One row for each side of each key. Both statements below look into the index of what waits once for each of them.
@@ -77,7 +77,7 @@ _locked_of_side = (
     .lateral("due")
 )
 _DUE = Statement(
-    _entries.select_from(_sides.join(queue_entry, true())).where(queue_entry.c.task_run_id.in_(_due_of_side)),
+    _entries.select_from(for_each(_sides, queue_entry)).where(queue_entry.c.task_run_id.in_(_due_of_side)),
     # What another server is claiming, or a change of state is about to take away, is passed over without waiting.
     postgresql=select(*columns_of(_locked_of_side, QueueEntryRecord)).select_from(_sides.join(_locked_of_side, true())),
 )
@@ -140,8 +140,7 @@ def update_queue_entries(connection: Connection, entries: Sequence[QueueEntryRec
 
 
 def delete_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    if task_run_ids:
-        connection.run(_DELETE, {"ids": list(task_run_ids)})
+    connection.run_many(_DELETE, [{"run_id": each} for each in task_run_ids])
 
 
 def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) -> dict[str, QueueEntryRecord]:
@@ -167,9 +166,14 @@ def queue_entries_by_lease(
     Nobody else changes them before the transaction ends.
     """
     connection.lock(_LOCK_BY_LEASE, {"leases": list(lease_ids)})
-    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids), "now": connection.now})
+    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids)})
     found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
-    return {entry.lease_id or "": (entry, StateType(type) if type else None) for entry, type in found}
+    # Not a condition of the statement's: SQLite would read all that is leased, in the order in which it runs out.
+    return {
+        entry.lease_id or "": (entry, StateType(type) if type else None)
+        for entry, type in found
+        if (entry.lease_expires_at or "") > connection.now
+    }
 
 
 def unacknowledged_entries(connection: Connection) -> list[QueueEntryRecord]:

@@ -6,18 +6,21 @@ finished text to the driver. A statement therefore never changes its shape: a li
 What the two databases say differently has a name here and a form for each, and nowhere else.
 """
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
+from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Dialect, FromClause, Select, Text, bindparam, literal_column, select
+from sqlalchemy import ColumnElement, Dialect, FromClause, Join, Select, Text, bindparam, literal_column, select, true
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.base import Executable
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.sql.selectable import Subquery
@@ -37,6 +40,10 @@ class Compiled:
     """The parameters in the order of their numbers, where the driver numbers them."""
     lists: frozenset[str]
     """The parameters that the driver takes as lists; any other list goes in as JSON."""
+    locks: bool
+    """Whether it locks the rows that it reads, for as long as a transaction goes on."""
+    pick: Callable[[Parameters], tuple[Any, ...]]
+    """The values of `places`."""
 
     def by_name(self, given: Parameters) -> Parameters:
         """The values by name, for sqlite3."""
@@ -55,6 +62,14 @@ class Compiled:
             for name in self.places
         ]
 
+    def rows_by_name(self, rows: Sequence[Parameters]) -> Sequence[Parameters]:
+        """As `by_name`, for many rows without lists."""
+        return [{**self.constants, **row} for row in rows] if self.constants else rows
+
+    def row_in_order(self, row: Parameters) -> tuple[Any, ...]:
+        """As `in_order`, for a row without lists."""
+        return self.pick({**self.constants, **row} if self.constants else row)
+
 
 class Statement:
     """One SQL statement; its text is made at its first use."""
@@ -69,6 +84,12 @@ class Statement:
         self._element = element
         self._on_postgresql = element if postgresql is None else postgresql
         self._columns = columns
+
+    @property
+    def table(self) -> FromClause:
+        """What an INSERT, UPDATE or DELETE writes to."""
+        assert isinstance(self._on_postgresql, Insert | Update | Delete)
+        return self._on_postgresql.table
 
     @cached_property
     def for_sqlite(self) -> Compiled:
@@ -98,17 +119,56 @@ def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> C
     compiled = element.compile(dialect=dialect, column_keys=list(columns) or None)
     assert isinstance(compiled, SQLCompiler)
     binds = {name: bind for bind, name in compiled.bind_names.items()}
+    places = compiled.positiontup or ()
     return Compiled(
         text=str(compiled),
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
-        places=compiled.positiontup or (),
+        places=places,
         lists=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
+        locks=_LOCKS.search(str(compiled)) is not None,
+        pick=_picking(places),
     )
+
+
+def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
+    if len(places) > 1:
+        return itemgetter(*places)
+    # Of one name, itemgetter gives the value itself.
+    return lambda row: tuple(row[place] for place in places)
+
+
+_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
+_PLACE = re.compile(r"\$(\d+)")
+
+
+@cache
+def together(statements: tuple[Statement, ...]) -> str:
+    """The text with which PostgreSQL carries out all of these INSERTs, UPDATEs and DELETEs as one statement.
+
+    Its places are those of the first, then those of the second, and so on.
+    """
+    texts: list[str] = []
+    before = 0
+    for each in (statement.for_postgresql for statement in statements):
+        texts.append(_PLACE.sub(lambda place, before=before: f"${int(place[1]) + before}", each.text))
+        before += len(each.places)
+    *parts, last = texts
+    named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(parts))
+    return f"WITH {named} {last}" if parts else last
 
 
 def is_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     """Whether `column` is one of the values of the list `parameter`, however many these are."""
     return _IsAmong(column, parameter)
+
+
+def is_key_among(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
+    """As `is_among`, for a column that is looked up by its index however many values there are.
+
+    PostgreSQL then keeps the statement's plan. Where it sees the values, it makes a new one each time, for a few of them
+    look cheaper than what it would keep; and the planning costs more than the looking up.
+    """
+    return _IsKeyAmong(column, parameter)
 
 
 def has_tag_among(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
@@ -164,6 +224,18 @@ def _is_among_in_postgresql(element: _IsAmong, compiler: SQLCompiler, **keywords
     kind = compiler.dialect.type_compiler_instance.process(element.column.type)
     # An array of the column's own type, so that the column's index serves.
     return f"{column} = ANY (CAST({values} AS {kind.split(' COLLATE')[0]}[]))"
+
+
+class _IsKeyAmong(_IsAmong):
+    name = "is_key_among"
+    inherit_cache = False
+
+
+@compiles(_IsKeyAmong, "postgresql")
+def _is_key_among_in_postgresql(element: _IsKeyAmong, compiler: SQLCompiler, **keywords: Any) -> str:
+    column, values = element.in_postgresql(compiler, keywords)
+    kind = compiler.dialect.type_compiler_instance.process(element.column.type)
+    return f"{column} = ANY (ARRAY(SELECT CAST(unnest({values}) AS {kind.split(' COLLATE')[0]})))"
 
 
 class _HasTagAmong(_OfList):
@@ -378,6 +450,27 @@ def _usually_in_postgresql(element: _Usually, compiler: SQLCompiler, **options: 
 def usually(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     """The condition, which most rows fulfil: SQLite, which keeps no statistics, takes an equality for a rare thing."""
     return _Usually(condition)
+
+
+class _ForEach(Join):
+    """A join that looks up the rows on the right for each row on the left."""
+
+    inherit_cache = False
+
+
+@compiles(_ForEach, "sqlite")
+def _for_each_in_sqlite(element: _ForEach, compiler: SQLCompiler, **options: Any) -> str:
+    left, right = (compiler.process(each, **{**options, "asfrom": True}) for each in (element.left, element.right))
+    return f"{left} CROSS JOIN {right}"
+
+
+def for_each(rows: FromClause, looked_up: FromClause) -> Join:
+    """Every row of `rows` with every one of `looked_up` that the statement's conditions leave, looked up in this order.
+
+    SQLite would choose an order by its statistics, if somebody has had it make some, and these know nothing of what is in
+    a list, nor how a queue has grown since.
+    """
+    return _ForEach(rows, looked_up, true())
 
 
 class _Later(_Written):

@@ -3,9 +3,22 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import BindParameter, Text, and_, bindparam, delete, select, update
+from sqlalchemy import (
+    BindParameter,
+    ColumnElement,
+    FromClause,
+    Select,
+    Text,
+    and_,
+    bindparam,
+    delete,
+    literal_column,
+    select,
+    update,
+)
 
 from db.connection import Connection, Row
 from db.filters import TASK_RUN_FIELDS
@@ -25,14 +38,14 @@ from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_task_runs
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
-from db.statements import Statement, is_among, rows_of
+from db.statements import Statement, is_among, is_key_among, is_one_of, rows_of
 from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
 from db.vocabulary import StateType
 
 TaskRunKey = tuple[str | None, str, str]
 """What tells task runs apart for their clients: flow run, task key, dynamic key."""
 
-_BY_ID = Statement(select_task_runs().where(is_among(task_run.c.id, "ids")))
+_BY_ID = Statement(select_task_runs().where(is_key_among(task_run.c.id, "ids")))
 
 _keys = rows_of("keys", flow_run_id=Id, task_key=Text(), dynamic_key=Text())
 _same_keys = and_(task_run.c.task_key == _keys.c.task_key, task_run.c.dynamic_key == _keys.c.dynamic_key)
@@ -60,13 +73,17 @@ _PROGRESS = [
     "total_run_time_seconds",
     "start_delay_seconds",
 ]
+_progress = attrgetter("id", *_PROGRESS)
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
 _UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS)
 _UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
 _LOCK = Statement(
-    select(task_run.c.id).where(is_among(task_run.c.id, "ids")).order_by(task_run.c.id).with_for_update(key_share=True)
+    select(task_run.c.id)
+    .where(is_key_among(task_run.c.id, "ids"))
+    .order_by(task_run.c.id)
+    .with_for_update(key_share=True)
 )
-_EXISTING = Statement(select(task_run.c.id).where(is_among(task_run.c.id, "ids")))
+_EXISTING = Statement(select(task_run.c.id).where(is_key_among(task_run.c.id, "ids")))
 _DELETE = Statement(delete(task_run).where(is_among(task_run.c.id, "ids")))
 
 
@@ -106,10 +123,8 @@ def insert_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -
 
 def update_task_run_progress(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
     """Write where these runs stand now; not what their clients called them."""
-    rows = [row_of(record) for record in records]
-    connection.run_many(
-        _UPDATE_PROGRESS, [{"run_id": row["id"], **{name: row[name] for name in _PROGRESS}} for row in rows]
-    )
+    names = ("run_id", *_PROGRESS)
+    connection.run_many(_UPDATE_PROGRESS, [dict(zip(names, _progress(each), strict=True)) for each in records])
 
 
 def rename_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
@@ -139,17 +154,46 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
 
 _proposals = rows_of("proposals", run_id=Id, transition_id=Id)
 _earlier = task_run_state.alias("earlier")
-_FLOW_RUN_FACTS = [flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details]
-_FACTS = Statement(
-    select(*TASK_RUN_COLUMNS, *columns_of(_earlier, StateRecord), *QUEUE_ENTRY_COLUMNS, *_FLOW_RUN_FACTS).select_from(
+
+
+def _facts(entry: FromClause, *more: ColumnElement[Any]) -> Select[Any]:
+    """The facts for each proposal, with the run's place in the queue as `entry` has it."""
+    earlier, in_queue = columns_of(_earlier, StateRecord), columns_of(entry, QueueEntryRecord)
+    of_flow_run = (flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details)
+    return select(*TASK_RUN_COLUMNS, *earlier, *in_queue, *of_flow_run, *more).select_from(
         TASK_RUN_SOURCE.join(_proposals, task_run.c.id == _proposals.c.run_id)
         .outerjoin(
             _earlier, and_(_earlier.c.run_id == task_run.c.id, _earlier.c.transition_id == _proposals.c.transition_id)
         )
-        .outerjoin(queue_entry, queue_entry.c.task_run_id == task_run.c.id)
+        .outerjoin(entry, entry.c.task_run_id == task_run.c.id)
         .outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
         .outerjoin(flow_run_state, flow_run_state.c.id == flow_run.c.state_id)
     )
+
+
+# A statement sees what was committed when it began, but of a row that it locks it gets what is there then.
+# The ids are those of the proposals: PostgreSQL would make a new plan each time for a list of them, which costs more.
+_locked = (
+    select(task_run.c.id, task_run.c.state_id, task_run.c.updated)
+    .join(_proposals, task_run.c.id == _proposals.c.run_id)
+    .order_by(task_run.c.id)
+    .with_for_update(of=task_run, key_share=True)
+    .cte("locked")
+)
+_locked_entry = (
+    select(*QUEUE_ENTRY_COLUMNS)
+    .where(is_one_of(queue_entry.c.task_run_id, select(_locked.c.id)))
+    .order_by(queue_entry.c.task_run_id)
+    .with_for_update()
+    .cte("locked_entry")
+)
+_is_current = and_(
+    _locked.c.updated == task_run.c.updated, _locked.c.state_id.is_not_distinct_from(task_run.c.state_id)
+)
+_FACTS = Statement(_facts(queue_entry))
+_LOCKED_FACTS = Statement(
+    _facts(queue_entry, literal_column("1")),
+    postgresql=_facts(_locked_entry, _is_current).join(_locked, _locked.c.id == task_run.c.id),
 )
 
 
@@ -168,8 +212,12 @@ class TaskRunFacts:
 
 def task_run_facts(connection: Connection, proposals: Sequence[tuple[str, str | None]]) -> dict[str, TaskRunFacts]:
     """The facts for each proposal (run id, transition id) whose run is there; nobody else changes them meanwhile."""
-    lock_task_runs(connection, [run_id for run_id, _ in proposals])
-    rows = connection.fetch(_FACTS, {"proposals": [list(each) for each in proposals]})
+    asked = [list(each) for each in proposals]
+    rows = connection.fetch_locked(_LOCKED_FACTS, {"proposals": asked})
+    if not all(row[-1] for row in rows):
+        # Somebody else changed one of them between the look at it and the lock, and may have given it a place in the queue.
+        lock_queue_entries(connection, [run_id for run_id, _ in proposals])
+        rows = connection.fetch(_FACTS, {"proposals": asked})
     return {row[0]: _facts_from(row, connection.now) for row in rows}
 
 

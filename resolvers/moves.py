@@ -82,9 +82,11 @@ class TaskRunMoves:
 
     def write_changes(self, connection: Connection) -> None:
         """Write all but the runs themselves, which are there or have just been made."""
-        states.insert_task_run_states(connection, [run.state for run in self.moved if run.state])
-        if freed := self.slots.write(connection):
+        if freed := self.slots.freed_tags():
             self.placements.hasten(queue.entries_waiting_for_slots(connection, freed, MOST_HASTENED), self.now)
+        # Nothing is read from here on, so that all of it can go to the database at once.
+        states.insert_task_run_states(connection, [run.state for run in self.moved if run.state])
+        self.slots.write(connection)
         cache.keep_states(connection, self.kept)
         self.placements.write(connection)
 

@@ -47,8 +47,12 @@ class SlotBook:
             elif type not in KEEPS_SLOTS:
                 self._holders[limit.id].discard(run.id)
 
-    def write(self, connection: Connection) -> list[str]:
-        """Make the tables say what the book says; the tags of which slots have become free."""
+    def freed_tags(self) -> list[str]:
+        """The tags of which slots have become free."""
+        return [tag for tag, limit in self._limits.items() if self._before[limit.id] - self._holders[limit.id]]
+
+    def write(self, connection: Connection) -> None:
+        """Make the tables say what the book says."""
         freed, taken = list[Slot](), list[Slot]()
         for limit_id, now in self._holders.items():
             before = self._before[limit_id]
@@ -56,8 +60,6 @@ class SlotBook:
             taken += [Slot(limit_id, run_id) for run_id in now - before]
         concurrency.free_slots(connection, freed)
         concurrency.take_slots(connection, taken)
-        freed_limits = {slot.limit_id for slot in freed}
-        return [tag for tag, limit in self._limits.items() if limit.id in freed_limits]
 
     def _of(self, run: TaskRunRecord) -> list[ConcurrencyLimitRecord]:
         if not self._limits:

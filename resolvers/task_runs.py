@@ -69,7 +69,9 @@ def create_task_runs(
     existing = flow_runs.existing_flow_runs(connection, sorted(named)) if named else set[str]()
     results: list[CreatedTaskRun | Exception] = []
     blanks = [blank_task_run(new, connection.now) for new in wanted]
-    moves = TaskRunMoves.load(connection, blanks, [new.state for new in wanted])
+    # What does not run yet holds no slot, and asks for none.
+    running = [run for run, new in zip(blanks, wanted, strict=True) if new.state.type is StateType.RUNNING]
+    moves = TaskRunMoves.load(connection, running, [new.state for new in wanted])
     if bounds is not None:
         sides = [side_joined(run, new.state, None) for run, new in zip(blanks, wanted, strict=True)]
         moves.room = bounds.room(connection, filter(None, sides), argument="taskKey")

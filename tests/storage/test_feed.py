@@ -16,7 +16,8 @@ from db.driver import connect
 from db.feed import GREATEST_ID, FeedPage, FeedPlace, present_place, read_changes
 from db.ids import new_id
 from db.instants import instant
-from db.postgresql import PostgreSQLConnection, PostgreSQLDatabase
+from db.postgresql import PostgreSQLDatabase
+from db.postgresql_connection import PostgreSQLConnection
 from db.signals import CHANNEL
 from db.vocabulary import StateType
 from resolvers.states import StateChange, set_task_run_states

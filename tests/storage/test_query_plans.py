@@ -371,6 +371,18 @@ def test_leased_runs_are_found_by_their_leases(explaining: ExplainingConnection)
     assert indexes(only_plan(explaining)) == {"queue_entry": LEASE_OF_ENTRY, "task_run": ID_OF_TASK_RUN}
 
 
+def test_statistics_of_a_small_queue_have_nobody_read_all_of_a_large_one(explaining: ExplainingConnection) -> None:
+    explaining.raw.execute("ANALYZE")
+
+    queue.due_entries(explaining, ["t", "u"], per_side=10)
+    queue.queue_entries_by_lease(explaining, some_leases(explaining))
+
+    due, leased = explaining.plans
+    assert indexes(due) == {"waiting": "ix_queue_entry_waiting", "queue_entry": RUN_OF_ENTRY}
+    assert indexes(leased) == {"queue_entry": LEASE_OF_ENTRY, "task_run": ID_OF_TASK_RUN}
+    assert scanned(due) == scanned(leased) == []
+
+
 def test_places_in_the_queue_are_found_by_run(explaining: ExplainingConnection) -> None:
     found = queue.queue_entries_by_run(explaining, some_runs(explaining))
 

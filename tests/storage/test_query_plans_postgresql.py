@@ -18,7 +18,8 @@ from db.driver import asyncpg, open_pool
 from db.filters import Filter
 from db.instants import instant
 from db.pages import LATEST_FIRST, Order, Window, read_page
-from db.postgresql import PostgreSQLConnection, PostgreSQLDatabase
+from db.postgresql import PostgreSQLDatabase
+from db.postgresql_connection import PostgreSQLConnection
 from db.records import TaskRunRecord
 from db.statements import Parameters, Statement
 from db.task_runs import TASK_RUNS, insert_task_runs

@@ -74,6 +74,15 @@ def test_creating_background_runs_takes_three(connection: SQLiteConnection, size
 
 
 @SIZES
+def test_limits_are_looked_at_for_those_alone_that_are_to_run_at_once(connection: SQLiteConnection, size: int) -> None:
+    pending = [NewTaskRun("t", f"p{number}", tags=["a"]) for number in range(size)]
+    running = [NewTaskRun("t", f"r{n}", tags=["a"], state=proposed(StateType.RUNNING)) for n in range(size)]
+
+    assert statements(connection, create_task_runs, pending) == 3
+    assert statements(connection, create_task_runs, running) == 4
+
+
+@SIZES
 def test_creating_runs_that_are_queued_takes_four(connection: SQLiteConnection, size: int) -> None:
     assert statements(connection, create_task_runs, new_task_runs(size, StateType.SCHEDULED)) == 4
 
