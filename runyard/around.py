@@ -1,7 +1,8 @@
 """What happens around every operation, like measuring and tracing, without a word of it in the schema."""
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Awaitable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, cast
 
 from graphql import OperationDefinitionNode
@@ -31,9 +32,9 @@ class Around(ABC):
 
     @abstractmethod
     async def around_one(
-        self, running: Awaitable[ExecutionResult], query: str | None, operation_name: str | None
+        self, run: Callable[[], Awaitable[ExecutionResult]], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
-        """Await what runs an operation, and give what comes of it."""
+        """Run an operation, and give what comes of it."""
 
     @abstractmethod
     def around_stream(
@@ -52,7 +53,9 @@ class Around(ABC):
         operation_extensions: dict[str, Any] | None = None,
     ) -> Awaitable[ExecutionResult]:
         """As `RunyardSchema.execute`."""
-        running = self._schema.execute(
+        # Not begun here: whoever is cancelled before its first step would leave it behind.
+        run = partial(
+            self._schema.execute,
             query,
             variable_values,
             context_value,
@@ -61,7 +64,7 @@ class Around(ABC):
             allowed_operation_types,
             operation_extensions,
         )
-        return self.around_one(running, query, operation_name)
+        return self.around_one(run, query, operation_name)
 
     async def stream(
         self,

@@ -6,7 +6,7 @@ It keeps plain numbers, since they are added to on every request; `runyard.metri
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from strawberry.types.execution import ExecutionResult
@@ -83,11 +83,11 @@ class Measured(Around):
         self._meter = meter
 
     async def around_one(
-        self, running: Awaitable[ExecutionResult], query: str | None, operation_name: str | None
+        self, run: Callable[[], Awaitable[ExecutionResult]], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
         outcome, began = "cancelled", time.perf_counter()
         try:
-            result = await running
+            result = await run()
             outcome = self._meter.outcome(result)
             return result
         finally:

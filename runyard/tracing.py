@@ -138,11 +138,11 @@ class TracedSchema(Around):
         self._tracing = tracing
 
     async def around_one(
-        self, running: Awaitable[ExecutionResult], query: str | None, operation_name: str | None
+        self, run: Callable[[], Awaitable[ExecutionResult]], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
         kind, name = self._kind_and_name(query, operation_name)
         with self._tracing.operation(kind, name, query or "") as span:
-            result = await running
+            result = await run()
             self._tracing.tell(span, result)
             return result
 
