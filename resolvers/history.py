@@ -66,5 +66,9 @@ def read_history(connection: Connection, filter: Filter, intervals: Sequence[Int
     history = [RunHistoryInterval(start, end) for start, end in intervals]
     if history:
         for place, states in count_task_runs_by_interval(connection, filter, intervals):
-            history[place].states = [RunHistoryState(*figures) for figures in states]
+            # PostgreSQL says whole seconds without a fraction.
+            history[place].states = [
+                RunHistoryState(type, name, runs, float(run_time), float(lateness))
+                for type, name, runs, run_time, lateness in states
+            ]
     return history
