@@ -10,6 +10,8 @@ from types import FrameType
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from runyard.life import Life
 from runyard.settings import Settings
@@ -56,6 +58,18 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+class Socket(WebSocketsSansIOProtocol):
+    """A WebSocket that can be shut down however far it has been closed."""
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except InvalidState:
+            # Its client has closed it and reads no more, so what it is still to get has kept it: uvicorn would say that it
+            # closes, which can not be said twice, and leave everybody else without their answers.
+            self.transport.close()
+
+
 def build_server(app: Starlette, settings: Settings) -> Server:
     """A server for the application; `run()` it."""
     return Server(
@@ -66,7 +80,7 @@ def build_server(app: Starlette, settings: Settings) -> Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            ws="websockets-sansio",
+            ws=Socket,
             ws_max_size=settings.max_message_bytes,
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,

@@ -1,6 +1,7 @@
 """A server that is told to stop ends its streams by their protocol, and gives back what was not started."""
 
 import asyncio
+import random
 import signal
 import time
 from pathlib import Path
@@ -13,6 +14,9 @@ from queries import document
 from tests.client import PATIENCE, Client
 from tests.delivery.create import create_many, create_scheduled, run_ids
 from tests.serving import ON_SQLITE, ServerProcess, Serving, serving
+
+NOISE = random.Random(7).randbytes(50_000).hex()  # noqa: S311
+"""What WebSockets can not compress to nothing."""
 
 
 async def test_subscriptions_are_completed_and_what_they_had_is_waiting_again(tmp_path: Path) -> None:
@@ -42,7 +46,7 @@ async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(serve
 
 async def test_a_client_that_does_not_read_holds_up_neither_the_stop_nor_its_runs(tmp_path: Path) -> None:
     async with serving(tmp_path, stop_seconds=1) as before:
-        inputs = [{"taskKey": "t", "parameters": "x" * 100_000, "state": {"type": "SCHEDULED"}}] * 25
+        inputs = [{"taskKey": "t", "parameters": NOISE, "state": {"type": "SCHEDULED"}}] * 25
         for _ in range(12):
             await before.client.ask("CreateTaskRuns", inputs=inputs)
         async with before.client.socket() as deaf:
@@ -129,6 +133,39 @@ async def test_a_request_that_is_under_way_is_answered_and_nothing_is_begun_any_
 
 
 @ON_SQLITE
+async def test_a_client_that_has_closed_its_socket_and_does_not_read_takes_nobody_elses_answer(
+    server_process: ServerProcess,
+) -> None:
+    client = await server_process.start()
+    for _ in range(12):
+        await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "parameters": NOISE}] * 25)
+    async with client.socket() as deaf:
+        deaf.connection.transport.pause_reading()
+        payload = {"query": "query { taskRuns(first: 300) { nodes { parameters } } }"}
+        await deaf.send({"id": "large", "type": "subscribe", "payload": payload})
+        await has_been_told(client, 'runyard_operations_total{operation="other",outcome="ok"} 1.0')
+        deaf.connection.protocol.send_close(1000)
+        deaf.connection.send_data()
+        await has_been_told(client, "runyard_websockets 0.0")
+        upload = await Upload.begin(server_process, "CreateTaskRun", input={"taskKey": "t"})
+
+        server_process.begin_to_stop()
+        await server_process.closes()
+        answer = await upload.finish()
+
+        deaf.connection.transport.abort()
+    assert answer["data"]["createTaskRun"]["created"] is True
+    assert await server_process.exit_code() == -signal.SIGTERM
+
+
+async def has_been_told(client: Client, line: str) -> None:
+    """Wait until the server's metrics have this line."""
+    async with asyncio.timeout(PATIENCE):
+        while line not in (await client.http.get("/metrics")).text.splitlines():
+            continue
+
+
+@ON_SQLITE
 async def test_a_second_signal_ends_it_at_once(server_process: ServerProcess) -> None:
     await server_process.start()
     upload = await Upload.begin(server_process, "CreateTaskRun", input={"taskKey": "t"})
@@ -201,7 +238,7 @@ async def test_a_client_that_does_not_read_holds_the_process_up_for_no_longer_th
     server_process: ServerProcess,
 ) -> None:
     client = await server_process.start(RUNYARD_STOP_SECONDS="2")
-    inputs = [{"taskKey": "t", "parameters": "x" * 100_000, "state": {"type": "SCHEDULED"}}] * 25
+    inputs = [{"taskKey": "t", "parameters": NOISE, "state": {"type": "SCHEDULED"}}] * 25
     for _ in range(5):
         await client.ask("CreateTaskRuns", inputs=inputs)
     async with client.socket() as deaf:
