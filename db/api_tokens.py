@@ -7,8 +7,9 @@ from sqlalchemy import and_, bindparam, or_, select, update
 from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of
 from db.records import TokenRecord
-from db.statements import Statement, is_among
+from db.statements import Statement
 from db.tables import api_token
+from db.wording import is_among
 
 _TOKENS = select(*columns_of(api_token, TokenRecord))
 _BY_ID = Statement(_TOKENS.where(is_among(api_token.c.id, "ids")))

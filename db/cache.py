@@ -8,8 +8,9 @@ from sqlalchemy import Text, bindparam, or_, select
 from db.connection import Connection
 from db.mapping import columns_of, insert_of, row_of, state_from
 from db.records import StateRecord
-from db.statements import Statement, rows_of
+from db.statements import Statement
 from db.tables import task_run_state, task_run_state_cache
+from db.wording import rows_of
 
 
 @dataclass(slots=True)

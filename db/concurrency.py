@@ -8,8 +8,9 @@ from sqlalchemy import bindparam, delete, select, update
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import ConcurrencyLimitRecord
-from db.statements import Statement, is_among, is_key_among
+from db.statements import Statement
 from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
+from db.wording import is_among, is_key_among
 
 _LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
 
 from db import tables
-from db.statements import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list
+from db.wording import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list
 
 Filter = Mapping[str, Any]
 """Field to condition: an operator's name to its value, or a further filter. `and` and `or` have lists of filters, `not`

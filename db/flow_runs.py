@@ -22,9 +22,10 @@ from db.mapping import (
 from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_flow_runs
 from db.records import FlowRunRecord, StateRecord
-from db.statements import Statement, is_among, rows_of
+from db.statements import Statement
 from db.tables import Id, flow_run, flow_run_state
 from db.vocabulary import StateType
+from db.wording import is_among, rows_of
 
 _BY_ID = Statement(select_flow_runs().where(is_among(flow_run.c.id, "ids")))
 _EXISTING = Statement(select(flow_run.c.id).where(is_among(flow_run.c.id, "ids")))

@@ -9,8 +9,9 @@ from db.filters import DEPLOYMENT_FIELDS, FLOW_FIELDS
 from db.mapping import columns_of, insert_of, row_of
 from db.pages import Listing, Selection
 from db.records import DeploymentRecord, FlowRecord
-from db.statements import Statement, is_among, rows_of
+from db.statements import Statement
 from db.tables import Id, deployment, flow
+from db.wording import is_among, rows_of
 
 _FLOWS = select(*columns_of(flow, FlowRecord))
 _BY_ID = Statement(_FLOWS.where(is_among(flow.c.id, "ids")))

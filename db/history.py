@@ -14,8 +14,9 @@ from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds,
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
 from db.instants import microseconds_at
 from db.pages import MOST_STATEMENTS
-from db.statements import Statement, rows_of
+from db.statements import Statement
 from db.tables import Instant, task_run
+from db.wording import rows_of
 
 _intervals = rows_of("intervals", number=Integer(), starts_at=Instant, ends_at=Instant)
 _expected = task_run.c.expected_start_time

@@ -15,8 +15,9 @@ from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, bindparam
 
 from db.connection import Connection, Row
 from db.filters import Fields, Filter, Shape, clauses_of, shape_of
-from db.statements import Parameters, Statement, by_code_point, is_among, is_one_of, rows_of
+from db.statements import Parameters, Statement
 from db.tables import Id
+from db.wording import by_code_point, is_among, is_one_of, rows_of
 
 Record = TypeVar("Record")
 

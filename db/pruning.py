@@ -11,8 +11,9 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, delete, func, literal_column, or_, select
 
 from db.connection import Connection
-from db.statements import Statement, is_among
+from db.statements import Statement
 from db.tables import HAS_ENDED, IN_BACKGROUND, flow_run, task_run
+from db.wording import is_among
 
 _before: BindParameter[str] = bindparam("before", required=True)
 _limit: BindParameter[int] = bindparam("limit", required=True)

@@ -12,9 +12,10 @@ from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, li
 from db.connection import Connection, Row
 from db.mapping import columns_of, insert_of, row_of
 from db.records import QueueEntryRecord
-from db.statements import Statement, for_each, has_tag_among, is_key_among, later, rows_of
+from db.statements import Statement
 from db.tables import queue_entry, task_run
 from db.vocabulary import StateType
+from db.wording import for_each, has_tag_among, is_key_among, later, rows_of
 
 QUEUE_ENTRY_COLUMNS = columns_of(queue_entry, QueueEntryRecord)
 QUEUE_ENTRY_WIDTH = len(QUEUE_ENTRY_COLUMNS)

@@ -18,8 +18,9 @@ from sqlalchemy import (
 
 from db.connection import Connection
 from db.records import QueueFigures
-from db.statements import Statement, is_among, rows_of, usually
+from db.statements import Statement
 from db.tables import queue_entry
+from db.wording import is_among, rows_of, usually
 
 _now: BindParameter[str] = bindparam("now", required=True)
 _nothing: ColumnElement[int] = literal_column("0")

@@ -8,8 +8,9 @@ from db.connection import Connection, StatesWritten
 from db.feed import WRITTEN_IN
 from db.mapping import columns_of, insert_of, row_of, state_from
 from db.records import StateRecord
-from db.statements import Statement, is_among
+from db.statements import Statement
 from db.tables import flow_run_state, task_run_state
+from db.wording import is_among
 
 
 def _history(table: Table) -> Statement:

@@ -38,9 +38,10 @@ from db.pages import Listing, Selection
 from db.paths import MOST_ROW_STATEMENTS, columns_for_task_runs
 from db.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.records import QueueEntryRecord, StateDetails, StateRecord, TaskRunRecord
-from db.statements import Statement, is_among, is_key_among, is_one_of, rows_of
+from db.statements import Statement
 from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
 from db.vocabulary import StateType
+from db.wording import is_among, is_key_among, is_one_of, rows_of
 
 TaskRunKey = tuple[str | None, str, str]
 """What tells task runs apart for their clients: flow run, task key, dynamic key."""
