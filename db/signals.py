@@ -176,6 +176,10 @@ class Signals:
         pending, self._pending = self._pending, {}
         if not pending:
             return
+        if self._unhurried is not None:
+            # What it was for goes now, and would have the next one go alone.
+            self._unhurried.cancel()
+            self._unhurried = None
         try:
             for payload in _payloads(self._sender, pending):
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
