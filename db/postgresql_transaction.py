@@ -18,6 +18,7 @@ from db.driver import drop_if_broken, our_words
 from db.instants import instant
 from db.postgresql_connection import PostgreSQLConnection, Raw
 from db.statements import Parameters, Statement, together
+from db.tables import concurrency_slot, task_run
 
 Write = tuple[Statement, Sequence[Parameters]]
 """A statement, and the rows that it is to be carried out for."""
@@ -96,16 +97,25 @@ class PostgreSQLTransaction(PostgreSQLConnection):
 def _fitting_together(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
     """The writes in their order, in groups that can each be one statement: as many rows each, of different tables.
 
-    The parts of one statement see nothing of each other, so none of them may write what another one writes.
+    The parts of one statement see nothing of each other, so none of them may write what another one writes. It is carried
+    out once for each row: the first rows of all writes go together, then the second ones.
     """
     group: list[Write] = []
     for statement, rows in writes:
-        if group and (len(rows) != len(group[0][1]) or any(statement.table is each.table for each, _ in group)):
+        if group and not _fits(statement, rows, group):
             yield group
             group = []
         group.append((statement, rows))
     if group:
         yield group
+
+
+def _fits(statement: Statement, rows: Sequence[Parameters], group: Sequence[Write]) -> bool:
+    written = [each.table for each, _ in group]
+    if len(rows) != len(group[0][1]) or statement.table in written:
+        return False
+    # States and places in the queue come in the order of their runs. Slots do not: one may be for the run of a later row.
+    return len(rows) == 1 or statement.table is not concurrency_slot or task_run not in written
 
 
 def _rows_of(group: Sequence[Write]) -> Iterator[list[Any]]:

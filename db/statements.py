@@ -131,7 +131,7 @@ def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
     return lambda row: tuple(row[place] for place in places)
 
 
-_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
+_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b|_xact_lock\b")
 _PLACE = re.compile(r"\$(\d+)")
 
 

@@ -79,7 +79,13 @@ class Access:
         wait = self._wrong_tokens.count(address, self._database.clock.now())
         if wait is not None and not await self._is_valid(id):
             raise self._refusal(address, wait)
-        caller = self._caller_of(await self._look_up(id), secret)
+        try:
+            caller = self._caller_of(await self._look_up(id), secret)
+        except BaseException:
+            # Nobody knows whether it is wrong.
+            if wait is None:
+                self._wrong_tokens.take_back(address)
+            raise
         if wait is None:
             if caller is not None:
                 self._wrong_tokens.take_back(address)

@@ -55,7 +55,11 @@ class Server(uvicorn.Server):
                 log.warning("Subscriptions have not ended within %d seconds; their connections are closed.", grace)
         # Ending subscriptions and answering requests share the time.
         self.config.timeout_graceful_shutdown = max(1, round(grace - (time.monotonic() - began_at)))
-        await super().shutdown(sockets)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            # The process may go on with something else, as one that runs tests does.
+            gc.unfreeze()
 
 
 class Socket(WebSocketsSansIOProtocol):

@@ -175,7 +175,7 @@ class Settings(BaseSettings):
         float,
         Field(
             gt=0,
-            description="How long a WebSocket may be silent before its other end is asked whether it is there, and how long "
+            description="How often the other end of a WebSocket is asked whether it is there, and how long "
             "that may take to answer before the socket is closed.",
         ),
     ] = 10.0

@@ -54,9 +54,9 @@ class TrustedDocuments:
         return cls(documents | by_id, only)
 
     def check(self, schema: RunyardSchema) -> None:
-        """TrustedDocumentsUnusable where one of them could not be run."""
+        """Have the schema keep them. TrustedDocumentsUnusable where one of them could not be run."""
         for id, text in self.by_id.items():
-            for error in schema.document(text).errors:
+            for error in schema.keep(text).errors:
                 raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {id}: {error.message}")
 
     def query(self, parameters: Mapping[str, Any]) -> object:

@@ -55,7 +55,9 @@ def _told(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, DatabaseUnavailable):
         return _coded(error, "The database is busy or away; try again.", {"code": "UNAVAILABLE", "retryable": True})
     fault = new_id()
-    log.error("Fault %s at %s", fault, error.path, exc_info=cause)
+    # Several fields may share one cause, whose frames are forgotten with the first; each error has its own note of them.
+    frames = cause.__traceback__ or error.__traceback__
+    log.error("Fault %s at %s", fault, error.path, exc_info=(type(cause), cause, frames))
     return _coded(error, f"An internal error; the server's log has it as {fault}.", {"code": "INTERNAL", "id": fault})
 
 

@@ -171,6 +171,7 @@ class RunyardSchema(strawberry.Schema):
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
         self._documents: OrderedDict[str, Document] = OrderedDict()
+        self._kept: dict[str, Document] = {}
         self._characters = 0
         self._rules = rules
         self._write_plain_data = write_plain_data
@@ -223,6 +224,8 @@ class RunyardSchema(strawberry.Schema):
         if (known := self._documents.get(query)) is not None:
             self._documents.move_to_end(query)
             return known
+        if (kept := self._kept.get(query)) is not None:
+            return kept
         document = self._look_at(query)
         if len(query) <= LARGEST_KEPT_DOCUMENT:
             self._documents[query] = document
@@ -231,6 +234,11 @@ class RunyardSchema(strawberry.Schema):
                 oldest, _ = self._documents.popitem(last=False)
                 self._characters -= len(oldest)
         return document
+
+    def keep(self, query: str) -> Document:
+        """As `document`, and never forget it."""
+        kept = self._kept[query] = self.document(query)
+        return kept
 
     def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
         """The operation of this name, or the only one where no name is given; what is wrong, where it can not be run."""
@@ -271,7 +279,7 @@ class RunyardSchema(strawberry.Schema):
         if len(query) > (allowed := self._rules.limits.characters):
             # One token can be as long as the document, and is read character by character.
             return Document(None, {}, [too_many("characters", allowed, len(query))])
-        if (lines := query.count("\n") + query.count("\r") + 1) > MOST_LINES:
+        if (lines := query.count("\n") + query.count("\r") - query.count("\r\n") + 1) > MOST_LINES:
             # Each error counts them anew to say where it is.
             return Document(None, {}, [too_many("lines", MOST_LINES, lines)])
         try:

@@ -14,6 +14,8 @@ from graphql.execution import executor
 async def gather_begun(*awaitables: Awaitable[Any]) -> list[Any]:
     """The results of all. Where one fails, or this is cancelled, none is left running."""
     futures = [asyncio.ensure_future(each) for each in awaitables]
+    if not futures:
+        return []
     try:
         await asyncio.wait(futures, return_when=asyncio.FIRST_EXCEPTION)
     except asyncio.CancelledError:

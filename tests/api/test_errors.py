@@ -6,11 +6,14 @@ import sqlite3
 from collections.abc import Generator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from traceback import format_exception
 from typing import Any
 from uuid import UUID
 
 import pytest
+from graphql import GraphQLError
 
+from schema.errors import public_error
 from tests.client import Client
 from tests.serving import Serving, serving
 
@@ -182,3 +185,18 @@ async def test_reads_go_on_while_the_file_is_held(tmp_path: Path) -> None:
 
             other.execute("ROLLBACK")
     assert run["id"] == created["taskRun"]["id"]
+
+
+def test_the_log_has_the_whole_fault_under_each_id_that_it_was_told_by(caplog: pytest.LogCaptureFixture) -> None:
+    def fail() -> None:
+        raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError) as caught:
+        fail()
+    errors = [GraphQLError("disk", path=[path], original_error=caught.value) for path in ("one", "other")]
+
+    for error in errors:
+        public_error(error)
+
+    logged = [record.exc_info for record in faults_in(caplog)]
+    assert ["fail" in "".join(format_exception(*each)) for each in logged if each] == [True, True]

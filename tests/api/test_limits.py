@@ -98,7 +98,10 @@ def test_tokens_are_counted_while_they_are_read() -> None:
 
 def test_a_document_may_have_ten_thousand_lines() -> None:
     assert fault_of("\n" * 9999 + "{ __typename }") is None
-    assert fault_of("\r\n" * 5000 + "{ __typename }") == {"limit": "lines", "allowed": 10_000, "found": 10_001}
+    assert fault_of("\r\n" * 9999 + "{ __typename }") is None
+    for end in ("\n", "\r\n", "\r"):
+        fault = fault_of(end * 10_000 + "{ __typename }")
+        assert fault == {"limit": "lines", "allowed": 10_000, "found": 10_001}
 
 
 def test_what_fragments_bring_counts_wherever_they_are_spread() -> None:
@@ -442,13 +445,19 @@ async def test_a_request_may_have_half_a_million_lists_and_objects(client: Clien
     def body(lists: int) -> bytes:
         return b'{"query": "{ __typename }", "extensions": {"many": [' + b"[]," * lists + b"0]}}"
 
-    most = await client.http.post("/graphql", content=body(499_996), headers=JSON)
-    more = await client.http.post("/graphql", content=body(499_997), headers=JSON)
+    most = await client.http.post("/graphql", content=body(499_997), headers=JSON)
+    more = await client.http.post("/graphql", content=body(499_998), headers=JSON)
 
     assert most.json() == {"data": {"__typename": "Query"}}
     assert more.status_code == 413
     message = "The request has 500,001 lists and objects; 500,000 are allowed."
     assert more.json() == {"errors": [{"message": message, "extensions": {"code": "BAD_USER_INPUT"}}]}
+
+
+async def test_brackets_in_a_text_are_no_lists(client: Client) -> None:
+    answer = await client.http.post("/graphql", json={"query": "{ __typename }", "extensions": {"log": "[" * 600_000}})
+
+    assert answer.json() == {"data": {"__typename": "Query"}}
 
 
 async def test_a_message_with_too_many_lists_and_objects_closes_its_socket(client: Client) -> None:

@@ -168,3 +168,14 @@ def test_a_server_that_is_to_run_only_trusted_documents_does_not_start_without_a
     assert refused.returncode == 1
     assert "runyard: RUNYARD_TRUSTED_DOCUMENTS has to name them where only they are served." in refused.stderr
     assert "Traceback" not in refused.stderr
+
+
+def test_trusted_documents_stay_prepared_whatever_else_is_asked(manifest: Path) -> None:
+    schema = build_schema()
+    TrustedDocuments.read(manifest, only=False).check(schema)
+    prepared = schema.document(TYPENAME)
+
+    for number in range(600):
+        schema.document(f"query Other{number} {{ __typename }}")
+
+    assert schema.document(TYPENAME) is prepared

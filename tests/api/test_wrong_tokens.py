@@ -190,6 +190,9 @@ async def test_while_the_database_is_away_nobody_is_told_that_a_token_is_wrong(s
     await server.life.database.close()
 
     assert await statuses(server, *map(wrong, range(MOST + 1))) == [503] * (MOST + 1)
+    # Nor has any been counted.
+    counted = server.app.state.access._wrong_tokens.count
+    assert [counted("127.0.0.1", START) for _ in range(MOST)] == [None] * MOST
 
 
 # --- the count ---

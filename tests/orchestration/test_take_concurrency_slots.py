@@ -218,6 +218,20 @@ async def test_a_tag_that_is_named_twice_takes_one_slot(client: Client) -> None:
     assert await holders(client, "x") == sorted(ids)
 
 
+@pytest.mark.parametrize("tags", [[["x"]] * 8, [[], ["x", "y"]] * 4], ids=["one each", "two of half"])
+async def test_many_that_are_created_running_take_their_slots(client: Client, tags: list[list[str]]) -> None:
+    await limited(client, x=8, y=8)
+    inputs = [{"taskKey": "t", "tags": each, "state": {"type": "RUNNING"}} for each in tags]
+
+    payloads = await client.ask("CreateTaskRuns", inputs=inputs)
+
+    assert [payload["taskRun"]["stateType"] for payload in payloads] == ["RUNNING"] * 8
+    ids = [payload["taskRun"]["id"] for payload in payloads]
+    for tag in ("x", "y"):
+        wanted = sorted(id for id, each in zip(ids, tags, strict=True) if tag in each)
+        assert await holders(client, tag) == wanted
+
+
 async def test_a_limit_is_for_its_tag_exactly(client: Client) -> None:
     await limited(client, Red=0)
 

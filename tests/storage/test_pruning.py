@@ -8,8 +8,11 @@ from typing import Any
 
 import asyncpg
 import pytest
+from sqlalchemy.util import await_only
 
-from db.connection import SQLiteConnection
+from db.connection import Connection, SQLiteConnection
+from db.postgresql import PostgreSQLDatabase
+from db.pruning import is_only_pruner
 from db.tables import HAS_ENDED
 from db.vocabulary import TERMINAL, StateType
 from resolvers import retention
@@ -224,6 +227,26 @@ async def test_of_several_servers_one_at_a_time_deletes(server: Serving, databas
 
     assert await keeping.prune() == Pruned(1, 0)
     assert await task_runs(server.client) == set()
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
+async def test_who_deletes_is_alone_until_its_transaction_ends(server: Serving, database_url: str) -> None:
+    database = server.life.database
+    other = await PostgreSQLDatabase.open(database_url.replace("+asyncpg", ""))
+
+    def ask(connection: Connection, asked: Sequence[str]) -> list[bool | Exception]:
+        return [is_only_pruner(connection) for _ in asked]
+
+    def ask_and_have_the_other_ask(connection: Connection, asked: Sequence[str]) -> list[tuple[bool, bool] | Exception]:
+        return [(is_only_pruner(connection), await_only(other.write(ask, "other"))) for _ in asked]
+
+    try:
+        first = await database.write(ask_and_have_the_other_ask, "first")
+        second = await other.write(ask, "later")
+    finally:
+        await other.close()
+
+    assert (first, second) == ((True, False), True)
 
 
 # --- the command ---
