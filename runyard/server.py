@@ -28,12 +28,21 @@ class Server(uvicorn.Server):
     uvicorn alone closes sockets under the subscriptions; clients would see an error where the stream is simply over.
     """
 
+    has_process = False
+    """Whether nothing but this server runs in its process."""
+
+    def run(self, sockets: list[socket.socket] | None = None) -> None:
+        """Serve until told to stop, in a process of its own."""
+        self.has_process = True
+        super().run(sockets)
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        # What is there by now stays: modules, the schema, statements. Nobody has to look through it for garbage again.
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+        if self.has_process:
+            # What is there by now stays: modules, the schema, statements. Nobody has to look through it for garbage again.
+            gc.collect()
+            gc.freeze()
+            gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; told a second time, at once: what was answered is on disk anyway."""
@@ -55,11 +64,7 @@ class Server(uvicorn.Server):
                 log.warning("Subscriptions have not ended within %d seconds; their connections are closed.", grace)
         # Ending subscriptions and answering requests share the time.
         self.config.timeout_graceful_shutdown = max(1, round(grace - (time.monotonic() - began_at)))
-        try:
-            await super().shutdown(sockets)
-        finally:
-            # The process may go on with something else, as one that runs tests does.
-            gc.unfreeze()
+        await super().shutdown(sockets)
 
 
 class Socket(WebSocketsSansIOProtocol):
