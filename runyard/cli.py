@@ -1,6 +1,5 @@
 """The command `runyard`. What it needs is imported when a command needs it, so that help and refusals come at once."""
 
-import gc
 import logging
 import sys
 from collections.abc import Generator
@@ -87,9 +86,6 @@ def serve(
         typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
     try:
         server = build_server(build_app(settings), settings)
-        # What is there by now stays, and the garbage collector need not look through it while everybody waits.
-        gc.collect()
-        gc.freeze()
         alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
         with alone, suppress(KeyboardInterrupt):
             server.run()

@@ -29,7 +29,7 @@ async def test_a_run_that_is_due_before_the_one_waited_for_is_not_held_up_by_it(
         clock.advance(10)
         assert run_ids(await socket.deliveries(1)) == [soon]
         clock.advance(25)
-        # The sign of life of a minute of silence may come first.
+        # Signs of life may come first.
         assert run_ids(await socket.deliveries(1)) == [late]
 
 
