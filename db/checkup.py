@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from db import migrations
-from db.api_tokens import all_tokens
+from db.api_tokens import valid_ids
 from db.connection import SQLiteConnection
 from db.driver import connect, our_words
 from db.errors import DatabaseUnavailable
@@ -60,14 +60,14 @@ def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
             )
             revision = migrations.sqlite_revision(path)
             # Of other versions it is not known how they keep tokens.
-            tokens = all_tokens(SQLiteConnection(raw, _now())) if revision == migrations.HEAD else []
+            tokens = valid_ids(SQLiteConnection(raw, _now())) if revision == migrations.HEAD else []
         return SQLiteFile(
             bytes=path.stat().st_size,
             wal_bytes=wal.stat().st_size if wal.exists() else 0,
             free_bytes=page_bytes * free_pages,
             journal_mode=journal_mode,
             revision=revision,
-            valid_tokens=sum(token.is_valid(_now()) for token in tokens),
+            valid_tokens=len(tokens),
         )
     except (sqlite3.Error, OSError) as error:
         raise DatabaseUnavailable(f"{error}.") from error

@@ -18,7 +18,6 @@ from db.driver import drop_if_broken, our_words
 from db.instants import instant
 from db.postgresql_connection import PostgreSQLConnection, Raw
 from db.statements import Parameters, Statement, together
-from db.tables import concurrency_slot, task_run
 
 Write = tuple[Statement, Sequence[Parameters]]
 """A statement, and the rows that it is to be carried out for."""
@@ -36,6 +35,11 @@ class PostgreSQLTransaction(PostgreSQLConnection):
         if statement.for_postgresql.locks:
             self.begin()
         return PostgreSQLConnection.fetch(self, statement, parameters)
+
+    def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self.write_out()
+        self.begin()
+        return PostgreSQLConnection.fetch_locked(self, statement, parameters)
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.write_out()
@@ -111,11 +115,24 @@ def _fitting_together(writes: Sequence[Write]) -> Iterator[Sequence[Write]]:
 
 
 def _fits(statement: Statement, rows: Sequence[Parameters], group: Sequence[Write]) -> bool:
-    written = [each.table for each, _ in group]
-    if len(rows) != len(group[0][1]) or statement.table in written:
+    if len(rows) != len(group[0][1]) or any(statement.table is each.table for each, _ in group):
         return False
-    # States and places in the queue come in the order of their runs. Slots do not: one may be for the run of a later row.
-    return len(rows) == 1 or statement.table is not concurrency_slot or task_run not in written
+    return len(rows) == 1 or not any(_names_a_later_row(statement, rows, *each) for each in group)
+
+
+def _names_a_later_row(
+    statement: Statement, rows: Sequence[Parameters], earlier: Statement, inserted: Sequence[Parameters]
+) -> bool:
+    """Whether one of the rows names what `earlier` inserts with a later one: it would not be there yet."""
+    if not earlier.inserts:
+        return False
+    for key in statement.table.foreign_keys:
+        if key.column.table is earlier.table:
+            places = {row[key.column.name]: place for place, row in enumerate(inserted)}
+            named = (row.get(key.parent.name) for row in rows)
+            if any(places.get(each, -1) > place for place, each in enumerate(named)):
+                return True
+    return False
 
 
 def _rows_of(group: Sequence[Write]) -> Iterator[list[Any]]:

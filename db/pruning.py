@@ -132,7 +132,7 @@ def count_ended(connection: Connection, ended: Ended) -> tuple[int, int]:
 
 def is_only_pruner(connection: Connection) -> bool:
     """Whether no other server prunes; none will begin to before the transaction ends."""
-    return bool(connection.fetch(_ALONE)[0][0])
+    return bool(connection.fetch_locked(_ALONE)[0][0])
 
 
 def _ids(connection: Connection, statement: Statement, ended: Ended, limit: int) -> list[str]:

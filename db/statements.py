@@ -85,6 +85,11 @@ class Statement:
         assert isinstance(self._on_postgresql, Insert | Update | Delete)
         return self._on_postgresql.table
 
+    @property
+    def inserts(self) -> bool:
+        """Whether it is an INSERT."""
+        return isinstance(self._on_postgresql, Insert)
+
     @cached_property
     def for_sqlite(self) -> Compiled:
         """The text for sqlite3, with named parameters."""
@@ -131,7 +136,7 @@ def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
     return lambda row: tuple(row[place] for place in places)
 
 
-_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b|_xact_lock\b")
+_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
 _PLACE = re.compile(r"\$(\d+)")
 
 

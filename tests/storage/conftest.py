@@ -1,8 +1,8 @@
 """Fixtures: a real SQLite file, as the server opens it and as a unit of work sees it."""
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, closing
 from pathlib import Path
 from shutil import copyfile
 
@@ -10,6 +10,7 @@ import pytest
 
 from db.connection import SQLiteConnection
 from db.instants import instant
+from db.postgresql import PostgreSQLDatabase
 from db.sqlite import SQLiteDatabase
 from tests.clock import START
 from tests.storage.opening import opened
@@ -37,3 +38,13 @@ def connection(path: Path, migrated: Path) -> Iterator[SQLiteConnection]:
         raw.execute("PRAGMA foreign_keys=ON")
         raw.execute("BEGIN IMMEDIATE")
         yield SQLiteConnection(raw, instant(START))
+
+
+@pytest.fixture
+async def databases(database_url: str) -> AsyncIterator[Sequence[PostgreSQLDatabase]]:
+    """One database of PostgreSQL, as two servers have it open."""
+    async with AsyncExitStack() as stack:
+        opened = [await PostgreSQLDatabase.open(database_url) for _ in range(2)]
+        for database in opened:
+            stack.push_async_callback(database.close)
+        yield opened

@@ -1,8 +1,7 @@
 """Transactions of several servers on one PostgreSQL never wait for each other in a circle."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Sequence
 
 import pytest
 from sqlalchemy.util import await_only
@@ -18,16 +17,6 @@ from tests.client import PATIENCE
 def database_kind() -> str:
     """SQLite has one writer."""
     return "postgresql"
-
-
-@pytest.fixture
-async def databases(database_url: str) -> AsyncIterator[Sequence[PostgreSQLDatabase]]:
-    """One database, as two servers have it open."""
-    async with AsyncExitStack() as stack:
-        opened = [await PostgreSQLDatabase.open(database_url) for _ in range(2)]
-        for database in opened:
-            stack.push_async_callback(database.close)
-        yield opened
 
 
 async def test_two_operations_that_are_asked_for_at_once_at_two_servers_are_done_without_a_second_try(

@@ -1,8 +1,7 @@
 """What a write asks of PostgreSQL: every question is a way there and back. And that gathering them loses no promise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -37,16 +36,6 @@ Result = TypeVar("Result")
 def database_kind() -> str:
     """On SQLite there is nobody to ask."""
     return "postgresql"
-
-
-@pytest.fixture
-async def databases(database_url: str) -> AsyncIterator[Sequence[PostgreSQLDatabase]]:
-    """One database, as two servers have it open."""
-    async with AsyncExitStack() as stack:
-        opened = [await PostgreSQLDatabase.open(database_url) for _ in range(2)]
-        for database in opened:
-            stack.push_async_callback(database.close)
-        yield opened
 
 
 @pytest.fixture
