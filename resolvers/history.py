@@ -65,10 +65,8 @@ def read_history(connection: Connection, filter: Filter, intervals: Sequence[Int
     """What has become of the task runs that the filter lets through, interval by interval: one statement for all."""
     history = [RunHistoryInterval(start, end) for start, end in intervals]
     if history:
-        for place, states in count_task_runs_by_interval(connection, filter, intervals):
+        for place, type, name, runs, run_time, lateness in count_task_runs_by_interval(connection, filter, intervals):
             # PostgreSQL says whole seconds without a fraction.
-            history[place].states = [
-                RunHistoryState(type, name, runs, float(run_time), float(lateness))
-                for type, name, runs, run_time, lateness in states
-            ]
+            state = RunHistoryState(type, name, runs, float(run_time), float(lateness))
+            history[place].states.append(state)
     return history

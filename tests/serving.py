@@ -67,8 +67,13 @@ class Serving:
         database = self.life.database
         assert isinstance(database, SQLiteDatabase)
         statements: list[str] = []
+
+        def note(text: str) -> None:
+            if text.startswith(("SELECT", "WITH")):
+                statements.append(text)
+
         for reader in database._readers:
-            await reader.set_trace_callback(lambda text: statements.append(text) if text.startswith("SELECT") else None)
+            await reader.set_trace_callback(note)
         yield statements
         for reader in database._readers:
             await reader.set_trace_callback(None)

@@ -107,6 +107,33 @@ async def test_a_span_that_does_not_end_after_its_start_has_no_intervals(client:
     assert [await history(client, 0, end, 60) for end in (0, -0.000001, -10 * DAY)] == [[], [], []]
 
 
+# --- which state has which item ---
+
+
+@pytest.mark.parametrize("names", [99, 100, 101, 102, 250])
+async def test_a_history_tells_of_every_name_of_a_state_however_many_there_are(client: Client, names: int) -> None:
+    # In two intervals, so that both have to find them.
+    states = [scheduled(seconds, f"{number:03} of them") for number in range(names) for seconds in (0, 60)]
+    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
+
+    found = await history(client, 0, 120, 60)
+
+    expected = [("SCHEDULED", f"{number:03} of them", 1) for number in range(names)]
+    for interval in found:
+        told = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
+        assert told == expected
+
+
+async def test_a_name_that_states_of_two_types_have_is_told_of_for_each(client: Client) -> None:
+    (failed, *_) = await create(client, 0, 0)
+    await set_state(client, failed, "FAILED", "Scheduled")
+
+    (interval,) = await history(client, 0, 60, 60)
+
+    told = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
+    assert told == [("FAILED", "Scheduled", 1), ("SCHEDULED", "Scheduled", 1)]
+
+
 # --- which run is in which interval ---
 
 

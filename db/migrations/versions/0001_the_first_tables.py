@@ -167,11 +167,15 @@ def upgrade() -> None:
     )
     op.create_index("ix_task_run_state_type_id", "task_run", ["state_type", "id"])
     by_start_time = [sa.text("start_time NULLS FIRST") if on_postgresql else "start_time", "id"]
-    summed = ["state_type", "state_name", "state_timestamp", "total_run_time_seconds", "start_delay_seconds"]
-    by_expected_start_time = (
-        [sa.text("expected_start_time NULLS FIRST"), "id"] if on_postgresql else ["expected_start_time", "id", *summed]
-    )
+    by_expected_start_time = [
+        sa.text("expected_start_time NULLS FIRST") if on_postgresql else "expected_start_time",
+        "id",
+    ]
     op.create_index("ix_task_run_expected_start_time", "task_run", by_expected_start_time)
+    if not on_postgresql:
+        by_state = ["state_type", "state_name", "expected_start_time"]
+        summed = ["state_timestamp", "total_run_time_seconds", "start_delay_seconds"]
+        op.create_index("ix_task_run_state_expected_start_time", "task_run", [*by_state, *summed])
     op.create_index("ix_task_run_start_time", "task_run", by_start_time)
     op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
     if on_postgresql:
