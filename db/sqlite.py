@@ -67,7 +67,6 @@ class SQLiteDatabase:
         self._writer = writer
         self._readers = readers
         self._brakes = brakes
-        self._next_reader = 0
         self._reads = [0] * len(readers)
         """How many reads each reader has been asked for: it is at one of them, and the others wait."""
         self._waits = Distribution(SECONDS)
@@ -116,8 +115,8 @@ class SQLiteDatabase:
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        number = self._next_reader
-        self._next_reader = (number + 1) % len(self._readers)
+        # The first of those with the least to do: what it has read before is still at hand.
+        number = self._reads.index(min(self._reads))
         reading = _Reading()
         self._reads[number] += 1
         try:
