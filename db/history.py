@@ -46,7 +46,7 @@ _expected = task_run.c.expected_start_time
 
 def count_task_runs_by_interval(
     connection: Connection, filter: Filter, intervals: Sequence[tuple[str, str]]
-) -> list[Sequence[Any]]:
+) -> list[tuple[int, StateType, str, int, float, float]]:
     """A row for each state that runs are in which were meant to start in an interval: the place of the interval; the state's
     type and name; how many runs; their run times and how late they are, summed in seconds. In the order of the first three.
 
@@ -99,7 +99,7 @@ def _few_in_sqlite(shape: Shape) -> Select[Any]:
 
 
 def _many_in_sqlite(shape: Shape) -> Select[Any]:
-    """The runs of a kind and an interval lie together in an index, so nothing is sorted, unless there are very many kinds."""
+    """The runs of a kind and an interval lie together in an index: nothing is sorted, unless there are very many kinds."""
     known = _known_kinds()
     few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
     rows = union_all(

@@ -6,9 +6,9 @@ calculates with an instant reads it with `moment` and writes it back with `insta
 
 from datetime import UTC, datetime, timedelta
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, as all here; without saying so it is written faster
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, as all here
 _MICROSECOND = timedelta(microseconds=1)
-_LAST = (datetime.max - _EPOCH) // _MICROSECOND  # noqa: DTZ901
+_END = datetime.max  # noqa: DTZ901
 
 
 def instant(moment: datetime) -> str:
@@ -39,6 +39,12 @@ def microseconds_at(instant: str) -> int:
     return (moment(instant).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
 
 
-def instant_at(microseconds: int) -> str:
-    """The stored instant so many microseconds after the beginning of 1970, held back at the last of the calendar."""
-    return (_EPOCH + timedelta(microseconds=min(microseconds, _LAST))).isoformat(timespec="microseconds") + "Z"
+def instants_from(start: str, step: int, count: int) -> list[str]:
+    """`count` stored instants from `start` on, each `step` microseconds after the one before; the last of the calendar
+    where that is later."""
+    found: list[str] = []
+    at, length = moment(start).replace(tzinfo=None), timedelta(microseconds=step)
+    for _ in range(count):
+        found.append(at.isoformat(timespec="microseconds") + "Z")
+        at = _END if _END - at < length else at + length
+    return found

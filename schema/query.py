@@ -28,6 +28,7 @@ from schema.filters import (
 from schema.flow_runs import FlowRun, FlowRunConnection
 from schema.flows import Deployment, DeploymentConnection, Flow, FlowConnection
 from schema.history import End, IntervalSeconds, RunHistoryInterval, Start
+from schema.history_rows import complete_history
 from schema.node import Node
 from schema.pages import After, Answer, Before, First, Last, Offset, answer
 from schema.payloads import ServerInfo
@@ -99,9 +100,10 @@ class Query:
     )
     async def task_run_history(
         self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
-    ) -> list[history.RunHistoryInterval]:
+    ) -> list[history.RunHistoryInterval] | Prepared:
         wanted, intervals = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
-        return await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
+        rows = await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
+        return complete_history(info, intervals, rows) or history.recorded(intervals, rows)
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(

@@ -83,7 +83,7 @@ class RowPlan:
 
     def complete(self, row: Row, now: str) -> Prepared:
         """The object, read at the instant `now`. NotPlain where only the ordinary path can word the answer."""
-        return _attempt(lambda: self.object(row, now))
+        return attempt(lambda: self.object(row, now))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +104,15 @@ class ConnectionPlan:
     def nodes(self, rows: Sequence[Row], now: str) -> Prepared | None:
         """The nodes, None where they are not asked for. NotPlain where only the ordinary path can word the answer."""
         node = self.node
-        return node and _attempt(lambda: [node(row, now) for row in rows])
+        return node and attempt(lambda: [node(row, now) for row in rows])
 
     def edges(self, rows: Sequence[Row], now: str, cursors: Sequence[str]) -> Prepared | None:
         """The edges, as `nodes`; the cursors are not looked at where `has_cursors` is false."""
         edge = self.edge
-        return edge and _attempt(lambda: [edge(row, now, cursor) for row, cursor in zip(rows, cursors, strict=True)])
+        return edge and attempt(lambda: [edge(row, now, cursor) for row, cursor in zip(rows, cursors, strict=True)])
 
 
-def _attempt(complete: Callable[[], Any]) -> Prepared:
+def attempt(complete: Callable[[], Any]) -> Prepared:
     try:
         return Prepared(complete())
     except Exception as error:
@@ -121,22 +121,23 @@ def _attempt(complete: Callable[[], Any]) -> Prepared:
 
 def row_plan(info: Info) -> RowPlan | None:
     """How to read the object that the field answers with; None where records are to be read."""
-    return _plan(info, _row_plan)
+    return plan_of(info, _row_plan)
 
 
 def connection_plan(info: Info) -> ConnectionPlan | None:
     """How to read the page that the field answers with; None where records are to be read."""
-    return _plan(info, _connection_plan)
+    return plan_of(info, _connection_plan)
 
 
-def _plan(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetailsList], Plan]) -> Plan | None:
+def plan_of(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetailsList], Plan]) -> Plan | None:
+    """What `write` makes of the field's selection, once for each document; None where that is no plain data."""
     selections = info.context.selections
     if selections is None:
         return None
     raw = cast("Any", info._raw_info)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     details = [FieldDetails(node, None) for node in raw.field_nodes]
     key = write, raw.return_type, *map(id, raw.field_nodes)
-    return selections.plan(key, lambda: write(selections, _object_type(raw.return_type), details))
+    return selections.plan(key, lambda: write(selections, object_type(raw.return_type), details))
 
 
 def _row_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> RowPlan:
@@ -194,7 +195,7 @@ class _RowWriter(Writer):
         def write_field(field: Field, details: FieldDetailsList) -> str:
             if field.attribute == "cursor":
                 return self.value(field.type, details, "cursor")
-            node_type = _object_type(field.type)
+            node_type = object_type(field.type)
             return self._columns(node_type, details, _record(node_type), "")
 
         return self._row_function("row, now, cursor", self.display(type_, self.collect(type_, details), write_field))
@@ -227,7 +228,7 @@ class _RowWriter(Writer):
     def _related(self, type_: OutputType, details: FieldDetailsList, record: type, before: str) -> str:
         missing = "prepared(None)" if isinstance(type_, GraphQLNonNull) else "None"
         key = self._column(before + "id")
-        return f"({missing} if {key} is None else {self._columns(_object_type(type_), details, record, before)})"
+        return f"({missing} if {key} is None else {self._columns(object_type(type_), details, record, before)})"
 
     def _column(self, path: str) -> str:
         return self.paths.setdefault(path, f"column_{len(self.paths)}")
@@ -239,7 +240,7 @@ def _record(type_: GraphQLObjectType) -> type:
     return _RECORDS[type_.name]
 
 
-def _object_type(type_: OutputType) -> GraphQLObjectType:
+def object_type(type_: OutputType) -> GraphQLObjectType:
     named = cast("object", get_named_type(type_))
     if not isinstance(named, GraphQLObjectType):
         raise NotPlain

@@ -75,6 +75,8 @@ STATE_SPOILERS = (
 
 JSON_TEXTS = ("null", "0", '"ü\\n\\u2028"', "1.5e300", '{"a": {"b": []}, "c": null}', "[1, [true, false], {}]")
 ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+HISTORY = """(start: "2030-01-01T11:59:55Z", end: "2030-01-01T12:00:15Z", intervalSeconds: %d,
+  filter: {taskKey: {any: ["t"]}})"""
 MISSING = "00000000-0000-7000-8000-000000000000"
 
 
@@ -234,6 +236,7 @@ class Author:
             ("concurrencyLimits", ""),
             ("concurrencyLimit", '(tag: "a")'),
             ("server", ""),
+            ("taskRunHistory", HISTORY % self.chance.choice([1, 5, 60])),
         ]
 
     def root_field(self, field: tuple[str, str]) -> str:
@@ -421,6 +424,13 @@ def test_a_page_of_plain_data_takes_no_more_of_graphql_core_than_one_run(ground:
     one = calls_of_graphql_core(ground, f"{{ taskRuns(first: 1) {{ {page} }} }}")
 
     assert calls_of_graphql_core(ground, f"{{ taskRuns(first: 7) {{ {page} }} }}") == one
+
+
+def test_a_history_takes_no_more_of_graphql_core_for_more_intervals(ground: Ground) -> None:
+    intervals = "{ start end states { stateType stateName countRuns sumEstimatedRunTimeSeconds } }"
+    one = calls_of_graphql_core(ground, f"{{ taskRunHistory{HISTORY % 60} {intervals} }}")
+
+    assert calls_of_graphql_core(ground, f"{{ taskRunHistory{HISTORY % 1} {intervals} }}") == one
 
 
 def test_more_plain_fields_beside_one_that_is_not_take_no_more_of_graphql_core(ground: Ground) -> None:

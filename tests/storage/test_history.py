@@ -12,7 +12,7 @@ from db.instants import instant
 from db.records import TaskRunRecord
 from db.task_runs import insert_task_runs
 from db.vocabulary import StateType
-from resolvers.history import read_history, split_span
+from resolvers.history import read_history, recorded, split_span
 from resolvers.task_runs import NewTaskRun, blank_task_run
 from tests.clock import START
 from tests.serving import Serving
@@ -53,7 +53,8 @@ async def test_what_is_counted_and_summed_is_what_the_records_say(server: Servin
     # Some of these begin on whole minutes, as some runs do.
     intervals = split_span(instant(START - timedelta(seconds=540)), instant(START + timedelta(seconds=540)), 37.5)
 
-    history = await database.read(lambda connection: read_history(connection, filter, intervals))
+    rows = await database.read(lambda connection: read_history(connection, filter, intervals))
+    history = recorded(intervals, rows)
 
     expected: dict[tuple[int, StateType, str], list[TaskRunRecord]] = defaultdict(list)
     for run in runs:

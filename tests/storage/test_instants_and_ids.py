@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.ids import canonical_id, new_id
-from db.instants import instant, instant_at, microseconds_at, moment, seconds_after, seconds_between
+from db.instants import instant, instants_from, microseconds_at, moment, seconds_after, seconds_between
 
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
 MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis wants them so
@@ -84,20 +84,24 @@ def test_an_instant_so_many_seconds_later_ends_with_the_calendar(seconds: float,
     assert seconds_after("2030-01-01T12:00:00.000000Z", seconds) == text
 
 
-@given(MOMENTS, st.integers(-(10**6), 10**6))
-def test_an_instant_is_counted_in_microseconds_and_found_again(when: datetime, more: int) -> None:
-    count = microseconds_at(instant(when))
+@given(MOMENTS, st.integers(1, 10**6), st.integers(1, 5))
+def test_instants_at_equal_distances_are_exact_to_the_microsecond(when: datetime, step: int, count: int) -> None:
+    found = instants_from(instant(when), step, count)
 
-    assert instant_at(count) == instant(when)
-    assert instant_at(count + more) == instant(when + timedelta(microseconds=more))
+    assert found == [instant(when + timedelta(microseconds=number * step)) for number in range(count)]
+    assert [microseconds_at(each) - microseconds_at(found[0]) for each in found] == [n * step for n in range(count)]
 
 
-def test_an_instant_beyond_the_calendar_is_its_last_one() -> None:
+@pytest.mark.parametrize("step", [2, 10**6, 10**18])
+def test_instants_beyond_the_calendar_are_its_last_one(step: int) -> None:
     last = "9999-12-31T23:59:59.999999Z"
 
+    assert instants_from("9999-12-31T23:59:59.999998Z", step, 3) == ["9999-12-31T23:59:59.999998Z", last, last]
+    assert instants_from("9999-12-31T23:59:59.999998Z", 1, 3) == ["9999-12-31T23:59:59.999998Z", last, last]
+
+
+def test_microseconds_are_counted_from_the_beginning_of_1970() -> None:
     assert microseconds_at("1970-01-01T00:00:00.000001Z") == 1
-    assert instant_at(microseconds_at(last)) == last
-    assert instant_at(10**30) == last
 
 
 # --- ids ---
