@@ -1,14 +1,13 @@
 """The same with nothing but the driver, in a process of its own: `python -m benchmarks.bare DATABASE_URL`.
 
-Takes jobs, one JSON object a line, and answers each with what it took: the CPU of this process, and how often it was done.
-`reads` are statements, whose rows it makes into JSON, `count` times or until `seconds` are over. `writes` are transactions,
-each of which is on disk before the next one begins.
+Takes jobs, one JSON object a line, and answers each with the CPU that it took in this process. `reads` are statements, whose
+rows it makes into JSON; an empty job is the last reads again. `writes` are transactions, each of which is on disk before the
+next one begins. Its first line tells the process of PostgreSQL that works for its reads.
 """
 
 import sqlite3
 import sys
 import time
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import orjson
@@ -23,11 +22,16 @@ Call = tuple[str, Any]
 class SQLite:
     """sqlite3 with the settings of the server."""
 
+    backend: int | None = None
+
     def __init__(self, path: str) -> None:
         self._raw = sqlite3.connect(path, isolation_level=None, cached_statements=512)
         pragmas = ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-4096", "synchronous=FULL", "foreign_keys=ON")
         for pragma in pragmas:
             self._raw.execute(f"PRAGMA {pragma}")
+
+    async def understood(self, call: Call) -> Call:
+        return call
 
     async def read(self, calls: list[Call]) -> None:
         for text, values in calls:
@@ -46,6 +50,7 @@ class PostgreSQL:
     def __init__(self, reading: Any, writing: Any) -> None:
         self._reading = reading
         self._writing = writing
+        self.backend: int = reading.get_server_pid()
 
     @classmethod
     async def connect(cls, url: str) -> "PostgreSQL":
@@ -64,7 +69,7 @@ class PostgreSQL:
             await self._writing.execute(text, *values)
         await self._writing.execute("COMMIT")
 
-    async def with_instants(self, call: Call) -> Call:
+    async def understood(self, call: Call) -> Call:
         """The statement with objects where asyncpg takes no texts."""
         text, values = call
         types = (await self._reading.prepare(text)).get_parameters()
@@ -77,27 +82,24 @@ class PostgreSQL:
 async def main(url: str) -> None:
     is_sqlite = url.startswith("sqlite")
     driver = SQLite(url.partition(":///")[2]) if is_sqlite else await PostgreSQL.connect(url.replace("+asyncpg", ""))
+    _say({"backend": driver.backend})
+    reads: list[Call] = []
     for line in sys.stdin.buffer:
         job = orjson.loads(line)
         if "reads" in job:
-            calls = job["reads"]
-            if isinstance(driver, PostgreSQL):
-                calls = [await driver.with_instants(call) for call in calls]
-            took = await _take(driver.read, [calls] * job["count"], job["seconds"])
+            reads = [await driver.understood(call) for call in job["reads"]]
+        before = time.process_time()
+        if "writes" in job:
+            for calls in job["writes"]:
+                await driver.write(calls)
         else:
-            took = await _take(driver.write, job["writes"], float("inf"))
-        sys.stdout.buffer.write(orjson.dumps(took) + b"\n")
-        sys.stdout.buffer.flush()
+            await driver.read(reads)
+        _say({"cpu_ms": (time.process_time() - before) * 1000})
 
 
-async def _take(do: Callable[[list[Call]], Awaitable[None]], items: list[list[Call]], seconds: float) -> dict[str, Any]:
-    began, before, count = time.perf_counter(), time.process_time(), 0
-    for item in items:
-        await do(item)
-        count += 1
-        if time.perf_counter() - began > seconds:
-            break
-    return {"count": count, "cpu_ms": (time.process_time() - before) * 1000}
+def _say(value: dict[str, Any]) -> None:
+    sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
+    sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -15,8 +15,8 @@ from benchmarks.changes import LIMITED_TAG, Writing, delete_runs, receive_some, 
 from benchmarks.client import Client, Worker, request
 from benchmarks.recording import Call, statements_of
 from benchmarks.report import Samples, summary
-from benchmarks.servers import PostgreSQLProcesses, ServerProcess, serving
-from benchmarks.stage import MOST_SECONDS, Reading, Stage, Workload
+from benchmarks.servers import PostgreSQLBackend, PostgreSQLProcesses, ServerProcess, serving
+from benchmarks.stage import MOST_SECONDS, Reading, Stage
 from benchmarks.writes import Scratch, scratch
 from db.driver import asyncpg
 from db.records import ConcurrencyLimitRecord
@@ -50,12 +50,18 @@ class Bare:
     def __init__(self, database_url: str) -> None:
         command = [sys.executable, "-m", "benchmarks.bare", database_url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        backend = self._hear()["backend"]
+        self.postgresql = PostgreSQLBackend(backend) if backend else None
 
-    def do(self, **job: Any) -> dict[str, Any]:
+    def do(self, **job: Any) -> float:
+        """The CPU that the job took, in milliseconds."""
         assert self._process.stdin
-        assert self._process.stdout
         self._process.stdin.write(orjson.dumps(job) + b"\n")
         self._process.stdin.flush()
+        return self._hear()["cpu_ms"]
+
+    def _hear(self) -> dict[str, Any]:
+        assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
             sys.exit("The bare process failed; its reason is above.")
@@ -79,7 +85,7 @@ class Bench:
     scratch: Scratch
     statements: dict[str, list[Call]]
 
-    async def warm_up(self, workloads: Sequence[Workload]) -> None:
+    async def warm_up(self, workloads: Sequence[Reading | Writing]) -> None:
         """A short round that does not count: what is asked for the first time is compiled, read from the disk, and so on."""
         stage = self.stage
         self.stage = replace(stage, scale=stage.scale / 5, figures={})
@@ -88,59 +94,88 @@ class Bench:
             await self.measure(each, Samples(each.title))
         self.stage = stage
 
-    async def measure(self, workload: Workload, samples: Samples) -> None:
+    async def measure(self, workload: Reading | Writing, samples: Samples) -> None:
         """One round of a workload, and of the same on the bare driver."""
-        await workload.prepare(self.stage)
-        cpu, database, wall, count = await self._took(self.server, workload.run(self.stage))
-        await workload.clean(self.stage)
+        if isinstance(workload, Writing):
+            await self._measure_writing(workload, samples)
+        elif workload.by_id:
+            await self._measure_beside_constant(workload, samples)
+        else:
+            await self._measure_reading(workload, samples)
         stop_at_faults(workload.name, self.stage.client)
-        samples.cpu_ms.append(cpu / count)
-        samples.wall_ms.append(wall / count)
-        if self.postgresql:
-            samples.postgresql_ms.append(database / count)
-        cpu, database, count = await self._measure_bare(workload)
-        samples.bare_ms.append(cpu / count)
-        if self.postgresql:
-            samples.bare_postgresql_ms.append(database / count)
 
-    async def _measure_bare(self, workload: Workload) -> tuple[float, float, int]:
-        """CPU of the bare process and of PostgreSQL in milliseconds, for how many operations."""
-        if isinstance(workload, Reading) and workload.by_id:
-            return await self._measure_constant(workload)
-        if isinstance(workload, Reading):
-            count = self.stage.count(workload.operations)
-            job = {"reads": self.statements[workload.name], "count": count, "seconds": MOST_SECONDS}
-            before = self._database_seconds()
-            took = self.bare.do(**job)
-            return took["cpu_ms"], (self._database_seconds() - before) * 1000, took["count"]
-        assert isinstance(workload, Writing)
-        count = self.stage.count(workload.operations)
-        prepared, measured = workload.bare(self.scratch, count)
-        self.bare.do(writes=prepared)
-        before = self._database_seconds()
-        took = self.bare.do(writes=measured)
-        spent = (self._database_seconds() - before) * 1000
-        await delete_runs(self.stage.client, workload.key)
-        return took["cpu_ms"], spent, count
+    async def _measure_reading(self, workload: Reading, samples: Samples) -> None:
+        """Turn by turn, so that both sides find the caches and the clock rate of the machine alike."""
+        wanted, bare_ms = workload.request_for(self.stage), 0.0
+        await self.stage.client.send(wanted)
+        self.bare.do(reads=self.statements[workload.name])
+        before, beside = self._spent(self.server), _spent_by(self.bare.postgresql)
+        count, wall = 0, 0.0
+        for took in self._turns(workload):
+            count += 1
+            await self.stage.client.send(wanted)
+            wall += took()
+            bare_ms += self.bare.do()
+        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
+        beside = _spent_by(self.bare.postgresql) - beside
+        self._add(samples, count, cpu, database - beside, wall, bare_ms, beside)
 
-    async def _measure_constant(self, workload: Reading) -> tuple[float, float, int]:
-        """The same requests to a server that answers a constant."""
-        client = Client(self.constant.port)
-        cpu, _, _, count = await self._took(self.constant, workload.run(replace(self.stage, client=client)))
+    async def _measure_beside_constant(self, workload: Reading, samples: Samples) -> None:
+        """As `_measure_reading`, with a server beside it that answers a constant."""
+        wanted, client = workload.request_for(self.stage), Client(self.constant.port)
+        await self.stage.client.send(wanted)
+        await client.send(wanted)
+        before, (beside, _) = self._spent(self.server), self._spent(self.constant)
+        count, wall = 0, 0.0
+        for took in self._turns(workload):
+            count += 1
+            await self.stage.client.send(wanted)
+            wall += took()
+            await client.send(wanted)
+        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
+        self._add(samples, count, cpu, database, wall, self._spent(self.constant)[0] - beside, 0.0)
         stop_at_faults("a constant", client)
         client.close()
-        return cpu, 0.0, count
 
-    async def _took(self, process: Process, work: Awaitable[int]) -> tuple[float, float, float, int]:
-        """Milliseconds: CPU of the process and of PostgreSQL, and wall; and how many operations it was."""
-        database, cpu, began = self._database_seconds(), process.cpu_seconds(), time.perf_counter()
-        count = await work
-        wall = time.perf_counter() - began
-        cpu = process.cpu_seconds() - cpu
-        return cpu * 1000, (self._database_seconds() - database) * 1000, wall * 1000, count
+    def _turns(self, workload: Reading) -> Generator[Callable[[], float]]:
+        """As many turns as there are to be; each is told how to find out the milliseconds since it began."""
+        first = time.perf_counter()
+        for _ in range(self.stage.count(workload.operations)):
+            began = time.perf_counter()
+            if began - first > MOST_SECONDS:
+                break
+            yield lambda began=began: (time.perf_counter() - began) * 1000
 
-    def _database_seconds(self) -> float:
-        return self.postgresql.cpu_seconds() if self.postgresql else 0.0
+    async def _measure_writing(self, workload: Writing, samples: Samples) -> None:
+        """All at the server, then all by the bare driver."""
+        await workload.prepare(self.stage)
+        before, began = self._spent(self.server), time.perf_counter()
+        count = await workload.run(self.stage)
+        wall = (time.perf_counter() - began) * 1000
+        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
+        await workload.clean(self.stage)
+        wanted = self.stage.count(workload.operations)
+        prepared, measured = workload.bare(self.scratch, wanted)
+        self.bare.do(writes=prepared)
+        beside = _spent_by(self.postgresql)
+        bare_ms = self.bare.do(writes=measured)
+        beside = _spent_by(self.postgresql) - beside
+        await delete_runs(self.stage.client, workload.key)
+        self._add(samples, count, cpu, database, wall, bare_ms * count / wanted, beside * count / wanted)
+
+    def _spent(self, process: Process) -> tuple[float, float]:
+        """The CPU of the process and of PostgreSQL up to now, in milliseconds."""
+        return _spent_by(process), _spent_by(self.postgresql)
+
+    def _add(
+        self, samples: Samples, count: int, cpu: float, database: float, wall: float, bare: float, beside: float
+    ) -> None:
+        samples.cpu_ms.append(cpu / count)
+        samples.wall_ms.append(wall / count)
+        samples.bare_ms.append(bare / count)
+        if self.postgresql:
+            samples.postgresql_ms.append(database / count)
+            samples.bare_postgresql_ms.append(beside / count)
 
     async def idle(self, seconds: float) -> None:
         """What the server does with one subscriber and nothing to do."""
@@ -157,6 +192,10 @@ class Bench:
         await worker.close()
         await delete_runs(self.stage.client, key)
         stop_at_faults("idle", self.stage.client)
+
+
+def _spent_by(process: Process | None) -> float:
+    return process.cpu_seconds() * 1000 if process else 0.0
 
 
 def stop_at_faults(name: str, client: Client) -> None:

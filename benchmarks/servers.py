@@ -109,3 +109,14 @@ class PostgreSQLProcesses:
                 continue
             total += own.user + own.system
         return total
+
+
+class PostgreSQLBackend:
+    """One of these processes, which works for one connection."""
+
+    def __init__(self, pid: int) -> None:
+        self._process = psutil.Process(pid)
+
+    def cpu_seconds(self) -> float:
+        times = self._process.cpu_times()
+        return times.user + times.system

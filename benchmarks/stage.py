@@ -1,13 +1,12 @@
-"""What a workload is, and what all workloads of a database share; and the kind that reads."""
+"""What all workloads of a database share; and the kind of workload that reads."""
 
-import time
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
-from benchmarks.client import Client, request
+from benchmarks.client import Client, Request, request
 
-MOST_SECONDS = 3.0
-"""A round of a reading workload ends after this time, however few operations it has done."""
+MOST_SECONDS = 6.0
+"""A round of a reading workload and of the same beside it ends after this time, however few operations it has done."""
 
 
 @dataclass
@@ -33,27 +32,6 @@ class Stage:
         self.figures.setdefault(name, []).append(value)
 
 
-class Workload(Protocol):
-    """Something that is done many times."""
-
-    name: str
-    title: str
-
-    def is_possible(self, stage: Stage) -> bool: ...
-
-    async def prepare(self, stage: Stage) -> None:
-        """What has to be there; not measured."""
-        ...
-
-    async def run(self, stage: Stage) -> int:
-        """Do it; how many times it was done."""
-        ...
-
-    async def clean(self, stage: Stage) -> None:
-        """Take away what it left; not measured."""
-        ...
-
-
 @dataclass
 class Reading:
     """The same query again and again."""
@@ -73,17 +51,5 @@ class Reading:
     def is_possible(self, stage: Stage) -> bool:
         return not self.needs or self.needs in stage.fields
 
-    async def prepare(self, stage: Stage) -> None:
-        self._request = request(self.query, **self.variables_for(stage))
-        await stage.client.send(self._request)
-
-    async def run(self, stage: Stage) -> int:
-        began, wanted = time.perf_counter(), stage.count(self.operations)
-        for number in range(wanted):
-            await stage.client.send(self._request)
-            if time.perf_counter() - began > MOST_SECONDS:
-                return number + 1
-        return wanted
-
-    async def clean(self, stage: Stage) -> None:
-        """Nothing was left."""
+    def request_for(self, stage: Stage) -> Request:
+        return request(self.query, **self.variables_for(stage))
