@@ -161,6 +161,11 @@ def _with_records(page: pages.Page, listing: Listing[Record], read_at: str) -> P
     return Page(nodes, [_place_of(row) for row in page.rows], page.goes_on)
 
 
+def count_list(connection: Connection, wanted: RowList[Any]) -> int:
+    """How long the list, which has no parent, is."""
+    return pages.count_rows(connection, wanted.listing, wanted.filter)
+
+
 def count_lists(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
     """How long each list is."""
     return _together(lists, lambda each: each.asked, lambda alike: _count_alike(connection, alike))
@@ -171,7 +176,7 @@ def _count_alike(connection: Connection, lists: Sequence[RowList[Any]]) -> list[
     parents = [each.parent for each in lists if each.parent is not None]
     if parents:
         return pages.count_rows_of(connection, wanted.listing, wanted.filter, parents)
-    return [pages.count_rows(connection, wanted.listing, wanted.filter)] * len(lists)
+    return [count_list(connection, wanted)] * len(lists)
 
 
 def has_rows(connection: Connection, wanted: RowList[Any], *, after: Place | None, before: Place | None) -> bool:

@@ -5,6 +5,7 @@ Reading a filter turns each of its objects into one of ours, which costs far mor
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, cast
 
 from graphql import (
@@ -23,6 +24,9 @@ from graphql import (
 
 from resolvers.errors import BadInput
 from schema.rules import Limits
+
+MOST_KINDS = 1000
+"""Types of fields that are kept."""
 
 MOST_UNKNOWN = 10
 LONGEST_NAME = 100
@@ -72,16 +76,15 @@ class FilterReader:
             return
         if value is None or isinstance(value, NullValueNode):
             return
-        named = named_type(type_)
-        is_list = isinstance(_nullable(type_), GraphQLList)
-        if not isinstance(named, GraphQLInputObjectType):
-            self._condition(path, value, is_list)
-        elif is_list:
+        kind = _kind_of(type_)
+        if kind.object is None:
+            self._condition(path, value, kind.is_list)
+        elif kind.is_list:
             for place, each in enumerate(_items(value)):
                 self._count()
-                self._object(f"{path}.{place}", named, each, depth)
+                self._object(f"{path}.{place}", kind.object, each, depth)
         else:
-            self._object(path, named, value, depth)
+            self._object(path, kind.object, value, depth)
 
     def _object(self, path: str, type_: GraphQLInputObjectType, value: object, depth: int) -> None:
         if isinstance(value, VariableNode):
@@ -91,13 +94,13 @@ class FilterReader:
             field: Any = type_.fields.get(name)
             if field is None:
                 continue
-            below = f"{path}.{name}"
-            if not is_filter(field.type):
+            below, kind = f"{path}.{name}", _kind_of(field.type)
+            if not kind.is_filter:
                 self.read(below, field.type, item, depth)
                 continue
             if depth == self._limits.filter_depth:
                 raise BadInput(below, f"is too deep: filters may nest {self._limits.filter_depth} deep.")
-            if not isinstance(_nullable(field.type), GraphQLList):
+            if not kind.is_list:
                 self._count()
             self.read(below, field.type, item, depth + 1)
 
@@ -119,10 +122,26 @@ class FilterReader:
             raise BadInput(self._path, f"has more than {self._limits.filter_conditions} conditions.")
 
 
+@dataclass(frozen=True, slots=True)
+class _Kind:
+    """What there is to know of the type of a field, which takes longer to find out than the rest takes."""
+
+    object: GraphQLInputObjectType | None
+    """The type of the object, or of the objects in the list."""
+    is_list: bool
+    is_filter: bool
+
+
+@lru_cache(MOST_KINDS)
+def _kind_of(type_: Any) -> _Kind:
+    named = named_type(type_)
+    object = named if isinstance(named, GraphQLInputObjectType) else None
+    return _Kind(object, isinstance(_nullable(type_), GraphQLList), object is not None and "and" in object.fields)
+
+
 def is_filter(type_: Any) -> bool:
     """Whether it is a filter, or a list of filters: what can be joined by `and`."""
-    named = named_type(type_)
-    return isinstance(named, GraphQLInputObjectType) and "and" in named.fields
+    return _kind_of(type_).is_filter
 
 
 def named_type(type_: Any) -> Any:

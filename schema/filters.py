@@ -3,7 +3,9 @@
 How large one may be is `schema.filter_limits`' to say, before any of this is made.
 """
 
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, cast
 
 import strawberry
@@ -204,8 +206,25 @@ def read_filter(path: str, filter: Any) -> Filter:
     """The plain form of a filter, what is given in it by name. BadInput for a malformed id in it."""
     if filter is None:
         return {}
-    given = ((each.name, value) for each in fields(filter) if (value := getattr(filter, each.name)) is not None)
-    return {name.rstrip("_"): _part(f"{path}.{_camel(name)}", value, filter) for name, value in given}
+    given = (
+        (each, value) for each in _names_in(filter.__class__) if (value := getattr(filter, each.attribute)) is not None
+    )
+    return {each.plain: _part(f"{path}.{each.in_graphql}", value, filter) for each, value in given}
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What one condition is called."""
+
+    attribute: str
+    plain: str
+    in_graphql: str
+
+
+@cache
+def _names_in(type_: type) -> Sequence[_Names]:
+    attributes = [each.name for each in fields(type_)]
+    return [_Names(each, each.rstrip("_"), _camel(each)) for each in attributes]
 
 
 def _part(path: str, value: Any, filter: Any) -> Any:
