@@ -13,7 +13,7 @@ from typing import Any, Literal
 from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
 
 from db import tables
-from db.wording import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list
+from db.wording import contains_text, has_all_tags, has_tag, has_tag_among, is_among, is_empty_list, met_by
 
 Filter = Mapping[str, Any]
 """Field to condition: an operator's name to its value, or a further filter. `and` and `or` have lists of filters, `not`
@@ -37,10 +37,14 @@ class Value:
 
     column: str
     operators: "Operators"
+    share: float | None = None
+    """About which part of all rows have one value, where that is so large that nearly anything else finds fewer."""
 
     def clause(self, table: FromClause, asked: Shape, lookup: Lookup) -> Clause:
         column = table.c[self.column]
-        return and_(*(self.operators[name](column, value) for name, value in asked))
+        clauses = [self.operators[name](column, value) for name, value in asked]
+        # Until a page is full, it depends on the value which way is short, and SQLite does well to look for the value.
+        return and_(*(met_by(self.share, each) if self.share and lookup == "at once" else each for each in clauses))
 
 
 Operators = Mapping[str, Callable[[ColumnElement[Any], Any], Clause]]
@@ -221,7 +225,7 @@ def _moment(column: str) -> Value:
 
 
 _tags = Value("tags", _TAGS)
-_state = Group({"type": _one_of("state_type"), "name": _text("state_name")})
+_state = Group({"type": Value("state_type", _AMONG, share=0.25), "name": _text("state_name")})
 
 
 # --- what has to be looked up in other tables ---

@@ -20,7 +20,7 @@ from db.connection import Connection
 from db.records import QueueFigures
 from db.statements import Statement
 from db.tables import queue_entry
-from db.wording import is_among, rows_of, usually
+from db.wording import is_among, met_by, rows_of
 
 _now: BindParameter[str] = bindparam("now", required=True)
 _nothing: ColumnElement[int] = literal_column("0")
@@ -39,7 +39,7 @@ def _figures_of(*keys: ColumnElement[bool]) -> Statement:
             _nothing.label("leased"),
             func.min(entry.available_at).filter(is_due).label("oldest_due_at"),
         )
-        .where(usually(entry.lease_id.is_(None)), *keys)
+        .where(met_by(0.9, entry.lease_id.is_(None)), *keys)
         .group_by(entry.task_key)
     )
     leased = (
@@ -61,7 +61,7 @@ _of_side = (
     select(func.count())
     .select_from(queue_entry)
     .where(
-        usually(queue_entry.c.lease_id.is_(None)),
+        met_by(0.9, queue_entry.c.lease_id.is_(None)),
         queue_entry.c.task_key == _sides.c.task_key,
         queue_entry.c.is_retry == _sides.c.is_retry,
     )

@@ -284,23 +284,26 @@ def is_one_of(column: ColumnElement[Any], selected: Select[Any]) -> ColumnElemen
     return _IsOneOf(column, selected.scalar_subquery())
 
 
-class _Usually(_Written):
-    """A condition that most rows fulfil."""
+class _MetBy(_Written):
+    """A condition, and the share of rows that meet it."""
 
 
-@compiles(_Usually, "sqlite")
-def _usually_in_sqlite(element: _Usually, compiler: SQLCompiler, **options: Any) -> str:
-    return f"likely({compiler.process(element.clauses, **options)})"
+@compiles(_MetBy, "sqlite")
+def _met_by_in_sqlite(element: _MetBy, compiler: SQLCompiler, **options: Any) -> str:
+    condition, share = (compiler.process(each, **options) for each in element.clauses)
+    return f"likelihood({condition}, {share})"
 
 
-@compiles(_Usually, "postgresql")
-def _usually_in_postgresql(element: _Usually, compiler: SQLCompiler, **options: Any) -> str:
-    return compiler.process(element.clauses, **options)
+@compiles(_MetBy, "postgresql")
+def _met_by_in_postgresql(element: _MetBy, compiler: SQLCompiler, **options: Any) -> str:
+    condition, _ = element.clauses
+    return compiler.process(condition, **options)
 
 
-def usually(condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    """The condition, which most rows fulfil: SQLite, which keeps no statistics, takes an equality for a rare thing."""
-    return _Usually(condition)
+def met_by(share: float, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    """The condition, which about this share of all rows meets: SQLite, which keeps no statistics, takes an equality for a
+    rare thing. It may still be looked up in an index."""
+    return _MetBy(condition, literal_column(str(share)))
 
 
 class _ForEach(Join):

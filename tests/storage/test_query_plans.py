@@ -9,7 +9,7 @@ import pytest
 from db import pruning, queue, queue_figures, states, task_runs
 from db.connection import NOTHING, Row, SQLiteConnection
 from db.feed import LEAST_ID, FeedPlace, read_changes
-from db.pages import LATEST_FIRST, Order, Window, read_page
+from db.pages import LATEST_FIRST, Order, Window, count_rows, read_page
 from db.pruning import Ended
 from db.records import QueueFigures
 from db.statements import Parameters, Statement
@@ -235,6 +235,29 @@ def test_a_page_of_one_type_by_start_time_is_read_in_the_order_of_its_index(expl
     assert scanned(only_plan(explaining)) == []
     assert indexes(only_plan(explaining))["task_run"] == "ix_task_run_state_type_start_time"
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+# --- counts ---
+
+
+@pytest.mark.parametrize(
+    ("filter", "found"),
+    [
+        ({"state": {"type": {"any": ["RUNNING"]}}}, "ix_task_run_state_type_id"),
+        ({"state": {"type": {"any": ["RUNNING"]}}, "tags": {"any": ["red"]}}, "ix_task_run_state_type_id"),
+        ({"state": {"type": {"any": ["RUNNING"]}}, "flow_run_id": {"any": ["x"]}}, "uq_task_run_in_flow_run"),
+        (
+            {"state": {"type": {"any": ["COMPLETED"]}}, "flow_run": {"flow": {"name": {"any": ["f"]}}}},
+            "uq_task_run_in_flow_run",
+        ),
+    ],
+)
+def test_a_count_looks_for_a_type_of_state_where_nothing_else_finds_fewer_runs(
+    explaining: ExplainingConnection, filter: dict[str, object], found: str
+) -> None:
+    count_rows(explaining, TASK_RUNS, filter)
+
+    assert indexes(only_plan(explaining))["task_run"] == found
 
 
 # --- history ---
