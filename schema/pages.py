@@ -1,6 +1,7 @@
 """Pages of lists, after the Relay connection specification: arguments, cursors and connections, the same for each noun."""
 
 import base64
+from collections.abc import Awaitable
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -63,13 +64,13 @@ class PageInfo:
     start_cursor: str | None = strawberry.field(description="The place of the first item; null on an empty page.")
     end_cursor: str | None = strawberry.field(description="The place of the last item; null on an empty page.")
 
-    @strawberry.field(description="Whether the list goes on after this page.")
-    async def has_next_page(self, info: Info) -> bool:
-        return await cast("Answer", self).has_after(info)
+    @strawberry.field(graphql_type=bool, description="Whether the list goes on after this page.")
+    def has_next_page(self, info: Info) -> bool | Awaitable[bool]:
+        return cast("Answer", self).has_after(info)
 
-    @strawberry.field(description="Whether the list has anything before this page.")
-    async def has_previous_page(self, info: Info) -> bool:
-        return await cast("Answer", self).has_before(info)
+    @strawberry.field(graphql_type=bool, description="Whether the list has anything before this page.")
+    def has_previous_page(self, info: Info) -> bool | Awaitable[bool]:
+        return cast("Answer", self).has_before(info)
 
 
 @strawberry.type(description="An item of a page, with its place in the list.")
@@ -137,25 +138,27 @@ class Answer:
         ends = self.page.ends
         return ends and _cursor(_seal(self.request.list), ends[1])
 
-    async def has_after(self, info: Info) -> bool:
+    def has_after(self, info: Info) -> bool | Awaitable[bool]:
+        """Whether the list goes on after the page. What has been read tells it mostly, and then nothing is to be awaited."""
         window = self.request.window
         if not window.from_back and self.page.goes_on:
             return True
         if window.before is not None:
             ends = self.page.ends
             edge = ends[1] if ends else _with(window.before)
-            return await self._has_rows(info, after=edge, before=None)
-        return window.from_back and await self._left_out(info)
+            return self._has_rows(info, after=edge, before=None)
+        return window.from_back and self._left_out(info)
 
-    async def has_before(self, info: Info) -> bool:
+    def has_before(self, info: Info) -> bool | Awaitable[bool]:
+        """As `has_after`, for what comes before the page."""
         window = self.request.window
         if window.from_back and self.page.goes_on:
             return True
         if window.after is not None:
             ends = self.page.ends
             edge = ends[0] if ends else _with(window.after)
-            return await self._has_rows(info, after=None, before=edge)
-        return not window.from_back and await self._left_out(info)
+            return self._has_rows(info, after=None, before=edge)
+        return not window.from_back and self._left_out(info)
 
     async def _has_rows(self, info: Info, *, after: Place | None, before: Place | None) -> bool:
         wanted = self.request.list
@@ -163,10 +166,13 @@ class Answer:
             lambda connection: lists.has_rows(connection, wanted, after=after, before=before)
         )
 
-    async def _left_out(self, info: Info) -> bool:
+    def _left_out(self, info: Info) -> bool | Awaitable[bool]:
         """Whether the offset left out anything."""
         if self.request.window.offset == 0 or self.page.ends:
             return self.request.window.offset > 0
+        return self._has_any(info)
+
+    async def _has_any(self, info: Info) -> bool:
         return await info.context.loaders.counts.load(self.request.list) > 0
 
 
