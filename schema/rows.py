@@ -113,6 +113,7 @@ class ConnectionPlan:
 
 
 def attempt(complete: Callable[[], Any]) -> Prepared:
+    """What `complete` gives. NotPlain where it fails: only the ordinary path can word that."""
     try:
         return Prepared(complete())
     except Exception as error:
@@ -241,6 +242,7 @@ def _record(type_: GraphQLObjectType) -> type:
 
 
 def object_type(type_: OutputType) -> GraphQLObjectType:
+    """The type without what it is wrapped in. NotPlain where it is none of objects."""
     named = cast("object", get_named_type(type_))
     if not isinstance(named, GraphQLObjectType):
         raise NotPlain
