@@ -33,11 +33,8 @@ PATIENCE_SECONDS = 0.005
 MOST_TRIES = 5
 """How often a transaction is tried that others keep getting in the way of."""
 
-Outcome = list[Any] | Exception
-"""What came of one request: a result for each of its items, or why its transaction failed."""
-
-Outcomes = tuple[list[Outcome], list[Notice]]
-"""What came of each request of a batch, and what the committed transactions announced."""
+Outcomes = tuple[list[list[Any]], list[Notice]]
+"""What came of each request of a batch, a result for each of its items; and what the transaction announced."""
 
 
 @dataclass(slots=True)
@@ -113,55 +110,64 @@ class WriteBatches:
             began_at = time.monotonic()
             for request in batch:
                 self.commits.waits.add(began_at - request.asked_at)
-            outcomes, notices = await self._outcomes_of(batch)
-            if any(isinstance(outcome, DatabaseUnavailable) for outcome in outcomes):
-                self._contact.lost()
-                if time.monotonic() - began_at > LONG_WAIT_SECONDS:
-                    batch += self._waiting
-                    outcomes += [DatabaseUnavailable("The database does not answer.")] * len(self._waiting)
-                    self._waiting = []
-            else:
-                self._contact.reached()
+            items = sum(len(request.items) for request in batch)
+            await self._settle(batch)
             self.commits.seconds.add(time.monotonic() - began_at)
-            self.commits.items.add(sum(len(request.items) for request in batch))
-            for request, outcome in zip(batch, outcomes, strict=True):
-                if request.answer.done():
-                    continue
-                if isinstance(outcome, Exception):
-                    request.answer.set_exception(outcome)
-                else:
-                    request.answer.set_result(outcome)
-            if notices:
-                self.tell(notices)
+            self.commits.items.add(items)
 
-    async def _outcomes_of(self, batch: list[Request]) -> Outcomes:
-        """Carry the batch out, and before it what an outage makes necessary."""
+    async def _settle(self, batch: list[Request]) -> None:
+        """Carry the batch out and answer its requests; where that fails, each by itself, so that the one at fault takes
+        nobody with it."""
+        began_at = time.monotonic()
         operations = {request.operation for request in batch}
         self._under_way.update(operations)
         try:
-            told = await self._make_outage_good()
-            outcomes, notices = await self._carry_out(batch)
+            await self._make_outage_good()
+            answers, notices = await self._carry_out(batch)
+        except DatabaseUnavailable as error:
+            self._contact.lost()
+            if time.monotonic() - began_at > LONG_WAIT_SECONDS:
+                batch += self._waiting
+                self._waiting = []
+            self._refuse(batch, error)
         except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
-            return [error] * len(batch), []
+            self._contact.reached()
+            if len(batch) > 1:
+                for request in batch:
+                    await self._settle([request])
+            else:
+                self._refuse(batch, error)
         else:
-            return outcomes, [*told, *notices]
+            self._contact.reached()
+            for request, answer in zip(batch, answers, strict=True):
+                if not request.answer.done():
+                    request.answer.set_result(answer)
+            if notices:
+                self.tell(notices)
         finally:
             self._under_way.subtract(operations)
 
-    async def _make_outage_good(self) -> list[Notice]:
+    def _refuse(self, requests: Sequence[Request], error: Exception) -> None:
+        for request in requests:
+            if not request.answer.done():
+                request.answer.set_exception(error)
+
+    async def _make_outage_good(self) -> None:
         """See to an outage, in a transaction of its own: it locks rows in no order that others keep to."""
         outage, make_good = self._contact.outage, self._make_good
         if outage is None or make_good is None:
-            return []
+            return
         answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
-        (outcome,), notices = await self._carry_out([Request(make_good, [outage], answer)])
-        if isinstance(outcome, DatabaseUnavailable):
-            raise outcome
-        if isinstance(outcome, Exception):
-            log.error("What the database's outage makes necessary failed; it is tried again.", exc_info=outcome)
+        try:
+            _, notices = await self._carry_out([Request(make_good, [outage], answer)])
+        except DatabaseUnavailable:
+            raise
+        except Exception:
+            # Writing must not end with it; it is told whole.
+            log.exception("What the database's outage makes necessary failed; it is tried again.")
         else:
             self._contact.made_good(outage)
-        return notices
+            self.tell(notices)
 
     async def _wait(self) -> None:
         """Return when there may be something to take: when more has come, or what waits has been left long enough."""
@@ -205,21 +211,8 @@ Transaction = Callable[[], AbstractContextManager[Connection]]
 
 
 def carry_out(transaction: Transaction, batch: list[Request]) -> Outcomes:
-    """Carry out the batch in one transaction; where that fails, each request in one of its own, so that the request
-    at fault takes nobody with it."""
-    try:
-        return _together(transaction, batch)
-    except DatabaseUnavailable as error:
-        return [error for _ in batch], []
-    except Exception as error:  # noqa: BLE001 - it becomes the outcome of the request that caused it
-        if len(batch) == 1:
-            return [error], []
-    parts = [carry_out(transaction, [request]) for request in batch]
-    return [outcome for outcomes, _ in parts for outcome in outcomes], [n for _, notices in parts for n in notices]
-
-
-def _together(transaction: Transaction, batch: list[Request]) -> Outcomes:
-    """One transaction for all, tried again where another is in its way. Requests for one operation become one call."""
+    """Carry out the batch in one transaction, tried again where another is in its way. Requests for one operation become
+    one call."""
     for left in reversed(range(MOST_TRIES)):
         outcomes: dict[int, list[Any]] = {}
         try:

@@ -5,11 +5,12 @@ the database. The same function serves every kind of database.
 """
 
 import sqlite3
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from db.allowance import Allowance
 from db.statements import Parameters, Statement
 
 Row = tuple[Any, ...]
@@ -92,6 +93,8 @@ class SQLiteConnection:
 
     raw: sqlite3.Connection
     now: str
+    allowance: Allowance = field(default_factory=Allowance)
+    """What it may still read."""
     notices: list[Notice] = field(default_factory=list[Notice])
     statements: int = 0
     """How many statements it has been asked to run: what an operation costs, for tests that count."""
@@ -99,7 +102,21 @@ class SQLiteConnection:
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.statements += 1
         compiled = statement.for_sqlite
-        return self.raw.execute(compiled.text, compiled.by_name(parameters)).fetchall()
+        rows = self.raw.execute(compiled.text, compiled.by_name(parameters))
+        return rows.fetchall() if compiled.weigh is None else self._weighed(rows, compiled.weigh)
+
+    def _weighed(self, rows: sqlite3.Cursor, weigh: Callable[[Row], int]) -> list[Row]:
+        taken: list[Row] = []
+        left = before = self.allowance.left
+        for row in rows:
+            left -= weigh(row)
+            if left < 0:
+                rows.close()
+                break
+            taken.append(row)
+        self.allowance.left -= before - left
+        self.allowance.check()
+        return taken
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.statements += 1

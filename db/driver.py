@@ -10,7 +10,8 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from db.errors import Collision, DatabaseUnavailable
+from db import postgresql_meter
+from db.errors import Collision, DatabaseUnavailable, TooMuchToRead
 
 asyncpg: Any = import_module("asyncpg")
 
@@ -83,7 +84,7 @@ def drop_if_broken(raw: Any, error: BaseException) -> bool:
 
     What has not answered in time, or is not what it was, would be asked again in vain; the pool makes a new one.
     """
-    if not isinstance(error, (asyncio.CancelledError, *PASSING)):
+    if not isinstance(error, (asyncio.CancelledError, TooMuchToRead, *PASSING)):
         return False
     # One that the other side has closed is out of the pool's hands already.
     with suppress(asyncpg.InterfaceError):
@@ -92,6 +93,7 @@ def drop_if_broken(raw: Any, error: BaseException) -> bool:
 
 
 async def _set_up(raw: Any) -> None:
+    postgresql_meter.install(raw)
     await raw.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
     for name, decoder in (("uuid", str), ("timestamptz", _instant_from)):
         await raw.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=decoder, format="text")

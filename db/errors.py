@@ -3,6 +3,7 @@
 DatabaseError
 ├── DatabaseUnavailable   nobody knows of anything written; the same request may succeed later
 ├── Collision             another transaction was in the way; the same one again is right
+├── TooMuchToRead         what was asked for is more than may be read at once; less is right
 ├── DatabaseTooNew        the file was written by a later version of Runyard
 └── BrokenReference       a row names another one that is not there (or not any more)
 """
@@ -18,6 +19,14 @@ class DatabaseUnavailable(DatabaseError):
 
 class Collision(DatabaseError):
     """Another transaction was in the way of this one, which was undone; the same one again will see what that one did."""
+
+
+class TooMuchToRead(DatabaseError):
+    """What was asked for is more than may be read for one answer. Nothing was written; asking for less is right."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"More than {most:,} bytes would have to be read.")
+        self.most = most
 
 
 class DatabaseTooNew(DatabaseError):

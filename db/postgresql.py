@@ -13,7 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy.util import greenlet_spawn
 
-from db import migrations
+from db import migrations, postgresql_meter
+from db.allowance import MOST_BYTES, allowance
 from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import Connection
@@ -39,12 +40,15 @@ Answer = TypeVar("Answer")
 class PostgreSQLDatabase:
     """One PostgreSQL database. Use `open`."""
 
-    def __init__(self, pool: Any, name: str, signals: Signals, contact: Contact, timeout_seconds: float) -> None:
+    def __init__(
+        self, pool: Any, name: str, signals: Signals, contact: Contact, timeout_seconds: float, most_bytes: int
+    ) -> None:
         self.name = name
         self.clock = contact.clock
         self.is_shared = True
         self._pool = pool
         self._timeout = timeout_seconds
+        self._most_bytes = most_bytes
         self._is_closing = False
         self._waiting = 0
         self._waits = Distribution(SECONDS)
@@ -56,13 +60,20 @@ class PostgreSQLDatabase:
 
     @classmethod
     async def open(
-        cls, url: str, *, clock: Clock | None = None, connections: int = 10, timeout_seconds: float = 10.0
+        cls,
+        url: str,
+        *,
+        clock: Clock | None = None,
+        connections: int = 10,
+        timeout_seconds: float = 10.0,
+        most_bytes: int = MOST_BYTES,
     ) -> "PostgreSQLDatabase":
         """The database at `url` (`postgresql://…`), whose migrations have to be current.
 
         It goes by the database's clock unless a test owns one. At most `connections` are open, and one more that listens;
-        a reading or a transaction that takes `timeout_seconds` is given up. DatabaseUnavailable where it does not answer
-        or is not migrated.
+        a reading or a transaction that takes `timeout_seconds` is given up, and so is one that reads more than
+        `most_bytes`, where no operation has an allowance of its own. DatabaseUnavailable where it does not answer or is
+        not migrated.
         """
         pool = await open_pool(
             url, at_least=min(WRITERS, connections), at_most=connections, timeout_seconds=timeout_seconds
@@ -81,7 +92,7 @@ class PostgreSQLDatabase:
         # Servers that came up together with the database know nothing of the time before.
         contact = Contact(clock, Outage(since=None, until=started_at))
         signals.when_lost(contact.lost)
-        return cls(pool, name, signals, contact, timeout_seconds)
+        return cls(pool, name, signals, contact, timeout_seconds, most_bytes)
 
     @property
     def commits(self) -> Commits:
@@ -101,8 +112,11 @@ class PostgreSQLDatabase:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
         try:
+            readable = allowance(self._most_bytes)
             async with self._connection() as raw:
-                answer = await greenlet_spawn(work, PostgreSQLConnection(raw, self.clock, instant(self.clock.now())))
+                postgresql_meter.charge(raw, readable)
+                connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
+                answer = await greenlet_spawn(work, connection)
         except DatabaseUnavailable:
             self._contact.lost()
             raise
@@ -140,7 +154,7 @@ class PostgreSQLDatabase:
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
         async with self._connection() as raw:
-            return await greenlet_spawn(carry_out, partial(transaction, raw, self.clock), batch)
+            return await greenlet_spawn(carry_out, partial(transaction, raw, self.clock, self._most_bytes), batch)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Raw]:

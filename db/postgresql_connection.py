@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy.util import await_only
 
+from db.allowance import Allowance
 from db.clock import Clock
 from db.connection import NOTHING, Notice, Row
-from db.driver import drop_if_broken
+from db.driver import PASSING, drop_if_broken
 from db.instants import instant
 from db.statements import Parameters, Statement
 
@@ -24,6 +25,8 @@ class PostgreSQLConnection:
     raw: Raw
     clock: Clock
     now: str
+    allowance: Allowance = field(default_factory=Allowance)
+    """What it may still read, which its meter takes from."""
     notices: list[Notice] = field(default_factory=list[Notice])
     statements: int = 0
     """How many statements it has been asked to run."""
@@ -31,7 +34,12 @@ class PostgreSQLConnection:
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.statements += 1
         compiled = statement.for_postgresql
-        return await_only(self.raw.fetch(compiled.text, *compiled.in_order(parameters)))
+        try:
+            return await_only(self.raw.fetch(compiled.text, *compiled.in_order(parameters)))
+        except PASSING:
+            # The meter may have hung up.
+            self.allowance.check()
+            raise
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.statements += 1

@@ -12,6 +12,8 @@ from typing import Any
 
 from sqlalchemy.util import await_only
 
+from db import postgresql_meter
+from db.allowance import Allowance
 from db.clock import Clock
 from db.connection import NOTHING, Row
 from db.driver import drop_if_broken, our_words
@@ -143,9 +145,11 @@ def _rows_of(group: Sequence[Write]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def transaction(raw: Raw, clock: Clock) -> Generator[PostgreSQLTransaction]:
+def transaction(raw: Raw, clock: Clock, most_bytes: int) -> Generator[PostgreSQLTransaction]:
     with our_words():
-        connection = PostgreSQLTransaction(raw, clock, instant(clock.now()))
+        readable = Allowance(most_bytes)
+        postgresql_meter.charge(raw, readable)
+        connection = PostgreSQLTransaction(raw, clock, instant(clock.now()), readable)
         try:
             yield connection
             connection.commit()

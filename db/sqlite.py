@@ -17,6 +17,7 @@ from typing import TypeVar
 import aiosqlite
 
 from db import migrations
+from db.allowance import MOST_BYTES, Allowance, allowance
 from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import Connection, SQLiteConnection
@@ -40,6 +41,7 @@ STEPS_BETWEEN_LOOKS = 100_000
 class _Reading:
     """A read that was asked for."""
 
+    allowance: Allowance
     is_given_up: bool = False
     asked_at: float = field(default_factory=time.monotonic)
     began_at: float | None = None
@@ -59,7 +61,12 @@ class SQLiteDatabase:
     """One SQLite file. Use `open`; one process at a time may have it open for writing."""
 
     def __init__(
-        self, writer: aiosqlite.Connection, readers: list[aiosqlite.Connection], brakes: list[_Brake], clock: Clock
+        self,
+        writer: aiosqlite.Connection,
+        readers: list[aiosqlite.Connection],
+        brakes: list[_Brake],
+        clock: Clock,
+        most_bytes: int,
     ) -> None:
         self.clock = clock
         self.is_shared = False
@@ -67,6 +74,7 @@ class SQLiteDatabase:
         self._writer = writer
         self._readers = readers
         self._brakes = brakes
+        self._most_bytes = most_bytes
         self._reads = [0] * len(readers)
         """How many reads each reader has been asked for: it is at one of them, and the others wait."""
         self._waits = Distribution(SECONDS)
@@ -75,11 +83,14 @@ class SQLiteDatabase:
         self._batches = WriteBatches(self._carry_out, Contact(clock, Outage(since=None, until=None)), lanes=1)
 
     @classmethod
-    async def open(cls, path: Path, *, clock: Clock, busy_seconds: float = 5.0) -> "SQLiteDatabase":
+    async def open(
+        cls, path: Path, *, clock: Clock, busy_seconds: float = 5.0, most_bytes: int = MOST_BYTES
+    ) -> "SQLiteDatabase":
         """The database in the file `path`, made and migrated as needed.
 
         A SQLite file has no clock of its own, so it goes by `clock`.
-        `busy_seconds` is how long a write waits for another process that holds the file.
+        `busy_seconds` is how long a write waits for another process that holds the file; `most_bytes`, how much may be
+        read at once, where no operation has an allowance of its own.
         """
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
@@ -96,7 +107,7 @@ class SQLiteDatabase:
                 await _set(reader, "query_only=ON")
                 await reader.set_progress_handler(brake, STEPS_BETWEEN_LOOKS)  # pyright: ignore[reportArgumentType]
             opened.pop_all()
-        return cls(writer, readers, brakes, clock)
+        return cls(writer, readers, brakes, clock, most_bytes)
 
     @property
     def commits(self) -> Commits:
@@ -117,7 +128,7 @@ class SQLiteDatabase:
             raise DatabaseUnavailable("The database is being closed.")
         # The first of those with the least to do: what it has read before is still at hand.
         number = self._reads.index(min(self._reads))
-        reading = _Reading()
+        reading = _Reading(allowance(self._most_bytes))
         self._reads[number] += 1
         try:
             return await _on_thread_of(self._readers[number], _read, self.clock, self._brakes[number], reading, work)
@@ -153,7 +164,7 @@ class SQLiteDatabase:
             await connection.close()
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
-        return await _on_thread_of(self._writer, _write, self.clock, batch)
+        return await _on_thread_of(self._writer, _write, self.clock, self._most_bytes, batch)
 
 
 def _read(
@@ -166,22 +177,22 @@ def _read(
         raw.execute("BEGIN")
         brake.reading = reading
         try:
-            return work(SQLiteConnection(raw, instant(clock.now())))
+            return work(SQLiteConnection(raw, instant(clock.now()), reading.allowance))
         finally:
             brake.reading = None
             raw.execute("ROLLBACK")
 
 
-def _write(raw: sqlite3.Connection, clock: Clock, batch: list[Request]) -> Outcomes:
-    return carry_out(partial(_transaction, raw, clock), batch)
+def _write(raw: sqlite3.Connection, clock: Clock, most_bytes: int, batch: list[Request]) -> Outcomes:
+    return carry_out(partial(_transaction, raw, clock, most_bytes), batch)
 
 
 @contextmanager
-def _transaction(raw: sqlite3.Connection, clock: Clock) -> Generator[Connection]:
+def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Generator[Connection]:
     with _our_words():
         raw.execute("BEGIN IMMEDIATE")
         try:
-            yield SQLiteConnection(raw, instant(clock.now()))
+            yield SQLiteConnection(raw, instant(clock.now()), Allowance(most_bytes))
             raw.execute("COMMIT")
         except BaseException:
             if raw.in_transaction:

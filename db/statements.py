@@ -5,14 +5,14 @@ finished text to the driver. A statement therefore never changes its shape: a li
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
 from operator import itemgetter
 from typing import Any
 
 import orjson
-from sqlalchemy import Dialect, FromClause
+from sqlalchemy import ColumnElement, Dialect, FromClause, Text
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.dialects.sqlite.base import SQLiteCompiler, SQLiteDialect
 from sqlalchemy.sql.base import Executable
@@ -21,6 +21,12 @@ from sqlalchemy.sql.dml import Delete, Insert, Update
 from sqlalchemy.sql.elements import ClauseElement
 
 Parameters = Mapping[str, Any]
+
+
+class LongText(Text):
+    """The type of a column whose texts nothing limits but the size of a request."""
+
+    cache_ok = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +44,8 @@ class Compiled:
     """Whether it locks the rows that it reads, for as long as a transaction goes on."""
     pick: Callable[[Parameters], tuple[Any, ...]]
     """The values of `places`."""
+    weigh: Callable[[Sequence[Any]], int] | None
+    """How many characters a row's long values have; None where no column can be long."""
 
     def by_name(self, given: Parameters) -> Parameters:
         """The values by name, for sqlite3."""
@@ -126,7 +134,18 @@ def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> C
         lists=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
         locks=_LOCKS.search(str(compiled)) is not None,
         pick=_picking(places),
+        weigh=_weighing(element),
     )
+
+
+def _weighing(element: ClauseElement) -> Callable[[Sequence[Any]], int] | None:
+    selected: Iterable[ColumnElement[Any]] = getattr(element, "exported_columns", ())
+    long = [place for place, column in enumerate(selected) if isinstance(column.type, LongText)]
+    if not long:
+        return None
+    lengths = " + ".join(f"len(row[{place}] or ())" for place in long)
+    # Written out, since a loop over the places would take three times as long for each row.
+    return eval(f"lambda row: {lengths}")  # noqa: S307 - made of numbers
 
 
 def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:

@@ -21,6 +21,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, TIMESTAMP, UUID
 
+from db.statements import LongText
+
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -32,11 +34,13 @@ metadata = MetaData(
 
 Id = String(36).with_variant(UUID(as_uuid=False), "postgresql")
 Instant = String(27).with_variant(TIMESTAMP(timezone=True), "postgresql")
-Words = Text().with_variant(Text(collation="C"), "postgresql")
-"""Text in the order of its code points, on both databases."""
-Json = Text().with_variant(JSON(), "postgresql")
+Key = Text().with_variant(Text(collation="C"), "postgresql")
+"""Text in the order of its code points, on both databases; of at most a few thousand characters."""
+Words = LongText().with_variant(Text(collation="C"), "postgresql")
+"""As `Key`, of any length."""
+Json = LongText().with_variant(JSON(), "postgresql")
 """A document that is kept as it came."""
-Tags = Text().with_variant(JSONB(), "postgresql")
+Tags = LongText().with_variant(JSONB(), "postgresql")
 """A list of texts that can be asked for one of them."""
 
 
@@ -88,7 +92,7 @@ flow = Table(
     "flow",
     metadata,
     *_identity(),
-    Column("name", Words, nullable=False, unique=True),
+    Column("name", Key, nullable=False, unique=True),
     Column("tags", Tags, nullable=False),
 )
 
@@ -96,7 +100,7 @@ deployment = Table(
     "deployment",
     metadata,
     *_identity(),
-    Column("name", Words, nullable=False),
+    Column("name", Key, nullable=False),
     Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
     Column("tags", Tags, nullable=False),
     Column("work_queue_name", Words),
@@ -114,7 +118,7 @@ flow_run = Table(
     Column("deployment_id", Id),
     Column("work_queue_name", Words),
     Column("flow_version", Words),
-    Column("idempotency_key", Words),
+    Column("idempotency_key", Key),
     Column("parameters", Json, nullable=False),
     Column("context", Json, nullable=False),
     Column("retries", Integer),
@@ -146,11 +150,11 @@ task_run = Table(
     metadata,
     *_identity(),
     Column("name", Words, nullable=False),
-    Column("task_key", Words, nullable=False),
-    Column("dynamic_key", Words, nullable=False),
+    Column("task_key", Key, nullable=False),
+    Column("dynamic_key", Key, nullable=False),
     Column("flow_run_id", Id, ForeignKey("flow_run.id", ondelete="CASCADE")),
     Column("task_version", Words),
-    Column("cache_key", Words),
+    Column("cache_key", Key),
     Column("cache_expiration", Instant),
     Column("retries", Integer),
     Column("retry_delay_seconds", Json),
@@ -245,7 +249,7 @@ task_run_state_cache = Table(
     metadata,
     # The state's id, so that a deleted run takes its cached results with it.
     Column("task_run_state_id", Id, ForeignKey("task_run_state.id", ondelete="CASCADE"), primary_key=True),
-    Column("cache_key", Words, nullable=False),
+    Column("cache_key", Key, nullable=False),
     Column("cache_expiration", Instant),
     Column("created", Instant, nullable=False),
 )
@@ -256,7 +260,7 @@ concurrency_limit = Table(
     "concurrency_limit",
     metadata,
     *_identity(),
-    Column("tag", Words, nullable=False, unique=True),
+    Column("tag", Key, nullable=False, unique=True),
     Column("limit", Integer, nullable=False),
 )
 
@@ -275,7 +279,7 @@ queue_entry = Table(
     metadata,
     # One row for each run that waits for a worker or is leased to one.
     Column("task_run_id", Id, ForeignKey("task_run.id", ondelete="CASCADE"), primary_key=True),
-    Column("task_key", Words, nullable=False),
+    Column("task_key", Key, nullable=False),
     Column("is_retry", Boolean, nullable=False),
     Column("available_at", Instant, nullable=False),
     # How often it has been delivered.
@@ -320,11 +324,11 @@ api_token = Table(
     "api_token",
     metadata,
     # Not a secret: the part of a token by which it is looked up, and by which people name it.
-    Column("id", Words, primary_key=True),
+    Column("id", Key, primary_key=True),
     Column("created", Instant, nullable=False),
     Column("name", Words),
     # With spaces between them.
-    Column("scopes", Words, nullable=False),
+    Column("scopes", Key, nullable=False),
     # SHA-256 without salt or stretching: the secret is 256 bits of chance, which nobody finds by trying.
     Column("secret_hash", String(64), nullable=False),
     Column("expires_at", Instant),

@@ -16,6 +16,7 @@ from sqlalchemy import (
     bindparam,
     delete,
     literal_column,
+    null,
     select,
     update,
 )
@@ -157,11 +158,12 @@ _proposals = rows_of("proposals", run_id=Id, transition_id=Id)
 _earlier = task_run_state.alias("earlier")
 
 
-def _facts(entry: FromClause, *more: ColumnElement[Any]) -> Select[Any]:
+def _facts(entry: FromClause, *more: ColumnElement[Any], whole: bool = True) -> Select[Any]:
     """The facts for each proposal, with the run's place in the queue as `entry` has it."""
+    run = TASK_RUN_COLUMNS if whole else [_without(each) for each in TASK_RUN_COLUMNS]
     earlier, in_queue = columns_of(_earlier, StateRecord), columns_of(entry, QueueEntryRecord)
     of_flow_run = (flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details)
-    return select(*TASK_RUN_COLUMNS, *earlier, *in_queue, *of_flow_run, *more).select_from(
+    return select(*run, *earlier, *in_queue, *of_flow_run, *more).select_from(
         TASK_RUN_SOURCE.join(_proposals, task_run.c.id == _proposals.c.run_id)
         .outerjoin(
             _earlier, and_(_earlier.c.run_id == task_run.c.id, _earlier.c.transition_id == _proposals.c.transition_id)
@@ -170,6 +172,20 @@ def _facts(entry: FromClause, *more: ColumnElement[Any]) -> Select[Any]:
         .outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
         .outerjoin(flow_run_state, flow_run_state.c.id == flow_run.c.state_id)
     )
+
+
+def _without(column: ColumnElement[Any]) -> ColumnElement[Any]:
+    """The column, or in its place what takes no room, where only clients have a use for it."""
+    left_out = _LEFT_OUT.get(column)
+    return column if left_out is None else left_out
+
+
+_LEFT_OUT: dict[ColumnElement[Any], ColumnElement[Any]] = {
+    task_run.c.parameters: null(),
+    task_run.c.task_inputs: literal_column("'{}'"),
+    task_run_state.c.message: null(),
+    task_run_state.c.data: null(),
+}
 
 
 # A statement sees what was committed when it began, but of a row that it locks it gets what is there then.
@@ -191,11 +207,17 @@ _locked_entry = (
 _is_current = and_(
     _locked.c.updated == task_run.c.updated, _locked.c.state_id.is_not_distinct_from(task_run.c.state_id)
 )
-_FACTS = Statement(_facts(queue_entry))
-_LOCKED_FACTS = Statement(
-    _facts(queue_entry, literal_column("1")),
-    postgresql=_facts(_locked_entry, _is_current).join(_locked, _locked.c.id == task_run.c.id),
-)
+
+
+def _statements(*, whole: bool) -> tuple[Statement, Statement]:
+    """What reads the facts and locks what they are about; and what reads them again."""
+    on_postgresql = _facts(_locked_entry, _is_current, whole=whole).join(_locked, _locked.c.id == task_run.c.id)
+    locking = Statement(_facts(queue_entry, literal_column("1"), whole=whole), postgresql=on_postgresql)
+    return locking, Statement(_facts(queue_entry, whole=whole))
+
+
+_WHOLE_FACTS = _statements(whole=True)
+_SLIM_FACTS = _statements(whole=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,14 +233,20 @@ class TaskRunFacts:
     flow_run_details: StateDetails | None
 
 
-def task_run_facts(connection: Connection, proposals: Sequence[tuple[str, str | None]]) -> dict[str, TaskRunFacts]:
-    """The facts for each proposal (run id, transition id) whose run is there; nobody else changes them meanwhile."""
+def task_run_facts(
+    connection: Connection, proposals: Sequence[tuple[str, str | None]], *, whole: bool = True
+) -> dict[str, TaskRunFacts]:
+    """The facts for each proposal (run id, transition id) whose run is there; nobody else changes them meanwhile.
+
+    Where nobody is to be shown the runs, they need not be `whole`: what may take megabytes is left out then.
+    """
+    locking, again = _WHOLE_FACTS if whole else _SLIM_FACTS
     asked = [list(each) for each in proposals]
-    rows = connection.fetch_locked(_LOCKED_FACTS, {"proposals": asked})
+    rows = connection.fetch_locked(locking, {"proposals": asked})
     if not all(row[-1] for row in rows):
         # Somebody else changed one of them between the look at it and the lock, and may have given it a place in the queue.
         lock_queue_entries(connection, [run_id for run_id, _ in proposals])
-        rows = connection.fetch(_FACTS, {"proposals": asked})
+        rows = connection.fetch(again, {"proposals": asked})
     return {row[0]: _facts_from(row, connection.now) for row in rows}
 
 

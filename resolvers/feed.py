@@ -18,6 +18,7 @@ from db.errors import DatabaseUnavailable
 from db.feed import Change, FeedPage, FeedPlace, present_place, read_changes
 from db.filters import Filter
 from resolvers.errors import ServerStopping
+from resolvers.portions import Portion, TooMuchToRead
 
 __all__ = ["FeedPlace", "FeedTimers", "FollowedChange", "StateFeed"]
 
@@ -78,6 +79,7 @@ class StateFeed:
         self._database = database
         self._timers = timers
         self._backlog = backlog
+        self._portion = Portion(min(LARGEST_PAGE, backlog))
         self._followers: set[_Follower] = set()
         self._left = asyncio.Event()
         self._pace: asyncio.TimerHandle | None = None
@@ -132,16 +134,22 @@ class StateFeed:
             self._left.set()
 
     async def _read(self, follower: _Follower, place: FeedPlace, filter: Filter) -> FeedPage:
-        size = min(LARGEST_PAGE, self._backlog)
+        size = self._portion.size
         try:
-            return await self._database.read(
+            page = await self._database.read(
                 lambda connection: read_changes(connection, place, filter, size=size, backlog=self._backlog)
             )
+        except TooMuchToRead as error:
+            self._portion.was_too_much(size, error)
+            return FeedPage([], place, goes_on=True)
         except DatabaseUnavailable as error:
             log.warning("A feed waits for the database: %s", error)
             clock = self._database.clock
             await clock.wait(follower.event, clock.now() + timedelta(seconds=self._timers.retry_database))
             return FeedPage([], place, goes_on=True)
+        if page.goes_on:
+            self._portion.has_fitted()
+        return page
 
     async def _rest(self, follower: _Follower, page: FeedPage) -> None:
         """Return when there may be more to read."""

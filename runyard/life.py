@@ -76,7 +76,10 @@ async def open_database(settings: Settings, clock: Clock | None) -> Database:
     """The database that the settings name. A SQLite file is migrated as needed."""
     if isinstance(settings.database, Path):
         return await SQLiteDatabase.open(
-            settings.database, clock=clock or SystemClock(), busy_seconds=settings.database_busy_seconds
+            settings.database,
+            clock=clock or SystemClock(),
+            busy_seconds=settings.database_busy_seconds,
+            most_bytes=settings.max_answer_bytes,
         )
     from db.postgresql import PostgreSQLDatabase  # noqa: PLC0415 - not paid for on SQLite
 
@@ -85,4 +88,5 @@ async def open_database(settings: Settings, clock: Clock | None) -> Database:
         clock=clock,
         connections=settings.database_connections,
         timeout_seconds=settings.database_timeout_seconds,
+        most_bytes=settings.max_answer_bytes,
     )

@@ -5,10 +5,10 @@ from dataclasses import fields
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from platformdirs import user_data_path
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runyard.durations import read_duration
@@ -156,6 +156,14 @@ class Settings(BaseSettings):
     max_filter_values: Annotated[int, Field(gt=0, description="The most values in one list of a filter.")] = 1000
     max_filter_text: Annotated[int, Field(gt=0, description="The most characters in a `like` of a filter.")] = 1000
     max_page_size: Annotated[int, Field(ge=1, le=1000, description="The most items on a page of a list.")] = 1000
+    max_answer_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="How much may be read for one operation, and how long the texts and JSON of its answer may be "
+            "together; SQLite counts characters. At least 16 times `max_body_bytes`: one run can always be answered.",
+        ),
+    ] = 64 * 1024 * 1024
     introspection: Annotated[
         bool,
         Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
@@ -194,6 +202,13 @@ class Settings(BaseSettings):
     log_format: Annotated[
         LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
     ] = "auto"
+
+    @model_validator(mode="after")
+    def _leave_room_for_one_run(self) -> Self:
+        # A run was sent in one body, its states in others, and JSON may be stored four times as long as it was sent.
+        if self.max_answer_bytes < (least := 16 * self.max_body_bytes):
+            raise ValueError(f"max_answer_bytes has to be at least 16 times max_body_bytes, which is {least:,}.")
+        return self
 
     @property
     def is_on_loopback(self) -> bool:

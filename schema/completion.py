@@ -30,6 +30,8 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
+from schema.weighing import LONG, weighed
+
 MOST_SOURCES = 500
 """Compiled sources that are kept."""
 
@@ -77,6 +79,8 @@ class Writer:
 
     def __init__(self, collect: Collect) -> None:
         self.collect = collect
+        self.leaves = LEAVES
+        """How scalars are completed."""
         self._numbers = count()
         self._functions: list[str] = []
         self._names: dict[str, Any] = {
@@ -173,10 +177,10 @@ class Writer:
             names = {value.value: name for name, value in type_.values.items()}
             return f"{self.name(names)}[{source}]"
         slowly = self.name(_slowly(type_))
-        if type_.name not in _LEAVES:
+        if type_.name not in self.leaves:
             return f"{slowly}({source})"
         name, binding = self._bound(source)
-        test, result = _LEAVES[type_.name]
+        test, result = self.leaves[type_.name]
         test = test.replace("{}", binding, 1).replace("{}", name)
         return f"({result.replace('{}', name)} if {test} else {slowly}({name}))"
 
@@ -192,16 +196,20 @@ def _inner(wrapper: Any) -> OutputType:
     return wrapper.of_type
 
 
-_LEAVES = {
-    "String": ("type({}) is str", "{}"),
+LEAVES = {
+    "String": (f"type({{}}) is str and len({{}}) < {LONG}", "{}"),
     "ID": ("type({}) is str", "{}"),
     "DateTime": ("type({}) is str", "{}"),
-    "JSON": ("type({}) is str", "Fragment({})"),
+    "JSON": (f"type({{}}) is str and len({{}}) < {LONG}", "Fragment({})"),
     "Boolean": ("{} is True or {} is False", "{}"),
     "Int": ("type({}) is int and -0x8000_0000 <= {} <= 0x7FFF_FFFF", "{}"),
     "Float": ("type({}) is float and {} - {} == 0", "{}"),
 }
-"""For each scalar, what its usual values are and what they become. The others go through the scalar's own function."""
+"""For each scalar, what its usual values are and what they become. The others go through the scalar's own function, and
+long texts are weighed there."""
+
+LEAVES_OF_ANY_LENGTH = LEAVES | {"String": ("type({}) is str", "{}"), "JSON": ("type({}) is str", "Fragment({})")}
+"""The same for texts that have been weighed already."""
 
 
 def _declared(type_: GraphQLObjectType, details: FieldDetailsList) -> Field | None:
@@ -227,7 +235,7 @@ def _slowly(type_: GraphQLScalarType) -> Complete:
     def complete(value: Any) -> Any:
         if type(value) not in _SIMPLE:
             raise NotPlain
-        completed = type_.coerce_output_value(value)
+        completed = type_.coerce_output_value(weighed(value) if type(value) is str else value)
         if completed is None or completed is Undefined:
             raise NotPlain
         return completed

@@ -39,6 +39,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
+from resolvers.storage import begin_operation
 from schema.asking import Asking
 from schema.building import build_inputs_by_written_functions
 from schema.completion import OutputType, Prepared
@@ -51,6 +52,7 @@ from schema.plain import Plans
 from schema.rules import DEFAULT, Limits, Rules
 from schema.texts import faults_in_document, look_at_variables
 from schema.validation import faults_of
+from schema.weighing import LONG, Weight, begin_answer, weighed
 
 MOST_DOCUMENTS = 500
 MOST_CHARACTERS = 200_000
@@ -88,6 +90,13 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self._selections = plans and plans.selections_of(self)
         if self.context_value is not None:
             self.context_value.selections = self._selections
+
+    @staticmethod
+    def complete_leaf_value(return_type: Any, result: Any) -> Any:
+        long = type(result) is str and len(result) >= LONG
+        return StrawberryGraphQLCoreExecutionContext.complete_leaf_value(
+            return_type, weighed(result) if long else result
+        )
 
     def complete_value(
         self,
@@ -310,6 +319,8 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         assert document.tree is not None
         context = context and context.for_operation()
+        begin_operation(self._rules.limits.answer_bytes)
+        weight = begin_answer(self._rules.limits.answer_bytes)
         deadline = Deadline(self._rules.request_seconds)
         if context is not None:
             context.deadline = deadline
@@ -332,7 +343,7 @@ class RunyardSchema(strawberry.Schema):
             raise
         finally:
             deadline.end()
-        return _public(result)
+        return _weighed(_public(result), weight)
 
     async def _run_stream(
         self,
@@ -350,6 +361,7 @@ class RunyardSchema(strawberry.Schema):
             yield await self._run(document, operation_name, variables, context)
             return
         assert document.tree is not None
+        weight = begin_answer(self._rules.limits.answer_bytes)
         source = subscribe(
             self._schema,
             document.tree,
@@ -368,7 +380,7 @@ class RunyardSchema(strawberry.Schema):
         async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
             try:
                 async for event in events:
-                    yield _public(event)
+                    yield _weighed(_public(event), weight)
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
                 field = operation.selection_set.selections[0]
                 yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
@@ -396,6 +408,14 @@ def _public(result: Any) -> ExecutionResult:
     if result.data is None and all(error.path is None for error in errors):
         return PreExecutionError(data=None, errors=errors)
     return ExecutionResult(data=result.data, errors=errors)
+
+
+def _weighed(result: ExecutionResult, weight: Weight) -> ExecutionResult:
+    """The result; an error alone where it is too large."""
+    refusal = weight.refusal()
+    if refusal is None:
+        return result
+    return ExecutionResult(data=None, errors=[public_error(GraphQLError("", original_error=refusal))])
 
 
 def _refused(message: str) -> PreExecutionError:

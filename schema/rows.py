@@ -28,7 +28,7 @@ from db.records import (
     task_run_policy,
 )
 from resolvers.lists import BEFORE_SELECTED
-from schema.completion import Field, NotPlain, OutputType, Prepared, Writer
+from schema.completion import LEAVES, LEAVES_OF_ANY_LENGTH, Field, NotPlain, OutputType, Prepared, Writer
 from schema.context import Info
 from schema.plain import Selections
 
@@ -184,6 +184,7 @@ class _RowWriter(Writer):
         """`before` is how many other columns a row has before its own."""
         super().__init__(selections.fields)
         self.paths: dict[str, str] = {}
+        self._answered: set[str] = set()
         self._before = before
 
     def object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
@@ -219,10 +220,15 @@ class _RowWriter(Writer):
             if name in _COMPUTED[record]:
                 compute, columns = _COMPUTED[record][name]
                 arguments = ["now" if column == "now" else self._column(before + column) for column in columns]
-                return self.value(field.type, details, f"{self.name(compute)}({', '.join(arguments)})")
-            if name in _stored(record):
-                return self.value(field.type, details, self._column(before + name))
-            raise NotPlain
+                source = f"{self.name(compute)}({', '.join(arguments)})"
+            elif name in _stored(record):
+                source = self._column(before + name)
+            else:
+                raise NotPlain
+            # What is answered once was weighed when it was read.
+            self.leaves = LEAVES if before + name in self._answered else LEAVES_OF_ANY_LENGTH
+            self._answered.add(before + name)
+            return self.value(field.type, details, source)
 
         return self.display(type_, self.collect(type_, details), write_field)
 

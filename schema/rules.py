@@ -21,6 +21,7 @@ class Limits:
     filter_values: int = 1000
     filter_text: int = 1000
     page_size: int = 1000
+    answer_bytes: int = 64 * 1024 * 1024
 
     @property
     def default_page(self) -> int:

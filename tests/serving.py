@@ -13,7 +13,7 @@ import pytest
 from starlette.applications import Starlette
 
 from db.sqlite import SQLiteDatabase
-from resolvers.queue.sweep import sweep_leases
+from resolvers.queue.sweep import LARGEST_SWEEP, sweep_leases
 from runyard.app import build_app
 from runyard.life import Life
 from runyard.server import Server, build_server
@@ -58,7 +58,7 @@ class Serving:
 
     async def sweep(self) -> None:
         """Return when every lease that has run out is ended, by this sweep or the server's own."""
-        while await self.life.database.write(sweep_leases, "test"):
+        while await self.life.database.write(sweep_leases, LARGEST_SWEEP):
             continue
 
     @asynccontextmanager

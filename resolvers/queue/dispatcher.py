@@ -22,6 +22,7 @@ from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
 from resolvers.errors import ServerStopping
+from resolvers.portions import Portion, TooMuchToRead
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.counts import QueueCounts
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
@@ -71,6 +72,7 @@ class Dispatcher:
         self._numbers = itertools.count(1)
         self._listening: Counter[str] = Counter()
         self._turns = Turns()
+        self._portion = Portion(LARGEST_CLAIM)
         self._wake = asyncio.Event()
         self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep, chance=chance)
         self.counts = QueueCounts(self._sweep.taken_back)
@@ -131,6 +133,8 @@ class Dispatcher:
                     lease_ids = [delivery.lease_id for delivery in deliveries]
                     held = await self._database.write_all(finish_deliveries, lease_ids)
                     deliveries = [delivery for delivery, was_held in zip(deliveries, held, strict=True) if was_held]
+                if subscriber.was_full:
+                    self._wake.set()
                 yield deliveries
 
     async def claim(
@@ -279,9 +283,17 @@ class Dispatcher:
         """Claim for these demands and hand out."""
         keys = self._turns.in_turn(frozenset[str]().union(*(demand.task_keys for demand in demands)))
         retries = self._turns.retries_in_a_row(keys)
-        request = ClaimRequest(demands, keys, self._timers.acknowledge, retries_in_a_row=retries)
         began = time.perf_counter()
-        claim = await self._database.write(claim_due_runs, request)
+        claim = None
+        while claim is None:
+            most = self._portion.size
+            request = ClaimRequest(demands, keys, self._timers.acknowledge, most, retries)
+            try:
+                claim = await self._database.write(claim_due_runs, request)
+            except TooMuchToRead as error:
+                self._portion.was_too_much(most, error)
+        if claim.is_cut_short:
+            self._portion.has_fitted()
         self.counts.count(claim, time.perf_counter() - began)
         self._turns.note(claim)
         if claim.deliveries:

@@ -127,7 +127,7 @@ def release_leases(connection: Connection, releases: Sequence[Release]) -> list[
     """
     delays = {each.lease_id: each.delay_seconds for each in releases}
     runs = queue.runs_by_lease(connection, list(delays))
-    facts = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()])
+    facts = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()], whole=False)
     held = {
         lease_id: facts[run_id]
         for lease_id, run_id in runs.items()

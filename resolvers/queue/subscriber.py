@@ -11,6 +11,9 @@ from resolvers.queue.claim import Delivery, Demand
 LARGEST_EVENT = 256 * 1024
 """Characters in one event, roughly: many clients take a megabyte and no more."""
 
+MOST_WAITING = 16 * 1024 * 1024
+"""Characters on the way to a subscriber, roughly, above which it is given no more: it may not be reading at all."""
+
 
 @dataclass(slots=True)
 class Peer:
@@ -41,6 +44,10 @@ class Subscriber:
         self._worker_name = worker_name
         self._peer = peer or Peer()
         self._arrived: list[Delivery] = []
+        self._waiting = 0
+        """How many characters have arrived, roughly."""
+        self.was_full = False
+        """Whether it could have been given no more when it last took what had arrived."""
         self._event = asyncio.Event()
         self._is_closed = False
 
@@ -51,7 +58,7 @@ class Subscriber:
 
     @property
     def _credit(self) -> int:
-        return self._prefetch - len(self.unacknowledged)
+        return 0 if self._waiting > MOST_WAITING else self._prefetch - len(self.unacknowledged)
 
     @property
     def suspect(self) -> str | None:
@@ -67,6 +74,7 @@ class Subscriber:
         """Put deliveries on the way to it."""
         self.unacknowledged |= dict.fromkeys(delivery.lease_id for delivery in deliveries)
         self._arrived.extend(deliveries)
+        self._waiting += sum(map(_size_of, deliveries))
         self._event.set()
 
     def end_turn(self, *, is_cut_short: bool) -> None:
@@ -85,7 +93,9 @@ class Subscriber:
         await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
         if self._is_closed:
             return None
+        self.was_full = self._waiting > MOST_WAITING
         arrived, self._arrived = _cut_event(self._arrived)
+        self._waiting -= sum(map(_size_of, arrived))
         if not self._arrived:
             self._event.clear()
         return arrived
@@ -128,11 +138,17 @@ class Claimant(Subscriber):
         return self._arrived
 
 
+def _size_of(delivery: Delivery) -> int:
+    run, state = delivery.task_run, delivery.task_run.state
+    size = len(run.parameters or "") + len(run.task_inputs) + len(run.tags_json) + 500
+    return size if state is None else size + len(state.message or "") + len(state.data or "")
+
+
 def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
     """As many deliveries, one at least, as make an event that every client can take; and the rest."""
     size = 0
     for count, delivery in enumerate(arrived):
-        size += len(delivery.task_run.parameters or "") + len(delivery.task_run.tags_json) + 500
+        size += _size_of(delivery)
         if count and size > LARGEST_EVENT:
             return arrived[:count], arrived[count:]
     return arrived, []

@@ -12,6 +12,7 @@ from db.connection import Connection
 from db.engine import Database
 from db.errors import DatabaseUnavailable
 from db.instants import moment
+from resolvers.portions import Portion, TooMuchToRead
 from resolvers.queue.taking_back import take_back_from_lost_workers
 
 log = logging.getLogger("runyard.queue")
@@ -20,11 +21,14 @@ LARGEST_SWEEP = 500
 """Leases in one transaction; what is left over follows in the next."""
 
 
-def sweep_leases(connection: Connection, sweepers: Sequence[str]) -> list[Counter[str] | Exception]:
-    """Take back the runs whose leases have run out by the database's clock; how many of each kind these were."""
-    lost = queue.runs_with_expired_leases(connection, LARGEST_SWEEP)
+def sweep_leases(connection: Connection, sizes: Sequence[int]) -> list[Counter[str] | Exception]:
+    """Take back the runs whose leases have run out by the database's clock; how many of each kind these were.
+
+    It is done once, for the smallest of these numbers of runs.
+    """
+    lost = queue.runs_with_expired_leases(connection, min(sizes))
     taken_back = take_back_from_lost_workers(connection, lost)
-    return [taken_back] * len(sweepers)
+    return [taken_back] * len(sizes)
 
 
 class Sweep:
@@ -38,6 +42,7 @@ class Sweep:
         self._chance = chance
         self._longest_wait = timedelta(seconds=longest_wait_seconds)
         self._leased = asyncio.Event()
+        self._portion = Portion(LARGEST_SWEEP)
         self.taken_back = Counter[str]()
         """What it has taken back so far, by kind."""
 
@@ -50,19 +55,24 @@ class Sweep:
         never = asyncio.Event()
         while True:
             self._leased.clear()
+            size = self._portion.size
             try:
                 next_expiry = await self._database.read(queue.next_expiry_at)
                 if next_expiry is None and not self._database.is_shared:
                     await self._leased.wait()
                     continue
                 if next_expiry is not None and moment(next_expiry) <= self._clock.now():
-                    taken_back = await self._database.write(sweep_leases, "sweep")
+                    taken_back = await self._database.write(sweep_leases, size)
                     if taken_back:
+                        self._portion.has_fitted()
                         self.taken_back.update(taken_back)
                         log.info("Took back %d runs whose leases had run out.", taken_back.total())
                         continue
                     # Another server is at it.
                     next_expiry = None
+            except TooMuchToRead as error:
+                self._portion.was_too_much(size, error)
+                continue
             except DatabaseUnavailable as error:
                 log.warning("The sweep waits for the database: %s", error)
                 next_expiry = None

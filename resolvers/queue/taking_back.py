@@ -31,7 +31,7 @@ def take_back_from_lost_workers(connection: Connection, task_run_ids: Sequence[s
     SCHEDULED; RUNNING is tried again if it has retries left, else it has CRASHED; CANCELLING is CANCELLED. After too many
     lost workers in a row the run has CRASHED.
     """
-    facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids])
+    facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids], whole=False)
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
     kinds = Counter[str]()
     for facts in facts_by_id.values():
@@ -57,7 +57,7 @@ def take_back_from_lost_connections(connection: Connection, lease_ids: Sequence[
     It may be the run that its workers die of, so that it counts like the loss of a worker that had taken it over.
     """
     runs = queue.runs_by_lease(connection, lease_ids)
-    facts_by_id = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()])
+    facts_by_id = task_runs.task_run_facts(connection, [(run_id, None) for run_id in runs.values()], whole=False)
     moves = TaskRunMoves.load(connection, [facts.run for facts in facts_by_id.values()], [])
     put_back: set[str] = set()
     for lease_id, run_id in runs.items():

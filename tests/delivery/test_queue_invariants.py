@@ -30,7 +30,7 @@ from resolvers.queue.leases import (
     release_leases,
     renew_leases,
 )
-from resolvers.queue.sweep import sweep_leases
+from resolvers.queue.sweep import LARGEST_SWEEP, sweep_leases
 from resolvers.queue.taking_back import take_back_from_lost_connections
 from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import NewTaskRun, create_task_runs, delete_task_runs
@@ -153,7 +153,7 @@ class Queue(RuleBasedStateMachine):
 
     @rule()
     def sweep(self) -> None:
-        self.act(sweep_leases, "test")
+        self.act(sweep_leases, LARGEST_SWEEP)
         assert self.rows("SELECT 1 FROM queue_entry WHERE lease_expires_at <= ?", instant(self.now)) == []
 
     @rule()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
 
+from db.allowance import MOST_BYTES
 from db.batches import Request, carry_out
 from db.connection import Connection
 from db.engine import Operation
@@ -48,6 +49,7 @@ class Watched:
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
+        self._transport = raw._transport
         self.asked: list[str] = []
 
     async def fetch(self, text: str, *values: Any) -> Any:
@@ -71,7 +73,9 @@ async def asked_by(
     request = Request(operation, items, asyncio.get_running_loop().create_future())
     async with database._connection() as raw:
         watched = Watched(raw)
-        (outcome,), _ = await greenlet_spawn(carry_out, partial(transaction, watched, database.clock), [request])
+        (outcome,), _ = await greenlet_spawn(
+            carry_out, partial(transaction, watched, database.clock, MOST_BYTES), [request]
+        )
     assert isinstance(outcome, list), outcome
     assert len(outcome) == len(items)
     assert not any(isinstance(result, Exception) for result in outcome)

@@ -1,0 +1,46 @@
+"""Counts what PostgreSQL sends, and hangs up where that is more than may be read.
+
+asyncpg gives a statement's rows when all of them are there, and a thousand runs can have gigabytes. A meter stands between
+asyncpg and the transport that it reads from, where the bytes come in parts; nothing but ending the connection stops those
+that are under way.
+"""
+
+import asyncio
+from typing import Any
+
+from db.allowance import Allowance
+
+Raw = Any
+"""A connection of asyncpg, which has no types of its own."""
+
+
+class _Meter(asyncio.Protocol):
+    def __init__(self, protocol: Any, transport: asyncio.Transport) -> None:
+        self.allowance: Allowance | None = None
+        self._transport = transport
+        self._pass_on = protocol.data_received
+        self.connection_lost = protocol.connection_lost
+        self.eof_received = protocol.eof_received
+        self.pause_writing = protocol.pause_writing
+        self.resume_writing = protocol.resume_writing
+
+    def data_received(self, data: bytes) -> None:
+        if self.allowance is not None:
+            self.allowance.left -= len(data)
+            if self.allowance.left < 0:
+                self._transport.abort()
+                return
+        self._pass_on(data)
+
+
+def install(raw: Raw) -> None:
+    """Put a meter into a new connection."""
+    transport = raw._transport
+    transport.set_protocol(_Meter(transport.get_protocol(), transport))
+
+
+def charge(raw: Raw, allowance: Allowance | None) -> None:
+    """Count what comes from now on against this allowance; against none, where it is None."""
+    meter = raw._transport.get_protocol()
+    assert isinstance(meter, _Meter)
+    meter.allowance = allowance
