@@ -17,6 +17,7 @@ from runyard.settings import Settings
 from tests.client import PATIENCE, Client
 from tests.clock import START
 from tests.delivery.create import run_ids
+from tests.following import events, following
 from tests.serving import Serving, serving
 
 BODY = 64 * 1024
@@ -230,14 +231,16 @@ async def test_a_sweep_takes_back_runs_with_long_tags_however_many_they_are(serv
     assert server.life.dispatcher.counts.taken_back == {"unacknowledged": 20}
 
 
-async def test_changes_of_long_runs_are_told_one_after_the_other(client: Client) -> None:
-    async with client.socket() as socket:
-        start = await client.ask("CreateTaskRun", input={"taskKey": "t"})
-        await socket.subscribe("TaskRunStateChanges")
-        ids = await create(client, 40)
-        told = [await socket.event() for _ in range(40)]
+async def test_changes_of_long_runs_are_told_one_after_the_other(server: Serving) -> None:
+    async with following(server) as socket:
+        await create(server.client, 1, taskKey="first", parameters=None)
+        before = (await socket.event())["cursor"]
+    ids = await create(server.client, 40)
 
-    assert [event["taskRun"]["id"] for event in told if event["taskRun"]["id"] != start["taskRun"]["id"]] == ids
+    async with following(server, count=0, after=before) as socket:
+        told = await events(socket, 40)
+
+    assert [event["taskRun"]["id"] for event in told] == ids
     assert not any(event["gap"] for event in told)
 
 
