@@ -114,8 +114,8 @@ class SQLiteConnection:
                 rows.close()
                 break
             taken.append(row)
-        self.allowance.left -= before - left
-        self.allowance.check()
+        if not self.allowance.take(before - left):
+            self.allowance.check()
         return taken
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:

@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import Any
 
 from db import postgresql_meter
-from db.errors import Collision, DatabaseUnavailable, TooMuchToRead
+from db.errors import Collision, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
 asyncpg: Any = import_module("asyncpg")
 
@@ -84,7 +84,7 @@ def drop_if_broken(raw: Any, error: BaseException) -> bool:
 
     What has not answered in time, or is not what it was, would be asked again in vain; the pool makes a new one.
     """
-    if not isinstance(error, (asyncio.CancelledError, TooMuchToRead, *PASSING)):
+    if not isinstance(error, (asyncio.CancelledError, TooMuchToRead, TooMuchAtOnce, *PASSING)):
         return False
     # One that the other side has closed is out of the pool's hands already.
     with suppress(asyncpg.InterfaceError):

@@ -4,6 +4,7 @@ DatabaseError
 ├── DatabaseUnavailable   nobody knows of anything written; the same request may succeed later
 ├── Collision             another transaction was in the way; the same one again is right
 ├── TooMuchToRead         what was asked for is more than may be read at once; less is right
+├── TooMuchAtOnce         large answers take all the memory that they may; the same request may succeed later
 ├── DatabaseTooNew        the file was written by a later version of Runyard
 └── BrokenReference       a row names another one that is not there (or not any more)
 """
@@ -27,6 +28,10 @@ class TooMuchToRead(DatabaseError):
     def __init__(self, most: int) -> None:
         super().__init__(f"More than {most:,} bytes would have to be read.")
         self.most = most
+
+
+class TooMuchAtOnce(DatabaseError):
+    """There is no room for another large answer beside those that are under way. Asking again is right."""
 
 
 class DatabaseTooNew(DatabaseError):

@@ -25,11 +25,9 @@ class _Meter(asyncio.Protocol):
         self.resume_writing = protocol.resume_writing
 
     def data_received(self, data: bytes) -> None:
-        if self.allowance is not None:
-            self.allowance.left -= len(data)
-            if self.allowance.left < 0:
-                self._transport.abort()
-                return
+        if self.allowance is not None and not self.allowance.take(len(data)):
+            self._transport.abort()
+            return
         self._pass_on(data)
 
 

@@ -1,8 +1,18 @@
 """The words for the database that the floors above resolvers need: what they hand through, and never look into."""
 
-from db.allowance import begin_operation
+from db.allowance import Allowance, Crowd, begin_operation
 from db.connection import Connection
 from db.engine import Database
-from db.errors import DatabaseUnavailable, TooMuchToRead
+from db.errors import DatabaseError, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
-__all__ = ["Connection", "Database", "DatabaseUnavailable", "TooMuchToRead", "begin_operation"]
+__all__ = [
+    "Allowance",
+    "Connection",
+    "Crowd",
+    "Database",
+    "DatabaseError",
+    "DatabaseUnavailable",
+    "TooMuchAtOnce",
+    "TooMuchToRead",
+    "begin_operation",
+]

@@ -22,6 +22,7 @@ from strawberry.types.graphql import OperationType
 from resolvers.storage import DatabaseUnavailable
 from resolvers.tokens import Caller
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
+from runyard.answers import Answer
 from runyard.compression import compressed
 from runyard.graphiql import Page
 from runyard.json_input import TooManyLists, read_json
@@ -29,7 +30,7 @@ from runyard.presence import while_present
 from runyard.sse import EVENT_STREAM, EventStream
 from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
-from schema.execution import RunyardSchema
+from schema.execution import RunyardSchema, Weighed
 
 RESPONSE_TYPE = "application/graphql-response+json"
 OLDER_TYPE = "application/json"
@@ -124,7 +125,9 @@ class GraphQLOverHTTP:
         headers = VARY.copy()
         body = await compressed(request, orjson.dumps(_body_of(result)), self._compress_above_bytes, headers)
         status = _status_of(result) if media_type == RESPONSE_TYPE else 200
-        return Response(body, status, headers, media_type)
+        answer = Answer(body, status, headers, media_type)
+        answer.held = result.weight if isinstance(result, Weighed) else None
+        return answer
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":

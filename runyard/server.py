@@ -7,16 +7,21 @@ import signal
 import socket
 import time
 from types import FrameType
+from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
+from runyard.answers import PART_BYTES
 from runyard.life import Life
 from runyard.settings import Settings
 
 log = logging.getLogger("runyard.server")
+
+UNREAD_SECONDS = 30.0
+"""How long a client may read nothing of what it was sent, once the buffers between it and the server are full."""
 
 YOUNG_OBJECTS = 10_000
 """How many objects may be new before Python looks for circles among them. Its 700 are a few requests' worth."""
@@ -38,6 +43,9 @@ class Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
+        for each in self.servers:
+            for listening in each.sockets:
+                _give_up_who_does_not_read(listening)
         if self.has_process:
             # What is there by now stays: modules, the schema, statements. Nobody has to look through it for garbage again.
             gc.collect()
@@ -67,8 +75,21 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
 
+def _give_up_who_does_not_read(listening: Any) -> None:
+    """Have the system end connections whose clients leave unread what they were sent."""
+    # The connections of a listening socket begin with its options. Other systems than Linux have none for this.
+    if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_SECONDS * 1000))
+
+
 class Socket(WebSocketsSansIOProtocol):
     """A WebSocket that can be shut down however far it has been closed."""
+
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if len(message.get("text") or "") > PART_BYTES:
+            # A large answer holds the room that it takes until it is sent.
+            await self.writable.wait()
 
     def shutdown(self) -> None:
         try:

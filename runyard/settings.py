@@ -164,6 +164,13 @@ class Settings(BaseSettings):
             "together; SQLite counts characters. At least 16 times `max_body_bytes`: one run can always be answered.",
         ),
     ] = 64 * 1024 * 1024
+    max_answers_bytes: Annotated[
+        int,
+        Field(
+            gt=0,
+            description="The same for all answers of over a mebibyte that are under way, until they are sent.",
+        ),
+    ] = 512 * 1024 * 1024
     introspection: Annotated[
         bool,
         Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
@@ -237,7 +244,7 @@ class Settings(BaseSettings):
     def rules(self) -> Rules:
         """What operations may do."""
         limits = Limits(**{each.name: getattr(self, f"max_{each.name}") for each in fields(Limits)})
-        return Rules(limits, self.introspection, self.request_seconds)
+        return Rules(limits, self.introspection, self.request_seconds, self.max_answers_bytes)
 
     @property
     def database(self) -> Path | str:

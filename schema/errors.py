@@ -14,7 +14,7 @@ from graphql import GraphQLError
 
 from resolvers.errors import Refusal
 from resolvers.ids import new_id
-from resolvers.storage import DatabaseUnavailable, TooMuchToRead
+from resolvers.storage import DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
 Result = TypeVar("Result")
 
@@ -55,6 +55,9 @@ def _told(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, TooMuchToRead):
         message = f"{cause} Ask for fewer runs at once, or for less of each; nothing was changed."
         return _coded(error, message, {"code": "ANSWER_TOO_LARGE"})
+    if isinstance(cause, TooMuchAtOnce):
+        message = "Too many large answers are under way; try again, or ask for less."
+        return _coded(error, message, {"code": "UNAVAILABLE", "retryable": True})
     if isinstance(cause, DatabaseUnavailable):
         return _coded(error, "The database is busy or away; try again.", {"code": "UNAVAILABLE", "retryable": True})
     fault = new_id()

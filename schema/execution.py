@@ -39,7 +39,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
-from resolvers.storage import begin_operation
+from resolvers.storage import Crowd
 from schema.asking import Asking
 from schema.building import build_inputs_by_written_functions
 from schema.completion import OutputType, Prepared
@@ -52,7 +52,7 @@ from schema.plain import Plans
 from schema.rules import DEFAULT, Limits, Rules
 from schema.texts import faults_in_document, look_at_variables
 from schema.validation import faults_of
-from schema.weighing import LONG, Weight, begin_answer, weighed
+from schema.weighing import LONG, Weight, weighed
 
 MOST_DOCUMENTS = 500
 MOST_CHARACTERS = 200_000
@@ -183,6 +183,7 @@ class RunyardSchema(strawberry.Schema):
         self._kept: dict[str, Document] = {}
         self._characters = 0
         self._rules = rules
+        self._crowd = Crowd(rules.answers_bytes)
         self._write_plain_data = write_plain_data
         gather_fields_when_begun()
         _leave_out_null_defaults(self._schema)
@@ -319,8 +320,8 @@ class RunyardSchema(strawberry.Schema):
     ) -> ExecutionResult:
         assert document.tree is not None
         context = context and context.for_operation()
-        begin_operation(self._rules.limits.answer_bytes)
-        weight = begin_answer(self._rules.limits.answer_bytes)
+        weight = Weight(self._rules.limits.answer_bytes, self._crowd)
+        weight.begin()
         deadline = Deadline(self._rules.request_seconds)
         if context is not None:
             context.deadline = deadline
@@ -345,6 +346,11 @@ class RunyardSchema(strawberry.Schema):
             deadline.end()
         return _weighed(_public(result), weight)
 
+    def _event_weight(self) -> Weight:
+        weight = Weight(self._rules.limits.answer_bytes, self._crowd)
+        weight.begin_event()
+        return weight
+
     async def _run_stream(
         self,
         query: str | None,
@@ -361,7 +367,7 @@ class RunyardSchema(strawberry.Schema):
             yield await self._run(document, operation_name, variables, context)
             return
         assert document.tree is not None
-        weight = begin_answer(self._rules.limits.answer_bytes)
+        weight = self._event_weight()
         source = subscribe(
             self._schema,
             document.tree,
@@ -381,6 +387,7 @@ class RunyardSchema(strawberry.Schema):
             try:
                 async for event in events:
                     yield _weighed(_public(event), weight)
+                    weight = self._event_weight()
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
                 field = operation.selection_set.selections[0]
                 yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
@@ -410,12 +417,21 @@ def _public(result: Any) -> ExecutionResult:
     return ExecutionResult(data=result.data, errors=errors)
 
 
+class Weighed(ExecutionResult):
+    """A result that holds the room that it takes."""
+
+    weight: Weight
+
+
 def _weighed(result: ExecutionResult, weight: Weight) -> ExecutionResult:
     """The result; an error alone where it is too large."""
-    refusal = weight.refusal()
-    if refusal is None:
+    if (refusal := weight.refusal()) is not None:
+        return ExecutionResult(data=None, errors=[public_error(GraphQLError("", original_error=refusal))])
+    if isinstance(result, PreExecutionError):
         return result
-    return ExecutionResult(data=None, errors=[public_error(GraphQLError("", original_error=refusal))])
+    held = Weighed(result.data, result.errors, result.extensions)
+    held.weight = weight
+    return held
 
 
 def _refused(message: str) -> PreExecutionError:

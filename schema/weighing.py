@@ -1,12 +1,13 @@
-"""Weighs the long values of an answer: what is read once can be answered a thousand times, under as many names.
+"""Weighs what an operation reads and answers: what is read once can be answered a thousand times, under as many names.
 
-Values are put aside once there are too many, so that completing goes on and takes no memory; the operation is then answered
-with an error alone. Rows that go straight into an answer are not weighed again: they were while they were read.
+Long values are put aside once there are too many, so that completing goes on and takes no memory; the operation is then
+answered with an error alone. Rows that go straight into an answer are not weighed again: they were while they were read.
 """
 
 from contextvars import ContextVar
 
 from resolvers.errors import Refusal
+from resolvers.storage import Allowance, Crowd, DatabaseError, TooMuchToRead, begin_operation
 
 LONG = 1000
 """Characters from which on a text is weighed: that many an answer can have for each of its fields, which are limited."""
@@ -25,37 +26,45 @@ class AnswerTooLarge(Refusal):
 
 
 class Weight:
-    """What the long values of one answer come to, in characters."""
+    """What one operation reads, and what the long values of its answer come to in characters.
 
-    __slots__ = ("_left", "_most")
+    Its room is for others again when nobody holds it any more: hold it until the answer is sent.
+    """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, crowd: Crowd) -> None:
         self._most = most
-        self._left = most
+        self._crowd = crowd
+        self._read = Allowance(most, crowd)
+        self._answered = Allowance(most, crowd)
 
-    def add(self, text: str) -> str:
-        """The text; nothing of it where the answer has become too large."""
-        self._left -= len(text)
-        return "" if self._left < 0 else text
+    def __del__(self) -> None:
+        self._read.end()
+        self._answered.end()
 
-    def refusal(self) -> AnswerTooLarge | None:
-        """What to answer instead, where the answer is too large. Weighing begins anew."""
-        is_exceeded = self._left < 0
-        self._left = self._most
-        return AnswerTooLarge(self._most) if is_exceeded else None
+    def begin(self) -> None:
+        """Weigh what this task, and those that it begins, read and complete from now on."""
+        begin_operation(self._read)
+        _of_operation.set(self._answered)
+
+    def begin_event(self) -> None:
+        """As `begin`, for an event: what streams read is not read for one of them."""
+        _of_operation.set(self._answered)
+
+    def refusal(self) -> Exception | None:
+        """What to answer instead, where the answer is too large."""
+        try:
+            self._answered.check()
+        except TooMuchToRead:
+            return AnswerTooLarge(self._most)
+        except DatabaseError as error:
+            return error
+        return None
 
 
-_of_operation: ContextVar[Weight | None] = ContextVar("weight", default=None)
-
-
-def begin_answer(most: int) -> Weight:
-    """Weigh what this task, and those that it begins, complete from now on."""
-    weight = Weight(most)
-    _of_operation.set(weight)
-    return weight
+_of_operation: ContextVar[Allowance | None] = ContextVar("answered", default=None)
 
 
 def weighed(text: str) -> str:
-    """The text, added to the weight of the operation's answer."""
-    weight = _of_operation.get()
-    return text if weight is None else weight.add(text)
+    """The text, added to what the operation answers; nothing of it where that is too much."""
+    answered = _of_operation.get()
+    return text if answered is None or answered.take(len(text)) else ""

@@ -47,18 +47,20 @@ class Client:
         return {"message": error["message"], **error["extensions"]}
 
     @asynccontextmanager
-    async def socket(self) -> AsyncIterator["Socket"]:
-        """An open and acknowledged WebSocket."""
-        async with self.raw_socket() as connection:
+    async def socket(self, max_size: int | None = 2**20) -> AsyncIterator["Socket"]:
+        """An open and acknowledged WebSocket, to which messages of so many bytes may be sent."""
+        async with self.raw_socket(max_size=max_size) as connection:
             socket = Socket(connection)
             await socket.send({"type": "connection_init"})
             assert await socket.receive() == {"type": "connection_ack"}
             yield socket
 
-    def raw_socket(self, subprotocols: tuple[str, ...] = ("graphql-transport-ws",)) -> connect:
+    def raw_socket(
+        self, subprotocols: tuple[str, ...] = ("graphql-transport-ws",), *, max_size: int | None = 2**20
+    ) -> connect:
         """A WebSocket on which nothing has been said."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
-        return connect(address, subprotocols=list(subprotocols), proxy=None)  # type: ignore[arg-type]
+        return connect(address, subprotocols=list(subprotocols), proxy=None, max_size=max_size)  # type: ignore[arg-type]
 
 
 class Socket:

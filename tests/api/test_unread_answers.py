@@ -1,0 +1,117 @@
+"""Clients that do not read their answers take no more than their part of the server's memory, and not for long."""
+
+import asyncio
+import os
+import random
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from runyard import server as running
+from tests.client import PATIENCE, Client
+from tests.serving import Serving, serving
+
+BODY = 256 * 1024
+LONG = random.Random(1).randbytes(125_000).hex()
+"""Noise, since WebSockets compress."""
+PAGE = "{ taskRuns(first: 60) { nodes { parameters } } }"
+"""15 MB, or half as much compressed: more than what lies between a client and the server can hold."""
+
+CROWDED = {
+    "message": "Too many large answers are under way; try again, or ask for less.",
+    "code": "UNAVAILABLE",
+    "retryable": True,
+}
+
+
+@asynccontextmanager
+async def little_room(path: Path, database_url: str) -> AsyncIterator[Serving]:
+    """A server with room for one such page."""
+    limits = {"max_body_bytes": BODY, "max_answer_bytes": 80 * BODY, "max_answers_bytes": 96 * BODY}
+    async with serving(path, database_url=database_url, **limits) as served:
+        for _ in range(60):
+            await served.client.ask("CreateTaskRun", input={"taskKey": "t", "parameters": LONG})
+        yield served
+
+
+async def page(client: Client) -> list[str] | dict[str, Any]:
+    """What the runs carry, or the error."""
+    answer = (await client.http.post("/graphql", json={"query": PAGE})).json()
+    if "errors" in answer:
+        (error,) = answer["errors"]
+        return {"message": error["message"], **error["extensions"]}
+    return [node["parameters"] for node in answer["data"]["taskRuns"]["nodes"]]
+
+
+async def ask_and_not_read(client: Client) -> socket.socket:
+    """A connection on which the page was asked for, and whose answer has begun to come."""
+    body = orjson.dumps({"query": PAGE})
+    headers = f"Host: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
+    head = f"POST /graphql HTTP/1.1\r\n{headers}\r\n\r\n"
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    loop = asyncio.get_running_loop()
+    await loop.sock_connect(connection, ("127.0.0.1", client.http.base_url.port))
+    await loop.sock_sendall(connection, head.encode() + body)
+    assert await asyncio.wait_for(loop.sock_recv(connection, 8), PATIENCE) == b"HTTP/1.1"
+    return connection
+
+
+async def something_to_read(connection: Any, client: Client) -> None:
+    """Return when something has come that nobody has read."""
+    with socket.socket(fileno=os.dup(connection.fileno())) as same:
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                with suppress(BlockingIOError):
+                    same.recv(1, socket.MSG_PEEK)
+                    return
+                await client.http.get("/healthz")
+
+
+async def until(is_so: Callable[[list[str] | dict[str, Any]], bool], client: Client) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while not is_so(await page(client)):
+            continue
+
+
+async def test_there_is_room_for_so_many_large_answers_until_they_are_sent(tmp_path: Path, database_url: str) -> None:
+    async with little_room(tmp_path, database_url) as server:
+        client = server.client
+        assert await page(client) == [LONG] * 60
+
+        with await ask_and_not_read(client):
+            assert await page(client) == CROWDED
+            assert await client.ask("CountTaskRuns") == 60
+            assert len((await client.ask("ListTaskRuns", first=60))["nodes"]) == 60
+
+        await until(lambda answer: answer == [LONG] * 60, client)
+
+
+async def test_the_same_holds_for_a_websocket(tmp_path: Path, database_url: str) -> None:
+    async with little_room(tmp_path, database_url) as server, server.client.socket(max_size=None) as peer:
+        transport = peer.connection.transport
+        transport.pause_reading()
+        await peer.send({"id": "1", "type": "subscribe", "payload": {"query": PAGE}})
+        await something_to_read(transport.get_extra_info("socket"), server.client)
+        assert await page(server.client) == CROWDED
+
+        transport.resume_reading()
+        message = await peer.receive()
+        assert [each["parameters"] for each in message["payload"]["data"]["taskRuns"]["nodes"]] == [LONG] * 60
+        assert (await peer.receive())["type"] == "complete"
+        await until(lambda answer: answer == [LONG] * 60, server.client)
+
+
+async def test_who_reads_nothing_for_a_while_loses_the_connection(
+    tmp_path: Path, database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running, "UNREAD_SECONDS", 0.5)
+    async with little_room(tmp_path, database_url) as server:
+        with await ask_and_not_read(server.client):
+            await until(lambda answer: answer == [LONG] * 60, server.client)
