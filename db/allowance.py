@@ -6,7 +6,7 @@ answers take until they are sent is limited for all of them together, too.
 """
 
 from contextvars import ContextVar
-from threading import Lock
+from threading import RLock
 
 from db.errors import TooMuchAtOnce, TooMuchToRead
 
@@ -17,34 +17,55 @@ SMALL = 1024 * 1024
 
 
 class Crowd:
-    """What the large answers that are under way have taken together. May be used by any thread."""
+    """What the large answers that are under way have taken together."""
 
     def __init__(self, most: int) -> None:
-        self._most = most
+        self.most = most
+        self.taken = 0
+        self.shares: dict[Share, None] = {}
+        """Those who have taken anything, the first one first."""
+        # Python may let go of a share, and so end it, at any moment.
+        self.lock = RLock()
+
+
+class Share:
+    """What one answer has taken of the room for all. May be used by any thread."""
+
+    def __init__(self, crowd: Crowd) -> None:
+        self._crowd = crowd
         self._taken = 0
-        self._lock = Lock()
+        self._has_ended = False
 
     def take(self, count: int) -> bool:
-        """Whether there is still room, these included. Give back what was taken in any case."""
-        with self._lock:
+        """Take so much; whether there was room. The first of all may go beyond it, or all would be in each other's way."""
+        crowd = self._crowd
+        with crowd.lock:
+            if self._has_ended:
+                return False
+            crowd.shares.setdefault(self)
             self._taken += count
-            return self._taken <= self._most
+            crowd.taken += count
+            return crowd.taken <= crowd.most or next(iter(crowd.shares)) is self
 
-    def give_back(self, count: int) -> None:
-        """Make room for others."""
-        with self._lock:
-            self._taken -= count
+    def end(self) -> None:
+        """Make room for others: what was taken is no longer in memory."""
+        crowd = self._crowd
+        with crowd.lock:
+            crowd.shares.pop(self, None)
+            crowd.taken -= self._taken
+            self._taken = 0
+            self._has_ended = True
 
 
 class Allowance:
     """What may still be taken. Several readings may take from it at once; together they may take a little too much."""
 
-    __slots__ = ("_charged", "_crowd", "_is_refused", "left", "most")
+    __slots__ = ("_charged", "_is_refused", "_share", "left", "most")
 
-    def __init__(self, most: int = MOST_BYTES, crowd: Crowd | None = None) -> None:
+    def __init__(self, most: int = MOST_BYTES, share: Share | None = None) -> None:
         self.most = most
         self.left = most
-        self._crowd = crowd
+        self._share = share
         self._charged = 0
         self._is_refused = False
 
@@ -52,9 +73,9 @@ class Allowance:
         """Take so much; whether that was allowed."""
         self.left -= count
         taken = self.most - self.left
-        if self._crowd is not None and taken > max(SMALL, self._charged):
+        if self._share is not None and taken > max(SMALL, self._charged):
             more, self._charged = taken - self._charged, taken
-            self._is_refused |= not self._crowd.take(more)
+            self._is_refused |= not self._share.take(more)
         return self.left >= 0 and not self._is_refused
 
     def check(self) -> None:
@@ -63,12 +84,6 @@ class Allowance:
             raise TooMuchToRead(self.most)
         if self._is_refused:
             raise TooMuchAtOnce
-
-    def end(self) -> None:
-        """Make room for others: what was taken is no longer in memory."""
-        if self._crowd is not None:
-            self._crowd.give_back(self._charged)
-            self._crowd = None
 
 
 _of_operation: ContextVar[Allowance | None] = ContextVar("allowance", default=None)

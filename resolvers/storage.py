@@ -1,6 +1,6 @@
 """The words for the database that the floors above resolvers need: what they hand through, and never look into."""
 
-from db.allowance import Allowance, Crowd, begin_operation
+from db.allowance import Allowance, Crowd, Share, begin_operation
 from db.connection import Connection
 from db.engine import Database
 from db.errors import DatabaseError, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
@@ -12,6 +12,7 @@ __all__ = [
     "Database",
     "DatabaseError",
     "DatabaseUnavailable",
+    "Share",
     "TooMuchAtOnce",
     "TooMuchToRead",
     "begin_operation",

@@ -123,10 +123,15 @@ class GraphQLOverHTTP:
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         headers = VARY.copy()
-        body = await compressed(request, orjson.dumps(_body_of(result)), self._compress_above_bytes, headers)
         status = _status_of(result) if media_type == RESPONSE_TYPE else 200
-        answer = Answer(body, status, headers, media_type)
-        answer.held = result.weight if isinstance(result, Weighed) else None
+        held = result.weight if isinstance(result, Weighed) else None
+        body = orjson.dumps(_body_of(result))
+        # What it was made of can take as much memory again.
+        del result
+        answer = Answer(
+            await compressed(request, body, self._compress_above_bytes, headers), status, headers, media_type
+        )
+        answer.held = held
         return answer
 
     async def _parameters(self, request: Request) -> dict[str, Any]:

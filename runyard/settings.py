@@ -170,7 +170,7 @@ class Settings(BaseSettings):
             gt=0,
             description="The same for all answers of over a mebibyte that are under way, until they are sent.",
         ),
-    ] = 512 * 1024 * 1024
+    ] = 256 * 1024 * 1024
     introspection: Annotated[
         bool,
         Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),

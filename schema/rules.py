@@ -38,7 +38,7 @@ class Rules:
     """Whether clients may ask what the schema is; where not, errors suggest no names either."""
     request_seconds: float = 30.0
     """How long a query or mutation may take."""
-    answers_bytes: int = 512 * 1024 * 1024
+    answers_bytes: int = 256 * 1024 * 1024
     """What the large answers that are under way may have together."""
 
 

@@ -7,7 +7,7 @@ answered with an error alone. Rows that go straight into an answer are not weigh
 from contextvars import ContextVar
 
 from resolvers.errors import Refusal
-from resolvers.storage import Allowance, Crowd, DatabaseError, TooMuchToRead, begin_operation
+from resolvers.storage import Allowance, Crowd, DatabaseError, Share, TooMuchToRead, begin_operation
 
 LONG = 1000
 """Characters from which on a text is weighed: that many an answer can have for each of its fields, which are limited."""
@@ -33,13 +33,12 @@ class Weight:
 
     def __init__(self, most: int, crowd: Crowd) -> None:
         self._most = most
-        self._crowd = crowd
-        self._read = Allowance(most, crowd)
-        self._answered = Allowance(most, crowd)
+        self._share = Share(crowd)
+        self._read = Allowance(most, self._share)
+        self._answered = Allowance(most, self._share)
 
     def __del__(self) -> None:
-        self._read.end()
-        self._answered.end()
+        self._share.end()
 
     def begin(self) -> None:
         """Weigh what this task, and those that it begins, read and complete from now on."""

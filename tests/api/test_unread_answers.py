@@ -17,7 +17,7 @@ from tests.client import PATIENCE, Client
 from tests.serving import Serving, serving
 
 BODY = 256 * 1024
-LONG = random.Random(1).randbytes(125_000).hex()
+LONG = random.Random(1).randbytes(125_000).hex()  # noqa: S311 - noise
 """Noise, since WebSockets compress."""
 PAGE = "{ taskRuns(first: 60) { nodes { parameters } } }"
 """15 MB, or half as much compressed: more than what lies between a client and the server can hold."""
