@@ -53,6 +53,7 @@ class _Recorder:
         self._database = database
         self._calls = calls
         self._is_sqlite = is_sqlite
+        self.is_typed = database.is_typed
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         return await self._database.read(lambda connection: work(cast("Connection", _Noting(connection, self))))

@@ -95,8 +95,8 @@ def drop_if_broken(raw: Any, error: BaseException) -> bool:
 async def _set_up(raw: Any) -> None:
     postgresql_meter.install(raw)
     await raw.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
-    for name, decoder in (("uuid", str), ("timestamptz", _instant_from)):
-        await raw.set_type_codec(name, schema="pg_catalog", encoder=str, decoder=decoder, format="text")
+    await raw.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="text", format="text")
+    await raw.set_type_codec("timestamptz", schema="pg_catalog", encoder=str, decoder=_instant_from, format="text")
 
 
 @lru_cache(MOST_INSTANTS)

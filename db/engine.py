@@ -32,6 +32,8 @@ class Database(Protocol):
     """What time it is for all that it keeps."""
     is_shared: bool
     """Whether other servers may use it at the same time."""
+    is_typed: bool
+    """Whether a column can have nothing but values of its type."""
 
     @property
     def commits(self) -> Commits:

@@ -46,6 +46,7 @@ class PostgreSQLDatabase:
         self.name = name
         self.clock = contact.clock
         self.is_shared = True
+        self.is_typed = True
         self._pool = pool
         self._timeout = timeout_seconds
         self._most_bytes = most_bytes
@@ -170,6 +171,7 @@ class PostgreSQLDatabase:
                         drop_if_broken(raw, error)
                     raise
                 finally:
+                    postgresql_meter.leave(raw)
                     await self._pool.release(raw, timeout=CANCEL_SECONDS)
 
     async def _acquire(self) -> Raw:

@@ -37,8 +37,14 @@ def install(raw: Raw) -> None:
     transport.set_protocol(_Meter(transport.get_protocol(), transport))
 
 
-def charge(raw: Raw, allowance: Allowance | None) -> None:
-    """Count what comes from now on against this allowance; against none, where it is None."""
+def charge(raw: Raw, allowance: Allowance) -> None:
+    """Count what comes from now on against this allowance, until `leave`."""
     meter = raw._transport.get_protocol()
     assert isinstance(meter, _Meter)
     meter.allowance = allowance
+
+
+def leave(raw: Raw) -> None:
+    """Count nothing any more; the connection may have ended."""
+    if (transport := getattr(raw, "_transport", None)) is not None:
+        transport.get_protocol().allowance = None

@@ -70,6 +70,7 @@ class SQLiteDatabase:
     ) -> None:
         self.clock = clock
         self.is_shared = False
+        self.is_typed = False
         self.name = f"SQLite {sqlite3.sqlite_version}"
         self._writer = writer
         self._readers = readers

@@ -123,9 +123,10 @@ def has_row_pages(wanted: RowList[Any]) -> bool:
 
 
 def read_row_page(connection: Connection, request: Request[Any], paths: tuple[str, ...]) -> RowPage:
-    """The page, of each row only the columns that these paths name, behind the `BEFORE_SELECTED` of its place."""
+    """The page, of each row only the columns that these paths name, behind the `BEFORE_SELECTED` of its place. The first
+    path is the id, which is the last of those."""
     wanted = request.list
-    selection = _selection(wanted.listing.name, paths)
+    selection = _selection(wanted.listing.name, paths[1:])
     page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection)
     return RowPage(page.rows, page.goes_on, connection.now)
 

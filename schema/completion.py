@@ -212,6 +212,25 @@ LEAVES_OF_ANY_LENGTH = LEAVES | {"String": ("type({}) is str", "{}"), "JSON": ("
 """The same for texts that have been weighed already."""
 
 
+_KNOWN_LEAVES = {"String": str, "ID": str, "DateTime": str, "JSON": str, "Int": int}
+"""Scalars that are answered as they are stored, and what they are stored as."""
+
+
+def known_leaf(type_: OutputType, stored: Any, source: str) -> str | None:
+    """An expression that completes `source`, whose value is what `stored` says, as a leaf of this type.
+
+    None where that says too little: the value has to be looked at.
+    """
+    may_be_null = not isinstance(type_, GraphQLNonNull)
+    leaf = type_ if may_be_null else _inner(type_)
+    known = _KNOWN_LEAVES.get(leaf.name) if isinstance(leaf, GraphQLScalarType) else None
+    if known is None or stored not in ((known, known | None) if may_be_null else (known,)):
+        return None
+    if leaf.name != "JSON":
+        return source
+    return f"Fragment({source})" if stored is known else f"(None if {source} is None else Fragment({source}))"
+
+
 def _declared(type_: GraphQLObjectType, details: FieldDetailsList) -> Field | None:
     """The field that is selected; None for `__typename`. NotPlain where it takes arguments or is GraphQL's own."""
     node: FieldNode = details[0].node

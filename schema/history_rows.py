@@ -28,7 +28,9 @@ def complete_history(
         return None
 
 
-def _write(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> Callable[..., Any]:
+def _write(
+    selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList, _is_typed: bool
+) -> Callable[..., Any]:
     writer = Writer(selections.fields)
 
     def write_interval_field(field: Field, details: FieldDetailsList) -> str:

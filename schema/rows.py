@@ -9,7 +9,7 @@ a place in the queue) there is no plan, and records are read.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cache
-from typing import Any, TypeVar, cast
+from typing import Any, TypeVar, cast, get_type_hints
 
 import orjson
 from graphql import GraphQLNonNull, GraphQLObjectType, get_named_type
@@ -28,7 +28,7 @@ from db.records import (
     task_run_policy,
 )
 from resolvers.lists import BEFORE_SELECTED
-from schema.completion import LEAVES, LEAVES_OF_ANY_LENGTH, Field, NotPlain, OutputType, Prepared, Writer
+from schema.completion import LEAVES, LEAVES_OF_ANY_LENGTH, Field, NotPlain, OutputType, Prepared, Writer, known_leaf
 from schema.context import Info
 from schema.plain import Selections
 
@@ -88,8 +88,8 @@ class RowPlan:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionPlan:
-    """How a page is read: rows as of a `RowPlan`, behind what their places are made of, made into what the connection has
-    as `nodes` and `edges`."""
+    """How a page is read: rows as of a `RowPlan`, behind what they are ordered by, made into what the connection has as
+    `nodes` and `edges`. Their first path is the id."""
 
     paths: tuple[str, ...]
     node: Callable[[Row, str], dict[str, Any]] | None
@@ -130,25 +130,33 @@ def connection_plan(info: Info) -> ConnectionPlan | None:
     return plan_of(info, _connection_plan)
 
 
-def plan_of(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetailsList], Plan]) -> Plan | None:
-    """What `write` makes of the field's selection, once for each document; None where that is no plain data."""
+def plan_of(info: Info, write: Callable[[Selections, GraphQLObjectType, FieldDetailsList, bool], Plan]) -> Plan | None:
+    """What `write` makes of the field's selection, once for each document; None where that is no plain data.
+
+    It is told last whether a column can have nothing but values of its type.
+    """
     selections = info.context.selections
     if selections is None:
         return None
     raw = cast("Any", info._raw_info)  # pyright: ignore[reportPrivateUsage, reportUnknownMemberType]
     details = [FieldDetails(node, None) for node in raw.field_nodes]
+    is_typed = info.context.database.is_typed
     key = write, raw.return_type, *map(id, raw.field_nodes)
-    return selections.plan(key, lambda: write(selections, object_type(raw.return_type), details))
+    return selections.plan(key, lambda: write(selections, object_type(raw.return_type), details, is_typed))
 
 
-def _row_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> RowPlan:
-    writer = _RowWriter(selections, before=0)
+def _row_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList, is_typed: bool) -> RowPlan:
+    writer = _RowWriter(selections, before=0, is_typed=is_typed)
     name = writer.object(type_, details)
     return RowPlan(tuple(writer.paths) or ("id",), writer.compiled()[name])
 
 
-def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList) -> ConnectionPlan:
-    writer = _RowWriter(selections, before=BEFORE_SELECTED)
+def _connection_plan(
+    selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList, is_typed: bool
+) -> ConnectionPlan:
+    # The id is part of the row's place.
+    writer = _RowWriter(selections, before=BEFORE_SELECTED - 1, is_typed=is_typed)
+    writer.paths["id"] = "column_0"
     asked: dict[str, list[str]] = {}
     written: dict[str, str] = {}
     for selected in selections.fields(type_, details).values():
@@ -168,7 +176,7 @@ def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: 
             written[name] = write(field_type, selected)
     functions = writer.compiled()
     return ConnectionPlan(
-        paths=tuple(writer.paths) or ("id",),
+        paths=tuple(writer.paths),
         node=functions.get(written.get("nodes", "")),
         edge=functions.get(written.get("edges", "")),
         has_cursors="cursor" in asked.get("edges", ()),
@@ -180,12 +188,14 @@ def _connection_plan(selections: Selections, type_: GraphQLObjectType, details: 
 class _RowWriter(Writer):
     """Writes functions of a row, the instant of reading, and for edges the cursor; collects the columns they need."""
 
-    def __init__(self, selections: Selections, *, before: int) -> None:
-        """`before` is how many other columns a row has before its own."""
+    def __init__(self, selections: Selections, *, before: int, is_typed: bool) -> None:
+        """`before` is how many other columns a row has before its own. Where these are `is_typed`, values of theirs are
+        answered without a look at each."""
         super().__init__(selections.fields)
         self.paths: dict[str, str] = {}
         self._answered: set[str] = set()
         self._before = before
+        self._is_typed = is_typed
 
     def object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
         """A function that completes an object."""
@@ -217,18 +227,22 @@ class _RowWriter(Writer):
                 return self._related(field.type, details, related, f"{before}{name}.")
             if not field.is_attribute:
                 raise NotPlain
+            # What is answered once was weighed when it was read.
+            is_weighed = before + name not in self._answered
+            self._answered.add(before + name)
+            self.leaves = LEAVES_OF_ANY_LENGTH if is_weighed else LEAVES
             if name in _COMPUTED[record]:
                 compute, columns = _COMPUTED[record][name]
                 arguments = ["now" if column == "now" else self._column(before + column) for column in columns]
                 source = f"{self.name(compute)}({', '.join(arguments)})"
-            elif name in _stored(record):
-                source = self._column(before + name)
-            else:
+                is_known = self._is_typed and is_weighed and name == "tags"
+                return source if is_known else self.value(field.type, details, source)
+            if name not in (hints := _stored(record)):
                 raise NotPlain
-            # What is answered once was weighed when it was read.
-            self.leaves = LEAVES if before + name in self._answered else LEAVES_OF_ANY_LENGTH
-            self._answered.add(before + name)
-            return self.value(field.type, details, source)
+            column = self._column(before + name)
+            is_known = self._is_typed and is_weighed
+            known = known_leaf(field.type, hints[name], column) if is_known else None
+            return known or self.value(field.type, details, column)
 
         return self.display(type_, self.collect(type_, details), write_field)
 
@@ -256,7 +270,9 @@ def object_type(type_: OutputType) -> GraphQLObjectType:
 
 
 @cache
-def _stored(record: type[Any]) -> frozenset[str]:
-    """The fields that are answered as they are stored."""
+def _stored(record: type[Any]) -> Mapping[str, Any]:
+    """The fields that are answered as they are stored, with what they are."""
+    hints = get_type_hints(record)
     # As in db.mapping: keyword-only fields come from elsewhere, and a text of JSON is read before it is answered.
-    return frozenset(each.name for each in fields(record) if not each.kw_only and not each.name.endswith("_json"))
+    names = [each.name for each in fields(record) if not each.kw_only and not each.name.endswith("_json")]
+    return {name: hints[name] for name in names}

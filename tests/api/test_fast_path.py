@@ -87,6 +87,7 @@ class ReadsAtOnce:
 
     database: SQLiteDatabase
     raw: sqlite3.Connection
+    is_typed: bool
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
         return work(SQLiteConnection(self.raw, instant(self.database.clock.now())))
@@ -120,14 +121,17 @@ class Ground:
         return orjson.dumps(result.data) + (ID.sub(b"some id", errors) if b"INTERNAL" in errors else errors)
 
 
-@pytest.fixture(scope="module")
-def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+@pytest.fixture(scope="module", params=["any values", "values of their columns' types"])
+def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     path = tmp_path_factory.mktemp("fast path") / "runyard.db"
+    is_typed = request.param != "any values"
     with asyncio.Runner() as runner, closing(sqlite3.connect(path, isolation_level=None)) as raw:
         database = runner.run(SQLiteDatabase.open(path, clock=ManualClock()))
-        ground = Ground(runner, ReadsAtOnce(database, raw))
+        ground = Ground(runner, ReadsAtOnce(database, raw, is_typed))
         runner.run(populate(ground))
-        spoil(path, ground)
+        lose_what_belongs_to_runs(path, ground)
+        if not is_typed:
+            spoil(path, ground)
         yield ground
         runner.run(database.close())
 
@@ -185,6 +189,10 @@ def spoil(path: Path, ground: Ground) -> None:
             raw.execute(f"UPDATE task_run SET {spoiler} WHERE id = ?", [id])  # noqa: S608
         for id, spoiler in zip(ground.task_runs[len(SPOILERS) :], STATE_SPOILERS, strict=False):
             raw.execute(f"UPDATE task_run_state SET {spoiler} WHERE run_id = ?", [id])  # noqa: S608
+
+
+def lose_what_belongs_to_runs(path: Path, ground: Ground) -> None:
+    with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("DELETE FROM flow WHERE name = 'gone'")
         raw.execute("UPDATE flow_run SET deployment_id = ? WHERE id = ?", [MISSING, ground.flow_runs[0]])
 
