@@ -5,7 +5,6 @@ instants come and go as the texts that answers show, so that nothing above knows
 """
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -22,17 +21,15 @@ from db.contact import Contact, Outage
 from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
-from db.figures import SECONDS, Commits, Connections, Distribution
+from db.figures import Commits, Connections
 from db.instants import instant
 from db.postgresql_connection import PostgreSQLConnection, Raw
+from db.postgresql_pool import Pool
 from db.postgresql_transaction import transaction
 from db.signals import Signals
 
 WRITERS = 2
 """Transactions that may be under way at a time. Requests that come meanwhile are gathered, which costs less than more."""
-
-CANCEL_SECONDS = 1.0
-"""How long a statement may take to end that is cancelled, before its connection is dropped."""
 
 Answer = TypeVar("Answer")
 
@@ -48,11 +45,10 @@ class PostgreSQLDatabase:
         self.is_shared = True
         self.is_typed = True
         self._pool = pool
+        self._connections = Pool(pool)
         self._timeout = timeout_seconds
         self._most_bytes = most_bytes
         self._is_closing = False
-        self._waiting = 0
-        self._waits = Distribution(SECONDS)
         self._signals = signals
         self._contact = contact
         self._batches = WriteBatches(self._carry_out, contact, lanes=WRITERS)
@@ -105,9 +101,7 @@ class PostgreSQLDatabase:
 
     @property
     def connections(self) -> Connections:
-        idle = self._pool.get_idle_size()
-        used, most = self._pool.get_size() - idle, self._pool.get_max_size()
-        return Connections(used, idle, most, self._waiting, self._waits)
+        return self._connections.figures
 
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
@@ -149,9 +143,9 @@ class PostgreSQLDatabase:
         await self._signals.close()
         try:
             async with asyncio.timeout(5):
-                await self._pool.close()
+                await self._connections.close()
         except TimeoutError:
-            self._pool.terminate()
+            self._connections.terminate()
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
         async with self._connection() as raw:
@@ -162,9 +156,11 @@ class PostgreSQLDatabase:
         """A connection, for no longer than an answer may take; DatabaseUnavailable after that."""
         with our_words():
             async with asyncio.timeout(self._timeout) as patience:
-                raw = await self._acquire()
+                raw = await self._connections.take()
+                in_order = False
                 try:
                     yield raw
+                    in_order = True
                 except BaseException as error:
                     # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
                     if patience.expired() or not isinstance(error, asyncio.CancelledError):
@@ -172,13 +168,4 @@ class PostgreSQLDatabase:
                     raise
                 finally:
                     postgresql_meter.leave(raw)
-                    await self._pool.release(raw, timeout=CANCEL_SECONDS)
-
-    async def _acquire(self) -> Raw:
-        began_at = time.monotonic()
-        self._waiting += 1
-        try:
-            return await self._pool.acquire()
-        finally:
-            self._waiting -= 1
-            self._waits.add(time.monotonic() - began_at)
+                    await self._connections.give_back(raw, in_order=in_order)
