@@ -20,6 +20,7 @@ from sqlalchemy import (
     literal_column,
     not_,
     select,
+    type_coerce,
     union_all,
 )
 from sqlalchemy.sql.elements import UnaryExpression
@@ -30,7 +31,7 @@ from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds,
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
 from db.instants import microseconds_at
 from db.pages import MOST_STATEMENTS
-from db.statements import Statement
+from db.statements import LongText, Statement
 from db.tables import Instant, task_run
 from db.vocabulary import StateType
 from db.wording import for_each, rows_of
@@ -95,7 +96,7 @@ def _few_in_sqlite(shape: Shape) -> Select[Any]:
     # With a sign the time is no column to SQLite, which would rather go through the span, having statistics.
     expected = UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant)
     runs = _by_place(shape, (microseconds - _number("start_microseconds")) // _number("length_microseconds"), expected)
-    return select(func.json_group_array(func.json_array(*runs.c)))
+    return select(_as_one_text(func.json_group_array(func.json_array(*runs.c))))
 
 
 def _many_in_sqlite(shape: Shape) -> Select[Any]:
@@ -106,7 +107,12 @@ def _many_in_sqlite(shape: Shape) -> Select[Any]:
         select(_of_kind(shape, known).label("rows")).select_from(for_each(_intervals, known)).where(few),
         select(_of_interval(shape).label("rows")).select_from(_intervals).where(not_(few)),
     ).subquery()
-    return select("[" + func.group_concat(rows.c.rows) + "]")
+    return select(_as_one_text("[" + func.group_concat(rows.c.rows) + "]"))
+
+
+def _as_one_text(rows: ColumnElement[Any]) -> ColumnElement[str]:
+    """The rows as SQLite's one text, which has names of states in it, and so can be long."""
+    return type_coerce(rows, LongText())
 
 
 def _known_kinds() -> CTE:

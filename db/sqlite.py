@@ -23,7 +23,7 @@ from db.clock import Clock
 from db.connection import Connection, SQLiteConnection
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
-from db.errors import BrokenReference, DatabaseUnavailable
+from db.errors import BrokenReference, DatabaseUnavailable, TooMuchToRead
 from db.figures import SECONDS, Commits, Connections, Distribution
 from db.ids import new_id
 from db.instants import instant
@@ -106,6 +106,8 @@ class SQLiteDatabase:
             brakes = [_Brake() for _ in readers]
             for reader, brake in zip(readers, brakes, strict=True):
                 await _set(reader, "query_only=ON")
+                # Of what it would make of rows, too: of all those of a history it makes one text.
+                await _on_thread_of(reader, _limit_texts, most_bytes)
                 await reader.set_progress_handler(brake, STEPS_BETWEEN_LOOKS)  # pyright: ignore[reportArgumentType]
             opened.pop_all()
         return cls(writer, readers, brakes, clock, most_bytes)
@@ -174,7 +176,7 @@ def _read(
     if reading.is_given_up:
         raise DatabaseUnavailable("The read was given up before it began.")
     reading.began_at = time.monotonic()
-    with _our_words():
+    with _our_words(reading.allowance):
         raw.execute("BEGIN")
         brake.reading = reading
         try:
@@ -201,11 +203,19 @@ def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Gene
             raise
 
 
+def _limit_texts(raw: sqlite3.Connection, most_bytes: int) -> None:
+    raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most_bytes)
+
+
 @contextmanager
-def _our_words() -> Generator[None]:
+def _our_words(readable: Allowance | None = None) -> Generator[None]:
     """Say in our words what the driver raises."""
     try:
         yield
+    except sqlite3.DataError as error:
+        if readable is not None and error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
+            raise TooMuchToRead(readable.most) from error
+        raise
     except sqlite3.IntegrityError as error:
         if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
             raise BrokenReference("A row that was to be written names one that is not there.") from error

@@ -3,6 +3,7 @@ still answered, delivered and told one by one."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -153,6 +154,24 @@ async def test_the_states_of_runs_count(client: Client) -> None:
         await client.ask("SetTaskRunState", id=id, state=state, force=True)
 
     assert await ask(client, f'{{ taskRun(id: "{id}") {{ states {{ message }} }} }}') == [READ]
+
+
+async def test_the_names_of_states_in_a_history_count(server: Serving) -> None:
+    client = server.client
+    history = """query ($start: DateTime!, $end: DateTime!, $seconds: Float!, $ids: [ID!]) {
+        taskRunHistory(start: $start, end: $end, intervalSeconds: $seconds, filter: {id: {any: $ids}}) {
+            states { stateName } } }"""
+    ids: list[str] = []
+    for number in range(20):
+        state = {"type": "SCHEDULED", "name": f"{number} {LONG}"}
+        ids += await create(client, 1, dynamicKey=f"n{number}", parameters=None, state=state)
+    now = START.isoformat()
+    span = {"start": now, "end": (START + timedelta(seconds=1)).isoformat(), "seconds": 1}
+
+    assert await ask(client, history, **span, ids=None) == [READ]
+    assert await ask(client, history, **span, ids=ids) == [READ]
+    (interval,) = (await ask(client, history, **span, ids=ids[:16]))["taskRunHistory"]
+    assert sorted(len(each["stateName"]) for each in interval["states"]) == [60_002] * 10 + [60_003] * 6
 
 
 async def test_a_mutation_of_too_many_long_runs_is_refused_and_changes_nothing(client: Client) -> None:
