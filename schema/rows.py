@@ -92,10 +92,10 @@ class ConnectionPlan:
     `nodes` and `edges`. Their first path is the id."""
 
     paths: tuple[str, ...]
-    node: Callable[[Row, str], dict[str, Any]] | None
-    """Completes one of `nodes`; None where these are not asked for."""
-    edge: Callable[[Row, str, str], dict[str, Any]] | None
-    """Completes one of `edges`, with its cursor; None where these are not asked for."""
+    complete_nodes: Callable[[Sequence[Row], str], list[dict[str, Any]]] | None
+    """Completes `nodes`; None where these are not asked for."""
+    complete_edges: Callable[[Sequence[Row], str, Sequence[str]], list[dict[str, Any]]] | None
+    """Completes `edges`, with their cursors; None where these are not asked for."""
     has_cursors: bool
     """Whether the cursors of edges are asked for."""
     has_page_info: bool
@@ -103,13 +103,13 @@ class ConnectionPlan:
 
     def nodes(self, rows: Sequence[Row], now: str) -> Prepared | None:
         """The nodes, None where they are not asked for. NotPlain where only the ordinary path can word the answer."""
-        node = self.node
-        return node and attempt(lambda: [node(row, now) for row in rows])
+        complete = self.complete_nodes
+        return complete and attempt(lambda: complete(rows, now))
 
     def edges(self, rows: Sequence[Row], now: str, cursors: Sequence[str]) -> Prepared | None:
         """The edges, as `nodes`; the cursors are not looked at where `has_cursors` is false."""
-        edge = self.edge
-        return edge and attempt(lambda: [edge(row, now, cursor) for row, cursor in zip(rows, cursors, strict=True)])
+        complete = self.complete_edges
+        return complete and attempt(lambda: complete(rows, now, cursors))
 
 
 def attempt(complete: Callable[[], Any]) -> Prepared:
@@ -172,13 +172,13 @@ def _connection_plan(
             # Selected twice, under two names, it would have to be two different values.
             if name in written:
                 raise NotPlain
-            write = writer.object if name == "nodes" else writer.edge
+            write = writer.objects if name == "nodes" else writer.edges
             written[name] = write(field_type, selected)
     functions = writer.compiled()
     return ConnectionPlan(
         paths=tuple(writer.paths),
-        node=functions.get(written.get("nodes", "")),
-        edge=functions.get(written.get("edges", "")),
+        complete_nodes=functions.get(written.get("nodes", "")),
+        complete_edges=functions.get(written.get("edges", "")),
         has_cursors="cursor" in asked.get("edges", ()),
         has_page_info="pageInfo" in asked,
         has_total_count="totalCount" in asked,
@@ -186,7 +186,7 @@ def _connection_plan(
 
 
 class _RowWriter(Writer):
-    """Writes functions of a row, the instant of reading, and for edges the cursor; collects the columns they need."""
+    """Writes functions of rows, the instant of reading, and for edges the cursors; collects the columns they need."""
 
     def __init__(self, selections: Selections, *, before: int, is_typed: bool) -> None:
         """`before` is how many other columns a row has before its own. Where these are `is_typed`, values of theirs are
@@ -199,10 +199,15 @@ class _RowWriter(Writer):
 
     def object(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
         """A function that completes an object."""
-        return self._row_function("row, now", self._columns(type_, details, _record(type_), ""))
+        display = self._columns(type_, details, _record(type_), "")
+        return self.function("row, now", *self._unpack(), f"return {display}")
 
-    def edge(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
-        """A function that completes an edge."""
+    def objects(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
+        """A function that completes a list of objects."""
+        return self._loop("rows, now", "row in rows", self._columns(type_, details, _record(type_), ""))
+
+    def edges(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
+        """A function that completes a list of edges."""
 
         def write_field(field: Field, details: FieldDetailsList) -> str:
             if field.attribute == "cursor":
@@ -210,13 +215,19 @@ class _RowWriter(Writer):
             node_type = object_type(field.type)
             return self._columns(node_type, details, _record(node_type), "")
 
-        return self._row_function("row, now, cursor", self.display(type_, self.collect(type_, details), write_field))
+        display = self.display(type_, self.collect(type_, details), write_field)
+        return self._loop("rows, now, cursors", "row, cursor in zip(rows, cursors, strict=True)", display)
 
-    def _row_function(self, parameters: str, display: str) -> str:
+    def _loop(self, parameters: str, each: str, display: str) -> str:
+        # A call for each row would take longer than some rows do.
+        steps = [*self._unpack(), f"completed.append({display})"]
+        body = [f"    {step}" for step in steps]
+        return self.function(parameters, "completed = []", f"for {each}:", *body, "return completed")
+
+    def _unpack(self) -> Sequence[str]:
         names = "".join(f"{name}, " for name in self.paths.values())
         # There may be more of them, which functions that are written later need.
-        unpack = [f"{names}= row[{self._before}:{self._before + len(self.paths)}]"] if names else []
-        return self.function(parameters, *unpack, f"return {display}")
+        return [f"{names}= row[{self._before}:{self._before + len(self.paths)}]"] if names else []
 
     def _columns(self, type_: GraphQLObjectType, details: FieldDetailsList, record: type, before: str) -> str:
         """A display of an object made of the columns whose paths begin with `before`."""
