@@ -56,6 +56,11 @@ class Share:
             self._taken = 0
             self._has_ended = True
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it has taken none of the room, as most answers do."""
+        return self._taken == 0
+
 
 class Allowance:
     """What may still be taken. Several readings may take from it at once; together they may take a little too much."""

@@ -93,6 +93,7 @@ class GraphQLOverHTTP:
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
         self._allowed_origins = frozenset(allowed_origins)
+        self._large_answers = asyncio.Lock()
 
     async def __call__(self, request: Request) -> Response:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
@@ -125,7 +126,10 @@ class GraphQLOverHTTP:
         headers = VARY.copy()
         status = _status_of(result) if media_type == RESPONSE_TYPE else 200
         held = result.weight if isinstance(result, Weighed) else None
-        body = orjson.dumps(_body_of(result))
+        if held is None or held.is_small:
+            body = orjson.dumps(_body_of(result))
+        else:
+            body = await self._written_in_turn(_body_of(result))
         # What it was made of can take as much memory again.
         del result
         answer = Answer(
@@ -133,6 +137,12 @@ class GraphQLOverHTTP:
         )
         answer.held = held
         return answer
+
+    async def _written_in_turn(self, body: dict[str, Any]) -> bytes:
+        """A large answer as JSON: one at a time, and others are let through in between, since each holds them up."""
+        async with self._large_answers:
+            await asyncio.sleep(0)
+            return orjson.dumps(body)
 
     async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":

@@ -40,6 +40,11 @@ class Weight:
     def __del__(self) -> None:
         self._share.end()
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is an answer like most."""
+        return self._share.is_small
+
     def begin(self) -> None:
         """Weigh what this task, and those that it begins, read and complete from now on."""
         begin_operation(self._read)
