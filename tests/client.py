@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import os
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -85,6 +87,15 @@ class Socket:
         payload = {"query": document(operation)[0], "variables": variables}
         await self.send({"id": id, "type": "subscribe", "payload": payload})
         return id
+
+    async def something_to_read(self) -> None:
+        """Return when something has come that nobody has read, since reading is paused."""
+        connection = self.connection.transport.get_extra_info("socket")
+        loop, has_come = asyncio.get_running_loop(), asyncio.Event()
+        with socket.socket(fileno=os.dup(connection.fileno())) as same:
+            loop.add_reader(same, has_come.set)
+            await asyncio.wait_for(has_come.wait(), PATIENCE)
+            loop.remove_reader(same)
 
     async def event(self) -> Any:
         """The value of the one root field in the next message, which has to be an event without errors."""

@@ -1,11 +1,10 @@
 """Clients that do not read their answers take no more than their part of the server's memory, and not for long."""
 
 import asyncio
-import os
 import random
 import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -63,17 +62,6 @@ async def ask_and_not_read(client: Client) -> socket.socket:
     return connection
 
 
-async def something_to_read(connection: Any, client: Client) -> None:
-    """Return when something has come that nobody has read."""
-    with socket.socket(fileno=os.dup(connection.fileno())) as same:
-        async with asyncio.timeout(PATIENCE):
-            while True:
-                with suppress(BlockingIOError):
-                    same.recv(1, socket.MSG_PEEK)
-                    return
-                await client.http.get("/healthz")
-
-
 async def until(is_so: Callable[[list[str] | dict[str, Any]], bool], client: Client) -> None:
     async with asyncio.timeout(PATIENCE):
         while not is_so(await page(client)):
@@ -98,7 +86,7 @@ async def test_the_same_holds_for_a_websocket(tmp_path: Path, database_url: str)
         transport = peer.connection.transport
         transport.pause_reading()
         await peer.send({"id": "1", "type": "subscribe", "payload": {"query": PAGE}})
-        await something_to_read(transport.get_extra_info("socket"), server.client)
+        await peer.something_to_read()
         assert await page(server.client) == CROWDED
 
         transport.resume_reading()
