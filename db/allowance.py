@@ -2,9 +2,12 @@
 
 An operation has one allowance for all that it reads; whatever else reads has one for each reading. SQLite's rows are weighed
 one by one as they come, in characters of the columns that can be long; PostgreSQL's by the bytes that it sends. What large
-answers take until they are sent is limited for all of them together, too.
+answers take until they are sent is counted together, too, and limits those of queries.
 """
 
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import RLock
 
@@ -31,8 +34,10 @@ class Crowd:
 class Share:
     """What one answer has taken of the room for all. May be used by any thread."""
 
-    def __init__(self, crowd: Crowd) -> None:
+    def __init__(self, crowd: Crowd, *, gives_way: bool) -> None:
+        """`gives_way`: whether it is refused where there is no room. What is not is counted all the same."""
         self._crowd = crowd
+        self._gives_way = gives_way
         self._taken = 0
         self._has_ended = False
 
@@ -45,7 +50,7 @@ class Share:
             crowd.shares.setdefault(self)
             self._taken += count
             crowd.taken += count
-            return crowd.taken <= crowd.most or next(iter(crowd.shares)) is self
+            return not self._gives_way or crowd.taken <= crowd.most or next(iter(crowd.shares)) is self
 
     def end(self) -> None:
         """Make room for others: what was taken is no longer in memory."""
@@ -82,6 +87,16 @@ class Allowance:
             more, self._charged = taken - self._charged, taken
             self._is_refused |= not self._share.take(more)
         return self.left >= 0 and not self._is_refused
+
+    @contextmanager
+    def instead(self, most: int | None) -> Generator[None]:
+        """Let this be what may be taken meanwhile, None for anything, whatever else there is in the same transaction."""
+        before = self.left
+        self.left = sys.maxsize if most is None else min(most, self.most)
+        try:
+            yield
+        finally:
+            self.left = before
 
     def check(self) -> None:
         """TooMuchToRead or TooMuchAtOnce where more was taken than may be."""

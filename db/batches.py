@@ -16,7 +16,7 @@ from typing import Any
 from db.connection import Connection, Notice
 from db.contact import Contact, Outage
 from db.engine import Item, Listener, Operation, Result
-from db.errors import Collision, DatabaseUnavailable
+from db.errors import Collision, DatabaseUnavailable, TooMuchToRead
 from db.figures import Commits
 
 log = logging.getLogger("runyard.database")
@@ -115,9 +115,9 @@ class WriteBatches:
             self.commits.seconds.add(time.monotonic() - began_at)
             self.commits.items.add(items)
 
-    async def _settle(self, batch: list[Request]) -> None:
+    async def _settle(self, batch: list[Request]) -> DatabaseUnavailable | None:
         """Carry the batch out and answer its requests; where that fails, each by itself, so that the one at fault takes
-        nobody with it."""
+        nobody with it. Why the database can not be used, where that is what they are told."""
         began_at = time.monotonic()
         operations = {request.operation for request in batch}
         self._under_way.update(operations)
@@ -130,13 +130,14 @@ class WriteBatches:
                 batch += self._waiting
                 self._waiting = []
             self._refuse(batch, error)
+            return error
         except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
             self._contact.reached()
             if len(batch) > 1:
-                for request in batch:
-                    await self._settle([request])
-            else:
-                self._refuse(batch, error)
+                return await self._settle_one_by_one(batch)
+            if isinstance(error, TooMuchToRead):
+                error.kept_from_writing = True
+            self._refuse(batch, error)
         else:
             self._contact.reached()
             for request, answer in zip(batch, answers, strict=True):
@@ -146,6 +147,16 @@ class WriteBatches:
                 self.tell(notices)
         finally:
             self._under_way.subtract(operations)
+        return None
+
+    async def _settle_one_by_one(self, batch: list[Request]) -> DatabaseUnavailable | None:
+        for place, request in enumerate(batch):
+            unavailable = await self._settle([request])
+            if unavailable is not None:
+                # Each would wait as long as this one has.
+                self._refuse(batch[place + 1 :], unavailable)
+                return unavailable
+        return None
 
     def _refuse(self, requests: Sequence[Request], error: Exception) -> None:
         for request in requests:

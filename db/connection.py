@@ -49,6 +49,8 @@ class Connection(Protocol):
 
     now: str
     """When the transaction began, by the database's clock. All that it judges and stamps uses this instant."""
+    allowance: Allowance
+    """What may still be read."""
     notices: list[Notice]
     """What has been announced."""
 

@@ -23,11 +23,13 @@ class Collision(DatabaseError):
 
 
 class TooMuchToRead(DatabaseError):
-    """What was asked for is more than may be read for one answer. Nothing was written; asking for less is right."""
+    """What was asked for is more than may be read for one answer. Asking for less is right."""
 
     def __init__(self, most: int) -> None:
         super().__init__(f"More than {most:,} bytes would have to be read.")
         self.most = most
+        self.kept_from_writing = False
+        """Whether it has undone what was to be written in the same transaction."""
 
 
 class TooMuchAtOnce(DatabaseError):

@@ -9,6 +9,7 @@ import asyncio
 from typing import Any
 
 from db.allowance import Allowance
+from db.errors import DatabaseUnavailable
 
 Raw = Any
 """A connection of asyncpg, which has no types of its own."""
@@ -39,12 +40,19 @@ def install(raw: Raw) -> None:
 
 def charge(raw: Raw, allowance: Allowance) -> None:
     """Count what comes from now on against this allowance, until `leave`."""
-    meter = raw._transport.get_protocol()
-    assert isinstance(meter, _Meter)
+    if (meter := _meter_of(raw)) is None:
+        # TLS has ended, and asyncpg is about to be told.
+        raise DatabaseUnavailable("The connection to the database has ended.")
     meter.allowance = allowance
 
 
 def leave(raw: Raw) -> None:
     """Count nothing any more; the connection may have ended."""
-    if (transport := getattr(raw, "_transport", None)) is not None:
-        transport.get_protocol().allowance = None
+    if (meter := _meter_of(raw)) is not None:
+        meter.allowance = None
+
+
+def _meter_of(raw: Raw) -> _Meter | None:
+    transport = getattr(raw, "_transport", None)
+    protocol = transport and transport.get_protocol()
+    return protocol if isinstance(protocol, _Meter) else None

@@ -25,6 +25,7 @@ class Pool:
         self._pool = pool
         self._at_hand: list[Raw] = []
         self._waiting = 0
+        self._is_closing = False
         self._waits = Distribution(SECONDS)
 
     async def take(self) -> Raw:
@@ -38,10 +39,9 @@ class Pool:
     async def _take(self) -> Raw:
         while self._at_hand:
             raw = self._at_hand.pop()
+            if _is_open(raw):
+                return raw
             with suppress(asyncpg.InterfaceError):
-                # Where asyncpg knows already that it is closed, it is the pool's again, and says so by this error.
-                if not raw.is_closed():
-                    return raw
                 await self._pool.release(raw)
         self._waiting += 1
         try:
@@ -51,7 +51,7 @@ class Pool:
 
     async def give_back(self, raw: Raw, *, in_order: bool) -> None:
         """Let others have it. Where it is not in order, something may be under way on it, or it may be closed."""
-        if in_order and not self._waiting:
+        if in_order and not self._waiting and not self._is_closing:
             self._at_hand.append(raw)
         else:
             await self._pool.release(raw, timeout=CANCEL_SECONDS)
@@ -59,15 +59,25 @@ class Pool:
     @property
     def figures(self) -> Connections:
         """How many connections there are, and how long is waited for one."""
-        idle = self._pool.get_idle_size() + len(self._at_hand)
+        idle = self._pool.get_idle_size() + sum(map(_is_open, self._at_hand))
         return Connections(self._pool.get_size() - idle, idle, self._pool.get_max_size(), self._waiting, self._waits)
 
     async def close(self) -> None:
         """Close all, those that are lent as soon as they are given back."""
+        self._is_closing = True
         while self._at_hand:
-            await self._pool.release(self._at_hand.pop())
+            with suppress(asyncpg.InterfaceError):
+                await self._pool.release(self._at_hand.pop())
         await self._pool.close()
 
     def terminate(self) -> None:
         """Close all at once."""
         self._pool.terminate()
+
+
+def _is_open(raw: Raw) -> bool:
+    try:
+        return not raw.is_closed()
+    except asyncpg.InterfaceError:
+        # asyncpg knows that it is closed, and has it back.
+        return False

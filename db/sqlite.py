@@ -204,7 +204,7 @@ def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Gene
 
 
 def _limit_texts(raw: sqlite3.Connection, most_bytes: int) -> None:
-    raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, most_bytes)
+    raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(most_bytes, 2**31 - 1))
 
 
 @contextmanager

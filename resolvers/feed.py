@@ -12,13 +12,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from db.connection import Missed, Notice, StatesWritten
+from db.connection import Connection, Missed, Notice, StatesWritten
 from db.engine import Database
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, TooMuchToRead
 from db.feed import Change, FeedPage, FeedPlace, present_place, read_changes
 from db.filters import Filter
 from resolvers.errors import ServerStopping
-from resolvers.portions import Portion, TooMuchToRead
+from resolvers.portions import Portion, reading_portion
 
 __all__ = ["FeedPlace", "FeedTimers", "FollowedChange", "StateFeed"]
 
@@ -135,10 +135,13 @@ class StateFeed:
 
     async def _read(self, follower: _Follower, place: FeedPlace, filter: Filter) -> FeedPage:
         size = self._portion.size
+
+        def read(connection: Connection) -> FeedPage:
+            with reading_portion(connection, size):
+                return read_changes(connection, place, filter, size=size, backlog=self._backlog)
+
         try:
-            page = await self._database.read(
-                lambda connection: read_changes(connection, place, filter, size=size, backlog=self._backlog)
-            )
+            page = await self._database.read(read)
         except TooMuchToRead as error:
             self._portion.was_too_much(size, error)
             return FeedPage([], place, goes_on=True)

@@ -1,11 +1,20 @@
 """How many rows to ask for at a time, where each may be a few bytes or some megabytes."""
 
+from contextlib import AbstractContextManager
+
+from db.connection import Connection
 from db.errors import TooMuchToRead
 
-__all__ = ["Portion", "TooMuchToRead"]
+MOST_BYTES = 8 * 1024 * 1024
+"""What a portion may take to read, and whoever asked for it holds until it is passed on."""
 
 FITTING_BEFORE_MORE = 16
 """How many portions have to fit before a larger one is tried: on PostgreSQL, each that does not costs a connection."""
+
+
+def reading_portion(connection: Connection, size: int) -> AbstractContextManager[None]:
+    """Meanwhile a portion of so many rows is read. A single one is, however large it is."""
+    return connection.allowance.instead(None if size == 1 else MOST_BYTES)
 
 
 class Portion:

@@ -161,7 +161,8 @@ class Settings(BaseSettings):
         Field(
             gt=0,
             description="How much may be read for one operation, and how long the texts and JSON of its answer may be "
-            "together; SQLite counts characters. At least 16 times `max_body_bytes`: one run can always be answered.",
+            "together; SQLite counts characters. At least 16 times `max_body_bytes` and `max_message_bytes`: "
+            "one run can always be answered.",
         ),
     ] = 64 * 1024 * 1024
     max_answers_bytes: Annotated[
@@ -213,8 +214,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _leave_room_for_one_run(self) -> Self:
         # A run was sent in one body, its states in others, and JSON may be stored four times as long as it was sent.
-        if self.max_answer_bytes < (least := 16 * self.max_body_bytes):
-            raise ValueError(f"max_answer_bytes has to be at least 16 times max_body_bytes, which is {least:,}.")
+        if self.max_answer_bytes < (least := 16 * max(self.max_body_bytes, self.max_message_bytes)):
+            raise ValueError(
+                f"max_answer_bytes has to be at least 16 times max_body_bytes and max_message_bytes, which is {least:,}."
+            )
         return self
 
     @property

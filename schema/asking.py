@@ -36,7 +36,7 @@ from resolvers.errors import BadInput
 from schema.access import Need, check_access, needs_of
 from schema.arguments import LARGEST_BATCH
 from schema.filter_limits import FilterReader, FilterUse, default_values, is_filter, items_in, named_type
-from schema.limits import ENDLESS, Counter, TooComplex, too_many
+from schema.limits import ENDLESS, LONGEST_ALIAS, Counter, TooComplex, too_many
 from schema.rules import Limits
 
 RESOLVED = 20
@@ -92,6 +92,8 @@ class Asking:
         counts = counter.document(tree)
         if counter.is_too_nested:
             raise too_many("depth", limits.depth, None)
+        if (longest := counter.longest_alias) > LONGEST_ALIAS:
+            raise too_many("alias_characters", LONGEST_ALIAS, longest)
         for name in _COUNTED:
             allowed: int = getattr(limits, name)
             if (found := getattr(counts, name)) > allowed:

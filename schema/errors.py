@@ -53,7 +53,8 @@ def _told(error: GraphQLError) -> GraphQLError:
             extensions["retryable"] = True
         return _coded(error, message, extensions)
     if isinstance(cause, TooMuchToRead):
-        message = f"{cause} Ask for fewer runs at once, or for less of each; nothing was changed."
+        changed = "nothing was changed" if cause.kept_from_writing else "what a mutation has changed stays changed"
+        message = f"{cause} Ask for fewer runs at once, or for less of each; {changed}."
         return _coded(error, message, {"code": "ANSWER_TOO_LARGE"})
     if isinstance(cause, TooMuchAtOnce):
         message = "Too many large answers are under way; try again, or ask for less."

@@ -27,6 +27,9 @@ from graphql import (
     parse,
 )
 from graphql import ExecutionResult as CoreResult
+from graphql import (
+    OperationType as OperationKind,
+)
 from graphql.execution import execute, subscribe  # pyright: ignore[reportUnknownVariableType]
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet
 from graphql.pyutils import Path
@@ -209,7 +212,7 @@ class RunyardSchema(strawberry.Schema):
             return operation
         if OperationType(operation.operation.value) not in allowed_operation_types:
             return _refused(f"A {operation.operation.value} can not be sent this way.")
-        result = await self._run(document, operation_name, variable_values, context_value)
+        result = await self._run(document, operation, variable_values, context_value)
         if operation_extensions and operation_extensions.get("cost") is True:
             result.extensions = {"cost": self._cost(document, operation, variable_values)}
         return result
@@ -314,13 +317,14 @@ class RunyardSchema(strawberry.Schema):
     async def _run(
         self,
         document: Document,
-        operation_name: str | None,
+        operation: OperationDefinitionNode,
         variables: dict[str, Any] | None,
         context: Context | None,
     ) -> ExecutionResult:
         assert document.tree is not None
         context = context and context.for_operation()
-        weight = Weight(self._rules.limits.answer_bytes, self._crowd)
+        gives_way = operation.operation is OperationKind.QUERY
+        weight = Weight(self._rules.limits.answer_bytes, self._crowd, gives_way=gives_way)
         weight.begin()
         deadline = Deadline(self._rules.request_seconds)
         if context is not None:
@@ -331,7 +335,7 @@ class RunyardSchema(strawberry.Schema):
                 document.tree,
                 context_value=context,
                 variable_values=variables,
-                operation_name=operation_name,
+                operation_name=operation.name and operation.name.value,
                 is_awaitable=optimized_is_awaitable,  # pyright: ignore[reportArgumentType]
                 executor_class=Executor,
                 hide_suggestions=not self._rules.introspection,
@@ -364,7 +368,7 @@ class RunyardSchema(strawberry.Schema):
             yield operation
             return
         if operation.operation.value != OperationType.SUBSCRIPTION.value:
-            yield await self._run(document, operation_name, variables, context)
+            yield await self._run(document, operation, variables, context)
             return
         assert document.tree is not None
         weight = self._event_weight()
@@ -387,6 +391,7 @@ class RunyardSchema(strawberry.Schema):
             try:
                 async for event in events:
                     yield _weighed(_public(event), weight)
+                    weight.end()
                     weight = self._event_weight()
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
                 field = operation.selection_set.selections[0]

@@ -25,6 +25,7 @@ MEANINGS = {
     "lines": "lines",
     "tokens": "tokens (names, numbers, signs)",
     "depth": "fields one within the other",
+    "alias_characters": "characters in an alias",
     "aliases": "aliases, with those of each fragment wherever it is spread",
     "directives": "directives, with those of each fragment wherever it is spread",
     "fields": "fields and spreads, with those of each fragment wherever it is spread",
@@ -34,6 +35,8 @@ MEANINGS = {
 """What a document is told that it has too many of."""
 
 MOST_LINES = 10_000
+LONGEST_ALIAS = 100
+"""Characters: an alias is told with each of a thousand rows."""
 MOST_NESTED = 250
 """Selection sets one within the other, through fragments too: beyond, nothing can be done with a document."""
 
@@ -79,6 +82,7 @@ class Counter:
         self.has_cycle = False
         """Whether a fragment was found within itself: then nothing is to be laid out."""
         self.is_too_nested = False
+        self.longest_alias = 0
         self.unspread: list[str] = []
         """The fragments that no operation spreads."""
 
@@ -108,7 +112,9 @@ class Counter:
             deeper = 0
             if isinstance(node, FieldNode):
                 below = self._set(node.selection_set, level + 1) if node.selection_set else NOTHING
-                aliases += node.alias is not None
+                if node.alias is not None:
+                    aliases += 1
+                    self.longest_alias = max(self.longest_alias, len(node.alias.value))
                 deeper = 1
             elif isinstance(node, FragmentSpreadNode):
                 below = self._fragment(node.name.value, level + 1)

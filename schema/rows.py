@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any, TypeVar, cast, get_type_hints
 
 import orjson
-from graphql import GraphQLNonNull, GraphQLObjectType, get_named_type
+from graphql import GraphQLNonNull, GraphQLObjectType, get_named_type, is_leaf_type
 from graphql.execution.collect_fields import FieldDetails, FieldDetailsList
 
 from db.records import (
@@ -241,6 +241,7 @@ class _RowWriter(Writer):
             # What is answered once was weighed when it was read.
             is_weighed = before + name not in self._answered
             self._answered.add(before + name)
+            is_weighed = is_weighed and is_leaf_type(get_named_type(field.type))
             self.leaves = LEAVES_OF_ANY_LENGTH if is_weighed else LEAVES
             if name in _COMPUTED[record]:
                 compute, columns = _COMPUTED[record][name]

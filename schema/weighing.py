@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from resolvers.errors import Refusal
 from resolvers.storage import Allowance, Crowd, DatabaseError, Share, TooMuchToRead, begin_operation
 
-LONG = 1000
+LONG = 200
 """Characters from which on a text is weighed: that many an answer can have for each of its fields, which are limited."""
 
 
@@ -28,16 +28,21 @@ class AnswerTooLarge(Refusal):
 class Weight:
     """What one operation reads, and what the long values of its answer come to in characters.
 
-    Its room is for others again when nobody holds it any more: hold it until the answer is sent.
+    Its room is for others again when it is ended, or nobody holds it any more: hold it until the answer is sent. Only a
+    query gives way to others: what a mutation has written, and an event that nobody gets again, has to be told.
     """
 
-    def __init__(self, most: int, crowd: Crowd) -> None:
+    def __init__(self, most: int, crowd: Crowd, *, gives_way: bool = False) -> None:
         self._most = most
-        self._share = Share(crowd)
+        self._share = Share(crowd, gives_way=gives_way)
         self._read = Allowance(most, self._share)
         self._answered = Allowance(most, self._share)
 
     def __del__(self) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Make room for others: the answer is sent."""
         self._share.end()
 
     @property

@@ -10,6 +10,7 @@ from db.connection import Connection
 from db.ids import new_id
 from db.instants import seconds_after
 from db.records import QueueEntryRecord, TaskRunRecord
+from resolvers.portions import reading_portion
 from resolvers.queue.multi_queue import MultiQueue
 
 LARGEST_CLAIM = 500
@@ -94,7 +95,8 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
         entry.waits_for_slot = False
     queue.update_queue_entries(connection, [entry for _, entry in dealt])
-    runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
+    with reading_portion(connection, request.most):
+        runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
     keys = _wanted_still(request, dealt)
     next_due_at = queue.next_due_at(connection, keys) if keys else None
     return Claim(

@@ -19,10 +19,10 @@ from db import queue
 from db.clock import Clock
 from db.connection import LeaseSettled, Missed, Notice, WorkWaits
 from db.engine import Database
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, TooMuchToRead
 from db.instants import moment
 from resolvers.errors import ServerStopping
-from resolvers.portions import Portion, TooMuchToRead
+from resolvers.portions import Portion
 from resolvers.queue.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
 from resolvers.queue.counts import QueueCounts
 from resolvers.queue.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on

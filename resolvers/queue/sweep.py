@@ -10,9 +10,9 @@ from db import queue
 from db.clock import Clock
 from db.connection import Connection
 from db.engine import Database
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, TooMuchToRead
 from db.instants import moment
-from resolvers.portions import Portion, TooMuchToRead
+from resolvers.portions import Portion, reading_portion
 from resolvers.queue.taking_back import take_back_from_lost_workers
 
 log = logging.getLogger("runyard.queue")
@@ -26,8 +26,10 @@ def sweep_leases(connection: Connection, sizes: Sequence[int]) -> list[Counter[s
 
     It is done once, for the smallest of these numbers of runs.
     """
-    lost = queue.runs_with_expired_leases(connection, min(sizes))
-    taken_back = take_back_from_lost_workers(connection, lost)
+    size = min(sizes)
+    with reading_portion(connection, size):
+        lost = queue.runs_with_expired_leases(connection, size)
+        taken_back = take_back_from_lost_workers(connection, lost)
     return [taken_back] * len(sizes)
 
 

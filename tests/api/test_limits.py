@@ -96,6 +96,13 @@ def test_tokens_are_counted_while_they_are_read() -> None:
     assert fault_of("{ server { version version } }", tokens=9) is None
 
 
+def test_an_alias_may_have_a_hundred_characters() -> None:
+    document = "fragment F on TaskRun { %s: id } { taskRuns { nodes { ...F } } }"
+
+    assert fault_of(document % ("a" * 100)) is None
+    assert fault_of(document % ("a" * 101)) == {"limit": "aliasCharacters", "allowed": 100, "found": 101}
+
+
 def test_a_document_may_have_ten_thousand_lines() -> None:
     assert fault_of("\n" * 9999 + "{ __typename }") is None
     assert fault_of("\r\n" * 9999 + "{ __typename }") is None

@@ -5,7 +5,7 @@ from db.allowance import SMALL, Allowance, Crowd, Share
 
 def shares(count: int, *, room: int) -> list[Share]:
     crowd = Crowd(room)
-    return [Share(crowd) for _ in range(count)]
+    return [Share(crowd, gives_way=True) for _ in range(count)]
 
 
 def test_what_is_small_takes_no_room() -> None:
@@ -36,9 +36,29 @@ def test_what_has_ended_makes_room() -> None:
     second.end()
     second.end()
 
-    (fourth,) = [Share(first._crowd)]
+    fourth = Share(first._crowd, gives_way=True)
     assert fourth.take(SMALL)
     assert not fourth.take(1)
+
+
+def test_what_has_to_be_answered_is_counted_and_not_refused() -> None:
+    crowd = Crowd(SMALL)
+    mutation, query = Share(crowd, gives_way=False), Share(crowd, gives_way=True)
+
+    assert mutation.take(3 * SMALL)
+    assert not query.take(1)
+
+
+def test_what_is_read_instead_takes_nothing_from_what_may_be_read() -> None:
+    allowance = Allowance(10)
+
+    with allowance.instead(20):
+        assert not allowance.take(11)
+    with allowance.instead(None):
+        assert allowance.take(100)
+
+    assert allowance.take(10)
+    assert not allowance.take(1)
 
 
 def test_who_has_ended_takes_no_more() -> None:
@@ -46,4 +66,4 @@ def test_who_has_ended_takes_no_more() -> None:
     share.end()
 
     assert not share.take(1)
-    assert Share(share._crowd).take(SMALL)
+    assert Share(share._crowd, gives_way=True).take(SMALL)

@@ -10,12 +10,15 @@ from typing import TypeVar
 
 import pytest
 
+from db.batches import Outcomes, Request, WriteBatches
 from db.connection import Connection, LeaseSettled, Notice, SQLiteConnection, WorkWaits
+from db.contact import Contact
 from db.errors import BrokenReference, DatabaseUnavailable
 from db.sqlite import SQLiteDatabase
 from resolvers.flows import CreatedFlow, NewFlow, create_flows
 from resolvers.task_runs import NewTaskRun, create_all_task_runs
 from tests.client import PATIENCE
+from tests.clock import ManualClock
 from tests.storage.opening import opened
 from tests.storage.processes import HOLDS_THE_FILE, go, process
 
@@ -530,3 +533,24 @@ async def test_a_database_that_is_opened_again_has_all_that_was_answered(path: P
 
     assert again.created is False
     assert committed_flows(path) == ["a"]
+
+
+async def test_a_database_that_goes_away_while_requests_are_tried_by_themselves_is_asked_once() -> None:
+    asked: list[int] = []
+
+    async def carry_out(batch: list[Request]) -> Outcomes:
+        asked.append(len(batch))
+        if len(batch) > 1:
+            raise ValueError("One of them is at fault.")
+        if len(asked) == 2:
+            return [["written"]], []
+        raise DatabaseUnavailable("It does not answer in time.")
+
+    batches = WriteBatches(carry_out, Contact(ManualClock()), lanes=1)
+    writes = [asyncio.create_task(batches.write_all(create_flows, [NewFlow("f")])) for _ in range(5)]
+    found = await answers(*writes)
+    await batches.close()
+
+    assert found[0] == ["written"]
+    assert [type(each) for each in found[1:]] == [DatabaseUnavailable] * 4
+    assert asked == [5, 1, 1]
