@@ -98,6 +98,11 @@ def existing_flow_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
     return {row[0] for row in connection.fetch(_EXISTING, {"ids": list(ids)})}
 
 
+def lock_flow_runs(connection: Connection, ids: Sequence[str]) -> None:
+    """Keep these flow runs as they are until the transaction ends, but for what it does."""
+    connection.lock(_LOCK, {"ids": list(ids)})
+
+
 def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> None:
     """Delete these flow runs with their task runs and all states."""
     connection.run(_DELETE, {"ids": list(ids)})
@@ -138,7 +143,7 @@ def flow_run_facts(
 ) -> dict[str, tuple[FlowRunRecord, StateRecord | None]]:
     """For each proposal (run id, transition id) whose run is there: the run, and the state that this very transition
     has already made of it, if it has. Nobody else changes them meanwhile."""
-    connection.lock(_LOCK, {"ids": [run_id for run_id, _ in proposals]})
+    lock_flow_runs(connection, [run_id for run_id, _ in proposals])
     rows = connection.fetch(_FACTS, {"proposals": [list(each) for each in proposals]})
     start = FLOW_RUN_WIDTH + STATE_WIDTH
     return {

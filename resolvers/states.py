@@ -59,10 +59,11 @@ def set_task_run_states(
     Costs a constant number of statements while no run is named twice. NotFound for a run that is not there; QueueFull
     where a queue would go beyond its bounds.
     """
-    results: list[TaskRunOutcome | Exception] = []
-    for wave in _waves(changes):
-        results += _set_task_run_states(connection, wave, bounds)
-    return results
+    waves = list(_waves(changes))
+    if len(waves) > 1:
+        # Each locks its own, but locks are to be taken in one order by all of them.
+        task_runs.lock_task_runs(connection, [change.id for change in changes])
+    return [result for wave in waves for result in _set_task_run_states(connection, wave, bounds)]
 
 
 def _set_task_run_states(
@@ -128,10 +129,10 @@ def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
 
 def set_flow_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[FlowRunOutcome | Exception]:
     """As `set_task_run_states`, for flow runs."""
-    results: list[FlowRunOutcome | Exception] = []
-    for wave in _waves(changes):
-        results += _set_flow_run_states(connection, wave)
-    return results
+    waves = list(_waves(changes))
+    if len(waves) > 1:
+        flow_runs.lock_flow_runs(connection, [change.id for change in changes])
+    return [result for wave in waves for result in _set_flow_run_states(connection, wave)]
 
 
 def _set_flow_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[FlowRunOutcome | Exception]:

@@ -183,7 +183,8 @@ def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -
             run.name = update.name or make_up_name()
         # A copy: the same run may be named again, and each caller is to see its own change.
         results.append(copy(run))
-    task_runs.rename_task_runs(connection, list(found.values()))
+    # In this order, as all who change runs.
+    task_runs.rename_task_runs(connection, [found[id] for id in sorted(found)])
     return results
 
 

@@ -1,7 +1,8 @@
 """What a write asks of PostgreSQL: every question is a way there and back. And that gathering them loses no promise."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,8 +25,20 @@ from resolvers.flows import NewFlow, create_flows
 from resolvers.orchestration.engine import enter
 from resolvers.queue.claim import claim_due_runs
 from resolvers.queue.leases import acknowledge_leases
-from resolvers.states import StateChange, TaskRunOutcome, set_task_run_states
-from resolvers.task_runs import CreatedTaskRun, NewTaskRun, blank_task_run, create_all_task_runs, create_task_runs
+from resolvers.states import (
+    FlowRunOutcome,
+    StateChange,
+    TaskRunOutcome,
+    set_flow_run_states,
+    set_task_run_states,
+)
+from resolvers.task_runs import (
+    CreatedTaskRun,
+    NewTaskRun,
+    blank_task_run,
+    create_all_task_runs,
+    create_task_runs,
+)
 from tests.client import PATIENCE
 from tests.storage.rows import proposed, request_for
 
@@ -99,8 +112,8 @@ async def made(database: PostgreSQLDatabase, wanted: Sequence[NewTaskRun]) -> li
     return [result.task_run.id for result in results if isinstance(result, CreatedTaskRun)]
 
 
-async def flow_run_id(database: PostgreSQLDatabase) -> str:
-    flow = await database.write(create_flows, NewFlow("f"))
+async def flow_run_id(database: PostgreSQLDatabase, flow_name: str = "f") -> str:
+    flow = await database.write(create_flows, NewFlow(flow_name))
     made = await database.write(create_flow_runs, NewFlowRun(flow.flow.id, state=proposed(StateType.RUNNING)))
     return made.flow_run.id
 
@@ -251,3 +264,40 @@ async def test_who_waited_for_a_run_has_the_place_that_it_was_given_meanwhile_to
 
     assert (claim.deliveries, claim.is_contended) == ([], True)
     assert await asyncio.wait_for(second, PATIENCE) is True
+
+
+# --- in which order locks are taken ---
+
+
+@asynccontextmanager
+async def held_by_another(database: PostgreSQLDatabase, table: str, id: str) -> AsyncIterator[Any]:
+    """A transaction of somebody else, who has locked this row."""
+    async with database._connection() as raw:
+        await raw.execute("BEGIN")
+        await raw.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
+        try:
+            yield raw
+        finally:
+            await raw.execute("COMMIT")
+
+
+@pytest.mark.parametrize("table", ["task_run", "flow_run"])
+async def test_changes_that_name_a_run_again_lock_all_runs_in_one_order(
+    database: PostgreSQLDatabase, table: str
+) -> None:
+    operation: Operation[StateChange, Any]
+    if table == "task_run":
+        ids, operation = await made(database, background(2)), set_task_run_states
+    else:
+        ids, operation = [await flow_run_id(database, name) for name in ("f", "g")], set_flow_run_states
+    low, high = sorted(ids)
+    wanted = [*changes([high], StateType.RUNNING), *changes([high, low], StateType.COMPLETED)]
+
+    async with held_by_another(database, table, low) as other:
+        writing = asyncio.create_task(database.write_all(operation, wanted))
+        await somebody_waits(database)
+        # Had they locked it before, each would wait for the other now.
+        await other.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE NOWAIT", high)
+    outcomes = await asyncio.wait_for(writing, PATIENCE)
+
+    assert all(isinstance(outcome, TaskRunOutcome | FlowRunOutcome) for outcome in outcomes)
