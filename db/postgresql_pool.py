@@ -10,9 +10,7 @@ from typing import Any
 
 from db.driver import asyncpg
 from db.figures import SECONDS, Connections, Distribution
-
-Raw = Any
-"""A connection of asyncpg, which has no types of its own."""
+from db.postgresql_connection import Raw
 
 CANCEL_SECONDS = 1.0
 """How long a statement may take to end that is cancelled, before its connection is dropped."""

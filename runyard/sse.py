@@ -12,7 +12,7 @@ from typing import Any
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from runyard.answers import PART_BYTES
+from runyard.answers import send_body
 from runyard.presence import until_gone
 
 EVENT_STREAM = "text/event-stream"
@@ -60,15 +60,8 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": _event(ending.result()) + COMPLETE})
 
     async def _stream(self, send: Send) -> None:
-        async def write(whole: bytes, *, more: bool = True) -> None:
-            if len(whole) <= PART_BYTES:
-                await send({"type": "http.response.body", "body": whole, "more_body": more})
-                return
-            for start in range(0, len(whole), PART_BYTES):
-                part = whole[start : start + PART_BYTES]
-                await send({"type": "http.response.body", "body": part, "more_body": True})
-            # Nothing is sent before what came before it is on its way.
-            await send({"type": "http.response.body", "body": b"", "more_body": more})
+        async def write(part: bytes, *, more: bool = True) -> None:
+            await send_body(send, part, more=more)
 
         commenting = asyncio.create_task(self._comment(write))
         try:

@@ -239,20 +239,18 @@ class _RowWriter(Writer):
             if not field.is_attribute:
                 raise NotPlain
             # What is answered once was weighed when it was read.
-            is_weighed = before + name not in self._answered
+            is_weighed = before + name not in self._answered and is_leaf_type(get_named_type(field.type))
             self._answered.add(before + name)
-            is_weighed = is_weighed and is_leaf_type(get_named_type(field.type))
             self.leaves = LEAVES_OF_ANY_LENGTH if is_weighed else LEAVES
+            is_known = self._is_typed and is_weighed
             if name in _COMPUTED[record]:
                 compute, columns = _COMPUTED[record][name]
                 arguments = ["now" if column == "now" else self._column(before + column) for column in columns]
                 source = f"{self.name(compute)}({', '.join(arguments)})"
-                is_known = self._is_typed and is_weighed and name == "tags"
-                return source if is_known else self.value(field.type, details, source)
+                return source if is_known and name == "tags" else self.value(field.type, details, source)
             if name not in (hints := _stored(record)):
                 raise NotPlain
             column = self._column(before + name)
-            is_known = self._is_typed and is_weighed
             known = known_leaf(field.type, hints[name], column) if is_known else None
             return known or self.value(field.type, details, column)
 

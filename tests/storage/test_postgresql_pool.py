@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import text
@@ -9,6 +10,7 @@ from sqlalchemy.util import await_only
 
 from db.connection import Connection
 from db.driver import asyncpg
+from db.errors import DatabaseUnavailable
 from db.postgresql import PostgreSQLDatabase
 from db.statements import Statement
 from tests.client import PATIENCE
@@ -79,10 +81,8 @@ async def test_one_that_has_ended_is_not_lent_and_not_counted(database: PostgreS
 async def reading_once_it_is_known(database: PostgreSQLDatabase) -> int:
     """The first reading that does not meet a connection of whose end nobody here has heard."""
     while True:
-        try:
+        with suppress(DatabaseUnavailable):
             return await database.read(my_pid)
-        except Exception:  # noqa: BLE001, S112
-            continue
 
 
 async def test_it_is_closed_when_the_last_reading_has_ended(database_url: str) -> None:
