@@ -1,6 +1,7 @@
 """The statement about history: how many runs were meant to start in each interval of time, by the states they are in."""
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -8,9 +9,11 @@ import orjson
 from sqlalchemy import (
     CTE,
     ColumnElement,
+    CompoundSelect,
     FromClause,
     Integer,
     Select,
+    SelectBase,
     String,
     Subquery,
     bindparam,
@@ -19,6 +22,7 @@ from sqlalchemy import (
     func,
     literal_column,
     not_,
+    null,
     select,
     type_coerce,
     union_all,
@@ -34,11 +38,15 @@ from db.pages import MOST_STATEMENTS
 from db.statements import LongText, Statement
 from db.tables import Instant, task_run
 from db.vocabulary import StateType
-from db.wording import for_each, rows_of
+from db.wording import rows_of
 
 MOST_KINDS = 100
 """Kinds of state, a type and a name, for each of which SQLite looks into each interval. Where there are more, people have
 written figures into the names of states, and it takes less to sort the runs of an interval."""
+
+StateHistory = tuple[StateType, str, Sequence[int], Sequence[int], Sequence[float], Sequence[float]]
+"""Runs in states of one kind: its type and name; the places of the intervals in which such runs were meant to start; and for
+each of these how many runs, their run times, and how late they are, summed in seconds."""
 
 _intervals = rows_of("intervals", number=Integer(), starts_at=Instant, ends_at=Instant)
 _types = rows_of("types", type=String())
@@ -47,9 +55,8 @@ _expected = task_run.c.expected_start_time
 
 def count_task_runs_by_interval(
     connection: Connection, filter: Filter, intervals: Sequence[tuple[str, str]]
-) -> list[tuple[int, StateType, str, int, float, float]]:
-    """A row for each state that runs are in which were meant to start in an interval: the place of the interval; the state's
-    type and name; how many runs; their run times and how late they are, summed in seconds. In the order of the first three.
+) -> list[StateHistory]:
+    """What has become of the runs that were meant to start in these intervals, in the order of types, then names of states.
 
     An interval holds its start, not its end. They follow each other without a gap, all of one length. Runs without a state
     are left out.
@@ -65,16 +72,33 @@ def count_task_runs_by_interval(
         "length_microseconds": microseconds_at(second) - microseconds_at(start),
         "now": connection.now,
     }
-    ((found,),) = connection.fetch(_statement(shape), {**parameters, **given})
-    return sorted(orjson.loads(found)) if found else []
+    # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
+    return sorted(_histories(connection.fetch(_statement(shape), {**parameters, **given})))
 
 
 _STATE_TYPES = [[each.value] for each in StateType]
 
 
+def _histories(rows: Iterable[Sequence[Any]]) -> Iterable[Any]:
+    """PostgreSQL answers with lists for each kind. SQLite answers with rows as texts: for each kind, or for an interval,
+    where each row tells its kind."""
+    of_many: dict[tuple[str, str], list[list[Any]]] = defaultdict(list)
+    for type, name, *figures in rows:
+        if len(figures) > 1:
+            yield (type, name, *figures)
+        elif figures == [None]:
+            continue
+        elif name is not None:
+            yield (type, name, *zip(*orjson.loads(f"[{figures[0]}]"), strict=True))
+        else:
+            for *row, type_, name_ in orjson.loads(f"[{figures[0]}]"):
+                of_many[type_, name_].append(row)
+    for kind, found in of_many.items():
+        yield (*kind, *zip(*found, strict=True))
+
+
 @lru_cache(MOST_STATEMENTS)
 def _statement(shape: Shape) -> Statement:
-    """A statement that answers with one list of rows as JSON, or with nothing."""
     in_sqlite = _few_in_sqlite(shape) if _asks_for_few(shape) else _many_in_sqlite(shape)
     return Statement(in_sqlite, postgresql=_in_postgresql(shape))
 
@@ -93,26 +117,27 @@ def _few_in_sqlite(shape: Shape) -> Select[Any]:
     """The runs that the filter names are looked up by their ids, and each is told its interval."""
     seconds = cast(func.strftime("%s", func.substr(_expected, 1, 19)), Integer)
     microseconds = seconds * 1_000_000 + cast(func.substr(_expected, 21, 6), Integer)
+    place = (microseconds - _number("start_microseconds")) // _number("length_microseconds")
     # With a sign the time is no column to SQLite, which would rather go through the span, having statistics.
-    expected = UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant)
-    runs = _by_place(shape, (microseconds - _number("start_microseconds")) // _number("length_microseconds"), expected)
-    return select(_as_one_text(func.json_group_array(func.json_array(*runs.c))))
+    kinds = _by_place(shape, place, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant))
+    rows = func.group_concat(func.json_array(kinds.c.place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
+    return _as_texts(kinds.c.type, kinds.c.name, rows).group_by(kinds.c.type, kinds.c.name)
 
 
-def _many_in_sqlite(shape: Shape) -> Select[Any]:
+def _many_in_sqlite(shape: Shape) -> CompoundSelect[Any]:
     """The runs of a kind and an interval lie together in an index: nothing is sorted, unless there are very many kinds."""
-    known = _known_kinds()
+    known, spans = _known_kinds(), _materialized(select(_intervals), "spans")
     few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
-    rows = union_all(
-        select(_of_kind(shape, known).label("rows")).select_from(for_each(_intervals, known)).where(few),
-        select(_of_interval(shape).label("rows")).select_from(_intervals).where(not_(few)),
-    ).subquery()
-    return select(_as_one_text("[" + func.group_concat(rows.c.rows) + "]"))
+    rows = select(func.group_concat(_of_kind(shape, known, spans))).select_from(spans)
+    return union_all(
+        _as_texts(known.c.type, known.c.name, rows.correlate(known).scalar_subquery()).where(few),
+        _as_texts(null(), null(), _of_interval(shape, spans)).select_from(spans).where(not_(few)),
+    )
 
 
-def _as_one_text(rows: ColumnElement[Any]) -> ColumnElement[str]:
-    """The rows as SQLite's one text, which has names of states in it, and so can be long."""
-    return type_coerce(rows, LongText())
+def _as_texts(type_: ColumnElement[Any], name: ColumnElement[Any], rows: ColumnElement[Any]) -> Select[Any]:
+    # Names of states can be long.
+    return select(type_, *(type_coerce(each, LongText()) for each in (name, rows)))
 
 
 def _known_kinds() -> CTE:
@@ -122,8 +147,12 @@ def _known_kinds() -> CTE:
     kinds = first.cte("kinds", recursive=True)
     following = select(kinds.c.type, _least_name(kinds.c.type, after=kinds.c.name), kinds.c.number + one)
     kinds = kinds.union_all(following.where(kinds.c.name.is_not(None), kinds.c.number <= MOST_KINDS))
-    known = select(kinds.c.type, kinds.c.name).where(kinds.c.name.is_not(None))
-    return known.cte("known").prefix_with("MATERIALIZED")
+    return _materialized(select(kinds.c.type, kinds.c.name).where(kinds.c.name.is_not(None)), "known")
+
+
+def _materialized(rows: SelectBase, name: str) -> CTE:
+    """The rows, made once, however often the statement reads them."""
+    return rows.cte(name).prefix_with("MATERIALIZED")
 
 
 def _least_name(type_: ColumnElement[str], after: ColumnElement[str] | None = None) -> ColumnElement[str]:
@@ -131,23 +160,25 @@ def _least_name(type_: ColumnElement[str], after: ColumnElement[str] | None = No
     return (names if after is None else names.where(task_run.c.state_name > after)).scalar_subquery()
 
 
-def _of_kind(shape: Shape, kinds: FromClause) -> ColumnElement[str]:
+def _of_kind(shape: Shape, kinds: FromClause, spans: FromClause) -> ColumnElement[str]:
     """The row about the runs of a kind in an interval; null where there are none."""
-    figures = func.json_array(_intervals.c.number, kinds.c.type, kinds.c.name, *_sums())
+    figures = func.json_array(spans.c.number, *_sums())
     of_kind = task_run.c.state_type == kinds.c.type, task_run.c.state_name == kinds.c.name
-    runs = select(case((func.count() > 0, figures))).where(*of_kind, *_in_interval(), *_let_through(shape))
-    return _hinted(runs, _BY_KIND).correlate(_intervals, kinds).scalar_subquery()
+    runs = select(case((func.count() > 0, figures))).where(*of_kind, *_in_interval(spans), *_let_through(shape))
+    return _hinted(runs, _BY_KIND).correlate(spans, kinds).scalar_subquery()
 
 
-def _of_interval(shape: Shape) -> ColumnElement[str]:
-    """The rows about an interval without the brackets around them; null where there are none."""
-    runs = _hinted(_grouped(shape).where(*_in_interval()), _BY_TIME).correlate(_intervals).subquery()
-    rows = select(func.group_concat(func.json_array(_intervals.c.number, *runs.c))).select_from(runs)
-    return rows.correlate(_intervals).scalar_subquery()
+def _of_interval(shape: Shape, spans: FromClause) -> ColumnElement[str]:
+    """The rows about an interval, which tell their kinds; null where there are none."""
+    kind, has_state = (task_run.c.state_type, task_run.c.state_name), task_run.c.state_type.is_not(None)
+    runs = select(*_sums(), *kind).where(has_state, *_in_interval(spans), *_let_through(shape)).group_by(*kind)
+    kinds = _hinted(runs, _BY_TIME).correlate(spans).subquery()
+    rows = select(func.group_concat(func.json_array(spans.c.number, *kinds.c))).select_from(kinds)
+    return rows.correlate(spans).scalar_subquery()
 
 
-def _in_interval() -> tuple[ColumnElement[bool], ...]:
-    return _expected >= _intervals.c.starts_at, _expected < _intervals.c.ends_at
+def _in_interval(spans: FromClause) -> tuple[ColumnElement[bool], ...]:
+    return _expected >= spans.c.starts_at, _expected < spans.c.ends_at
 
 
 _BY_KIND = "INDEXED BY ix_task_run_state_expected_start_time"
@@ -162,21 +193,18 @@ def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
 def _in_postgresql(shape: Shape) -> Select[Any]:
     """The runs are read once, and each is told its interval."""
     starts = select(_intervals.c.starts_at).order_by(_intervals.c.number).scalar_subquery()
-    runs = _by_place(shape, func.width_bucket(_expected, func.array(starts)) - 1)
-    return select(func.json_agg(func.json_build_array(*runs.c)))
+    kinds = _by_place(shape, func.width_bucket(_expected, func.array(starts)) - 1)
+    figures = (func.array_agg(column) for column in (kinds.c.place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
+    return select(kinds.c.type, kinds.c.name, *figures).group_by(kinds.c.type, kinds.c.name)
 
 
 def _by_place(shape: Shape, place: ColumnElement[Any], expected: ColumnElement[Any] = _expected) -> Subquery:
-    place = place.label("place")
+    """A row for each kind of state and place that the runs have which the filter lets through."""
+    place, kind = place.label("place"), (task_run.c.state_type.label("type"), task_run.c.state_name.label("name"))
     in_span = expected >= _instant("start"), expected < _instant("end")
-    return _grouped(shape, place).where(*in_span).group_by(place).subquery()
-
-
-def _grouped(shape: Shape, *first: ColumnElement[Any]) -> Select[Any]:
-    """The figures of the runs that the filter lets through, for each type and name of state."""
-    of_state = task_run.c.state_type, task_run.c.state_name
     has_state = task_run.c.state_type.is_not(None)
-    return select(*first, *of_state, *_sums()).where(has_state, *_let_through(shape)).group_by(*of_state)
+    runs = select(place, *kind, *_sums()).where(*in_span, has_state, *_let_through(shape))
+    return runs.group_by(place, task_run.c.state_type, task_run.c.state_name).subquery()
 
 
 def _sums() -> tuple[ColumnElement[Any], ...]:

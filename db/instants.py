@@ -5,10 +5,14 @@ calculates with an instant reads it with `moment` and writes it back with `insta
 """
 
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate, repeat
+
+import orjson
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, as all here
 _MICROSECOND = timedelta(microseconds=1)
 _END = datetime.max  # noqa: DTZ901
+_LENGTH = 27
 
 
 def instant(moment: datetime) -> str:
@@ -42,9 +46,9 @@ def microseconds_at(instant: str) -> int:
 def instants_from(start: str, step: int, count: int) -> list[str]:
     """`count` stored instants from `start` on, each `step` microseconds after the one before; the last of the calendar
     where that is later."""
-    found: list[str] = []
     at, length = moment(start).replace(tzinfo=None), timedelta(microseconds=step)
-    for _ in range(count):
-        found.append(at.isoformat(timespec="microseconds") + "Z")
-        at = _END if _END - at < length else at + length
-    return found
+    within = min(count, (_END - at) // length + 1)
+    moments = list(accumulate(repeat(length, within - 1), initial=at)) + [_END] * (count - within)
+    # By far the fastest way to write many of them; it leaves out fractions that are 0.
+    texts = orjson.loads(orjson.dumps(moments, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z))
+    return [text if len(text) == _LENGTH else f"{text[:-1]}.000000Z" for text in texts]

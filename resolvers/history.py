@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from db.connection import Connection
 from db.filters import Filter
-from db.history import count_task_runs_by_interval
+from db.history import StateHistory, count_task_runs_by_interval
 from db.instants import instants_from, microseconds_at
 from db.vocabulary import StateType
 from resolvers.errors import BadInput
@@ -16,9 +16,6 @@ SHORTEST_SECONDS = 1.0
 
 Interval = tuple[str, str]
 """An instant, and the first one after the interval that begins there."""
-
-HistoryRow = tuple[StateType, str, int, float, float]
-"""What a RunHistoryState holds, in this order."""
 
 _LONGEST_SECONDS = 1e12
 """Longer than the calendar: whatever is longer still is the same."""
@@ -63,19 +60,15 @@ def split_span(start: str, end: str, interval_seconds: float) -> list[Interval]:
     return list(pairwise(instants_from(start, length, count + 1)))
 
 
-def read_history(connection: Connection, filter: Filter, intervals: Sequence[Interval]) -> list[list[HistoryRow]]:
-    """What has become of the task runs that the filter lets through, for each interval: one statement for all."""
-    rows: list[list[HistoryRow]] = [[] for _ in intervals]
-    if rows:
-        for place, type, name, runs, run_time, lateness in count_task_runs_by_interval(connection, filter, intervals):
-            # PostgreSQL says whole seconds without a fraction.
-            rows[place].append((type, name, runs, float(run_time), float(lateness)))
-    return rows
+def read_history(connection: Connection, filter: Filter, intervals: Sequence[Interval]) -> list[StateHistory]:
+    """What has become of the task runs that the filter lets through, in the order of `states`: one statement for all."""
+    return count_task_runs_by_interval(connection, filter, intervals) if intervals else []
 
 
-def recorded(intervals: Sequence[Interval], rows: Sequence[Sequence[HistoryRow]]) -> list[RunHistoryInterval]:
+def recorded(intervals: Sequence[Interval], kinds: Sequence[StateHistory]) -> list[RunHistoryInterval]:
     """The intervals, and what `read_history` has read of them, as records."""
-    return [
-        RunHistoryInterval(start, end, [RunHistoryState(*row) for row in states])
-        for (start, end), states in zip(intervals, rows, strict=True)
-    ]
+    history = [RunHistoryInterval(*interval) for interval in intervals]
+    for type, name, *columns in kinds:
+        for place, count, run_time, lateness in zip(*columns, strict=True):
+            history[int(place)].states.append(RunHistoryState(type, name, int(count), run_time, lateness))
+    return history

@@ -103,8 +103,8 @@ class Query:
         self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
     ) -> list[history.RunHistoryInterval] | Prepared:
         wanted, intervals = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
-        rows = await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
-        return complete_history(info, intervals, rows) or history.recorded(intervals, rows)
+        kinds = await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
+        return complete_history(info, intervals, kinds) or history.recorded(intervals, kinds)
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(

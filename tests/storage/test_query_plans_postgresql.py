@@ -188,7 +188,7 @@ def test_a_history_reads_no_more_than_its_span(url: str, filter: Filter) -> None
     intervals = split_span(instant(START - DAY), instant(START), 600)
 
     def read(connection: Connection) -> None:
-        counts = [runs for states in read_history(connection, filter, intervals) for _, _, runs, _, _ in states]
+        counts = [count for _, _, _, runs, *_ in read_history(connection, filter, intervals) for count in runs]
         assert 0 < sum(counts) < ROWS / 20
 
     plan = explained(url, read)
