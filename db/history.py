@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -12,13 +13,16 @@ from sqlalchemy import (
     CompoundSelect,
     FromClause,
     Integer,
+    Interval,
     Select,
     SelectBase,
     String,
     Subquery,
+    Text,
     bindparam,
     case,
     cast,
+    extract,
     func,
     literal_column,
     not_,
@@ -31,7 +35,7 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from db.connection import Connection
-from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds, not_negative
+from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds, not_negative, seconds_between
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
 from db.instants import microseconds_at
 from db.pages import MOST_STATEMENTS
@@ -48,13 +52,12 @@ StateHistory = tuple[StateType, str, Sequence[int], Sequence[int], Sequence[floa
 """Runs in states of one kind: its type and name; the places of the intervals in which such runs were meant to start; and for
 each of these how many runs, their run times, and how late they are, summed in seconds."""
 
-_intervals = rows_of("intervals", number=Integer(), starts_at=Instant, ends_at=Instant)
 _types = rows_of("types", type=String())
 _expected = task_run.c.expected_start_time
 
 
 def count_task_runs_by_interval(
-    connection: Connection, filter: Filter, intervals: Sequence[tuple[str, str]]
+    connection: Connection, filter: Filter, intervals: list[tuple[str, str]]
 ) -> list[StateHistory]:
     """What has become of the runs that were meant to start in these intervals, in the order of types, then names of states.
 
@@ -63,13 +66,15 @@ def count_task_runs_by_interval(
     """
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
     (start, second), end = intervals[0], intervals[-1][1]
+    length = microseconds_at(second) - microseconds_at(start)
     given = {
-        "intervals": [[place, *interval] for place, interval in enumerate(intervals)],
+        "intervals": intervals,
         "types": _STATE_TYPES,
         "start": start,
         "end": end,
         "start_microseconds": microseconds_at(start),
-        "length_microseconds": microseconds_at(second) - microseconds_at(start),
+        "length_microseconds": length,
+        "length": timedelta(microseconds=length),
         "now": connection.now,
     }
     # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
@@ -126,7 +131,7 @@ def _few_in_sqlite(shape: Shape) -> Select[Any]:
 
 def _many_in_sqlite(shape: Shape) -> CompoundSelect[Any]:
     """The runs of a kind and an interval lie together in an index: nothing is sorted, unless there are very many kinds."""
-    known, spans = _known_kinds(), _materialized(select(_intervals), "spans")
+    known, spans = _known_kinds(), _spans()
     few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
     rows = select(func.group_concat(_of_kind(shape, known, spans))).select_from(spans)
     return union_all(
@@ -138,6 +143,13 @@ def _many_in_sqlite(shape: Shape) -> CompoundSelect[Any]:
 def _as_texts(type_: ColumnElement[Any], name: ColumnElement[Any], rows: ColumnElement[Any]) -> Select[Any]:
     # Names of states can be long.
     return select(type_, *(type_coerce(each, LongText()) for each in (name, rows)))
+
+
+def _spans() -> CTE:
+    """The intervals with their places."""
+    each = func.json_each(bindparam("intervals", type_=Text(), required=True)).table_valued("key", "value", name="each")
+    start, end = (func.json_extract(each.c.value, f"$[{place}]") for place in (0, 1))
+    return _materialized(select(each.c.key.label("place"), start.label("starts_at"), end.label("ends_at")), "spans")
 
 
 def _known_kinds() -> CTE:
@@ -162,7 +174,7 @@ def _least_name(type_: ColumnElement[str], after: ColumnElement[str] | None = No
 
 def _of_kind(shape: Shape, kinds: FromClause, spans: FromClause) -> ColumnElement[str]:
     """The row about the runs of a kind in an interval; null where there are none."""
-    figures = func.json_array(spans.c.number, *_sums())
+    figures = func.json_array(spans.c.place, *_sums())
     of_kind = task_run.c.state_type == kinds.c.type, task_run.c.state_name == kinds.c.name
     runs = select(case((func.count() > 0, figures))).where(*of_kind, *_in_interval(spans), *_let_through(shape))
     return _hinted(runs, _BY_KIND).correlate(spans, kinds).scalar_subquery()
@@ -173,7 +185,7 @@ def _of_interval(shape: Shape, spans: FromClause) -> ColumnElement[str]:
     kind, has_state = (task_run.c.state_type, task_run.c.state_name), task_run.c.state_type.is_not(None)
     runs = select(*_sums(), *kind).where(has_state, *_in_interval(spans), *_let_through(shape)).group_by(*kind)
     kinds = _hinted(runs, _BY_TIME).correlate(spans).subquery()
-    rows = select(func.group_concat(func.json_array(spans.c.number, *kinds.c))).select_from(kinds)
+    rows = select(func.group_concat(func.json_array(spans.c.place, *kinds.c))).select_from(kinds)
     return rows.correlate(spans).scalar_subquery()
 
 
@@ -191,10 +203,11 @@ def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
 
 
 def _in_postgresql(shape: Shape) -> Select[Any]:
-    """The runs are read once, and each is told its interval."""
-    starts = select(_intervals.c.starts_at).order_by(_intervals.c.number).scalar_subquery()
-    kinds = _by_place(shape, func.width_bucket(_expected, func.array(starts)) - 1)
-    figures = (func.array_agg(column) for column in (kinds.c.place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
+    """The runs are read once, and each is told when its interval begins."""
+    start, length = _instant("start"), bindparam("length", type_=Interval(), required=True)
+    kinds = _by_place(shape, func.date_bin(length, _expected, start))
+    place = cast(seconds_between(start, kinds.c.place) / extract("epoch", length), Integer)
+    figures = (func.array_agg(each) for each in (place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
     return select(kinds.c.type, kinds.c.name, *figures).group_by(kinds.c.type, kinds.c.name)
 
 

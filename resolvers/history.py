@@ -60,7 +60,7 @@ def split_span(start: str, end: str, interval_seconds: float) -> list[Interval]:
     return list(pairwise(instants_from(start, length, count + 1)))
 
 
-def read_history(connection: Connection, filter: Filter, intervals: Sequence[Interval]) -> list[StateHistory]:
+def read_history(connection: Connection, filter: Filter, intervals: list[Interval]) -> list[StateHistory]:
     """What has become of the task runs that the filter lets through, in the order of `states`: one statement for all."""
     return count_task_runs_by_interval(connection, filter, intervals) if intervals else []
 

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from db.connection import Connection
-from db.instants import instant
+from db.instants import instant, seconds_after
 from db.records import TaskRunRecord
 from db.task_runs import insert_task_runs
 from db.vocabulary import StateType
@@ -78,3 +78,30 @@ async def test_what_is_counted_and_summed_is_what_the_records_say(server: Servin
         assert state.sum_estimated_lateness_seconds == pytest.approx(
             sum(run.estimated_start_time_delta_seconds for run in expected[key]), abs=1e-5
         )
+
+
+@pytest.mark.parametrize("by_id", [False, True])
+@pytest.mark.parametrize(
+    ("start", "end", "seconds"),
+    [
+        ("0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", 315_537_897.6 * 2 + 0.000_001),
+        ("2030-01-01T12:00:00.000001Z", "2030-01-01T12:08:00.000000Z", 1.000_001),
+    ],
+)
+async def test_each_microsecond_is_in_one_interval(
+    server: Serving, start: str, end: str, seconds: float, by_id: bool
+) -> None:
+    intervals = split_span(start, end, seconds)
+    moments = [moment for start, end in intervals for moment in (start, seconds_after(end, -0.000_001))]
+    runs: list[TaskRunRecord] = []
+    for number, moment in enumerate(moments):
+        run = blank_task_run(NewTaskRun("t", str(number)), instant(START))
+        run.state_type, run.state_name, run.expected_start_time = StateType.PENDING, "Pending", moment
+        runs.append(run)
+    await server.life.database.write(insert, runs)
+    filter = {"id": {"any": [run.id for run in runs]}} if by_id else {}
+
+    found = await server.life.database.read(lambda connection: read_history(connection, filter, intervals))
+
+    ((_, _, places, counts, *_),) = found
+    assert dict(zip(places, counts, strict=True)) == dict.fromkeys(range(len(intervals)), 2)
