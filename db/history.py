@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
 from functools import lru_cache
 from typing import Any
 
@@ -74,7 +73,7 @@ def count_task_runs_by_interval(
         "end": end,
         "start_microseconds": microseconds_at(start),
         "length_microseconds": length,
-        "length": timedelta(microseconds=length),
+        "length": f"{length} microseconds",
         "now": connection.now,
     }
     # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
@@ -204,7 +203,7 @@ def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
 
 def _in_postgresql(shape: Shape) -> Select[Any]:
     """The runs are read once, and each is told when its interval begins."""
-    start, length = _instant("start"), bindparam("length", type_=Interval(), required=True)
+    start, length = _instant("start"), cast(bindparam("length", type_=Text(), required=True), Interval)
     kinds = _by_place(shape, func.date_bin(length, _expected, start))
     place = cast(seconds_between(start, kinds.c.place) / extract("epoch", length), Integer)
     figures = (func.array_agg(each) for each in (place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
