@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -27,14 +28,25 @@ YOUNG_OBJECTS = 10_000
 """How many objects may be new before Python looks for circles among them. Its 700 are a few requests' worth."""
 
 
-class Server(uvicorn.Server):
-    """A server that ends its subscriptions by their protocol before it closes any socket.
+TICK_SECONDS = 1.0
+"""How often uvicorn's housekeeping is done, which is to tell the time in the header `date`."""
 
-    uvicorn alone closes sockets under the subscriptions; clients would see an error where the stream is simply over.
+
+class Server(uvicorn.Server):
+    """A server that ends its subscriptions by their protocol before it closes any socket, and sleeps while it has nothing
+    to do.
+
+    uvicorn alone closes sockets under the subscriptions; clients would see an error where the stream is simply over. And it
+    looks ten times a second whether it is to stop, which would be most of what an idle server does.
     """
 
     has_process = False
     """Whether nothing but this server runs in its process."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._is_told = asyncio.Event()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
         """Serve until told to stop, in a process of its own."""
@@ -52,12 +64,24 @@ class Server(uvicorn.Server):
             gc.freeze()
             gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
 
+    async def main_loop(self) -> None:
+        """Return once told to stop."""
+        self._loop = asyncio.get_running_loop()
+        # Counted by uvicorn as the first of its ten ticks, so each of them tells the time.
+        while not await self.on_tick(0):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TICK_SECONDS):
+                    await self._is_told.wait()
+
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop in order; told a second time, at once: what was answered is on disk anyway."""
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
+        if self._loop is not None:
+            # Whatever it is doing when the signal comes.
+            self._loop.call_soon_threadsafe(self._is_told.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app: Starlette = self.config.app  # pyright: ignore[reportAssignmentType]

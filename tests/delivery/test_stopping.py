@@ -9,8 +9,12 @@ from typing import Any
 
 import httpx
 import orjson
+import pytest
+from starlette.applications import Starlette
 
 from queries import document
+from runyard.server import build_server
+from runyard.settings import Settings
 from tests.client import PATIENCE, Client
 from tests.delivery.create import create_many, create_scheduled, run_ids
 from tests.serving import ON_SQLITE, ServerProcess, Serving, serving
@@ -84,6 +88,19 @@ async def test_sigterm_ends_the_process_in_order(server_process: ServerProcess) 
 
     assert code == -signal.SIGTERM
     assert message == {"id": id, "type": "complete"}
+
+
+async def test_a_server_sleeps_until_it_is_told_to_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("runyard.server.TICK_SECONDS", 3600)
+    server = build_server(Starlette(), Settings())
+    main_loop = asyncio.create_task(server.main_loop())
+    for _ in range(100):
+        await asyncio.sleep(0)
+    assert not main_loop.done()
+
+    server.handle_exit(signal.SIGTERM, None)
+
+    await asyncio.wait_for(main_loop, PATIENCE)
 
 
 class Upload:
