@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
 
-from sqlalchemy.util import greenlet_spawn
-
 from db import migrations, postgresql_meter
 from db.allowance import MOST_BYTES, allowance
 from db.batches import Outcomes, Request, WriteBatches, carry_out
@@ -22,6 +20,7 @@ from db.driver import drop_if_broken, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
 from db.figures import Commits, Connections
+from db.greenlets import Greenlets
 from db.instants import instant
 from db.postgresql_connection import PostgreSQLConnection, Raw
 from db.postgresql_pool import Pool
@@ -46,6 +45,7 @@ class PostgreSQLDatabase:
         self.is_typed = True
         self._pool = pool
         self._connections = Pool(pool)
+        self._greenlets = Greenlets()
         self._timeout = timeout_seconds
         self._most_bytes = most_bytes
         self._is_closing = False
@@ -111,7 +111,7 @@ class PostgreSQLDatabase:
             async with self._connection() as raw:
                 postgresql_meter.charge(raw, readable)
                 connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
-                answer = await greenlet_spawn(work, connection)
+                answer = await self._greenlets.run(work, connection)
         except DatabaseUnavailable:
             self._contact.lost()
             raise
@@ -149,7 +149,8 @@ class PostgreSQLDatabase:
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
         async with self._connection() as raw:
-            return await greenlet_spawn(carry_out, partial(transaction, raw, self.clock, self._most_bytes), batch)
+            begin = partial(transaction, raw, self.clock, self._most_bytes)
+            return await self._greenlets.run(carry_out, begin, batch)
 
     @asynccontextmanager
     async def _connection(self) -> AsyncGenerator[Raw]:
