@@ -44,7 +44,7 @@ from strawberry.utils.aio import aclosing
 
 from resolvers.storage import Crowd
 from schema.asking import Asking
-from schema.building import build_inputs_by_written_functions
+from schema.building import build_by_written_functions
 from schema.completion import OutputType, Prepared
 from schema.context import Context
 from schema.deadline import Deadline
@@ -190,7 +190,7 @@ class RunyardSchema(strawberry.Schema):
         self._write_plain_data = write_plain_data
         gather_fields_when_begun()
         _leave_out_null_defaults(self._schema)
-        build_inputs_by_written_functions(self)
+        build_by_written_functions(self)
 
     def _extend_introspection(self) -> None:
         """Leave `isOneOf` as graphql-core tells it: Strawberry's way fails for lists, and for what is not null."""
