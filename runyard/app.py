@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from db.clock import Clock
@@ -40,6 +40,8 @@ from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
 
+ENDPOINT = "/graphql"
+
 
 @dataclass(frozen=True, slots=True)
 class ServerFacts:
@@ -65,7 +67,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
     if tracing is not None:
         schema = TracedSchema(schema, tracing).as_schema
     tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
-    page = graphiql_page(endpoint="/graphql", tabs=tabs, title="Runyard")
+    page = graphiql_page(endpoint=ENDPOINT, tabs=tabs, title="Runyard")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -131,11 +133,13 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         )
     if tracing is not None:
         middleware.append(Middleware(TracedRequests, tracing))
+    over_http = _OverHTTP()
+    middleware.append(Middleware(_Shortcut, over_http))
     return Starlette(
         routes=[
             Route("/", _to_graphiql, methods=["GET"]),
-            Route("/graphql", _OverHTTP()),
-            WebSocketRoute("/graphql", _over_websocket),
+            Route(ENDPOINT, over_http),
+            WebSocketRoute(ENDPOINT, _over_websocket),
             Mount("/graphiql", graphiql_static()),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
@@ -147,7 +151,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
 
 
 async def _to_graphiql(_request: Request) -> Response:
-    return RedirectResponse("/graphql")
+    return RedirectResponse(ENDPOINT)
 
 
 class _OverHTTP:
@@ -157,6 +161,19 @@ class _OverHTTP:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         answer: Response = await scope["app"].state.http(Request(scope, receive, send))
         await answer(scope, receive, send)
+
+
+class _Shortcut:
+    """Middleware: leads what is for the endpoint there at once, since nearly everything is. Starlette's routing would look
+    at each route in turn, and twice put something around what is sent."""
+
+    def __init__(self, app: ASGIApp, over_http: ASGIApp) -> None:
+        self._app = app
+        self._over_http = over_http
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_for_it = scope["type"] == "http" and scope["path"] == ENDPOINT
+        await (self._over_http if is_for_it else self._app)(scope, receive, send)
 
 
 async def _over_websocket(socket: WebSocket) -> None:
