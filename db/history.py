@@ -203,7 +203,9 @@ def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
 
 def _in_postgresql(shape: Shape) -> Select[Any]:
     """The runs are read once, and each is told when its interval begins."""
-    start, length = _instant("start"), cast(bindparam("length", type_=Text(), required=True), Interval)
+    start = _instant("start")
+    # A cast alone would be carried out for each run.
+    length = select(cast(bindparam("length", type_=Text(), required=True), Interval)).scalar_subquery()
     kinds = _by_place(shape, func.date_bin(length, _expected, start))
     place = cast(seconds_between(start, kinds.c.place) / extract("epoch", length), Integer)
     figures = (func.array_agg(each) for each in (place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
