@@ -80,5 +80,5 @@ class Around(ABC):
 
     def operation_of(self, query: str | None, operation_name: str | None) -> OperationDefinitionNode | None:
         """The operation that is run; None where there is none."""
-        operation = self._schema.operation(self._schema.document(query), operation_name)
+        operation = self._schema.documents.operation(self._schema.documents.of(query), operation_name)
         return None if isinstance(operation, PreExecutionError) else operation

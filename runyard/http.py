@@ -167,7 +167,7 @@ class GraphQLOverHTTP:
 
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
         query, variables, operation_name, extensions = _checked(self._trusted, parameters)
-        operation = self._schema.operation(self._schema.document(query), operation_name)
+        operation = self._schema.documents.operation(self._schema.documents.of(query), operation_name)
         kind = None if isinstance(operation, PreExecutionError) else operation.operation.value
         if kind in ("mutation", "subscription") and request.method == "GET":
             raise BadRequest(405, f"{kind.capitalize()}s are sent by POST.", {"Allow": "POST"})

@@ -56,7 +56,7 @@ class TrustedDocuments:
     def check(self, schema: RunyardSchema) -> None:
         """Have the schema keep them. TrustedDocumentsUnusable where one of them could not be run."""
         for id, text in self.by_id.items():
-            for error in schema.keep(text).errors:
+            for error in schema.documents.keep(text).errors:
                 raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {id}: {error.message}")
 
     def query(self, parameters: Mapping[str, Any]) -> object:

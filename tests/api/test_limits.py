@@ -41,7 +41,7 @@ INTROSPECTION = get_introspection_query(descriptions=True, input_value_deprecati
 
 def fault_of(query: str, **limits: int) -> dict[str, Any] | None:
     """What the one error says of the limit; None where the document is valid."""
-    errors = build_schema(Rules(Limits(**limits))).document(query).errors
+    errors = build_schema(Rules(Limits(**limits))).documents.of(query).errors
     if not errors:
         return None
     (error,) = errors
@@ -167,7 +167,7 @@ def test_no_document_keeps_others_waiting_while_it_is_looked_at(query: str) -> N
     schema = build_schema()
     begun = time.thread_time()
 
-    asked = schema.operation(schema._look_at(query), None)
+    asked = schema.documents.operation(schema.documents.look_at(query), None)
     if isinstance(asked, PreExecutionError):
         assert [error.formatted for error in asked.errors or ()]
 
@@ -178,7 +178,9 @@ def test_no_document_keeps_others_waiting_while_it_is_looked_at(query: str) -> N
 
 def test_a_client_is_told_of_the_first_faults_with_what_may_have_been_meant() -> None:
     errors = (
-        build_schema().document("{ server { " + " ".join(f"versio{number}" for number in range(900)) + " } }").errors
+        build_schema()
+        .documents.of("{ server { " + " ".join(f"versio{number}" for number in range(900)) + " } }")
+        .errors
     )
 
     first, *_, last = errors
@@ -192,17 +194,17 @@ def test_documents_are_kept_until_they_are_many_or_large_together() -> None:
     large = [f"{{ __typename }}{number:>32000}" for number in range(10)]
 
     for query in large:
-        schema.document(query)
+        schema.documents.of(query)
 
-    assert 160_000 < sum(map(len, schema._documents)) <= 200_000
-    assert list(schema._documents) == large[-len(schema._documents) :]
+    assert 160_000 < sum(map(len, schema.documents._documents)) <= 200_000
+    assert list(schema.documents._documents) == large[-len(schema.documents._documents) :]
 
 
 # --- cost ---
 
 
 def cost_of(query: str, rules: Rules = DEFAULT) -> int:
-    document = build_schema(rules).document(query)
+    document = build_schema(rules).documents.of(query)
     assert document.asking is not None
     ((asked),) = document.asking.operations.values()
     return asked.most

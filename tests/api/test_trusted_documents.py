@@ -173,9 +173,9 @@ def test_a_server_that_is_to_run_only_trusted_documents_does_not_start_without_a
 def test_trusted_documents_stay_prepared_whatever_else_is_asked(manifest: Path) -> None:
     schema = build_schema()
     TrustedDocuments.read(manifest, only=False).check(schema)
-    prepared = schema.document(TYPENAME)
+    prepared = schema.documents.of(TYPENAME)
 
     for number in range(600):
-        schema.document(f"query Other{number} {{ __typename }}")
+        schema.documents.of(f"query Other{number} {{ __typename }}")
 
-    assert schema.document(TYPENAME) is prepared
+    assert schema.documents.of(TYPENAME) is prepared

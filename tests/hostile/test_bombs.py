@@ -17,6 +17,9 @@ from tests.hostile.victim import PATIENCE, Victim, look_at, victim
 MOST_SECONDS = 0.25
 """How long the server may work without answering others."""
 
+ATTEMPTS = 3
+"""How often a bomb is sent at most: whatever else the machine does makes the server's work longer, and never shorter."""
+
 MOST_MIB = 120
 """How much more memory the server may have after all of them, and after many of the largest: bodies are 4 MiB, what is
 parsed ten times that, and the system does not get all of it back."""
@@ -79,15 +82,21 @@ def test_a_bomb_is_answered_with_its_error_and_keeps_nobody_waiting(attacked: Vi
     body = make()
     count = attacked.ask("{ taskRunCount }")["data"]["taskRunCount"]
 
-    with somebody_else(attacked) as waiting:
-        began = time.monotonic()
-        _, answer = attacked.request("POST", "/graphql", body, {"content-type": "application/json"})
-        took = time.monotonic() - began
-    codes = set(look_at(orjson.loads(answer)))
+    sent = 0
+    for _ in range(ATTEMPTS):
+        sent += 1
+        with somebody_else(attacked) as waiting:
+            began = time.monotonic()
+            _, answer = attacked.request("POST", "/graphql", body, {"content-type": "application/json"})
+            took = time.monotonic() - began
+        print(
+            f"{name}: answered in {took * 1000:.0f} ms, others waited for {waiting.longest * 1000:.0f} ms of CPU at most"
+        )
+        assert set(look_at(orjson.loads(answer))) == {code}
+        if waiting.longest < MOST_SECONDS:
+            break
+    else:
+        pytest.fail(f"others waited for more than {MOST_SECONDS:g} s of CPU each time")
 
-    print(f"{name}: answered in {took * 1000:.0f} ms, others waited for {waiting.longest * 1000:.0f} ms of CPU at most")
-    assert codes == {code}
-    assert waiting.longest < MOST_SECONDS
-    assert attacked.ask("{ taskRunCount }")["data"]["taskRunCount"] == count + (
-        code == "data" and b"createTaskRun(" in body
-    )
+    changed = sent if code == "data" and b"createTaskRun(" in body else 0
+    assert attacked.ask("{ taskRunCount }")["data"]["taskRunCount"] == count + changed
