@@ -31,6 +31,7 @@ from strawberry.utils.aio import aclosing
 
 from resolvers.storage import Crowd
 from schema.building import build_by_written_functions
+from schema.coercion import coerce_by_written_functions
 from schema.context import Context
 from schema.deadline import Deadline
 from schema.documents import Document, Documents, refused
@@ -64,6 +65,7 @@ class RunyardSchema(strawberry.Schema):
         self._crowd = Crowd(rules.answers_bytes)
         self.documents = Documents(self._schema, rules, write_plain_data=write_plain_data)
         gather_fields_when_begun()
+        coerce_by_written_functions()
         _leave_out_null_defaults(self._schema)
         build_by_written_functions(self)
 
