@@ -55,9 +55,12 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         operation = self.operation
         root = self.schema.get_root_type(operation.operation)
         assert root is not None
-        fields, *_ = collect_fields(
-            self.schema, self.fragments, self.variable_values, root, operation, self.hide_suggestions
-        )
+        if self._selections is not None:
+            fields = self._selections.collect_root(root)
+        else:
+            fields, *_ = collect_fields(
+                self.schema, self.fragments, self.variable_values, root, operation, self.hide_suggestions
+            )
         if len(fields) != 1:
             is_mutation = operation.operation is OperationType.MUTATION
             execute = self.execute_fields_serially if is_mutation else self.execute_fields

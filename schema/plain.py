@@ -15,7 +15,13 @@ from graphql import (
     NonNullTypeNode,
     OperationDefinitionNode,
 )
-from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet, collect_subfields
+from graphql.execution.collect_fields import (
+    CollectedFields,
+    FieldDetailsList,
+    GroupedFieldSet,
+    collect_fields,
+    collect_subfields,
+)
 from graphql.execution.executor import Executor
 from graphql.execution.values import VariableValues
 
@@ -77,9 +83,24 @@ class Selections:
         self._fragments = executor.fragments
         self._operation = executor.operation
         self._variable_values = variable_values
+        self._hide_suggestions = executor.hide_suggestions
+        self._root: GroupedFieldSet | None = None
         self._collected: dict[Any, CollectedFields] = {}
         self._plans: dict[Any, Any] = {}
         self._looked_at = 0
+
+    def collect_root(self, type_: GraphQLObjectType) -> GroupedFieldSet:
+        """The fields that are selected of the operation's root."""
+        if self._root is None:
+            self._root = collect_fields(
+                self._schema,
+                self._fragments,
+                self._variable_values,
+                type_,
+                self._operation,
+                self._hide_suggestions,
+            ).grouped_field_set
+        return self._root
 
     def collect(self, type_: GraphQLObjectType, details: FieldDetailsList) -> CollectedFields:
         """The fields that are selected of an object; the same object for the same nodes of the document."""

@@ -52,7 +52,7 @@ def some_value(type_: Any, chance: Random, depth: int = 0) -> Any:
 
 
 def test_there_are_inputs() -> None:
-    assert {"TaskRunFilter", "DeploymentCreateInput"} <= set(TYPES)
+    assert {"TaskRunFilter", "TaskRunCreateInput"} <= set(TYPES)
 
 
 @pytest.mark.parametrize("name", TYPES)
