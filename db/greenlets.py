@@ -66,8 +66,7 @@ class Greenlets:
     async def run(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
         """The function's answer. What it waits for with `sqlalchemy.util.await_only` is awaited here."""
         worker = self._at_hand.pop() if self._at_hand else _Worker()
-        current = getcurrent()
-        worker.parent, worker.gr_context = current, current.gr_context
+        worker.gr_context = getcurrent().gr_context
         step: Awaitable[Any] | _Outcome = worker.switch((function, arguments))
         while not isinstance(step, _Outcome):
             try:

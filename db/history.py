@@ -73,7 +73,7 @@ def count_task_runs_by_interval(
         "end": end,
         "start_microseconds": microseconds_at(start),
         "length_microseconds": length,
-        "length": f"{length} microseconds",
+        "length": _interval(length),
         "now": connection.now,
     }
     # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
@@ -83,22 +83,33 @@ def count_task_runs_by_interval(
 _STATE_TYPES = [[each.value] for each in StateType]
 
 
-def _histories(rows: Iterable[Sequence[Any]]) -> Iterable[Any]:
-    """PostgreSQL answers with lists for each kind. SQLite answers with rows as texts: for each kind, or for an interval,
-    where each row tells its kind."""
+def _histories(rows: Sequence[Sequence[Any]]) -> Iterable[Any]:
+    """PostgreSQL answers with lists for each kind, SQLite with texts."""
+    return map(tuple, rows) if rows and len(rows[0]) > _TEXTS else _from_texts(rows)
+
+
+_TEXTS = 3
+"""How many columns SQLite answers with."""
+
+
+def _from_texts(found: Iterable[Sequence[Any]]) -> Iterable[Any]:
+    """A text has the rows of a kind, if there are any; or those of an interval, where each row tells its kind."""
     of_many: dict[tuple[str, str], list[list[Any]]] = defaultdict(list)
-    for type, name, *figures in rows:
-        if len(figures) > 1:
-            yield (type, name, *figures)
-        elif figures == [None]:
-            continue
-        elif name is not None:
-            yield (type, name, *zip(*orjson.loads(f"[{figures[0]}]"), strict=True))
-        else:
-            for *row, type_, name_ in orjson.loads(f"[{figures[0]}]"):
-                of_many[type_, name_].append(row)
-    for kind, found in of_many.items():
-        yield (*kind, *zip(*found, strict=True))
+    for type, name, text in found:
+        rows = orjson.loads(f"[{text or ''}]")
+        if name is None:
+            for *row, type_of_row, name_of_row in rows:
+                of_many[type_of_row, name_of_row].append(row)
+        elif rows:
+            yield (type, name, *zip(*rows, strict=True))
+    for kind, rows in of_many.items():
+        yield (*kind, *zip(*rows, strict=True))
+
+
+def _interval(microseconds: int) -> str:
+    """The text of an interval for PostgreSQL, which before its version 15 took no number of microseconds beyond 32 bits."""
+    minutes, rest = divmod(microseconds, 60_000_000)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest / 1_000_000:09.6f}"
 
 
 @lru_cache(MOST_STATEMENTS)

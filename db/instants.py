@@ -44,8 +44,8 @@ def microseconds_at(instant: str) -> int:
 
 
 def instants_from(start: str, step: int, count: int) -> list[str]:
-    """`count` stored instants from `start` on, each `step` microseconds after the one before; the last of the calendar
-    where that is later."""
+    """`count` stored instants, one or more, from `start` on, each `step` microseconds after the one before; the last of the
+    calendar where that is later."""
     at, length = moment(start).replace(tzinfo=None), timedelta(microseconds=step)
     within = min(count, (_END - at) // length + 1)
     moments = list(accumulate(repeat(length, within - 1), initial=at)) + [_END] * (count - within)

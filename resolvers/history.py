@@ -68,7 +68,7 @@ def read_history(connection: Connection, filter: Filter, intervals: list[Interva
 def recorded(intervals: Sequence[Interval], kinds: Sequence[StateHistory]) -> list[RunHistoryInterval]:
     """The intervals, and what `read_history` has read of them, as records."""
     history = [RunHistoryInterval(*interval) for interval in intervals]
-    for type, name, *columns in kinds:
-        for place, count, run_time, lateness in zip(*columns, strict=True):
-            history[int(place)].states.append(RunHistoryState(type, name, int(count), run_time, lateness))
+    for type, name, places, counts, run_times, latenesses in kinds:
+        for place, count, run_time, lateness in zip(places, counts, run_times, latenesses, strict=True):
+            history[place].states.append(RunHistoryState(type, name, count, run_time, lateness))
     return history

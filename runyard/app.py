@@ -26,7 +26,7 @@ from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.health import healthz, readyz
 from runyard.hosts import KnownHosts
-from runyard.http import GraphQLOverHTTP
+from runyard.http import ENDPOINT, GraphQLOverHTTP
 from runyard.life import Life
 from runyard.meter import Measured, Meter
 from runyard.metrics import Metrics
@@ -39,8 +39,6 @@ from runyard.wrong_tokens import WrongTokens
 from schema.access import READ
 from schema.context import Context
 from schema.root import build_schema
-
-ENDPOINT = "/graphql"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
     return Starlette(
         routes=[
             Route("/", _to_graphiql, methods=["GET"]),
-            Route(ENDPOINT, over_http),
+            Route(ENDPOINT, over_http),  # for who asks with a slash at the end and is led here
             WebSocketRoute(ENDPOINT, _over_websocket),
             Mount("/graphiql", graphiql_static()),
             Route("/healthz", healthz, methods=["GET"]),
@@ -165,7 +163,7 @@ class _OverHTTP:
 
 class _Shortcut:
     """Middleware: leads what is for the endpoint there at once, since nearly everything is. Starlette's routing would look
-    at each route in turn, and twice put something around what is sent."""
+    at each route in turn, and twice put something around what is sent; nothing there raises what it would answer."""
 
     def __init__(self, app: ASGIApp, over_http: ASGIApp) -> None:
         self._app = app

@@ -32,6 +32,7 @@ from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
 from schema.execution import RunyardSchema, Weighed
 
+ENDPOINT = "/graphql"
 RESPONSE_TYPE = "application/graphql-response+json"
 OLDER_TYPE = "application/json"
 VARY = {"Vary": "Accept"}

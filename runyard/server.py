@@ -27,7 +27,6 @@ UNREAD_SECONDS = 30.0
 YOUNG_OBJECTS = 10_000
 """How many objects may be new before Python looks for circles among them. Its 700 are a few requests' worth."""
 
-
 TICK_SECONDS = 1.0
 """How often uvicorn's housekeeping is done, which is to tell the time in the header `date`."""
 

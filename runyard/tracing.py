@@ -16,6 +16,7 @@ from strawberry.types.execution import ExecutionResult
 from resolvers.storage import Connection, Database
 from resolvers.trace_context import trace_parent
 from runyard.around import Around
+from runyard.http import ENDPOINT
 from schema.execution import RunyardSchema
 
 if TYPE_CHECKING:
@@ -67,10 +68,10 @@ class Tracing:
     def request(self, method: str, headers: dict[str, str]) -> Generator[Any]:
         """A span around a request to the API."""
         with self._tracer.start_as_current_span(
-            f"{method} /graphql",
+            f"{method} {ENDPOINT}",
             context=self._propagator.extract(headers),
             kind=self._trace.SpanKind.SERVER,
-            attributes={"http.request.method": method, "http.route": "/graphql", "url.path": "/graphql"},
+            attributes={"http.request.method": method, "http.route": ENDPOINT, "url.path": ENDPOINT},
         ) as span:
             yield span
 
@@ -115,7 +116,7 @@ class TracedRequests:
         self._tracing = tracing
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        if scope["type"] != "http" or scope["path"] != "/graphql":
+        if scope["type"] != "http" or scope["path"] != ENDPOINT:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -14,6 +14,7 @@ from graphql import GraphQLInputObjectType, GraphQLObjectType
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.base import (
     StrawberryList,
+    StrawberryMaybe,
     StrawberryObjectDefinition,
     StrawberryOptional,
     has_object_definition,
@@ -73,23 +74,24 @@ class _Builders:
         """What calls the field's resolver with the arguments by the names of GraphQL."""
         assert field.base_resolver.self_parameter, "Resolvers are methods."
         assert not field.extensions, "Nothing else is called here."
-        function, takes_info = field.base_resolver.wrapped_func, field.base_resolver.info_parameter is not None
+        function, info = field.base_resolver.wrapped_func, field.base_resolver.info_parameter
         name_of, info_of = self._config.name_converter.from_argument, self._config.info_class
         arguments = {name_of(each): (each.python_name, self._converter(each.type)) for each in field.arguments}
 
-        def call(source: Any, raw_info: Any, **given: Any) -> Any:
+        def call(source: Any, raw_info: Any, /, **given: Any) -> Any:
             wanted: dict[str, Any] = {}
             for name, value in given.items():
                 python_name, convert = arguments[name]
                 wanted[python_name] = value if convert is None or value is None else convert(value)
-            if takes_info:
-                wanted["info"] = info_of(_raw_info=raw_info, _field=field)
+            if info is not None:
+                wanted[info.name] = info_of(_raw_info=raw_info, _field=field)
             return function(source, **wanted)
 
         return call
 
     def _converter(self, type_: Any) -> Build | None:
         """What converts a value of this type that is not null; None for what stays as it is."""
+        assert not isinstance(type_, StrawberryMaybe), "What was left out is told from null in other ways."
         if isinstance(type_, StrawberryOptional):
             return self._converter(type_.of_type)
         if isinstance(type_, LazyType):

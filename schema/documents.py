@@ -55,7 +55,7 @@ class Documents:
             return known
         if (kept := self._kept.get(query)) is not None:
             return kept
-        document = self.look_at(query)
+        document = self._look_at(query)
         if len(query) <= LARGEST_KEPT_DOCUMENT:
             self._documents[query] = document
             self._characters += len(query)
@@ -80,8 +80,7 @@ class Documents:
             return refused("The document has several operations: say which one with operationName.")
         return next(iter(document.operations.values()))
 
-    def look_at(self, query: str) -> Document:
-        """The document, parsed and validated anew."""
+    def _look_at(self, query: str) -> Document:
         if len(query) > (allowed := self._rules.limits.characters):
             # One token can be as long as the document, and is read character by character.
             return Document(None, {}, [too_many("characters", allowed, len(query))])

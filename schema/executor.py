@@ -26,9 +26,8 @@ from schema.weighing import LONG, weighed
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
-    """Strawberry's executor, with written functions for plain data, its cheaper test for awaitables in subscriptions too,
-    and a way through an operation that has nothing to do with what is not to be had here: `@defer`, `@stream`, and signals
-    to abort."""
+    """Strawberry's executor, with written functions for plain data, and its cheaper test for awaitables in subscriptions
+    too. Queries and mutations are run without `@defer`, `@stream` and signals to abort, which this schema does not have."""
 
     def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

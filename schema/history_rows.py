@@ -13,7 +13,7 @@ from schema.completion import Field, NotPlain, Prepared, Writer
 from schema.context import Info
 from schema.plain import Selections
 from schema.rows import attempt, object_type, plan_of
-from schema.weighing import LONG
+from schema.weighing import weighed
 
 _OF_KIND = ("state_type", "state_name")
 _OF_PLACE = ("count_runs", "sum_estimated_run_time_seconds", "sum_estimated_lateness_seconds")
@@ -34,9 +34,8 @@ def complete_history(info: Info, intervals: Sequence[Interval], kinds: Sequence[
 
 def _is_plain(kind: StateHistory) -> bool:
     """Whether all that is in it can be answered as it is: looked at here, and not for each interval."""
-    _type, name, _places, runs, run_times, latenesses = kind
-    # Names that are long are weighed each time that they are answered.
-    return len(name) < LONG and max(runs) <= _MOST and isfinite(sum(run_times) + sum(latenesses))
+    _type, _name, _places, runs, run_times, latenesses = kind
+    return max(runs) <= _MOST and isfinite(sum(run_times) + sum(latenesses))
 
 
 def _write(
@@ -57,8 +56,11 @@ def _write(
         def write_state_field(field: Field, details: FieldDetailsList) -> str:
             if field.attribute in _OF_PLACE:
                 return field.attribute
-            value = f"of_kind_{len(once)}"
-            once.append(f"    {value} = {writer.value(field.type, details, field.attribute)}")
+            value, written = f"of_kind_{len(once)}", writer.value(field.type, details, field.attribute)
+            if field.attribute == "state_name":
+                # It was read once, and is answered for each interval.
+                written = f"{writer.name(weighed)}(state_name, len(places))"
+            once.append(f"    {value} = {written}")
             return value
 
         state = object_type(field.type)

@@ -218,6 +218,27 @@ async def test_the_names_of_states_in_a_history_count(server: Serving) -> None:
     assert sorted(len(each["stateName"]) for each in interval["states"]) == [60_002] * 10 + [60_003] * 6
 
 
+async def test_the_name_of_a_state_counts_for_each_interval_of_a_history_and_each_time_it_is_named(
+    server: Serving,
+) -> None:
+    client = server.client
+    for number in range(20):
+        moment = (START + timedelta(seconds=number)).isoformat()
+        state = {"type": "SCHEDULED", "name": LONG, "details": {"scheduledTime": moment}}
+        await create(client, 1, dynamicKey=f"n{number}", parameters=None, state=state)
+
+    async def history(seconds: int, names: str) -> Any:
+        end = (START + timedelta(seconds=seconds)).isoformat()
+        arguments = f'start: "{START.isoformat()}", end: "{end}", intervalSeconds: 1'
+        return await ask(client, f"{{ taskRunHistory({arguments}) {{ states {{ {names} }} }} }}")
+
+    assert await history(20, "stateName") == [ANSWERED]
+    assert await history(10, "stateName again: stateName") == [ANSWERED]
+    assert await history(20, "countRuns") == {"taskRunHistory": [{"states": [{"countRuns": 1}]}] * 20}
+    answered = await history(16, "stateName")
+    assert answered == {"taskRunHistory": [{"states": [{"stateName": LONG}]}] * 16}
+
+
 async def test_a_mutation_of_too_many_long_runs_is_refused_and_changes_nothing(client: Client) -> None:
     ids = await create(client, 20)
     known = [{"taskKey": "t", "dynamicKey": f"d{number}"} for number in range(20)]

@@ -167,7 +167,7 @@ def test_no_document_keeps_others_waiting_while_it_is_looked_at(query: str) -> N
     schema = build_schema()
     begun = time.thread_time()
 
-    asked = schema.documents.operation(schema.documents.look_at(query), None)
+    asked = schema.documents.operation(schema.documents._look_at(query), None)
     if isinstance(asked, PreExecutionError):
         assert [error.formatted for error in asked.errors or ()]
 

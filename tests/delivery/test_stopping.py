@@ -97,6 +97,7 @@ async def test_a_server_sleeps_until_it_is_told_to_stop(monkeypatch: pytest.Monk
     for _ in range(100):
         await asyncio.sleep(0)
     assert not main_loop.done()
+    assert len(server._is_told._waiters) == 1
 
     server.handle_exit(signal.SIGTERM, None)
 

@@ -76,27 +76,34 @@ def somebody_else(server: Victim) -> Iterator[Waiting]:
         asking.join()
 
 
+def anew(body: bytes, number: int) -> bytes:
+    """The body with a document that the server has not seen yet, where it has one: it keeps what it has looked at."""
+    return body.replace(b'"query": "', b'"query": "#%d\\n' % number, 1)
+
+
 @pytest.mark.parametrize("name", BOMBS)
 def test_a_bomb_is_answered_with_its_error_and_keeps_nobody_waiting(attacked: Victim, name: str) -> None:
     make, code = BOMBS[name]
     body = make()
     count = attacked.ask("{ taskRunCount }")["data"]["taskRunCount"]
 
-    sent = 0
+    sent, codes = 0, set[str | None]()
     for _ in range(ATTEMPTS):
         sent += 1
         with somebody_else(attacked) as waiting:
             began = time.monotonic()
-            _, answer = attacked.request("POST", "/graphql", body, {"content-type": "application/json"})
+            wanted = body if sent == 1 else anew(body, sent)
+            _, answer = attacked.request("POST", "/graphql", wanted, {"content-type": "application/json"})
             took = time.monotonic() - began
         print(
             f"{name}: answered in {took * 1000:.0f} ms, others waited for {waiting.longest * 1000:.0f} ms of CPU at most"
         )
-        assert set(look_at(orjson.loads(answer))) == {code}
+        codes = codes or set(look_at(orjson.loads(answer)))
         if waiting.longest < MOST_SECONDS:
             break
     else:
         pytest.fail(f"others waited for more than {MOST_SECONDS:g} s of CPU each time")
 
+    assert codes == {code}
     changed = sent if code == "data" and b"createTaskRun(" in body else 0
     assert attacked.ask("{ taskRunCount }")["data"]["taskRunCount"] == count + changed

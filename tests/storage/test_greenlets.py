@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+from contextlib import suppress
 from contextvars import ContextVar
 from weakref import ref
 
@@ -55,6 +56,27 @@ async def test_what_fails_is_raised_and_leaves_nothing_behind(greenlets: Greenle
         await greenlets.run(lambda: 1 / 0)
     assert raised.value.__context__ is None
     assert await greenlets.run(lambda: "fine") == "fine"
+
+
+async def test_what_has_failed_is_let_go_of_at_once(greenlets: Greenlets) -> None:
+    class Large:
+        pass
+
+    kept: list[ref[Large]] = []
+
+    def work() -> None:
+        large = Large()
+        kept.append(ref(large))
+        raise KeyError
+
+    gc.collect()
+    gc.disable()
+    try:
+        with suppress(KeyError):
+            await greenlets.run(work)
+        assert kept[0]() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_function_that_is_cancelled_may_tidy_up_and_its_greenlet_serves_the_next(greenlets: Greenlets) -> None:
