@@ -41,6 +41,8 @@ class PostgreSQLServer:
     """What there is to say of a PostgreSQL database and its server."""
 
     version: str
+    major: int
+    """The version's first number."""
     clock_ahead: timedelta
     """How far its clock is before this machine's."""
     revision: str | None
@@ -100,6 +102,7 @@ async def look_at_server(url: str, timeout_seconds: float) -> PostgreSQLServer:
             opened = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
             return PostgreSQLServer(
                 version=await connection.fetchval("SHOW server_version"),
+                major=int(await connection.fetchval("SHOW server_version_num")) // 10_000,
                 clock_ahead=showed - halfway,
                 revision=revision,
                 most_connections=most - reserved,

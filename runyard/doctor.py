@@ -13,6 +13,7 @@ from runyard.settings import Settings
 
 LEAST_FREE_BYTES = 500 * 2**20
 LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
+LEAST_POSTGRESQL = 14
 UPGRADE = "run `runyard db upgrade`"
 
 
@@ -87,7 +88,11 @@ def _server(url: str, settings: Settings) -> Iterator[Finding]:
     except DatabaseError as error:
         yield _bad(f"{error} See that the server runs and that RUNYARD_DATABASE_URL names it, a user and a database")
         return
-    yield _good(f"the database answers: PostgreSQL {server.version}")
+    answers = f"the database answers: PostgreSQL {server.version}"
+    if server.major >= LEAST_POSTGRESQL:
+        yield _good(answers)
+    else:
+        yield _bad(f"{answers}, which is too old for histories: upgrade it to {LEAST_POSTGRESQL} or later")
     yield _migrations(server.revision)
     yield from _tokens(server.valid_tokens, settings)
     seconds = server.clock_ahead.total_seconds()

@@ -198,10 +198,19 @@ async def test_a_database_that_was_never_upgraded_is_told(database_url: str) -> 
     assert bad == ["it has no migrations: run `runyard db upgrade`"]
 
 
+@ON_POSTGRESQL
+async def test_a_version_that_is_too_old_is_told(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "LEAST_POSTGRESQL", 99)
+
+    _, bad = await examined(database_url)
+
+    assert bad == ["the database answers: PostgreSQL #, which is too old for histories: upgrade it to 99 or later"]
+
+
 @pytest.mark.parametrize(("seconds", "is_good"), [(1.5, True), (-1.5, True), (2.5, False), (-2.5, False)])
 def test_clocks_that_differ_are_told(monkeypatch: pytest.MonkeyPatch, seconds: float, is_good: bool) -> None:
     async def look_at_server(*_: object) -> PostgreSQLServer:
-        return PostgreSQLServer("18.0", timedelta(seconds=seconds), HEAD, 97, 3)
+        return PostgreSQLServer("18.0", 18, timedelta(seconds=seconds), HEAD, 97, 3)
 
     monkeypatch.setattr(doctor, "look_at_server", look_at_server)
 
