@@ -25,6 +25,7 @@ from graphql.utilities.coerce_input_value import (
 Coerce = Callable[[Any], Any]
 
 MOST_TYPES = 500
+"""Types whose functions are kept; a schema has some twenty."""
 
 
 def coerce_by_written_functions() -> None:
@@ -58,7 +59,7 @@ def _list(items: list[Any], type_: Any) -> Any:
 def _object(type_: Any) -> Coerce:
     """What coerces a mapping to a type of objects."""
     fields = {name: (field.out_name or name, field.type) for name, field in type_.fields.items()}
-    missed = {name: field for name, field in type_.fields.items() if _is_missed(field)}
+    missed = {name: coerce_default_value(field) for name, field in type_.fields.items() if _is_missed(field)}
 
     def coerce_object(value: dict[str, Any]) -> Any:
         coerced: dict[str, Any] = {}
@@ -69,11 +70,11 @@ def _object(type_: Any) -> Coerce:
             if (one := coerce(item, field_type)) is Undefined:
                 return Undefined
             coerced[out_name] = one
-        for name, field in missed.items():
+        for name, default in missed.items():
             if name not in value:
-                if is_required_input_field(field):
+                if default is Undefined:
                     return Undefined
-                coerced[fields[name][0]] = coerce_default_value(field)
+                coerced[fields[name][0]] = default
         if type_.is_one_of and (len(value) != 1 or None in coerced.values()):
             return Undefined
         return type_.out_type(coerced)

@@ -56,12 +56,14 @@ def _write(
         def write_state_field(field: Field, details: FieldDetailsList) -> str:
             if field.attribute in _OF_PLACE:
                 return field.attribute
-            value, written = f"of_kind_{len(once)}", writer.value(field.type, details, field.attribute)
             if field.attribute == "state_name":
                 # It was read once, and is answered for each interval.
-                written = f"{writer.name(weighed)}(state_name, len(places))"
-            once.append(f"    {value} = {written}")
-            return value
+                value = f"{writer.name(weighed)}(state_name, len(places))"
+            else:
+                value = writer.value(field.type, details, field.attribute)
+            name = f"of_kind_{len(once)}"
+            once.append(f"    {name} = {value}")
+            return name
 
         state = object_type(field.type)
         display = writer.display(state, writer.collect(state, details), write_state_field)
