@@ -4,9 +4,10 @@ import asyncio
 import os
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -62,15 +63,17 @@ class Serving:
             continue
 
     @asynccontextmanager
-    async def counting(self) -> AsyncIterator[list[str]]:
-        """The statements that are read with meanwhile."""
+    async def counting(self, tell: Callable[[int], None] = lambda _number: None) -> AsyncIterator[list[str]]:
+        """The statements that are read with meanwhile; `tell` is told, on a reader's thread, the number of each."""
         database = self.life.database
         assert isinstance(database, SQLiteDatabase)
         statements: list[str] = []
+        numbers = count(1)
 
         def note(text: str) -> None:
             if text.startswith(("SELECT", "WITH")):
                 statements.append(text)
+                tell(next(numbers))
 
         for reader in database._readers:
             await reader.set_trace_callback(note)
