@@ -1,15 +1,16 @@
 """Documents, parsed and validated once and kept: both cost several times what a small operation does."""
 
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, parse
 from strawberry.types.execution import PreExecutionError
 
 from schema.asking import Asking
+from schema.coercion import Unreadable
 from schema.errors import public_error
 from schema.limits import MOST_LINES, too_many
-from schema.plain import Plans
+from schema.operations import Operation
 from schema.rules import Limits, Rules
 from schema.texts import faults_in_document
 from schema.validation import faults_of
@@ -31,8 +32,8 @@ class Document:
     errors: list[GraphQLError]
     asking: Asking | None = None
     """What its operations ask for; None where it has errors."""
-    plans: Plans | None = None
-    """What of it is plain data; None where all is to go the ordinary path."""
+    prepared: dict[int, Operation | None] = field(default_factory=dict[int, Operation | None])
+    """What has been found out about its operations; None where all is graphql-core's."""
 
 
 class Documents:
@@ -80,6 +81,22 @@ class Documents:
             return refused("The document has several operations: say which one with operationName.")
         return next(iter(document.operations.values()))
 
+    def prepared(self, document: Document, operation: OperationDefinitionNode) -> Operation | None:
+        """How this operation of the document is run; None where that is graphql-core's matter."""
+        key = id(operation)
+        if key not in document.prepared:
+            document.prepared[key] = self._prepare(document, operation)
+        return document.prepared[key]
+
+    def _prepare(self, document: Document, operation: OperationDefinitionNode) -> Operation | None:
+        assert document.tree is not None
+        if not self._write_plain_data:
+            return None
+        try:
+            return Operation(self._schema, document.tree, operation, hide_suggestions=not self._rules.introspection)
+        except Unreadable:
+            return None
+
     def _look_at(self, query: str) -> Document:
         if len(query) > (allowed := self._rules.limits.characters):
             # One token can be as long as the document, and is read character by character.
@@ -104,7 +121,7 @@ class Documents:
         except GraphQLError as error:
             return Document(tree, operations, [error])
         errors = faults_in_document(tree) or faults_of(self._schema, tree, introspection=self._rules.introspection)
-        return Document(tree, operations, errors, asking, Plans() if self._write_plain_data else None)
+        return Document(tree, operations, errors, asking)
 
 
 def refused(message: str) -> PreExecutionError:

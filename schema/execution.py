@@ -31,13 +31,13 @@ from strawberry.utils.aio import aclosing
 
 from resolvers.storage import Crowd
 from schema.building import build_by_written_functions
-from schema.coercion import coerce_by_written_functions
 from schema.context import Context
 from schema.deadline import Deadline
 from schema.documents import Document, Documents, refused
 from schema.errors import OutOfTime, public_error
-from schema.executor import Executor, run_operation
+from schema.executor import Executor
 from schema.gathering import gather_fields_when_begun
+from schema.operations import run_ordinarily
 from schema.rules import DEFAULT, Rules
 from schema.texts import look_at_variables
 from schema.weighing import Weight
@@ -65,7 +65,6 @@ class RunyardSchema(strawberry.Schema):
         self._crowd = Crowd(rules.answers_bytes)
         self.documents = Documents(self._schema, rules, write_plain_data=write_plain_data)
         gather_fields_when_begun()
-        coerce_by_written_functions()
         _leave_out_null_defaults(self._schema)
         build_by_written_functions(self)
 
@@ -139,6 +138,7 @@ class RunyardSchema(strawberry.Schema):
         context: Context | None,
     ) -> ExecutionResult:
         assert document.tree is not None
+        prepared = self.documents.prepared(document, operation)
         context = context and context.for_operation()
         gives_way = operation.operation is OperationKind.QUERY
         weight = Weight(self._rules.limits.answer_bytes, self._crowd, gives_way=gives_way)
@@ -147,15 +147,13 @@ class RunyardSchema(strawberry.Schema):
         if context is not None:
             context.deadline = deadline
         try:
-            result = await run_operation(
-                self._schema,
-                document.tree,
-                context_value=context,
-                raw_variable_values=variables,
-                operation_name=operation.name and operation.name.value,
-                hide_suggestions=not self._rules.introspection,
-                plans=document.plans,
-            )
+            if prepared is not None:
+                result = await prepared.run(variables or {}, context)
+            else:
+                hide = not self._rules.introspection
+                result = await run_ordinarily(
+                    self._schema, document.tree, operation, variables or {}, context, hide_suggestions=hide
+                )
         except asyncio.CancelledError:
             if deadline.has_cancelled():
                 return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
@@ -185,6 +183,7 @@ class RunyardSchema(strawberry.Schema):
             yield await self._run(document, operation, variables, context)
             return
         assert document.tree is not None
+        prepared = self.documents.prepared(document, operation)
         weight = self._event_weight()
         source = subscribe(
             self._schema,
@@ -194,7 +193,7 @@ class RunyardSchema(strawberry.Schema):
             operation_name=operation_name,
             executor_class=Executor,
             hide_suggestions=not self._rules.introspection,
-            plans=document.plans,
+            selections_of=prepared and prepared.selections_of,
         )
         if isawaitable(source):
             source = await source

@@ -1,35 +1,40 @@
 """How an operation is run: by graphql-core, but for plain data, and for what stands around every operation."""
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any, cast
 from weakref import proxy
 
 from graphql import (
-    DocumentNode,
     ExecutionResult,
     GraphQLError,
     GraphQLObjectType,
     GraphQLResolveInfo,
-    GraphQLSchema,
     OperationType,
 )
 from graphql.execution.collect_fields import CollectedFields, FieldDetailsList, GroupedFieldSet, collect_fields
+from graphql.execution.values import VariableValues
 from graphql.pyutils import Path
 from graphql.type import GraphQLResolveInfoHelpers
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema import StrawberryGraphQLCoreExecutionContext
 
 from schema.completion import OutputType, Prepared
-from schema.plain import Plans
+from schema.plain import Selections
 from schema.weighing import LONG, weighed
+
+SelectionsOf = Callable[[VariableValues], Selections | None]
+"""What an operation selects with these variables; None where that is not known."""
+
+UNRESOLVED: Any = object()
+"""Stands for what no resolver has given."""
 
 
 class Executor(StrawberryGraphQLCoreExecutionContext):
     """Strawberry's executor, with written functions for plain data, and its cheaper test for awaitables in subscriptions
     too. Queries and mutations are run without `@defer`, `@stream` and signals to abort, which this schema does not have."""
 
-    def __init__(self, *args: Any, plans: Plans | None = None, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, selections_of: SelectionsOf | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.is_awaitable = optimized_is_awaitable  # pyright: ignore[reportAttributeAccessIssue]
         # Methods of its own would keep it, and the variables with it, until the garbage collector comes by.
@@ -37,20 +42,20 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         self.async_helpers = GraphQLResolveInfoHelpers(
             partial(type(self).gather_async_work, this), partial(type(self).track_async_work, this)
         )
-        self._selections = plans and plans.selections_of(self)
+        self._selections = selections_of and selections_of(self.variable_values)
         if self.context_value is not None:
             self.context_value.selections = self._selections
 
-    async def run(self) -> ExecutionResult:
-        """What comes of a query or mutation."""
+    async def run(self, resolved: Any = UNRESOLVED) -> ExecutionResult:
+        """What comes of a query or mutation; `resolved` is what the resolver of its one field has given or raised."""
         try:
-            data = await self._root_fields()
+            data = await self._root_fields(resolved)
         except GraphQLError as error:
             self.collected_errors.add(error, None)
             data = None
         return ExecutionResult(data, self.collected_errors.errors or None)
 
-    async def _root_fields(self) -> dict[str, Any]:
+    async def _root_fields(self, resolved: Any) -> dict[str, Any]:
         operation = self.operation
         root = self.schema.get_root_type(operation.operation)
         assert root is not None
@@ -67,7 +72,15 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             return await data if optimized_is_awaitable(data) else data
         # Nearly all have one. What there is for several would take longer than to read some runs.
         ((name, details),) = fields.items()
-        field: Any = self.execute_field(root, None, details, Path(None, name, root.name), None)
+        path = Path(None, name, root.name)
+        if resolved is UNRESOLVED:
+            field: Any = self.execute_field(root, None, details, path, None)
+        else:
+            type_, nodes = root.fields[details[0].node.name.value], [each.node for each in details]
+            info = cast("Any", self).build_resolve_info(type_, nodes, root, path)
+            field = self.complete_awaitable_value(  # pyright: ignore[reportUnknownMemberType]
+                type_.type, details, info, path, _known(resolved), None
+            )
         return {name: await field if optimized_is_awaitable(field) else field}
 
     def with_abort_signal(self, awaitable: Awaitable[Any]) -> Any:
@@ -139,12 +152,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         return _updated(fields, rest)
 
 
-async def run_operation(schema: GraphQLSchema, document: DocumentNode, **arguments: Any) -> ExecutionResult:
-    """What comes of a query or mutation of a document that has been validated. Takes what `Executor.build` takes."""
-    executor = cast("Any", Executor).build(schema, document, **arguments)
-    if isinstance(executor, Executor):
-        return await executor.run()
-    return ExecutionResult(None, executor)
+async def _known(value: Any) -> Any:
+    return value
 
 
 async def _updated(fields: dict[str, Any], rest: Awaitable[dict[str, Any]]) -> dict[str, Any]:

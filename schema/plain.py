@@ -1,7 +1,7 @@
 """What of a document is plain data, found out once and kept with the document.
 
-A field is plain where it is an attribute without arguments, and all that is selected of it is plain again. `Plans` belong
-to a document, `Selections` to one operation of it under one set of values for `@skip` and `@include`.
+A field is plain where it is an attribute without arguments, and all that is selected of it is plain again. `Selections`
+belong to one operation of a document under one set of values for `@skip` and `@include`.
 """
 
 from collections.abc import Callable
@@ -11,60 +11,25 @@ from typing import Any, TypeVar, cast
 from graphql import (
     GraphQLError,
     GraphQLObjectType,
-    NamedTypeNode,
-    NonNullTypeNode,
+    GraphQLSchema,
     OperationDefinitionNode,
 )
 from graphql.execution.collect_fields import (
     CollectedFields,
     FieldDetailsList,
+    FragmentDetails,
     GroupedFieldSet,
     collect_fields,
     collect_subfields,
 )
-from graphql.execution.executor import Executor
 from graphql.execution.values import VariableValues
 
 from schema.completion import Complete, NotPlain, OutputType, Writer
-
-MOST_VARIANTS = 8
-"""Sets of values for `@skip` and `@include` that one document's functions are kept for; beyond, nothing is plain."""
 
 MOST_FIELDS = 1000
 """Fields looked at for one set of values: fragments within fragments can select more than there is memory for."""
 
 Plan = TypeVar("Plan")
-
-
-class Plans:
-    """The selections of one document's operations."""
-
-    def __init__(self) -> None:
-        self._selections: dict[Any, Selections] = {}
-
-    def selections_of(self, executor: Executor[Any]) -> "Selections | None":
-        """The selections of the operation that is executed."""
-        # Only variables of this type can be used in @skip and @include; the others do not change what is selected.
-        names = [name for name in _boolean_variables(executor.operation) if name in executor.variable_values.coerced]
-        values = {name: executor.variable_values.coerced[name] for name in names}
-        key = id(executor.operation), *values.items()
-        if key not in self._selections:
-            if len(self._selections) == MOST_VARIANTS:
-                return None
-            sources = {name: executor.variable_values.sources[name] for name in names}
-            self._selections[key] = Selections(executor, VariableValues(sources, values))
-        return self._selections[key]
-
-
-def _boolean_variables(operation: OperationDefinitionNode) -> list[str]:
-    names: list[str] = []
-    for definition in operation.variable_definitions or ():
-        type_ = definition.type
-        if isinstance(type_, NonNullTypeNode):
-            type_ = type_.type
-        if isinstance(type_, NamedTypeNode) and type_.name.value == "Boolean":
-            names.append(definition.variable.name.value)
-    return names
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,12 +43,20 @@ class Split:
 class Selections:
     """What one operation selects, for all its executions with the same values for @skip and @include."""
 
-    def __init__(self, executor: Executor[Any], variable_values: VariableValues) -> None:
-        self._schema = executor.schema
-        self._fragments = executor.fragments
-        self._operation = executor.operation
+    def __init__(
+        self,
+        schema: GraphQLSchema,
+        fragments: dict[str, FragmentDetails],
+        operation: OperationDefinitionNode,
+        variable_values: VariableValues,
+        *,
+        hide_suggestions: bool,
+    ) -> None:
+        self._schema = schema
+        self._fragments = fragments
+        self._operation = operation
         self._variable_values = variable_values
-        self._hide_suggestions = executor.hide_suggestions
+        self._hide_suggestions = hide_suggestions
         self._root: GroupedFieldSet | None = None
         self._collected: dict[Any, CollectedFields] = {}
         self._plans: dict[Any, Any] = {}
