@@ -44,6 +44,9 @@ PASSING: tuple[type[Exception], ...] = (
 )
 """What passes by itself, or when somebody has put the database right."""
 
+DRIVERS = (*COLLISIONS, *PASSING)
+"""What the driver raises that we have words for."""
+
 
 async def connect(url: str, timeout_seconds: float) -> Any:
     """A connection of its own, outside of any pool."""
@@ -73,10 +76,15 @@ def our_words() -> Generator[None]:
     """Say in our words what the driver raises."""
     try:
         yield
-    except COLLISIONS as error:
-        raise Collision("Another transaction was in the way.") from error
-    except PASSING as error:
-        raise DatabaseUnavailable(f"The database could not be used: {error or type(error).__name__}.") from error
+    except DRIVERS as error:
+        raise in_our_words(error) from error
+
+
+def in_our_words(error: Exception) -> Collision | DatabaseUnavailable:
+    """What is to be raised instead of one of the driver's errors."""
+    if isinstance(error, COLLISIONS):
+        return Collision("Another transaction was in the way.")
+    return DatabaseUnavailable(f"The database could not be used: {str(error) or type(error).__name__}.")
 
 
 def drop_if_broken(raw: Any, error: BaseException) -> bool:

@@ -5,8 +5,7 @@ instants come and go as the texts that answers show, so that nothing above knows
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -16,7 +15,8 @@ from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import Connection
 from db.contact import Contact, Outage
-from db.driver import drop_if_broken, open_pool, our_words
+from db.deadline import Deadline
+from db.driver import DRIVERS, drop_if_broken, in_our_words, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
 from db.figures import Commits, Connections
@@ -106,12 +106,15 @@ class PostgreSQLDatabase:
     async def read(self, work: Callable[[Connection], Answer]) -> Answer:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
+        readable = allowance(self._most_bytes)
+
+        async def read(raw: Raw) -> Answer:
+            postgresql_meter.charge(raw, readable)
+            connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
+            return await self._greenlets.run(work, connection)
+
         try:
-            readable = allowance(self._most_bytes)
-            async with self._connection() as raw:
-                postgresql_meter.charge(raw, readable)
-                connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
-                answer = await self._greenlets.run(work, connection)
+            answer = await self._use(read)
         except DatabaseUnavailable:
             self._contact.lost()
             raise
@@ -148,25 +151,34 @@ class PostgreSQLDatabase:
             self._connections.terminate()
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
-        async with self._connection() as raw:
+        async def write(raw: Raw) -> Outcomes:
             begin = partial(transaction, raw, self.clock, self._most_bytes)
             return await self._greenlets.run(carry_out, begin, batch)
 
-    @asynccontextmanager
-    async def _connection(self) -> AsyncGenerator[Raw]:
-        """A connection, for no longer than an answer may take; DatabaseUnavailable after that."""
-        with our_words():
-            async with asyncio.timeout(self._timeout) as patience:
-                raw = await self._connections.take()
-                in_order = False
-                try:
-                    yield raw
-                    in_order = True
-                except BaseException as error:
-                    # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
-                    if patience.expired() or not isinstance(error, asyncio.CancelledError):
-                        drop_if_broken(raw, error)
-                    raise
-                finally:
-                    postgresql_meter.leave(raw)
-                    await self._connections.give_back(raw, in_order=in_order)
+        return await self._use(write)
+
+    async def _use(self, work: Callable[[Raw], Awaitable[Answer]]) -> Answer:
+        """What comes of work on a connection, for no longer than an answer may take; DatabaseUnavailable after that."""
+        deadline = Deadline(self._timeout)
+        try:
+            raw, in_order = await self._connections.take(), False
+            try:
+                answer = await work(raw)
+                in_order = True
+            except BaseException as error:
+                # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
+                if deadline.has_passed or not isinstance(error, asyncio.CancelledError):
+                    drop_if_broken(raw, error)
+                raise
+            finally:
+                postgresql_meter.leave(raw)
+                await self._connections.give_back(raw, in_order=in_order)
+        except asyncio.CancelledError as error:
+            if deadline.has_cancelled():
+                raise in_our_words(TimeoutError()) from error
+            raise
+        except DRIVERS as error:
+            raise in_our_words(error) from error
+        finally:
+            deadline.end()
+        return answer

@@ -53,6 +53,7 @@ def leave(raw: Raw) -> None:
 
 
 def _meter_of(raw: Raw) -> _Meter | None:
-    transport = getattr(raw, "_transport", None)
+    # A pool lends its connections in wrappings, and takes what is in them away in the end.
+    transport = getattr(getattr(raw, "_con", raw), "_transport", None)
     protocol = transport and transport.get_protocol()
     return protocol if isinstance(protocol, _Meter) else None

@@ -30,22 +30,19 @@ class Pool:
         """A connection; one that the database has closed meanwhile is let go of."""
         began_at = time.monotonic()
         try:
-            return await self._take()
+            while self._at_hand:
+                raw = self._at_hand.pop()
+                if _is_open(raw):
+                    return raw
+                with suppress(asyncpg.InterfaceError):
+                    await self._pool.release(raw)
+            self._waiting += 1
+            try:
+                return await self._pool.acquire()
+            finally:
+                self._waiting -= 1
         finally:
             self._waits.add(time.monotonic() - began_at)
-
-    async def _take(self) -> Raw:
-        while self._at_hand:
-            raw = self._at_hand.pop()
-            if _is_open(raw):
-                return raw
-            with suppress(asyncpg.InterfaceError):
-                await self._pool.release(raw)
-        self._waiting += 1
-        try:
-            return await self._pool.acquire()
-        finally:
-            self._waiting -= 1
 
     async def give_back(self, raw: Raw, *, in_order: bool) -> None:
         """Let others have it. Where it is not in order, something may be under way on it, or it may be closed."""

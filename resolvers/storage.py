@@ -2,6 +2,7 @@
 
 from db.allowance import Allowance, Crowd, Share, begin_operation
 from db.connection import Connection
+from db.deadline import Deadline
 from db.engine import Database
 from db.errors import DatabaseError, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
@@ -12,6 +13,7 @@ __all__ = [
     "Database",
     "DatabaseError",
     "DatabaseUnavailable",
+    "Deadline",
     "Share",
     "TooMuchAtOnce",
     "TooMuchToRead",

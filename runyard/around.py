@@ -5,12 +5,12 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-from graphql import OperationDefinitionNode
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
 from schema.context import Context
 from schema.execution import RunyardSchema
+from schema.operations import Operation
 
 
 class Around(ABC):
@@ -21,6 +21,7 @@ class Around(ABC):
 
     def __init__(self, schema: RunyardSchema) -> None:
         self._schema = schema
+        self.documents = schema.documents
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._schema, name)
@@ -78,7 +79,7 @@ class Around(ABC):
         results = await self._schema.stream(query, variable_values, context_value, root_value, operation_name)
         return self.around_stream(results, query, operation_name)
 
-    def operation_of(self, query: str | None, operation_name: str | None) -> OperationDefinitionNode | None:
+    def operation_of(self, query: str | None, operation_name: str | None) -> Operation | None:
         """The operation that is run; None where there is none."""
-        operation = self._schema.documents.operation(self._schema.documents.of(query), operation_name)
+        operation = self.documents.operation(self.documents.of(query), operation_name)
         return None if isinstance(operation, PreExecutionError) else operation

@@ -19,7 +19,7 @@ from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from resolvers.storage import DatabaseUnavailable
+from resolvers.storage import DatabaseUnavailable, Deadline
 from resolvers.tokens import Caller
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.answers import Answer
@@ -63,8 +63,8 @@ class _Asked:
     variables: dict[str, Any] | None
     operation_name: str | None
     extensions: dict[str, Any] | None
-    kind: str | None
-    """query, mutation or subscription; None where the document has no such operation, as running it will tell."""
+    type: OperationType | None
+    """None where the document has no such operation, as running it will tell."""
 
 
 class GraphQLOverHTTP:
@@ -108,10 +108,10 @@ class GraphQLOverHTTP:
                 raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}, or {EVENT_STREAM}.")
             context = self._context if self._access is None else await self._admitted(self._access, request)
             asked = self._asked(request, await self._parameters(request))
-            if EVENT_STREAM in accepted and (asked.kind == "subscription" or not takes_json):
+            if EVENT_STREAM in accepted and (asked.type is OperationType.SUBSCRIPTION or not takes_json):
                 last_words = None if context.caller is None else partial(self._last_words, context.caller)
                 return EventStream(self._stream(asked, context), VARY, self._keep_alive_seconds, last_words)
-            if asked.kind == "subscription":
+            if asked.type is OperationType.SUBSCRIPTION:
                 raise BadRequest(
                     400,
                     "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
@@ -150,7 +150,7 @@ class GraphQLOverHTTP:
             self._refuse_other_sites(request)
             return _from_query_string(request)
         if request.method == "POST":
-            return _from_body(request, await self._read_body_in_time(request))
+            return _from_body(request, await self._read_body(request))
         message = "GraphQL is asked by GET or POST."
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."
@@ -169,10 +169,10 @@ class GraphQLOverHTTP:
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
         query, variables, operation_name, extensions = _checked(self._trusted, parameters)
         operation = self._schema.documents.operation(self._schema.documents.of(query), operation_name)
-        kind = None if isinstance(operation, PreExecutionError) else operation.operation.value
-        if kind in ("mutation", "subscription") and request.method == "GET":
-            raise BadRequest(405, f"{kind.capitalize()}s are sent by POST.", {"Allow": "POST"})
-        return _Asked(query, variables, operation_name, extensions, kind)
+        type_ = None if isinstance(operation, PreExecutionError) else operation.type
+        if type_ is not None and type_ is not OperationType.QUERY and request.method == "GET":
+            raise BadRequest(405, f"{type_.value.capitalize()}s are sent by POST.", {"Allow": "POST"})
+        return _Asked(query, variables, operation_name, extensions, type_)
 
     async def _admitted(self, access: Access, request: Request) -> Context:
         try:
@@ -212,29 +212,40 @@ class GraphQLOverHTTP:
             async for result in results:
                 yield orjson.dumps(_body_of(result))
 
-    async def _read_body_in_time(self, request: Request) -> bytes:
+    async def _read_body(self, request: Request) -> bytes:
         """The body; 408 where it takes its client too long, which may never mean to end it."""
+        deadline = Deadline(self._body_seconds)
         try:
-            async with asyncio.timeout(self._body_seconds):
-                return await self._read_body(request)
-        except TimeoutError:
+            return await self._receive_body(request)
+        except asyncio.CancelledError:
+            if not deadline.has_cancelled():
+                raise
             message = f"The body has to be sent within {self._body_seconds:g} seconds."
             raise BadRequest(408, message, {"Connection": "close"}) from None
+        finally:
+            deadline.end()
 
-    async def _read_body(self, request: Request) -> bytes:
+    async def _receive_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""
-        too_large = BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
         length = request.headers.get("content-length", "")
-        if length.isdecimal() and int(length) > self._max_body_bytes:
-            raise too_large
+        size = int(length) if length.isdecimal() else 0
+        self._refuse_too_large(size)
         parts: list[bytes] = []
-        size = 0
-        async for part in request.stream():
+        size, has_more = 0, True
+        while has_more:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part: bytes = message.get("body", b"")
             size += len(part)
-            if size > self._max_body_bytes:
-                raise too_large
+            self._refuse_too_large(size)
             parts.append(part)
+            has_more = message.get("more_body", False)
         return b"".join(parts)
+
+    def _refuse_too_large(self, size: int) -> None:
+        if size > self._max_body_bytes:
+            raise BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
 
 
 def _accepted(request: Request) -> set[str]:

@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from strawberry.types.execution import ExecutionResult
+from strawberry.types.graphql import OperationType
 
 from db.figures import SECONDS, Distribution
 from queries import document, paths
@@ -97,7 +98,7 @@ class Measured(Around):
         self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
         operation = self.operation_of(query, operation_name)
-        is_subscription = operation is not None and operation.operation.value == "subscription"
+        is_subscription = operation is not None and operation.type is OperationType.SUBSCRIPTION
         meter, outcome, began = self._meter, "cancelled", time.perf_counter()
         meter.streams += is_subscription
         try:

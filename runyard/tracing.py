@@ -168,7 +168,7 @@ class TracedSchema(Around):
         operation = self.operation_of(query, operation_name)
         if operation is None:
             return "document", operation_name
-        return operation.operation.value, operation.name.value if operation.name else None
+        return operation.type.value, operation.name
 
 
 def traced_database(database: Database, tracing: Tracing) -> Database:

@@ -75,6 +75,7 @@ class _Builders:
         assert field.base_resolver.self_parameter, "Resolvers are methods."
         assert not field.extensions, "Nothing else is called here."
         function, info = field.base_resolver.wrapped_func, field.base_resolver.info_parameter
+        name_of_info = info and info.name
         name_of, info_of = self._config.name_converter.from_argument, self._config.info_class
         arguments = {name_of(each): (each.python_name, self._converter(each.type)) for each in field.arguments}
 
@@ -83,8 +84,8 @@ class _Builders:
             for name, value in given.items():
                 python_name, convert = arguments[name]
                 wanted[python_name] = value if convert is None or value is None else convert(value)
-            if info is not None:
-                wanted[info.name] = info_of(_raw_info=raw_info, _field=field)
+            if name_of_info is not None:
+                wanted[name_of_info] = info_of(_raw_info=raw_info, _field=field)
             return function(source, **wanted)
 
         return call

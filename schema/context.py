@@ -23,9 +23,8 @@ from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
 from resolvers.queue.dispatcher import Dispatcher
 from resolvers.queue.subscriber import Peer
-from resolvers.storage import Connection, Database
+from resolvers.storage import Connection, Database, Deadline
 from resolvers.tokens import Caller
-from schema.deadline import Deadline
 from schema.plain import Selections
 from schema.rules import DEFAULT, Limits
 
@@ -155,7 +154,18 @@ class Context:
 
     def for_operation(self) -> "Context":
         """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
-        return replace(self, loaders=Loaders(self.database), selections=None)
+        return Context(
+            self.database,
+            self.dispatcher,
+            self.feed,
+            self.writes,
+            self.server,
+            Loaders(self.database),
+            self.limits,
+            self.caller,
+            self.connection_params,
+            self.peer,
+        )
 
 
 Info = strawberry.Info[Context, None]

@@ -1,13 +1,13 @@
 """Documents, parsed and validated once and kept: both cost several times what a small operation does."""
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from graphql import DocumentNode, GraphQLError, GraphQLSchema, OperationDefinitionNode, parse
 from strawberry.types.execution import PreExecutionError
 
 from schema.asking import Asking
-from schema.coercion import Unreadable
 from schema.errors import public_error
 from schema.limits import MOST_LINES, too_many
 from schema.operations import Operation
@@ -27,13 +27,10 @@ LARGEST_KEPT_DOCUMENT = 32_768
 class Document:
     """A document that has been looked at: what it holds, or what is wrong with it."""
 
-    tree: DocumentNode | None
-    operations: dict[str | None, OperationDefinitionNode]
+    operations: Mapping[str | None, Operation]
     errors: list[GraphQLError]
     asking: Asking | None = None
     """What its operations ask for; None where it has errors."""
-    prepared: dict[int, Operation | None] = field(default_factory=dict[int, Operation | None])
-    """What has been found out about its operations; None where all is graphql-core's."""
 
 
 class Documents:
@@ -50,7 +47,7 @@ class Documents:
     def of(self, query: str | None) -> Document:
         """The parsed and validated document, kept for the next time."""
         if query is None or not query or query.isspace():
-            return Document(None, {}, [GraphQLError("There is no query.")])
+            return Document({}, [GraphQLError("There is no query.")])
         if (known := self._documents.get(query)) is not None:
             self._documents.move_to_end(query)
             return known
@@ -70,7 +67,7 @@ class Documents:
         kept = self._kept[query] = self.of(query)
         return kept
 
-    def operation(self, document: Document, name: str | None) -> OperationDefinitionNode | PreExecutionError:
+    def operation(self, document: Document, name: str | None) -> Operation | PreExecutionError:
         """The operation of this name, or the only one where no name is given; what is wrong, where it can not be run."""
         if document.errors:
             return PreExecutionError(data=None, errors=[public_error(fault) for fault in document.errors])
@@ -81,47 +78,37 @@ class Documents:
             return refused("The document has several operations: say which one with operationName.")
         return next(iter(document.operations.values()))
 
-    def prepared(self, document: Document, operation: OperationDefinitionNode) -> Operation | None:
-        """How this operation of the document is run; None where that is graphql-core's matter."""
-        key = id(operation)
-        if key not in document.prepared:
-            document.prepared[key] = self._prepare(document, operation)
-        return document.prepared[key]
-
-    def _prepare(self, document: Document, operation: OperationDefinitionNode) -> Operation | None:
-        assert document.tree is not None
-        if not self._write_plain_data:
-            return None
-        try:
-            return Operation(self._schema, document.tree, operation, hide_suggestions=not self._rules.introspection)
-        except Unreadable:
-            return None
-
     def _look_at(self, query: str) -> Document:
         if len(query) > (allowed := self._rules.limits.characters):
             # One token can be as long as the document, and is read character by character.
-            return Document(None, {}, [too_many("characters", allowed, len(query))])
+            return Document({}, [too_many("characters", allowed, len(query))])
         if (lines := query.count("\n") + query.count("\r") - query.count("\r\n") + 1) > MOST_LINES:
             # Each error counts them anew to say where it is.
-            return Document(None, {}, [too_many("lines", MOST_LINES, lines)])
+            return Document({}, [too_many("lines", MOST_LINES, lines)])
         try:
             tree = parse(query, max_tokens=self._rules.limits.tokens)
         except GraphQLError as error:
-            return Document(None, {}, [_worded(error, self._rules.limits)])
-        operations = {
-            node.name.value if node.name else None: node
-            for node in tree.definitions
-            if isinstance(node, OperationDefinitionNode)
-        }
-        if not operations:
-            return Document(None, {}, [GraphQLError("The document has no operation.")])
+            return Document({}, [_worded(error, self._rules.limits)])
+        nodes = [node for node in tree.definitions if isinstance(node, OperationDefinitionNode)]
+        if not nodes:
+            return Document({}, [GraphQLError("The document has no operation.")])
         try:
             # Before all else: validating takes more than linear time, and these limits bound it.
             asking = Asking.of(self._schema, tree, self._rules.limits)
         except GraphQLError as error:
-            return Document(tree, operations, [error])
+            return Document({}, [error])
         errors = faults_in_document(tree) or faults_of(self._schema, tree, introspection=self._rules.introspection)
-        return Document(tree, operations, errors, asking)
+        operations = [self._operation(tree, node) for node in nodes]
+        return Document({each.name: each for each in operations}, errors, asking)
+
+    def _operation(self, tree: DocumentNode, node: OperationDefinitionNode) -> Operation:
+        return Operation(
+            self._schema,
+            tree,
+            node,
+            hide_suggestions=not self._rules.introspection,
+            write_plain_data=self._write_plain_data,
+        )
 
 
 def refused(message: str) -> PreExecutionError:

@@ -15,29 +15,23 @@ from graphql import (
     GraphQLInputObjectType,
     GraphQLObjectType,
     GraphQLSchema,
-    OperationDefinitionNode,
     Undefined,
     located_error,
 )
-from graphql import (
-    OperationType as OperationKind,
-)
-from graphql.execution import subscribe  # pyright: ignore[reportUnknownVariableType]
 from strawberry.schema.config import StrawberryConfig
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
-from resolvers.storage import Crowd
+from resolvers.storage import Crowd, Deadline
 from schema.building import build_by_written_functions
 from schema.context import Context
-from schema.deadline import Deadline
 from schema.documents import Document, Documents, refused
 from schema.errors import OutOfTime, public_error
 from schema.executor import Executor
 from schema.gathering import gather_fields_when_begun
-from schema.operations import run_ordinarily
+from schema.operations import Operation
 from schema.rules import DEFAULT, Rules
 from schema.texts import look_at_variables
 from schema.weighing import Weight
@@ -86,9 +80,9 @@ class RunyardSchema(strawberry.Schema):
         operation = self._checked(document, operation_name, variable_values, context_value)
         if isinstance(operation, PreExecutionError):
             return operation
-        if OperationType(operation.operation.value) not in allowed_operation_types:
-            return refused(f"A {operation.operation.value} can not be sent this way.")
-        result = await self._run(document, operation, variable_values, context_value)
+        if operation.type not in allowed_operation_types:
+            return refused(f"A {operation.type.value} can not be sent this way.")
+        result = await self._run(operation, variable_values, context_value)
         if operation_extensions and operation_extensions.get("cost") is True:
             result.extensions = {"cost": self._cost(document, operation, variable_values)}
         return result
@@ -108,7 +102,7 @@ class RunyardSchema(strawberry.Schema):
 
     def _checked(
         self, document: Document, name: str | None, variables: dict[str, Any] | None, context: Context | None
-    ) -> OperationDefinitionNode | PreExecutionError:
+    ) -> Operation | PreExecutionError:
         """As `Documents.operation`, with an eye on who asks, and on the variables."""
         operation = self.documents.operation(document, name)
         if isinstance(operation, PreExecutionError):
@@ -116,44 +110,33 @@ class RunyardSchema(strawberry.Schema):
         assert document.asking is not None
         try:
             if context is not None and context.caller is not None:
-                document.asking.check_access(operation, context.caller.scopes)
+                document.asking.check_access(operation.node, context.caller.scopes)
             faults, size = look_at_variables(variables) if variables else ([], 0)
             if not faults:
-                document.asking.check(operation, variables or {}, size)
+                document.asking.check(operation.node, variables or {}, size)
         except GraphQLError as error:
             faults = [error]
         return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults]) if faults else operation
 
-    def _cost(
-        self, document: Document, operation: OperationDefinitionNode, variables: dict[str, Any] | None
-    ) -> dict[str, int]:
+    def _cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> dict[str, int]:
         assert document.asking is not None
-        return {"found": document.asking.cost(operation, variables or {}), "allowed": self._rules.limits.cost}
+        return {"found": document.asking.cost(operation.node, variables or {}), "allowed": self._rules.limits.cost}
 
     async def _run(
         self,
-        document: Document,
-        operation: OperationDefinitionNode,
+        operation: Operation,
         variables: dict[str, Any] | None,
         context: Context | None,
     ) -> ExecutionResult:
-        assert document.tree is not None
-        prepared = self.documents.prepared(document, operation)
         context = context and context.for_operation()
-        gives_way = operation.operation is OperationKind.QUERY
+        gives_way = operation.type is OperationType.QUERY
         weight = Weight(self._rules.limits.answer_bytes, self._crowd, gives_way=gives_way)
         weight.begin()
         deadline = Deadline(self._rules.request_seconds)
         if context is not None:
             context.deadline = deadline
         try:
-            if prepared is not None:
-                result = await prepared.run(variables or {}, context)
-            else:
-                hide = not self._rules.introspection
-                result = await run_ordinarily(
-                    self._schema, document.tree, operation, variables or {}, context, hide_suggestions=hide
-                )
+            result = await operation.run(variables or {}, context)
         except asyncio.CancelledError:
             if deadline.has_cancelled():
                 return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
@@ -179,22 +162,11 @@ class RunyardSchema(strawberry.Schema):
         if isinstance(operation, PreExecutionError):
             yield operation
             return
-        if operation.operation.value != OperationType.SUBSCRIPTION.value:
-            yield await self._run(document, operation, variables, context)
+        if operation.type is not OperationType.SUBSCRIPTION:
+            yield await self._run(operation, variables, context)
             return
-        assert document.tree is not None
-        prepared = self.documents.prepared(document, operation)
         weight = self._event_weight()
-        source = subscribe(
-            self._schema,
-            document.tree,
-            context_value=context and context.for_operation(),
-            variable_values=variables,
-            operation_name=operation_name,
-            executor_class=Executor,
-            hide_suggestions=not self._rules.introspection,
-            selections_of=prepared and prepared.selections_of,
-        )
+        source = operation.subscribe(variables or {}, context and context.for_operation())
         if isawaitable(source):
             source = await source
         if isinstance(source, CoreResult):
@@ -207,7 +179,7 @@ class RunyardSchema(strawberry.Schema):
                     weight.end()
                     weight = self._event_weight()
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
-                field = operation.selection_set.selections[0]
+                field = operation.node.selection_set.selections[0]
                 yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
 
 

@@ -7,7 +7,7 @@ gets to see as if it had called the resolver itself, and words.
 """
 
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, cast
 
 from graphql import (
@@ -21,10 +21,12 @@ from graphql import (
     default_field_resolver,  # pyright: ignore[reportUnknownVariableType]
     default_type_resolver,  # pyright: ignore[reportUnknownVariableType]
 )
+from graphql.execution import subscribe  # pyright: ignore[reportUnknownVariableType]
 from graphql.execution.collect_fields import FragmentDetails
 from graphql.execution.values import VariableValues
 from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema_converter import GraphQLCoreConverter
+from strawberry.types.graphql import OperationType
 
 from schema.coercion import Arguments, Unreadable, Variables
 from schema.completion import NotPlain, OutputType, Prepared
@@ -40,51 +42,34 @@ class Operation:
     """An operation of a document that has been validated."""
 
     def __init__(
-        self, schema: GraphQLSchema, document: DocumentNode, node: OperationDefinitionNode, *, hide_suggestions: bool
+        self,
+        schema: GraphQLSchema,
+        document: DocumentNode,
+        node: OperationDefinitionNode,
+        *,
+        hide_suggestions: bool,
+        write_plain_data: bool = True,
     ) -> None:
-        """Unreadable where graphql-core is to say something about its variables, whatever they are."""
+        """`write_plain_data`: whether anything is found out about it; else all is graphql-core's."""
+        self.node = node
+        self.name = node.name and node.name.value
+        self.type = OperationType(node.operation.value)
         self._schema = schema
         self._document = document
-        self._node = node
         self._hide_suggestions = hide_suggestions
-        root = schema.get_root_type(node.operation)
-        assert root is not None
-        self._root = root
-        fragments = [each for each in document.definitions if isinstance(each, FragmentDefinitionNode)]
-        self._definitions = {each.name.value: each for each in fragments}
-        self._fragments = {each.name.value: FragmentDetails(each) for each in fragments}
-        self._variables = Variables(schema, node)
+        self._write_plain_data = write_plain_data
         self._selections: dict[Any, Selections] = {}
-
-    def selections_of(self, variables: VariableValues) -> Selections | None:
-        """What is selected with these variables; None where that is not to be kept."""
-        # The other variables do not change what is selected.
-        names = [name for name in self._variables.booleans if name in variables.coerced]
-        values = {name: variables.coerced[name] for name in names}
-        key = tuple(values.items())
-        if key not in self._selections:
-            if len(self._selections) == MOST_VARIANTS:
-                return None
-            sources = {name: variables.sources[name] for name in names}
-            self._selections[key] = Selections(
-                self._schema,
-                self._fragments,
-                self._node,
-                VariableValues(sources, values),
-                hide_suggestions=self._hide_suggestions,
-            )
-        return self._selections[key]
 
     async def run(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
         """What comes of a query or mutation with these variables, which are JSON."""
+        if self._variables is None:
+            return await self._run_ordinarily(given, context)
         try:
             variables = self._variables.read(given)
         except Unreadable:
-            return await run_ordinarily(
-                self._schema, self._document, self._node, given, context, hide_suggestions=self._hide_suggestions
-            )
+            return await self._run_ordinarily(given, context)
         resolved: Any = UNRESOLVED
-        selections = self.selections_of(variables)
+        selections = self._selections_of(variables)
         field = selections and selections.plan(_RootField, partial(_RootField, selections, self._root))
         if selections is not None and field is not None:
             if context is not None:
@@ -100,36 +85,84 @@ class Operation:
             self._fragments,
             None,
             context,
-            self._node,
+            self.node,
             variables,
             default_field_resolver,
             default_type_resolver,
             default_field_resolver,
             hide_suggestions=self._hide_suggestions,
-            selections_of=self.selections_of,
+            selections_of=self._selections_of,
         )
         return await executor.run(resolved)
 
+    async def _run_ordinarily(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
+        executor = cast("Any", Executor).build(
+            self._schema, self._document, context_value=context, raw_variable_values=given, **self._choices
+        )
+        return await executor.run() if isinstance(executor, Executor) else ExecutionResult(None, executor)
 
-async def run_ordinarily(
-    schema: GraphQLSchema,
-    document: DocumentNode,
-    node: OperationDefinitionNode,
-    given: Mapping[str, Any],
-    context: Context | None,
-    *,
-    hide_suggestions: bool,
-) -> ExecutionResult:
-    """As `Operation.run`, by nothing but graphql-core."""
-    executor = cast("Any", Executor).build(
-        schema,
-        document,
-        context_value=context,
-        raw_variable_values=given,
-        operation_name=node.name and node.name.value,
-        hide_suggestions=hide_suggestions,
-    )
-    return await executor.run() if isinstance(executor, Executor) else ExecutionResult(None, executor)
+    def subscribe(self, given: Mapping[str, Any], context: Context | None) -> Any:
+        """What comes of a subscription: its events, or a result with errors, or either to be awaited."""
+        return subscribe(
+            self._schema,
+            self._document,
+            context_value=context,
+            variable_values=cast("dict[str, Any]", given),
+            executor_class=Executor,
+            **self._choices,
+        )
+
+    @property
+    def _choices(self) -> dict[str, Any]:
+        return {
+            "operation_name": self.name,
+            "hide_suggestions": self._hide_suggestions,
+            "selections_of": self._selections_of,
+        }
+
+    @cached_property
+    def _variables(self) -> Variables | None:
+        """None where graphql-core is to read them."""
+        try:
+            return Variables(self._schema, self.node) if self._write_plain_data else None
+        except Unreadable:
+            return None
+
+    @cached_property
+    def _definitions(self) -> dict[str, FragmentDefinitionNode]:
+        fragments = [each for each in self._document.definitions if isinstance(each, FragmentDefinitionNode)]
+        return {each.name.value: each for each in fragments}
+
+    @cached_property
+    def _fragments(self) -> dict[str, FragmentDetails]:
+        return {name: FragmentDetails(each) for name, each in self._definitions.items()}
+
+    @cached_property
+    def _root(self) -> GraphQLObjectType:
+        root = self._schema.get_root_type(self.node.operation)
+        assert root is not None
+        return root
+
+    def _selections_of(self, variables: VariableValues) -> Selections | None:
+        """What is selected with these variables; None where that is not to be kept."""
+        if self._variables is None:
+            return None
+        # The other variables do not change what is selected.
+        names = [name for name in self._variables.booleans if name in variables.coerced]
+        values = {name: variables.coerced[name] for name in names}
+        key = tuple(values.items())
+        if key not in self._selections:
+            if len(self._selections) == MOST_VARIANTS:
+                return None
+            sources = {name: variables.sources[name] for name in names}
+            self._selections[key] = Selections(
+                self._schema,
+                self._fragments,
+                self.node,
+                VariableValues(sources, values),
+                hide_suggestions=self._hide_suggestions,
+            )
+        return self._selections[key]
 
 
 class _Info:

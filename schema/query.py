@@ -1,6 +1,5 @@
 """The fields of Query: each parses its arguments and calls one resolver."""
 
-from contextlib import suppress
 from typing import Annotated
 
 import strawberry
@@ -67,8 +66,10 @@ class Query:
             row, now = await info.context.database.read(
                 lambda connection: task_runs.read_task_run_row(connection, ids[0], paths)
             )
-            with suppress(NotPlain):
+            try:
                 return None if row is None else plan.complete(row, now)
+            except NotPlain:
+                pass
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
 
@@ -116,8 +117,10 @@ class Query:
             row, now = await info.context.database.read(
                 lambda connection: flow_runs.read_flow_run_row(connection, ids[0], paths)
             )
-            with suppress(NotPlain):
+            try:
                 return None if row is None else plan.complete(row, now)
+            except NotPlain:
+                pass
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
 

@@ -13,9 +13,9 @@ import pytest
 from sqlalchemy import text
 
 from db.connection import Connection
+from db.deadline import Deadline
 from db.statements import Statement
 from queries import document
-from schema.deadline import Deadline
 from tests.client import PATIENCE
 from tests.serving import ON_SQLITE, Serving, serving
 

@@ -1,7 +1,7 @@
 """What a write asks of PostgreSQL: every question is a way there and back. And that gathering them loses no promise."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, TypeVar
@@ -79,12 +79,21 @@ class Watched:
         return await how(text, *values)
 
 
+@asynccontextmanager
+async def connection_of(database: PostgreSQLDatabase) -> AsyncGenerator[Any]:
+    raw = await database._connections.take()
+    try:
+        yield raw
+    finally:
+        await database._connections.give_back(raw, in_order=True)
+
+
 async def asked_by(
     database: PostgreSQLDatabase, operation: Operation[Item, Result], items: Sequence[Item]
 ) -> list[str]:
     """The first words of what the operation asks for these items, none of which it refuses."""
     request = Request(operation, items, asyncio.get_running_loop().create_future())
-    async with database._connection() as raw:
+    async with connection_of(database) as raw:
         watched = Watched(raw)
         (outcome,), _ = await greenlet_spawn(
             carry_out, partial(transaction, watched, database.clock, MOST_BYTES), [request]
@@ -98,7 +107,7 @@ async def asked_by(
 async def somebody_waits(database: PostgreSQLDatabase) -> None:
     """Return once a transaction waits for another one's lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(PATIENCE), database._connection() as raw:
+    async with asyncio.timeout(PATIENCE), connection_of(database) as raw:
         while not await raw.fetchval(waiting):
             continue
 
@@ -272,7 +281,7 @@ async def test_who_waited_for_a_run_has_the_place_that_it_was_given_meanwhile_to
 @asynccontextmanager
 async def held_by_another(database: PostgreSQLDatabase, table: str, id: str) -> AsyncIterator[Any]:
     """A transaction of somebody else, who has locked this row."""
-    async with database._connection() as raw:
+    async with connection_of(database) as raw:
         await raw.execute("BEGIN")
         await raw.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
         try:
