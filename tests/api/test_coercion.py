@@ -1,32 +1,50 @@
-"""Variables become what graphql-core makes of them."""
+"""Variables and arguments become what graphql-core makes of them."""
 
+import json
+from collections import Counter
+from contextlib import suppress
 from random import Random
 from typing import Any
 
 import pytest
 from graphql import (
     GraphQLEnumType,
+    GraphQLError,
     GraphQLInputField,
     GraphQLInputObjectType,
     GraphQLInt,
     GraphQLList,
     GraphQLNonNull,
+    GraphQLObjectType,
+    OperationDefinitionNode,
     Undefined,
     build_schema,
+    get_argument_values,
+    get_named_type,
+    get_variable_values,
+    is_leaf_type,
+    parse,
+    validate,
 )
 from graphql.utilities.coerce_input_value import coerce_input_value
 
-from schema.coercion import coercer
+from schema.coercion import Arguments, Unreadable, Variables, coercer
 from schema.root import build_schema as build_our_schema
 
 LEAVES: list[Any] = [
     None, True, 0, -1, 2**31, 1.5, "", "a", "2030-01-01T00:00:00Z", "01a206b2-304f-7000-b2ee-99ddb7de4877", [], {}, {"a": 1},
 ]  # fmt: skip
-TYPES = {
-    name: type_
-    for name, type_ in build_our_schema()._schema.type_map.items()
-    if isinstance(type_, GraphQLInputObjectType)
+SOUND: dict[str, list[Any]] = {
+    "Boolean": [True, False],
+    "DateTime": ["2030-01-01T00:00:00Z", "2030-01-01T00:00:00.5+01:00"],
+    "Float": [0, 0.5, -1e300],
+    "ID": ["01a206b2-304f-7000-b2ee-99ddb7de4877", "", 5],
+    "Int": [0, -1, 2**31 - 1],
+    "JSON": LEAVES,
+    "String": ["", "a"],
 }
+SCHEMA = build_our_schema()._schema
+TYPES = {name: type_ for name, type_ in SCHEMA.type_map.items() if isinstance(type_, GraphQLInputObjectType)}
 
 
 def some_value(type_: Any, chance: Random, depth: int = 0) -> Any:
@@ -48,7 +66,105 @@ def some_value(type_: Any, chance: Random, depth: int = 0) -> Any:
         return given | ({"nothing": 1} if chance.random() < 0.02 else {})
     if isinstance(type_, GraphQLEnumType):
         return chance.choice(list(type_.values))
-    return chance.choice(LEAVES[1:10])
+    return chance.choice(SOUND[type_.name] if chance.random() < 0.9 else LEAVES[1:10])
+
+
+def written(value: Any, type_: Any) -> str:
+    """The value as a document has it."""
+    while isinstance(type_, GraphQLNonNull):
+        type_ = type_.of_type
+    if isinstance(value, list):
+        item = type_.of_type if isinstance(type_, GraphQLList) else None
+        return "[" + ", ".join(written(each, item) for each in value) + "]"
+    while isinstance(type_, GraphQLList | GraphQLNonNull):
+        type_ = type_.of_type
+    if isinstance(value, dict):
+        fields = type_.fields if isinstance(type_, GraphQLInputObjectType) else {}
+        items = (
+            f"{name}: {written(each, fields[name].type if name in fields else None)}" for name, each in value.items()
+        )
+        return "{" + ", ".join(items) + "}"
+    is_name = isinstance(type_, GraphQLEnumType) and isinstance(value, str) and value.isidentifier()
+    return value if is_name else json.dumps(value)
+
+
+def in_brackets(items: list[str]) -> str:
+    return f"({', '.join(items)})" if items else ""
+
+
+class Author:
+    """Writes operations with one field, whose arguments are variables, literals, both, or left out."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.declared: list[str] = []
+        self.variables: dict[str, Any] = {}
+
+    def operation(self, kind: str, name: str, field: Any) -> str:
+        given = {argument: self.value(each.type) for argument, each in field.args.items() if self.chance.random() < 0.7}
+        arguments = in_brackets([f"{argument}: {value}" for argument, value in given.items()])
+        selection = "" if is_leaf_type(get_named_type(field.type)) else "{ __typename }"
+        return f"{kind} {in_brackets(self.declared)} {{ {name}{arguments} {selection} }}"
+
+    def value(self, type_: Any, depth: int = 0) -> str:
+        if self.chance.random() < 0.5 / (depth + 1):
+            return self.variable(type_)
+        below = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
+        if isinstance(below, GraphQLInputObjectType) and self.chance.random() < 0.5 and depth < 3:
+            names = self.chance.sample(list(below.fields), min(len(below.fields), self.chance.randrange(3)))
+            return "{" + ", ".join(f"{name}: {self.value(below.fields[name].type, depth + 1)}" for name in names) + "}"
+        return written(some_value(type_, self.chance), type_)
+
+    def variable(self, type_: Any) -> str:
+        name = f"v{len(self.declared)}"
+        default = ""
+        if self.chance.random() < 0.3:
+            type_ = type_.of_type if isinstance(type_, GraphQLNonNull) else type_
+            default = f" = {written(some_value(type_, self.chance), type_)}"
+        self.declared.append(f"${name}: {type_}{default}")
+        if self.chance.random() < 0.7:
+            self.variables[name] = None if self.chance.random() < 0.1 else some_value(type_, self.chance)
+        return f"${name}"
+
+
+ROOT_FIELDS = [
+    (kind, name)
+    for kind, root in (("query", SCHEMA.query_type), ("mutation", SCHEMA.mutation_type))
+    if root
+    for name, field in root.fields.items()
+    if field.args
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), ROOT_FIELDS, ids=[name for _, name in ROOT_FIELDS])
+def test_arguments_are_read_as_graphql_core_does(kind: str, name: str) -> None:
+    root = SCHEMA.query_type if kind == "query" else SCHEMA.mutation_type
+    assert isinstance(root, GraphQLObjectType)
+    chance, field, found = Random(name), root.fields[name], Counter[str]()  # noqa: S311
+    for _ in range(150):
+        author = Author(chance)
+        document = parse(author.operation(kind, name, field))
+        (operation,) = document.definitions
+        assert isinstance(operation, OperationDefinitionNode)
+        if validate(SCHEMA, document):
+            found["invalid"] += 1
+            continue
+        (node,) = operation.selection_set.selections
+
+        expected: Any = Unreadable
+        values = get_variable_values(SCHEMA, operation.variable_definitions or (), author.variables)
+        if not isinstance(values, list):
+            with suppress(GraphQLError):
+                expected = values.coerced, get_argument_values(field, node, values)  # type: ignore[arg-type]
+
+        try:
+            variables = Variables(SCHEMA, operation).read(author.variables)
+            read: Any = variables.coerced, Arguments(field, node).read(variables)  # type: ignore[arg-type]
+        except Unreadable:
+            read = Unreadable
+        assert read == expected
+        found["unreadable" if read is Unreadable else "read"] += 1
+    assert min(found["read"], found["unreadable"]) > 2
 
 
 def test_there_are_inputs() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import json
 import re
 import sqlite3
 import sys
@@ -205,7 +206,8 @@ DIRECTIVES = (
     "@include(if: false)",
     *(f"@{directive}(if: ${variable})" for directive in ("skip", "include") for variable in ("yes", "no", "perhaps")),
 )
-VARIABLES = {"yes": "Boolean!", "no": "Boolean!", "perhaps": "Boolean = true"}
+SWITCHES = {"yes": "Boolean!", "no": "Boolean!", "perhaps": "Boolean = true"}
+VARIABLES = SWITCHES | {"task": "ID!", "flow": "ID!", "first": "Int = 8"}
 
 
 class Author:
@@ -216,6 +218,7 @@ class Author:
         self.chance = chance
         self.types = ground.ordinary._schema.type_map
         self.fragments: list[str] = []
+        self.variables: dict[str, Any] = {}
 
     def document(self) -> str:
         # At most one field that may fail: of fields that fail at the same time, chance decides whose error is told.
@@ -230,12 +233,21 @@ class Author:
         ground, pick = self.ground, self.chance.choice
         return pick(
             [
-                *[("taskRuns", f"(first: {pick([0, 1, 8, 8, 8, 50])})")] * 4,
-                *[("taskRun", f'(id: "{pick([*ground.task_runs, MISSING, "x"])}")')] * 4,
-                *[("flowRun", f'(id: "{pick([*ground.flow_runs, MISSING])}")')] * 4,
+                *[("taskRuns", f"(first: {self.value('first', pick([0, 1, 8, 8, 8, 50]))})")] * 4,
+                *[("taskRun", f"(id: {self.value('task', pick([*ground.task_runs, MISSING, 'x']))})")] * 4,
+                *[("flowRun", f"(id: {self.value('flow', pick([*ground.flow_runs, MISSING]))})")] * 4,
                 *self.sound_fields(),
             ]
         )
+
+    def value(self, variable: str, value: Any) -> str:
+        """The value as it is written, or a variable that has it, or has none."""
+        if self.chance.random() < 0.5:
+            return json.dumps(value)
+        self.variables[variable] = value
+        if self.chance.random() < 0.1:
+            del self.variables[variable]
+        return f"${variable}"
 
     def sound_fields(self) -> list[tuple[str, str]]:
         return [
@@ -284,9 +296,11 @@ class Author:
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**64))
 def test_any_document_is_answered_byte_for_byte_as_without_the_fast_path(ground: Ground, seed: int) -> None:
-    document = Author(ground, Random(seed)).document()  # noqa: S311
+    author = Author(ground, Random(seed))  # noqa: S311
+    document = author.document()
     for yes in (True, False):
-        variables = {name: yes != (name == "no") for name in VARIABLES if f"${name}:" in document}
+        switches = {name: yes != (name == "no") for name in SWITCHES if f"${name}:" in document}
+        variables = switches | author.variables
         note(f"{document}\n{variables}")
 
         expected = ground.answer(ground.ordinary, document, variables)

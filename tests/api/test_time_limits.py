@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -221,3 +221,17 @@ async def test_a_deadline_does_not_answer_for_the_cancelling_of_others() -> None
     current = asyncio.current_task()
     assert current is not None
     current.uncancel()
+
+
+async def test_nobody_is_left_cancelled_by_a_deadline_that_was_not_asked() -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    deadline = Deadline(0)
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    assert current.cancelling() == 1
+
+    deadline.end()
+
+    assert current.cancelling() == 0
+    assert not deadline.has_cancelled()
