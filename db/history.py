@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -12,7 +13,6 @@ from sqlalchemy import (
     CompoundSelect,
     FromClause,
     Integer,
-    Interval,
     Select,
     SelectBase,
     String,
@@ -30,13 +30,13 @@ from sqlalchemy import (
     type_coerce,
     union_all,
 )
+from sqlalchemy import Interval as IntervalType
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from db.connection import Connection
 from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds, not_negative, seconds_between
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
-from db.instants import microseconds_at
 from db.pages import MOST_STATEMENTS
 from db.statements import LongText, Statement
 from db.tables import Instant, task_run
@@ -55,25 +55,36 @@ _types = rows_of("types", type=String())
 _expected = task_run.c.expected_start_time
 
 
-def count_task_runs_by_interval(
-    connection: Connection, filter: Filter, intervals: list[tuple[str, str]]
-) -> list[StateHistory]:
-    """What has become of the runs that were meant to start in these intervals, in the order of types, then names of states.
+Interval = tuple[str, str]
+"""An instant, and the first one after the interval that begins there."""
 
-    An interval holds its start, not its end. They follow each other without a gap, all of one length. Runs without a state
-    are left out.
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Intervals that follow each other without a gap, all of one length."""
+
+    intervals: list[Interval]
+    start: int
+    """When the first one begins, in microseconds since the beginning of 1970."""
+    length: int
+    """How long each is, in microseconds; the calendar may end before the last one does."""
+
+
+def count_task_runs_by_interval(connection: Connection, filter: Filter, span: Span) -> list[StateHistory]:
+    """What has become of the runs that were meant to start in the intervals of this span, of which there are some, in the
+    order of types, then names of states.
+
+    An interval holds its start, not its end. Runs without a state are left out.
     """
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
-    (start, second), end = intervals[0], intervals[-1][1]
-    length = microseconds_at(second) - microseconds_at(start)
     given = {
-        "intervals": intervals,
+        "intervals": span.intervals,
         "types": _STATE_TYPES,
-        "start": start,
-        "end": end,
-        "start_microseconds": microseconds_at(start),
-        "length_microseconds": length,
-        "length": _interval(length),
+        "start": span.intervals[0][0],
+        "end": span.intervals[-1][1],
+        "start_microseconds": span.start,
+        "length_microseconds": span.length,
+        "length": _interval(span.length),
         "now": connection.now,
     }
     # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
@@ -216,7 +227,7 @@ def _in_postgresql(shape: Shape) -> Select[Any]:
     """The runs are read once, and each is told when its interval begins."""
     start = _instant("start")
     # A cast alone would be carried out for each run.
-    length = select(cast(bindparam("length", type_=Text(), required=True), Interval)).scalar_subquery()
+    length = select(cast(bindparam("length", type_=Text(), required=True), IntervalType)).scalar_subquery()
     kinds = _by_place(shape, func.date_bin(length, _expected, start))
     place = cast(seconds_between(start, kinds.c.place) / extract("epoch", length), Integer)
     figures = (func.array_agg(each) for each in (place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))

@@ -6,16 +6,13 @@ from itertools import pairwise
 
 from db.connection import Connection
 from db.filters import Filter
-from db.history import StateHistory, count_task_runs_by_interval
+from db.history import Interval, Span, StateHistory, count_task_runs_by_interval
 from db.instants import instants_from, microseconds_at
 from db.vocabulary import StateType
 from resolvers.errors import BadInput
 
 MOST_INTERVALS = 500
 SHORTEST_SECONDS = 1.0
-
-Interval = tuple[str, str]
-"""An instant, and the first one after the interval that begins there."""
 
 _LONGEST_SECONDS = 1e12
 """Longer than the calendar: whatever is longer still is the same."""
@@ -41,7 +38,7 @@ class RunHistoryInterval:
     states: list[RunHistoryState] = field(default_factory=list[RunHistoryState])
 
 
-def split_span(start: str, end: str, interval_seconds: float) -> list[Interval]:
+def split_span(start: str, end: str, interval_seconds: float) -> Span:
     """The intervals of this length that begin from `start` on and before `end`; the last one may end later.
 
     BadInput where they are too short or too many. A length is counted in whole microseconds.
@@ -57,12 +54,12 @@ def split_span(start: str, end: str, interval_seconds: float) -> list[Interval]:
             "intervalSeconds",
             f"has to be at least {least:.6f}: at most {MOST_INTERVALS} intervals are answered, not {count:,}.",
         )
-    return list(pairwise(instants_from(start, length, count + 1)))
+    return Span(list(pairwise(instants_from(start, length, count + 1))) if count > 0 else [], first, length)
 
 
-def read_history(connection: Connection, filter: Filter, intervals: list[Interval]) -> list[StateHistory]:
+def read_history(connection: Connection, filter: Filter, span: Span) -> list[StateHistory]:
     """What has become of the task runs that the filter lets through, in the order of `states`: one statement for all."""
-    return count_task_runs_by_interval(connection, filter, intervals) if intervals else []
+    return count_task_runs_by_interval(connection, filter, span) if span.intervals else []
 
 
 def recorded(intervals: Sequence[Interval], kinds: Sequence[StateHistory]) -> list[RunHistoryInterval]:

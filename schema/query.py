@@ -103,9 +103,9 @@ class Query:
     async def task_run_history(
         self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
     ) -> list[history.RunHistoryInterval] | Prepared:
-        wanted, intervals = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
-        kinds = await info.context.database.read(lambda connection: history.read_history(connection, wanted, intervals))
-        return complete_history(info, intervals, kinds) or history.recorded(intervals, kinds)
+        wanted, span = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
+        kinds = await info.context.database.read(lambda connection: history.read_history(connection, wanted, span))
+        return complete_history(info, span.intervals, kinds) or history.recorded(span.intervals, kinds)
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(

@@ -51,18 +51,18 @@ async def test_what_is_counted_and_summed_is_what_the_records_say(server: Servin
     await database.write(insert, runs)
     filter = {"id": {"any": [run.id for run in runs]}} if by_id else {}
     # Some of these begin on whole minutes, as some runs do.
-    intervals = split_span(instant(START - timedelta(seconds=540)), instant(START + timedelta(seconds=540)), 37.5)
+    span = split_span(instant(START - timedelta(seconds=540)), instant(START + timedelta(seconds=540)), 37.5)
 
-    rows = await database.read(lambda connection: read_history(connection, filter, intervals))
-    history = recorded(intervals, rows)
+    rows = await database.read(lambda connection: read_history(connection, filter, span))
+    history = recorded(span.intervals, rows)
 
     expected: dict[tuple[int, StateType, str], list[TaskRunRecord]] = defaultdict(list)
     for run in runs:
-        for number, (start, end) in enumerate(intervals):
+        for number, (start, end) in enumerate(span.intervals):
             if run.state_type and run.state_name and run.expected_start_time and start <= run.expected_start_time < end:
                 expected[number, run.state_type, run.state_name].append(run)
     assert len(expected) > 300
-    assert [(each.start, each.end) for each in history] == intervals
+    assert [(each.start, each.end) for each in history] == span.intervals
     found = {
         (number, StateType(each.state_type), each.state_name): each
         for number, interval in enumerate(history)
@@ -85,14 +85,15 @@ async def test_what_is_counted_and_summed_is_what_the_records_say(server: Servin
     ("start", "end", "seconds"),
     [
         ("0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", 315_537_897.6 * 2 + 0.000_001),
+        ("0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z", 1e300),
         ("2030-01-01T12:00:00.000001Z", "2030-01-01T12:08:00.000000Z", 1.000_001),
     ],
 )
 async def test_each_microsecond_is_in_one_interval(
     server: Serving, start: str, end: str, seconds: float, by_id: bool
 ) -> None:
-    intervals = split_span(start, end, seconds)
-    moments = [moment for start, end in intervals for moment in (start, seconds_after(end, -0.000_001))]
+    span = split_span(start, end, seconds)
+    moments = [moment for start, end in span.intervals for moment in (start, seconds_after(end, -0.000_001))]
     runs: list[TaskRunRecord] = []
     for number, moment in enumerate(moments):
         run = blank_task_run(NewTaskRun("t", str(number)), instant(START))
@@ -101,7 +102,7 @@ async def test_each_microsecond_is_in_one_interval(
     await server.life.database.write(insert, runs)
     filter = {"id": {"any": [run.id for run in runs]}} if by_id else {}
 
-    found = await server.life.database.read(lambda connection: read_history(connection, filter, intervals))
+    found = await server.life.database.read(lambda connection: read_history(connection, filter, span))
 
     ((_, _, places, counts, *_),) = found
-    assert dict(zip(places, counts, strict=True)) == dict.fromkeys(range(len(intervals)), 2)
+    assert dict(zip(places, counts, strict=True)) == dict.fromkeys(range(len(span.intervals)), 2)

@@ -185,10 +185,10 @@ def test_a_page_of_one_tag_is_found_by_the_tag(url: str, operator: str) -> None:
     "filter", [{}, {"state": {"type": {"any": ["COMPLETED"]}}}, {"not": {"tags": {"any": ["tag-7"]}}}]
 )
 def test_a_history_reads_no_more_than_its_span(url: str, filter: Filter) -> None:
-    intervals = split_span(instant(START - DAY), instant(START), 600)
+    span = split_span(instant(START - DAY), instant(START), 600)
 
     def read(connection: Connection) -> None:
-        counts = [count for _, _, _, runs, *_ in read_history(connection, filter, intervals) for count in runs]
+        counts = [count for _, _, _, runs, *_ in read_history(connection, filter, span) for count in runs]
         assert 0 < sum(counts) < ROWS / 20
 
     plan = explained(url, read)
