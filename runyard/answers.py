@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 PART_BYTES = 256 * 1024
@@ -18,12 +17,20 @@ async def send_body(send: Send, body: bytes, *, more: bool) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": more})
 
 
-class Answer(Response):
-    """An answer to an operation."""
+class Answer:
+    """An answer to an operation: what Starlette's `Response` would send, without what it does for others."""
 
-    held: Any = None
-    """What is let go of when the answer is sent."""
+    def __init__(self, body: bytes, status: int, headers: dict[str, str], media_type: str, held: Any) -> None:
+        """`held` is what is let go of when the answer is sent."""
+        self._body = body
+        self._held = held
+        given = headers | {"content-length": str(len(body)), "content-type": media_type}
+        self._start = {
+            "type": "http.response.start",
+            "status": status,
+            "headers": [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in given.items()],
+        }
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        await send_body(send, bytes(self.body), more=False)
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        await send(self._start)
+        await send_body(send, self._body, more=False)

@@ -157,7 +157,7 @@ class _OverHTTP:
     than some operations."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: Response = await scope["app"].state.http(Request(scope, receive, send))
+        answer: ASGIApp = await scope["app"].state.http(Request(scope, receive, send))
         await answer(scope, receive, send)
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 import orjson
@@ -38,8 +38,13 @@ OLDER_TYPE = "application/json"
 VARY = {"Vary": "Accept"}
 """Browsers get a page at the same address."""
 
+MOST_KEPT_HEADERS = 200
+LONGEST_KEPT_HEADER = 500
+"""What the headers are that are read once, since clients of one kind all send the same."""
+
 _AS_JSON = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
 _REFUSES = re.compile(r"q=0(\.0*)?")
+_ANYTHING = frozenset({"*/*"})
 _EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
 
 
@@ -96,9 +101,9 @@ class GraphQLOverHTTP:
         self._allowed_origins = frozenset(allowed_origins)
         self._large_answers = asyncio.Lock()
 
-    async def __call__(self, request: Request) -> Response:
+    async def __call__(self, request: Request) -> Response | Answer:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
-        accepted = _accepted(request)
+        accepted = _types_in(_header(request, b"accept"))
         if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
         media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
@@ -133,11 +138,8 @@ class GraphQLOverHTTP:
             body = await self._written_in_turn(_body_of(result))
         # What it was made of can take as much memory again.
         del result
-        answer = Answer(
-            await compressed(request, body, self._compress_above_bytes, headers), status, headers, media_type
-        )
-        answer.held = held
-        return answer
+        sent = await compressed(request, body, self._compress_above_bytes, headers)
+        return Answer(sent, status, headers, media_type, held)
 
     async def _written_in_turn(self, body: dict[str, Any]) -> bytes:
         """A large answer as JSON: one at a time, and others are let through in between, since each holds them up."""
@@ -227,7 +229,7 @@ class GraphQLOverHTTP:
 
     async def _receive_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""
-        length = request.headers.get("content-length", "")
+        length = _header(request, b"content-length")
         size = int(length) if length.isdecimal() else 0
         self._refuse_too_large(size)
         parts: list[bytes] = []
@@ -248,21 +250,30 @@ class GraphQLOverHTTP:
             raise BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
 
 
-def _accepted(request: Request) -> set[str]:
+def _header(request: Request, name: bytes) -> str:
+    """What a header says, which may come several times."""
+    return ",".join([value.decode("latin-1") for key, value in request.scope["headers"] if key == name])
+
+
+def _types_in(accept: str) -> frozenset[str]:
     """The types that the client takes; anything, where it does not say."""
-    header = ",".join(request.headers.getlist("accept"))
-    if not header.strip():
-        return {"*/*"}
+    if not accept:
+        return _ANYTHING
+    return _read_types(accept) if len(accept) <= LONGEST_KEPT_HEADER else _read_types.__wrapped__(accept)
+
+
+@lru_cache(MOST_KEPT_HEADERS)
+def _read_types(accept: str) -> frozenset[str]:
     accepted: set[str] = set()
-    for each in header.split(","):
+    for each in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in each.split(";"))
         if media_type and not any(_REFUSES.fullmatch(parameter) for parameter in parameters):
             accepted.add(media_type)
-    return accepted
+    return frozenset(accepted) if accept.strip() else _ANYTHING
 
 
 def _from_body(request: Request, body: bytes) -> dict[str, Any]:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    media_type = _header(request, b"content-type").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise BadRequest(415, f"The body has to be application/json, not {media_type or 'of no type'}.")
     try:
