@@ -7,10 +7,10 @@ class Deadline:
     """Cancels the task that made it when its time is up, unless it is ended before."""
 
     def __init__(self, seconds: float) -> None:
-        task = asyncio.current_task()
+        self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         assert task is not None
         self._task = task
-        self._loop = asyncio.get_running_loop()
         self._cancelled_before = task.cancelling()
         self._at = self._loop.time() + seconds
         self._timer = self._loop.call_at(self._at, self._pass)

@@ -108,10 +108,10 @@ class PostgreSQLDatabase:
             raise DatabaseUnavailable("The database is being closed.")
         readable = allowance(self._most_bytes)
 
-        async def read(raw: Raw) -> Answer:
+        def read(raw: Raw) -> Awaitable[Answer]:
             postgresql_meter.charge(raw, readable)
             connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
-            return await self._greenlets.run(work, connection)
+            return self._greenlets.run(work, connection)
 
         try:
             answer = await self._use(read)
@@ -151,9 +151,9 @@ class PostgreSQLDatabase:
             self._connections.terminate()
 
     async def _carry_out(self, batch: list[Request]) -> Outcomes:
-        async def write(raw: Raw) -> Outcomes:
+        def write(raw: Raw) -> Awaitable[Outcomes]:
             begin = partial(transaction, raw, self.clock, self._most_bytes)
-            return await self._greenlets.run(carry_out, begin, batch)
+            return self._greenlets.run(carry_out, begin, batch)
 
         return await self._use(write)
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -169,9 +169,9 @@ class _Shortcut:
         self._app = app
         self._over_http = over_http
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         is_for_it = scope["type"] == "http" and scope["path"] == ENDPOINT
-        await (self._over_http if is_for_it else self._app)(scope, receive, send)
+        return (self._over_http if is_for_it else self._app)(scope, receive, send)
 
 
 async def _over_websocket(socket: WebSocket) -> None:

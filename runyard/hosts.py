@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import PlainTextResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Receive, Scope, Send
 
 OPEN_PATHS = {"/healthz", "/readyz"}
@@ -25,20 +27,18 @@ class KnownHosts:
         self._app = app
         self._hosts = hosts
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> "Awaitable[None]":
         if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
             for name, value in scope["headers"]:
                 if name == b"host" and (host := name_in(value)) not in self._hosts:
                     if scope["type"] == "websocket":
                         # Instead of the upgrade; the client gets 403.
-                        await send({"type": "websocket.close"})
-                        return
+                        return send({"type": "websocket.close"})
                     refusal = PlainTextResponse(
                         f"This server does not go by the name {host!r}. RUNYARD_ALLOWED_HOSTS lists its names.\n", 421
                     )
-                    await refusal(scope, receive, send)
-                    return
-        await self._app(scope, receive, send)
+                    return refusal(scope, receive, send)
+        return self._app(scope, receive, send)
 
 
 def name_in(header: bytes) -> str:

@@ -6,7 +6,7 @@ be run at all; `application/json`, for older clients, is 200 for whatever GraphQ
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from functools import lru_cache, partial
@@ -26,7 +26,7 @@ from runyard.answers import Answer
 from runyard.compression import compressed
 from runyard.graphiql import Page
 from runyard.json_input import TooManyLists, read_json
-from runyard.presence import while_present
+from runyard.presence import Presence
 from runyard.sse import EVENT_STREAM, EventStream
 from runyard.trusted import DocumentRefused, TrustedDocuments
 from schema.context import Context
@@ -122,7 +122,15 @@ class GraphQLOverHTTP:
                     "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
                     f"Accept: {EVENT_STREAM}.",
                 )
-            result = await while_present(request.receive, self._execute(asked, context))
+            presence = Presence(request.receive)
+            try:
+                result = await self._execute(asked, context)
+            except asyncio.CancelledError:
+                if presence.has_cancelled():
+                    raise ClientDisconnect from None
+                raise
+            finally:
+                presence.end()
         except BadRequest as refusal:
             error = {"message": str(refusal), "extensions": refusal.extensions}
             headers = VARY | refusal.headers
@@ -197,8 +205,8 @@ class GraphQLOverHTTP:
         error = {"message": "The token is valid no more.", "extensions": {"code": "UNAUTHENTICATED"}}
         return orjson.dumps({"errors": [error]})
 
-    async def _execute(self, asked: _Asked, context: Context) -> ExecutionResult:
-        return await self._schema.execute(
+    def _execute(self, asked: _Asked, context: Context) -> Awaitable[ExecutionResult]:
+        return self._schema.execute(
             asked.query,
             asked.variables,
             context,

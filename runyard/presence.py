@@ -2,11 +2,8 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any
 
-from starlette.requests import ClientDisconnect
-
-Result = TypeVar("Result")
 Receive = Callable[[], Awaitable[Any]]
 
 AT_ONCE_SECONDS = 0.25
@@ -19,24 +16,34 @@ async def until_gone(receive: Receive) -> None:
         continue
 
 
-async def while_present(receive: Receive, work: Awaitable[Result], at_once: float = AT_ONCE_SECONDS) -> Result:
-    """The result of the work; ClientDisconnect, and the work is cancelled, where the client goes away before."""
-    task = asyncio.current_task()
-    assert task is not None
-    watching: list[asyncio.Task[None]] = []
+class Presence:
+    """Watches for a client that goes away before it is answered, and cancels the task that watches then."""
 
-    async def watch() -> None:
-        await until_gone(receive)
-        task.cancel()
+    def __init__(self, receive: Receive, at_once: float = AT_ONCE_SECONDS) -> None:
+        """The client's request has to have been read."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.current_task(loop)
+        assert task is not None
+        self._task = task
+        self._receive = receive
+        self._watching: asyncio.Task[None] | None = None
+        self._timer = loop.call_later(at_once, self._begin)
 
-    timer = asyncio.get_running_loop().call_later(at_once, lambda: watching.append(asyncio.create_task(watch())))
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if watching and watching[0].done() and not watching[0].cancelled() and task.uncancel() == 0:
-            raise ClientDisconnect from None
-        raise
-    finally:
-        timer.cancel()
-        for each in watching:
-            each.cancel()
+    def end(self) -> None:
+        """Let it go where it likes."""
+        self._timer.cancel()
+        if self._watching is not None:
+            self._watching.cancel()
+
+    def has_cancelled(self) -> bool:
+        """Whether it is this, and nobody else, that has cancelled the task; the task may go on then."""
+        watching = self._watching
+        has_gone = watching is not None and watching.done() and not watching.cancelled()
+        return has_gone and self._task.uncancel() == 0
+
+    def _begin(self) -> None:
+        self._watching = asyncio.create_task(self._watch())
+
+    async def _watch(self) -> None:
+        await until_gone(self._receive)
+        self._task.cancel()

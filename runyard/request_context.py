@@ -8,6 +8,8 @@ from resolvers.trace_context import is_trace_parent, trace_parent
 from runyard.logs import request_id
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 REQUEST_ID = b"x-request-id"
@@ -30,10 +32,9 @@ class RequestContext:
     def __init__(self, app: "ASGIApp") -> None:
         self._app = app
 
-    async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
+    def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> "Awaitable[None]":
         if scope["type"] == "lifespan":
-            await self._app(scope, receive, send)
-            return
+            return self._app(scope, receive, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
         given = headers.get(REQUEST_ID, b"")
         id = given if _SANE.fullmatch(given) else os.urandom(8).hex().encode()
@@ -48,4 +49,4 @@ class RequestContext:
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID, id), *SAFE]
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
+        return self._app(scope, receive, send_with_id)

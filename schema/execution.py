@@ -4,7 +4,7 @@ Strawberry's own pipeline of extensions is not used: nothing here needs it, and 
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from inspect import isawaitable
 from typing import Any, cast
 
@@ -65,7 +65,7 @@ class RunyardSchema(strawberry.Schema):
     def _extend_introspection(self) -> None:
         """Leave `isOneOf` as graphql-core tells it: Strawberry's way fails for lists, and for what is not null."""
 
-    async def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
+    def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         query: str | None,
         variable_values: dict[str, Any] | None = None,
@@ -74,18 +74,18 @@ class RunyardSchema(strawberry.Schema):
         operation_name: str | None = None,
         allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
         operation_extensions: dict[str, Any] | None = None,
-    ) -> ExecutionResult:
+    ) -> Coroutine[Any, Any, ExecutionResult]:
         """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
         document = self.documents.of(query)
         operation = self._checked(document, operation_name, variable_values, context_value)
         if isinstance(operation, PreExecutionError):
-            return operation
+            return _known(operation)
         if operation.type not in allowed_operation_types:
-            return refused(f"A {operation.type.value} can not be sent this way.")
-        result = await self._run(operation, variable_values, context_value)
+            return _known(refused(f"A {operation.type.value} can not be sent this way."))
+        running = self._run(operation, variable_values, context_value)
         if operation_extensions and operation_extensions.get("cost") is True:
-            result.extensions = {"cost": self._cost(document, operation, variable_values)}
-        return result
+            return _with_cost(running, self._cost(document, operation, variable_values))
+        return running
 
     async def stream(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -181,6 +181,16 @@ class RunyardSchema(strawberry.Schema):
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
                 field = operation.node.selection_set.selections[0]
                 yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
+
+
+async def _known(result: ExecutionResult) -> ExecutionResult:
+    return result
+
+
+async def _with_cost(running: Coroutine[Any, Any, ExecutionResult], cost: dict[str, int]) -> ExecutionResult:
+    result = await running
+    result.extensions = {"cost": cost}
+    return result
 
 
 def _leave_out_null_defaults(schema: GraphQLSchema) -> None:

@@ -74,7 +74,12 @@ class Operation:
         if selections is not None and field is not None:
             if context is not None:
                 context.selections = selections
-            resolved = await field.resolve(variables, context)
+            try:
+                resolved = field.resolve(variables, context)
+                if optimized_is_awaitable(resolved):
+                    resolved = await resolved
+            except Exception as error:  # noqa: BLE001 - it is raised again where it belongs
+                resolved = error
             try:
                 return ExecutionResult({field.name: field.complete(resolved, selections)}, None)
             except Exception:  # noqa: BLE001, S110 - the ordinary path raises it again, and says where
@@ -196,17 +201,13 @@ class _RootField:
         self._type = declared.type
         self._resolve = declared.resolve
 
-    async def resolve(self, variables: VariableValues, context: Context | None) -> Any:
-        """What the resolver gives, or the error that it raises; UNRESOLVED where it is not to be called."""
+    def resolve(self, variables: VariableValues, context: Context | None) -> Any:
+        """What the resolver gives, which may be awaitable; UNRESOLVED where it is not to be called."""
         try:
             arguments = self._arguments.read(variables)
         except Unreadable:
             return UNRESOLVED
-        try:
-            resolved = self._resolve(None, _Info(context, self._type, self._nodes), **arguments)
-            return await resolved if optimized_is_awaitable(resolved) else resolved
-        except Exception as error:  # noqa: BLE001 - it is raised again where it belongs
-            return error
+        return self._resolve(None, _Info(context, self._type, self._nodes), **arguments)
 
     def complete(self, resolved: Any, selections: Selections) -> Any:
         """What was resolved, as it is answered. Raises where that is not plain."""
