@@ -20,6 +20,15 @@ import psutil
 PATIENCE = 60.0
 
 
+def cpu_seconds_of(process: psutil.Process | psutil.Popen) -> float:
+    """The CPU time that all threads of a process have used: to the nanosecond on Linux, else in hundredths of a second."""
+    if sys.platform == "linux":
+        # As clock_getcpuclockid(3) has it, which Python does not bring.
+        return time.clock_gettime((~process.pid << 3) | 2)
+    times = process.cpu_times()
+    return times.user + times.system
+
+
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
     """A process that answers HTTP on a port of its own."""
@@ -30,8 +39,7 @@ class ServerProcess:
     """From its start to its first answer."""
 
     def cpu_seconds(self) -> float:
-        times = self.process.cpu_times()
-        return times.user + times.system
+        return cpu_seconds_of(self.process)
 
     def memory_mib(self) -> float:
         return self.process.memory_info().rss / 2**20
@@ -118,5 +126,4 @@ class PostgreSQLBackend:
         self._process = psutil.Process(pid)
 
     def cpu_seconds(self) -> float:
-        times = self._process.cpu_times()
-        return times.user + times.system
+        return cpu_seconds_of(self._process)

@@ -98,7 +98,11 @@ class Operation:
             hide_suggestions=self._hide_suggestions,
             selections_of=self._selections_of,
         )
-        return await executor.run(resolved)
+        try:
+            return await executor.run(resolved)
+        finally:
+            # An error would keep this frame, and be kept by it, until the garbage collector comes by.
+            del resolved
 
     async def _run_ordinarily(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
         executor = cast("Any", Executor).build(

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+import time
 from dataclasses import fields, replace
 from pathlib import Path
 
 import orjson
+import psutil
 import pytest
 
 from benchmarks.client import Client, named, request
@@ -14,6 +16,7 @@ from benchmarks.recording import open_database
 from benchmarks.report import Samples, compare, summary
 from benchmarks.running import stop_at_faults
 from benchmarks.seed import seed
+from benchmarks.servers import cpu_seconds_of
 from benchmarks.workloads import WORKLOADS
 from db import flow_runs, queue, states, task_runs
 from db.connection import Connection
@@ -150,6 +153,14 @@ async def test_an_answer_that_is_not_what_was_expected_ends_the_run(server: Serv
 
     with pytest.raises(SystemExit, match=r"bad: 2 answers were not what was expected; the first: .*nothingOfTheKind"):
         stop_at_faults("bad", client)
+
+
+def test_the_cpu_time_of_a_process_is_what_it_says_of_itself() -> None:
+    before = time.process_time()
+    found = cpu_seconds_of(psutil.Process())
+
+    # Where Linux does not keep the time to the nanosecond, it is told in hundredths.
+    assert before - 0.02 <= found <= time.process_time() + 0.02
 
 
 def test_two_reports_are_compared_by_their_ratios(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
