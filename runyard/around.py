@@ -5,12 +5,11 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from functools import partial
 from typing import Any, cast
 
-from strawberry.types.execution import ExecutionResult, PreExecutionError
+from strawberry.types.execution import ExecutionResult
 from strawberry.types.graphql import OperationType
 
 from schema.context import Context
 from schema.execution import RunyardSchema
-from schema.operations import Operation
 
 
 class Around(ABC):
@@ -78,8 +77,3 @@ class Around(ABC):
         """As `RunyardSchema.stream`."""
         results = await self._schema.stream(query, variable_values, context_value, root_value, operation_name)
         return self.around_stream(results, query, operation_name)
-
-    def operation_of(self, query: str | None, operation_name: str | None) -> Operation | None:
-        """The operation that is run; None where there is none."""
-        operation = self.documents.operation(self.documents.of(query), operation_name)
-        return None if isinstance(operation, PreExecutionError) else operation

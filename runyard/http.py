@@ -178,8 +178,8 @@ class GraphQLOverHTTP:
 
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
         query, variables, operation_name, extensions = _checked(self._trusted, parameters)
-        operation = self._schema.documents.operation(self._schema.documents.of(query), operation_name)
-        type_ = None if isinstance(operation, PreExecutionError) else operation.type
+        operation = self._schema.documents.find(query, operation_name)
+        type_ = operation and operation.type
         if type_ is not None and type_ is not OperationType.QUERY and request.method == "GET":
             raise BadRequest(405, f"{type_.value.capitalize()}s are sent by POST.", {"Allow": "POST"})
         return _Asked(query, variables, operation_name, extensions, type_)

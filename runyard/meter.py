@@ -97,7 +97,7 @@ class Measured(Around):
     async def around_stream(
         self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
-        operation = self.operation_of(query, operation_name)
+        operation = self.documents.find(query, operation_name)
         is_subscription = operation is not None and operation.type is OperationType.SUBSCRIPTION
         meter, outcome, began = self._meter, "cancelled", time.perf_counter()
         meter.streams += is_subscription

@@ -7,6 +7,7 @@ now and then keeps what lies between from taking the silence for the end. When t
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from starlette.responses import Response
@@ -60,9 +61,7 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": _event(ending.result()) + COMPLETE})
 
     async def _stream(self, send: Send) -> None:
-        async def write(part: bytes, *, more: bool = True) -> None:
-            await send_body(send, part, more=more)
-
+        write = partial(send_body, send, more=True)
         commenting = asyncio.create_task(self._comment(write))
         try:
             async with aclosing(self._results) as results:
@@ -70,7 +69,7 @@ class EventStream(Response):
                     await write(_event(result))
         finally:
             commenting.cancel()
-        await write(COMPLETE, more=False)
+        await send_body(send, COMPLETE, more=False)
 
     async def _comment(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         while True:

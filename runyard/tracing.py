@@ -165,7 +165,7 @@ class TracedSchema(Around):
             yield result
 
     def _kind_and_name(self, query: str | None, operation_name: str | None) -> tuple[str, str | None]:
-        operation = self.operation_of(query, operation_name)
+        operation = self.documents.find(query, operation_name)
         if operation is None:
             return "document", operation_name
         return operation.type.value, operation.name

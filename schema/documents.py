@@ -67,6 +67,11 @@ class Documents:
         kept = self._kept[query] = self.of(query)
         return kept
 
+    def find(self, query: str | None, name: str | None) -> Operation | None:
+        """The operation of this document that has this name; None where there is none that can be run."""
+        operation = self.operation(self.of(query), name)
+        return None if isinstance(operation, PreExecutionError) else operation
+
     def operation(self, document: Document, name: str | None) -> Operation | PreExecutionError:
         """The operation of this name, or the only one where no name is given; what is wrong, where it can not be run."""
         if document.errors:
