@@ -103,7 +103,7 @@ class GraphQLOverHTTP:
 
     async def __call__(self, request: Request) -> Response | Answer:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
-        accepted = _types_in(_header(request, b"accept"))
+        accepted = _types_in(",".join(_header(request, b"accept")))
         if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
         media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
@@ -237,7 +237,7 @@ class GraphQLOverHTTP:
 
     async def _receive_body(self, request: Request) -> bytes:
         """The body; 413 as soon as it is too large, however it is sent."""
-        length = _header(request, b"content-length")
+        length = _first_header(request, b"content-length")
         size = int(length) if length.isdecimal() else 0
         self._refuse_too_large(size)
         parts: list[bytes] = []
@@ -258,9 +258,13 @@ class GraphQLOverHTTP:
             raise BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
 
 
-def _header(request: Request, name: bytes) -> str:
-    """What a header says, which may come several times."""
-    return ",".join([value.decode("latin-1") for key, value in request.scope["headers"] if key == name])
+def _header(request: Request, name: bytes) -> Sequence[str]:
+    """What a header says, as often as it comes."""
+    return [value.decode("latin-1") for key, value in request.scope["headers"] if key == name]
+
+
+def _first_header(request: Request, name: bytes) -> str:
+    return next(iter(_header(request, name)), "")
 
 
 def _types_in(accept: str) -> frozenset[str]:
@@ -281,7 +285,7 @@ def _read_types(accept: str) -> frozenset[str]:
 
 
 def _from_body(request: Request, body: bytes) -> dict[str, Any]:
-    media_type = _header(request, b"content-type").partition(";")[0].strip().lower()
+    media_type = _first_header(request, b"content-type").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise BadRequest(415, f"The body has to be application/json, not {media_type or 'of no type'}.")
     try:

@@ -25,6 +25,7 @@ class Presence:
         task = asyncio.current_task(loop)
         assert task is not None
         self._task = task
+        self._cancelled_before = task.cancelling()
         self._receive = receive
         self._watching: asyncio.Task[None] | None = None
         self._timer = loop.call_later(at_once, self._begin)
@@ -39,7 +40,7 @@ class Presence:
         """Whether it is this, and nobody else, that has cancelled the task; the task may go on then."""
         watching = self._watching
         has_gone = watching is not None and watching.done() and not watching.cancelled()
-        return has_gone and self._task.uncancel() == 0
+        return has_gone and self._task.uncancel() <= self._cancelled_before
 
     def _begin(self) -> None:
         self._watching = asyncio.create_task(self._watch())

@@ -10,7 +10,7 @@ from strawberry.types.execution import PreExecutionError
 from schema.asking import Asking
 from schema.errors import public_error
 from schema.limits import MOST_LINES, too_many
-from schema.operations import Operation
+from schema.operations import Kept, Operation
 from schema.rules import Limits, Rules
 from schema.texts import faults_in_document
 from schema.validation import faults_of
@@ -103,14 +103,16 @@ class Documents:
         except GraphQLError as error:
             return Document({}, [error])
         errors = faults_in_document(tree) or faults_of(self._schema, tree, introspection=self._rules.introspection)
-        operations = [self._operation(tree, node) for node in nodes]
+        kept: Kept = {}
+        operations = [self._operation(tree, node, kept) for node in nodes]
         return Document({each.name: each for each in operations}, errors, asking)
 
-    def _operation(self, tree: DocumentNode, node: OperationDefinitionNode) -> Operation:
+    def _operation(self, tree: DocumentNode, node: OperationDefinitionNode, kept: Kept) -> Operation:
         return Operation(
             self._schema,
             tree,
             node,
+            kept,
             hide_suggestions=not self._rules.introspection,
             write_plain_data=self._write_plain_data,
         )

@@ -82,10 +82,9 @@ class RunyardSchema(strawberry.Schema):
             return _known(operation)
         if operation.type not in allowed_operation_types:
             return _known(refused(f"A {operation.type.value} can not be sent this way."))
-        running = self._run(operation, variable_values, context_value)
         if operation_extensions and operation_extensions.get("cost") is True:
-            return _with_cost(running, self._cost(document, operation, variable_values))
-        return running
+            return self._run_and_tell_cost(document, operation, variable_values, context_value)
+        return self._run(operation, variable_values, context_value)
 
     async def stream(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
@@ -118,9 +117,14 @@ class RunyardSchema(strawberry.Schema):
             faults = [error]
         return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults]) if faults else operation
 
-    def _cost(self, document: Document, operation: Operation, variables: dict[str, Any] | None) -> dict[str, int]:
+    async def _run_and_tell_cost(
+        self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context | None
+    ) -> ExecutionResult:
+        result = await self._run(operation, variables, context)
         assert document.asking is not None
-        return {"found": document.asking.cost(operation.node, variables or {}), "allowed": self._rules.limits.cost}
+        found = document.asking.cost(operation.node, variables or {})
+        result.extensions = {"cost": {"found": found, "allowed": self._rules.limits.cost}}
+        return result
 
     async def _run(
         self,
@@ -184,12 +188,6 @@ class RunyardSchema(strawberry.Schema):
 
 
 async def _known(result: ExecutionResult) -> ExecutionResult:
-    return result
-
-
-async def _with_cost(running: Coroutine[Any, Any, ExecutionResult], cost: dict[str, int]) -> ExecutionResult:
-    result = await running
-    result.extensions = {"cost": cost}
     return result
 
 

@@ -35,7 +35,11 @@ from schema.executor import UNRESOLVED, Executor
 from schema.plain import Selections
 
 MOST_VARIANTS = 8
-"""Sets of values for `@skip` and `@include` that one operation's functions are kept for; beyond, nothing is plain."""
+"""Sets of values for `@skip` and `@include`, each of one of a document's operations, that functions are kept for; beyond,
+nothing is plain."""
+
+Kept = dict[Any, Selections]
+"""What a document's operations select."""
 
 
 class Operation:
@@ -46,11 +50,13 @@ class Operation:
         schema: GraphQLSchema,
         document: DocumentNode,
         node: OperationDefinitionNode,
+        kept: Kept,
         *,
         hide_suggestions: bool,
         write_plain_data: bool = True,
     ) -> None:
-        """`write_plain_data`: whether anything is found out about it; else all is graphql-core's."""
+        """`kept` is one for all operations of the document. `write_plain_data`: whether anything is found out about this
+        one; else all is graphql-core's."""
         self.node = node
         self.name = node.name and node.name.value
         self.type = OperationType(node.operation.value)
@@ -58,7 +64,7 @@ class Operation:
         self._document = document
         self._hide_suggestions = hide_suggestions
         self._write_plain_data = write_plain_data
-        self._selections: dict[Any, Selections] = {}
+        self._kept = kept
 
     async def run(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
         """What comes of a query or mutation with these variables, which are JSON."""
@@ -159,19 +165,19 @@ class Operation:
         # The other variables do not change what is selected.
         names = [name for name in self._variables.booleans if name in variables.coerced]
         values = {name: variables.coerced[name] for name in names}
-        key = tuple(values.items())
-        if key not in self._selections:
-            if len(self._selections) == MOST_VARIANTS:
+        key = id(self.node), *values.items()
+        if key not in self._kept:
+            if len(self._kept) == MOST_VARIANTS:
                 return None
             sources = {name: variables.sources[name] for name in names}
-            self._selections[key] = Selections(
+            self._kept[key] = Selections(
                 self._schema,
                 self._fragments,
                 self.node,
                 VariableValues(sources, values),
                 hide_suggestions=self._hide_suggestions,
             )
-        return self._selections[key]
+        return self._kept[key]
 
 
 class _Info:

@@ -6,7 +6,9 @@ import warnings
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
+import pytest
 from strawberry.types.execution import ExecutionResult
 
 from tests.serving import Serving, serving
@@ -58,6 +60,18 @@ async def test_an_operation_may_be_cancelled_at_any_of_its_steps(tmp_path: Path)
         # Each field of the root, and each list below it, waits for the one before.
         assert steps > 10
         assert result.errors is None
+
+
+@pytest.mark.parametrize("extensions", [{}, {"cost": True}], ids=["plain", "with its cost"])
+async def test_an_operation_may_be_cancelled_before_its_first_step(tmp_path: Path, extensions: dict[str, Any]) -> None:
+    async with serving_flow_runs(tmp_path) as served:
+        http = served.app.state.http
+        running = asyncio.create_task(
+            http._schema.execute(FLOW_RUNS, None, http._context, operation_extensions=extensions)
+        )
+        running.cancel()
+
+        assert isinstance(await outcome(running), asyncio.CancelledError)
 
 
 async def test_an_operation_may_be_cancelled_during_any_of_its_statements(tmp_path: Path) -> None:

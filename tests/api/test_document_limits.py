@@ -1,5 +1,6 @@
 """What one document may ask for: refused before it is run, quickly, and with the limit's name and value."""
 
+import asyncio
 import gc
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from queries import document
 from runyard.settings import Settings
 from schema.execution import RunyardSchema
 from schema.mutation import Mutation
+from schema.operations import MOST_VARIANTS
 from schema.query import Query
 from schema.root import build_schema
 from schema.rules import DEFAULT, Limits, Rules
@@ -196,6 +198,22 @@ def test_documents_are_kept_until_they_are_many_or_large_together() -> None:
 
     assert 160_000 < sum(map(len, schema.documents._documents)) <= 200_000
     assert list(schema.documents._documents) == large[-len(schema.documents._documents) :]
+
+
+def test_what_is_kept_of_a_documents_operations_is_limited_for_all_of_them_together() -> None:
+    schema, switches = build_schema(), [(a, b) for a in (True, False) for b in (True, False)]
+    names = ["A", "B", "C"]
+    query = " ".join(
+        f"query {name}($a: Boolean!, $b: Boolean!) {{ __typename @skip(if: $a) @include(if: $b) }}" for name in names
+    )
+
+    for name in names:
+        for a, b in switches:
+            result = asyncio.run(schema.execute(query, {"a": a, "b": b}, operation_name=name))
+            assert result.data == ({"__typename": "Query"} if b and not a else {})
+
+    (kept,) = {id(each._kept): each._kept for each in schema.documents.of(query).operations.values()}.values()
+    assert len(kept) == MOST_VARIANTS == 8
 
 
 # --- cost ---

@@ -1,5 +1,6 @@
 """GraphQL over HTTP: what may be sent, what is refused, and how answers are typed."""
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import closing
@@ -159,6 +160,17 @@ async def test_a_body_of_another_type_is_refused_and_changes_nothing(
     assert response.status_code == 415
     assert refusal_of(response) == f"The body has to be application/json, not {named}."
     assert await count_runs(client) == 0
+
+
+@pytest.mark.parametrize(
+    ("types", "status"), [(["application/json"] * 2, 200), (["text/plain", "application/json"], 415)]
+)
+async def test_of_several_types_of_a_body_the_first_counts(client: Client, types: list[str], status: int) -> None:
+    headers = [("Content-Type", each) for each in types]
+
+    response = await client.http.post("/graphql", content=json.dumps(TYPENAME), headers=headers)
+
+    assert response.status_code == status
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;"])
