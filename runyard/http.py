@@ -132,9 +132,10 @@ class GraphQLOverHTTP:
             finally:
                 presence.end()
         except BadRequest as refusal:
-            error = {"message": str(refusal), "extensions": refusal.extensions}
-            headers = VARY | refusal.headers
-            return Response(orjson.dumps({"errors": [error]}), refusal.status, headers, media_type)
+            return _told(refusal, media_type)
+        except asyncio.CancelledError:
+            # By uvicorn, which stops and waits no longer: nobody else cancels a request that is not told of it above.
+            return _stopping(media_type)
         except ClientDisconnect:
             return Response(status_code=400)  # nobody reads it
         headers = VARY.copy()
@@ -256,6 +257,18 @@ class GraphQLOverHTTP:
     def _refuse_too_large(self, size: int) -> None:
         if size > self._max_body_bytes:
             raise BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
+
+
+def _told(refusal: BadRequest, media_type: str) -> Response:
+    error = {"message": str(refusal), "extensions": refusal.extensions}
+    return Response(orjson.dumps({"errors": [error]}), refusal.status, VARY | refusal.headers, media_type)
+
+
+def _stopping(media_type: str) -> Response:
+    message = "The server stops, and has given this up; what it had begun to write may be written. Ask again."
+    refusal = BadRequest(503, message, {"Connection": "close"}, code="UNAVAILABLE")
+    refusal.extensions["retryable"] = True
+    return _told(refusal, media_type)
 
 
 def _header(request: Request, name: bytes) -> Sequence[str]:

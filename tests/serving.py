@@ -182,6 +182,10 @@ class ServerProcess:
         assert self.process is not None
         return await asyncio.wait_for(self.process.wait(), 3 * PATIENCE)
 
+    async def errors(self) -> bytes:
+        """What it has written to its log since it was ready, once it has ended."""
+        return await self._errors
+
     async def closes(self) -> None:
         """Return when it takes no more connections."""
         host, port = self.address.split(":")

@@ -277,3 +277,24 @@ async def test_a_client_that_does_not_read_holds_the_process_up_for_no_longer_th
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=125)
         assert len(await socket.deliveries(125)) == 125
+
+
+async def test_a_request_that_is_not_over_after_the_grace_is_told_to_ask_again(server_process: ServerProcess) -> None:
+    client = await server_process.start(RUNYARD_STOP_SECONDS="1")
+    host, port = server_process.address.split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(f"POST /graphql HTTP/1.1\r\nHost: {host}\r\nContent-Length: 5\r\n\r\n{{".encode())
+    await writer.drain()
+    # So that the head has come when it stops.
+    await client.ask("GetServer")
+
+    code = await server_process.terminate()
+
+    head, body = (await asyncio.wait_for(reader.read(), PATIENCE)).split(b"\r\n\r\n")
+    writer.close()
+    assert code == -signal.SIGTERM
+    assert head.startswith(b"HTTP/1.1 503 ")
+    (error,) = orjson.loads(body)["errors"]
+    assert error["message"].endswith("Ask again.")
+    assert error["extensions"] == {"code": "UNAVAILABLE", "retryable": True}
+    assert b"Traceback" not in await server_process.errors()
