@@ -43,8 +43,6 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             partial(type(self).gather_async_work, this), partial(type(self).track_async_work, this)
         )
         self._selections = selections_of and selections_of(self.variable_values)
-        self._tried: FieldDetailsList | None = None
-        """The field that was found not to be plain: what of it can be long would be weighed again."""
         if self.context_value is not None:
             self.context_value.selections = self._selections
 
@@ -78,7 +76,6 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if resolved is UNRESOLVED:
             field: Any = self.execute_field(root, None, details, path, None)
         else:
-            self._tried = details
             type_, nodes = root.fields[details[0].node.name.value], [each.node for each in details]
             info = cast("Any", self).build_resolve_info(type_, nodes, root, path)
             field = self.complete_awaitable_value(  # pyright: ignore[reportUnknownMemberType]
@@ -111,7 +108,6 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         if (
             self._selections is not None
             and result is not None
-            and field_details_list is not self._tried
             and field_details_list[0].node.selection_set is not None
             and (complete := self._selections.completion(return_type, field_details_list)) is not None
         ):
