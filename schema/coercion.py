@@ -173,7 +173,8 @@ def _list_coercer(type_: Any) -> Coerce:
             return None
         # A single value stands for a list of one.
         coerced: list[Any] = []
-        for item in cast("list[Any]", value if isinstance(value, list) else [value]):
+        items: list[Any] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
+        for item in items:
             if (one := coerce_item(item)) is Undefined:
                 return Undefined
             coerced.append(one)
@@ -191,7 +192,8 @@ def _object_coercer(type_: Any) -> Coerce:
         if not isinstance(value, dict):
             return None if value is None else Undefined
         fields, missed = fields_of()
-        given, coerced = cast("dict[str, Any]", value), dict[str, Any]()
+        given: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+        coerced: dict[str, Any] = {}
         for name, item in given.items():
             out_name, coerce_field = fields.get(name, _UNKNOWN)
             if (one := coerce_field(item)) is Undefined:

@@ -4,7 +4,7 @@ How large one may be is `schema.filter_limits`' to say, before any of this is ma
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import fields
 from functools import cache
 from typing import Annotated, Any, cast
 
@@ -204,40 +204,38 @@ FlowRunOrder = Annotated[
 
 def read_filter(path: str, filter: Any) -> Filter:
     """The plain form of a filter, what is given in it by name. BadInput for a malformed id in it."""
+    plain: dict[str, Any] = {}
     if filter is None:
-        return {}
-    given = (
-        (each, value) for each in _names_in(filter.__class__) if (value := getattr(filter, each.attribute)) is not None
-    )
-    return {each.plain: _part(f"{path}.{each.in_graphql}", value, filter) for each, value in given}
-
-
-@dataclass(frozen=True, slots=True)
-class _Names:
-    """What one condition is called."""
-
-    attribute: str
-    plain: str
-    in_graphql: str
+        return plain
+    for attribute, name, in_graphql in _names_in(filter.__class__):
+        if (value := getattr(filter, attribute)) is None:
+            continue
+        below = f"{path}.{in_graphql}"
+        if isinstance(value, list):
+            plain[name] = _read_list(below, cast("list[Any]", value), filter)
+        else:
+            plain[name] = read_filter(below, value) if _is_input(value) else value
+    return plain
 
 
 @cache
-def _names_in(type_: type) -> Sequence[_Names]:
+def _names_in(type_: type) -> Sequence[tuple[str, str, str]]:
+    """What each of its conditions is called here, in a plain filter, and in GraphQL."""
     attributes = [each.name for each in fields(type_)]
-    return [_Names(each, each.rstrip("_"), _camel(each)) for each in attributes]
+    return [(each, each.rstrip("_"), _camel(each)) for each in attributes]
 
 
-def _part(path: str, value: Any, filter: Any) -> Any:
-    if is_dataclass(value):
-        return read_filter(path, value)
-    if not isinstance(value, list):
-        return value
-    values = cast("list[Any]", value)
+def _read_list(path: str, values: list[Any], filter: Any) -> list[Any]:
     if isinstance(filter, IdFilter):
         return read_ids(path, values)
-    if not (values and is_dataclass(values[0])):
+    if not (values and _is_input(values[0])):
         return values
     return [read_filter(f"{path}.{place}", each) for place, each in enumerate(values)]
+
+
+def _is_input(value: Any) -> bool:
+    """As dataclasses.is_dataclass, which takes longer."""
+    return hasattr(value.__class__, "__dataclass_fields__")
 
 
 def _camel(name: str) -> str:
