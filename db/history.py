@@ -47,16 +47,15 @@ MOST_KINDS = 100
 """Kinds of state, a type and a name, for each of which SQLite looks into each interval. Where there are more, people have
 written figures into the names of states, and it takes less to sort the runs of an interval."""
 
+Interval = tuple[str, str]
+"""An instant, and the first one after the interval that begins there."""
+
 StateHistory = tuple[StateType, str, Sequence[int], Sequence[int], Sequence[float], Sequence[float]]
 """Runs in states of one kind: its type and name; the places of the intervals in which such runs were meant to start; and for
 each of these how many runs, their run times, and how late they are, summed in seconds."""
 
 _types = rows_of("types", type=String())
 _expected = task_run.c.expected_start_time
-
-
-Interval = tuple[str, str]
-"""An instant, and the first one after the interval that begins there."""
 
 
 @dataclass(frozen=True, slots=True)

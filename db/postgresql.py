@@ -167,7 +167,7 @@ class PostgreSQLDatabase:
                 in_order = True
             except BaseException as error:
                 # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
-                if deadline.has_passed or not isinstance(error, asyncio.CancelledError):
+                if deadline.has_acted or not isinstance(error, asyncio.CancelledError):
                     drop_if_broken(raw, error)
                 raise
             finally:

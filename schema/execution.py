@@ -29,7 +29,7 @@ from schema.building import build_by_written_functions
 from schema.context import Context
 from schema.documents import Document, Documents, refused
 from schema.errors import OutOfTime, public_error
-from schema.executor import Executor
+from schema.executor import Executor, known
 from schema.gathering import gather_fields_when_begun
 from schema.operations import Operation
 from schema.rules import DEFAULT, Rules
@@ -79,9 +79,9 @@ class RunyardSchema(strawberry.Schema):
         document = self.documents.of(query)
         operation = self._checked(document, operation_name, variable_values, context_value)
         if isinstance(operation, PreExecutionError):
-            return _known(operation)
+            return known(operation)
         if operation.type not in allowed_operation_types:
-            return _known(refused(f"A {operation.type.value} can not be sent this way."))
+            return known(refused(f"A {operation.type.value} can not be sent this way."))
         if operation_extensions and operation_extensions.get("cost") is True:
             return self._run_and_tell_cost(document, operation, variable_values, context_value)
         return self._run(operation, variable_values, context_value)
@@ -185,10 +185,6 @@ class RunyardSchema(strawberry.Schema):
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
                 field = operation.node.selection_set.selections[0]
                 yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
-
-
-async def _known(result: ExecutionResult) -> ExecutionResult:
-    return result
 
 
 def _leave_out_null_defaults(schema: GraphQLSchema) -> None:

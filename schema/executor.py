@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 from weakref import proxy
 
 from graphql import (
@@ -23,6 +23,7 @@ from schema.completion import OutputType, Prepared
 from schema.plain import Selections
 from schema.weighing import LONG, weighed
 
+Value = TypeVar("Value")
 SelectionsOf = Callable[[VariableValues], Selections | None]
 """What an operation selects with these variables; None where that is not known."""
 
@@ -79,7 +80,7 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
             type_, nodes = root.fields[details[0].node.name.value], [each.node for each in details]
             info = cast("Any", self).build_resolve_info(type_, nodes, root, path)
             field = self.complete_awaitable_value(  # pyright: ignore[reportUnknownMemberType]
-                type_.type, details, info, path, _known(resolved), None
+                type_.type, details, info, path, known(resolved), None
             )
         return {name: await field if optimized_is_awaitable(field) else field}
 
@@ -152,7 +153,8 @@ class Executor(StrawberryGraphQLCoreExecutionContext):
         return _updated(fields, rest)
 
 
-async def _known(value: Any) -> Any:
+async def known(value: Value) -> Value:
+    """The value, to be awaited."""
     return value
 
 

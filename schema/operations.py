@@ -53,7 +53,7 @@ class Operation:
         kept: Kept,
         *,
         hide_suggestions: bool,
-        write_plain_data: bool = True,
+        write_plain_data: bool,
     ) -> None:
         """`kept` is one for all operations of the document. `write_plain_data`: whether anything is found out about this
         one; else all is graphql-core's."""

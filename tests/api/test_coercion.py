@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from graphql import (
+    FieldNode,
     GraphQLEnumType,
     GraphQLError,
     GraphQLInputField,
@@ -150,16 +151,17 @@ def test_arguments_are_read_as_graphql_core_does(kind: str, name: str) -> None:
             found["invalid"] += 1
             continue
         (node,) = operation.selection_set.selections
+        assert isinstance(node, FieldNode)
 
         expected: Any = Unreadable
         values = get_variable_values(SCHEMA, operation.variable_definitions or (), author.variables)
         if not isinstance(values, list):
             with suppress(GraphQLError):
-                expected = values.coerced, get_argument_values(field, node, values)  # type: ignore[arg-type]
+                expected = values.coerced, get_argument_values(field, node, values)
 
         try:
             variables = Variables(SCHEMA, operation).read(author.variables)
-            read: Any = variables.coerced, Arguments(field, node).read(variables)  # type: ignore[arg-type]
+            read: Any = variables.coerced, Arguments(field, node).read(variables)
         except Unreadable:
             read = Unreadable
         assert read == expected
