@@ -5,11 +5,10 @@ be run at all; `application/json`, for older clients, is 200 for whatever GraphQ
 """
 
 import asyncio
-import re
 from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any
 
 import orjson
@@ -19,16 +18,24 @@ from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from resolvers.storage import DatabaseUnavailable, Deadline
+from resolvers.storage import DatabaseUnavailable
 from resolvers.tokens import Caller
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.answers import Answer
 from runyard.compression import compressed
 from runyard.graphiql import Page
-from runyard.json_input import TooManyLists, read_json
+from runyard.http_requests import (
+    BadRequest,
+    checked_parameters,
+    header,
+    parameters_in_body,
+    parameters_in_query_string,
+    read_body,
+    types_in,
+)
 from runyard.presence import Presence
 from runyard.sse import EVENT_STREAM, EventStream
-from runyard.trusted import DocumentRefused, TrustedDocuments
+from runyard.trusted import TrustedDocuments
 from schema.context import Context
 from schema.execution import RunyardSchema, Weighed
 
@@ -38,26 +45,8 @@ OLDER_TYPE = "application/json"
 VARY = {"Vary": "Accept"}
 """Browsers get a page at the same address."""
 
-MOST_KEPT_HEADERS = 200
-LONGEST_KEPT_HEADER = 500
-"""What the headers are that are read once, since clients of one kind all send the same."""
-
 _AS_JSON = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
-_REFUSES = re.compile(r"q=0(\.0*)?")
-_ANYTHING = frozenset({"*/*"})
 _EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
-
-
-class BadRequest(Exception):
-    """The request is none that GraphQL could look at."""
-
-    def __init__(
-        self, status: int, message: str, headers: dict[str, str] | None = None, *, code: str = "BAD_USER_INPUT"
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.headers = headers or {}
-        self.extensions: dict[str, Any] = {"code": code}
 
 
 @dataclass(slots=True)
@@ -103,7 +92,7 @@ class GraphQLOverHTTP:
 
     async def __call__(self, request: Request) -> Response | Answer:
         """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
-        accepted = _types_in(",".join(_header(request, b"accept")))
+        accepted = types_in(",".join(header(request, b"accept")))
         if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
         media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
@@ -159,9 +148,9 @@ class GraphQLOverHTTP:
     async def _parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":
             self._refuse_other_sites(request)
-            return _from_query_string(request)
+            return parameters_in_query_string(request)
         if request.method == "POST":
-            return _from_body(request, await self._read_body(request))
+            return parameters_in_body(request, await read_body(request, self._max_body_bytes, self._body_seconds))
         message = "GraphQL is asked by GET or POST."
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."
@@ -178,7 +167,7 @@ class GraphQLOverHTTP:
             raise BadRequest(403, "Pages of other sites can not ask by GET.", code="FORBIDDEN")
 
     def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
-        query, variables, operation_name, extensions = _checked(self._trusted, parameters)
+        query, variables, operation_name, extensions = checked_parameters(self._trusted, parameters)
         operation = self._schema.documents.find(query, operation_name)
         type_ = operation and operation.type
         if type_ is not None and type_ is not OperationType.QUERY and request.method == "GET":
@@ -223,41 +212,6 @@ class GraphQLOverHTTP:
             async for result in results:
                 yield orjson.dumps(_body_of(result))
 
-    async def _read_body(self, request: Request) -> bytes:
-        """The body; 408 where it takes its client too long, which may never mean to end it."""
-        deadline = Deadline(self._body_seconds)
-        try:
-            return await self._receive_body(request)
-        except asyncio.CancelledError:
-            if not deadline.has_cancelled():
-                raise
-            message = f"The body has to be sent within {self._body_seconds:g} seconds."
-            raise BadRequest(408, message, {"Connection": "close"}) from None
-        finally:
-            deadline.end()
-
-    async def _receive_body(self, request: Request) -> bytes:
-        """The body; 413 as soon as it is too large, however it is sent."""
-        length = _first_header(request, b"content-length")
-        size = int(length) if length.isdecimal() else 0
-        self._refuse_too_large(size)
-        parts: list[bytes] = []
-        size, has_more = 0, True
-        while has_more:
-            message = await request.receive()
-            if message["type"] == "http.disconnect":
-                raise ClientDisconnect
-            part: bytes = message.get("body", b"")
-            size += len(part)
-            self._refuse_too_large(size)
-            parts.append(part)
-            has_more = message.get("more_body", False)
-        return b"".join(parts)
-
-    def _refuse_too_large(self, size: int) -> None:
-        if size > self._max_body_bytes:
-            raise BadRequest(413, f"The body may have at most {self._max_body_bytes:,} bytes.")
-
 
 def _told(refusal: BadRequest, media_type: str) -> Response:
     error = {"message": str(refusal), "extensions": refusal.extensions}
@@ -269,83 +223,6 @@ def _stopping(media_type: str) -> Response:
     refusal = BadRequest(503, message, {"Connection": "close"}, code="UNAVAILABLE")
     refusal.extensions["retryable"] = True
     return _told(refusal, media_type)
-
-
-def _header(request: Request, name: bytes) -> Sequence[str]:
-    """What a header says, as often as it comes."""
-    return [value.decode("latin-1") for key, value in request.scope["headers"] if key == name]
-
-
-def _first_header(request: Request, name: bytes) -> str:
-    return next(iter(_header(request, name)), "")
-
-
-def _types_in(accept: str) -> frozenset[str]:
-    """The types that the client takes; anything, where it does not say."""
-    if not accept:
-        return _ANYTHING
-    return _read_types(accept) if len(accept) <= LONGEST_KEPT_HEADER else _read_types.__wrapped__(accept)
-
-
-@lru_cache(MOST_KEPT_HEADERS)
-def _read_types(accept: str) -> frozenset[str]:
-    accepted: set[str] = set()
-    for each in accept.split(","):
-        media_type, *parameters = (part.strip().lower() for part in each.split(";"))
-        if media_type and not any(_REFUSES.fullmatch(parameter) for parameter in parameters):
-            accepted.add(media_type)
-    return frozenset(accepted) if accept.strip() else _ANYTHING
-
-
-def _from_body(request: Request, body: bytes) -> dict[str, Any]:
-    media_type = _first_header(request, b"content-type").partition(";")[0].strip().lower()
-    if media_type != "application/json":
-        raise BadRequest(415, f"The body has to be application/json, not {media_type or 'of no type'}.")
-    try:
-        parameters = read_json(body)
-    except TooManyLists as error:
-        raise BadRequest(413, error.msg) from None
-    except orjson.JSONDecodeError as error:
-        raise BadRequest(400, f"The body is not valid JSON: {error}.") from None
-    if not isinstance(parameters, dict):
-        raise BadRequest(400, "The body has to be a JSON object with a query.")
-    return parameters  # pyright: ignore[reportUnknownVariableType]
-
-
-def _from_query_string(request: Request) -> dict[str, Any]:
-    parameters: dict[str, Any] = dict(request.query_params)
-    for name in ("variables", "extensions"):
-        if name in parameters:
-            try:
-                parameters[name] = orjson.loads(parameters[name])
-            except orjson.JSONDecodeError as error:
-                raise BadRequest(400, f"{name} is not valid JSON: {error}.") from None
-    return parameters
-
-
-def _checked(
-    trusted: TrustedDocuments, parameters: dict[str, Any]
-) -> tuple[str, dict[str, Any] | None, str | None, dict[str, Any] | None]:
-    try:
-        query = trusted.query(parameters)
-    except DocumentRefused as refused:
-        raise _refusal_of(refused) from None
-    variables, name, extensions = (parameters.get(each) for each in ("variables", "operationName", "extensions"))
-    if not isinstance(query, str):
-        raise BadRequest(400, "query is missing, or is no text.")
-    if not isinstance(variables, dict | None):
-        raise BadRequest(400, "variables has to be a JSON object.")
-    if not isinstance(name, str | None):
-        raise BadRequest(400, "operationName has to be a text.")
-    if not isinstance(extensions, dict | None):
-        raise BadRequest(400, "extensions has to be a JSON object.")
-    return query, variables, name or None, extensions  # pyright: ignore[reportUnknownVariableType]
-
-
-def _refusal_of(refused: DocumentRefused) -> BadRequest:
-    refusal = BadRequest(403 if refused.extensions["code"] == "FORBIDDEN" else 400, str(refused))
-    refusal.extensions = refused.extensions
-    return refusal
 
 
 def _status_of(result: ExecutionResult) -> int:
