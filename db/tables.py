@@ -53,18 +53,21 @@ def _identity() -> tuple[Column[str], Column[str], Column[str]]:
 
 
 def _progress() -> tuple[Column[str] | Column[int] | Column[float], ...]:
-    """Where a run stands: a copy of its current state, and the figures that its states have added up to."""
+    """Where a run stands: a copy of its current state, and the figures that its states have added up to.
+
+    They come before all that can be long. A database reads a row from its beginning up to the last column that it needs.
+    """
     return (
-        Column("state_id", Id),
-        Column("state_type", String(16)),
-        Column("state_name", Words),
-        Column("state_timestamp", Instant),
         Column("run_count", Integer, nullable=False),
+        Column("total_run_time_seconds", Float, nullable=False),
         Column("expected_start_time", Instant),
-        Column("next_scheduled_start_time", Instant),
+        Column("state_timestamp", Instant),
+        Column("state_id", Id),
         Column("start_time", Instant),
         Column("end_time", Instant),
-        Column("total_run_time_seconds", Float, nullable=False),
+        Column("next_scheduled_start_time", Instant),
+        Column("state_type", String(16)),
+        Column("state_name", Words),
     )
 
 
@@ -112,22 +115,22 @@ flow_run = Table(
     "flow_run",
     metadata,
     *_identity(),
-    Column("name", Words, nullable=False),
+    *_progress(),
     Column("flow_id", Id, ForeignKey("flow.id", ondelete="CASCADE"), nullable=False),
     # No foreign key: a run outlives its deployment and keeps telling where it came from.
     Column("deployment_id", Id),
+    Column("parent_task_run_id", Id, ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True)),
+    Column("name", Words, nullable=False),
     Column("work_queue_name", Words),
     Column("flow_version", Words),
     Column("idempotency_key", Key),
-    Column("parameters", Json, nullable=False),
-    Column("context", Json, nullable=False),
     Column("retries", Integer),
     Column("retry_delay_seconds", Float),
-    Column("pause_keys", Json, nullable=False),
     Column("resuming", Boolean, nullable=False),
+    Column("pause_keys", Json, nullable=False),
     Column("tags", Tags, nullable=False),
-    Column("parent_task_run_id", Id, ForeignKey("task_run.id", ondelete="SET NULL", use_alter=True)),
-    *_progress(),
+    Column("parameters", Json, nullable=False),
+    Column("context", Json, nullable=False),
     # Creating with a key that is known answers the first run.
     UniqueConstraint("flow_id", "idempotency_key"),
 )
@@ -149,26 +152,26 @@ task_run = Table(
     "task_run",
     metadata,
     *_identity(),
-    Column("name", Words, nullable=False),
+    Column("flow_run_run_count", Integer, nullable=False),
+    # How late it started, by its two times; null while it has not. A history sums it over many runs, and most of its time
+    # would go into working it out.
+    Column("start_delay_seconds", Float),
+    *_progress(),
+    Column("flow_run_id", Id, ForeignKey("flow_run.id", ondelete="CASCADE")),
     Column("task_key", Key, nullable=False),
     Column("dynamic_key", Key, nullable=False),
-    Column("flow_run_id", Id, ForeignKey("flow_run.id", ondelete="CASCADE")),
+    Column("name", Words, nullable=False),
     Column("task_version", Words),
     Column("cache_key", Key),
     Column("cache_expiration", Instant),
     Column("retries", Integer),
     Column("retry_delay_seconds", Json),
     Column("retry_jitter_factor", Float),
+    # The span of the request that created it, by W3C's Trace Context.
+    Column("trace_parent", String(55)),
     Column("tags", Tags, nullable=False),
     Column("task_inputs", Json, nullable=False),
     Column("parameters", Json),
-    *_progress(),
-    # How late it started, by its two times; null while it has not. A history sums it over many runs, and most of its time
-    # would go into working it out.
-    Column("start_delay_seconds", Float),
-    Column("flow_run_run_count", Integer, nullable=False),
-    # The span of the request that created it, by W3C's Trace Context.
-    Column("trace_parent", String(55)),
 )
 # Two partial indexes make (flow run, task key, dynamic key) unique although "no flow run" is a null: nulls differ from
 # each other in one index over all three. The first also serves a flow run's task runs and the cascade from it.
