@@ -70,6 +70,7 @@ class _Noting:
         self._connection = connection
         self._recorder = recorder
         self.now = connection.now
+        self.allowance = connection.allowance
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self._recorder.note(statement, parameters)

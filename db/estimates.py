@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Float, FromClause, and_, bindparam, case, literal
+from sqlalchemy import BindParameter, ColumnElement, Float, FromClause, and_, bindparam, case, literal
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from db.tables import Instant
@@ -12,10 +13,15 @@ from db.vocabulary import TERMINAL, StateType
 
 
 def estimated_run_time_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
-    """The time spent RUNNING, up to the parameter `now`."""
+    """The time spent RUNNING, up to the parameter `now`; 0 where clocks that ran backwards have made it less."""
     since = seconds_between(run.c.state_timestamp, bindparam(now, type_=Instant, required=True))
-    running = case((run.c.state_type == StateType.RUNNING.value, since), else_=literal(0.0))
-    return run.c.total_run_time_seconds + running
+    total = run.c.total_run_time_seconds
+    # Most runs are not RUNNING, and have nothing to be added.
+    return case(
+        (run.c.state_type == StateType.RUNNING.value, _NotNegative(total + since)),
+        (total > literal(0.0), total),
+        else_=literal(0.0),
+    )
 
 
 def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
@@ -28,11 +34,6 @@ def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnEleme
         (and_(run.c.expected_start_time < moment, waits), seconds_between(run.c.expected_start_time, moment)),
         else_=literal(0.0),
     )
-
-
-def not_negative(seconds: ColumnElement[float]) -> ColumnElement[float]:
-    """The seconds; 0 where they are less."""
-    return _NotNegative(seconds)
 
 
 def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
@@ -48,17 +49,27 @@ class _SecondsBetween(FunctionElement[float]):
 
 @compiles(_SecondsBetween, "sqlite")
 def _in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
-    earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
+    (earlier, earlier_fraction), (later, later_fraction) = (
+        _read_in_sqlite(each, compiler.process(each, **keywords)) for each in element.clauses
+    )
     # SQLite's own functions for dates are good to some milliseconds: enough for the whole seconds. The fraction is exact.
     # Cutting it off first, for functions that tell whole seconds, would take longer.
-    fraction = f"(CAST(substr({later}, 20, 7) AS REAL) - CAST(substr({earlier}, 20, 7) AS REAL))"
-    return f"(round((julianday({later}) - julianday({earlier})) * 86400.0 - {fraction}) + {fraction})"
+    fraction = f"({later_fraction} - {earlier_fraction})"
+    return f"(round(({later} - {earlier}) * 86400.0 - {fraction}) + {fraction})"
+
+
+def _read_in_sqlite(instant: ClauseElement, text: str) -> tuple[str, str]:
+    """The days of an instant, and the fraction of its second."""
+    read = f"julianday({text})", f"CAST(substr({text}, 20, 7) AS REAL)"
+    # In a selection of its own a parameter is read once, and not for each row.
+    return (f"(SELECT {read[0]})", f"(SELECT {read[1]})") if isinstance(instant, BindParameter) else read
 
 
 @compiles(_SecondsBetween, "postgresql")
 def _in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
     earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
-    return f"CAST(EXTRACT(EPOCH FROM {later} - {earlier}) AS DOUBLE PRECISION)"
+    # EXTRACT would make a decimal number of it first, which takes much longer.
+    return f"date_part('epoch', {later} - {earlier})"
 
 
 class _NotNegative(FunctionElement[float]):

@@ -1,119 +1,142 @@
-"""The statement about history: how many runs were meant to start in each interval of time, by the states they are in."""
+"""The statement about history: how many runs were meant to start in each interval of time, by the states they are in.
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+The database writes the answer down, in JSON: hundreds of small objects, each of which would otherwise be made of figures in
+Python, and written after that.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from math import isfinite
+from typing import Any, Generic, Literal, TypeVar
 
 import orjson
 from sqlalchemy import (
     CTE,
+    BigInteger,
     ColumnElement,
-    CompoundSelect,
     FromClause,
     Integer,
     Select,
     SelectBase,
     String,
-    Subquery,
     Text,
     bindparam,
     case,
     cast,
-    extract,
     func,
     literal_column,
-    not_,
     null,
     select,
     type_coerce,
     union_all,
 )
 from sqlalchemy import Interval as IntervalType
+from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from db.connection import Connection
-from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds, not_negative, seconds_between
+from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
 from db.pages import MOST_STATEMENTS
 from db.statements import LongText, Statement
 from db.tables import Instant, task_run
 from db.vocabulary import StateType
-from db.wording import rows_of
+from db.wording import MARK, formatted, json_number, json_text, rows_of
 
 MOST_KINDS = 100
 """Kinds of state, a type and a name, for each of which SQLite looks into each interval. Where there are more, people have
 written figures into the names of states, and it takes less to sort the runs of an interval."""
 
-Interval = tuple[str, str]
-"""An instant, and the first one after the interval that begins there."""
+MOST_VALUES = 50
+"""What functions of databases may be given to fill in, of which PostgreSQL's takes 99."""
 
-StateHistory = tuple[StateType, str, Sequence[int], Sequence[int], Sequence[float], Sequence[float]]
-"""Runs in states of one kind: its type and name; the places of the intervals in which such runs were meant to start; and for
-each of these how many runs, their run times, and how late they are, summed in seconds."""
+Part = Literal["start", "end", "states"]
+"""What is known of an interval: two instants, and the states of its runs, with commas in between."""
 
+Figure = Literal["type", "name", "runs", "run_time", "lateness"]
+"""What is known of the runs of an interval that are in states of one kind: its type, a word, and name, a JSON text; how many
+they are; their run times, and how late they are, summed in seconds."""
+
+Given = TypeVar("Given", bound=str)
+Rows = Select[*tuple[Any, ...]]
+
+_ZERO, _COMMA, _NOTHING = literal_column("0", Integer()), literal_column("','", Text()), literal_column("''", Text())
 _types = rows_of("types", type=String())
 _expected = task_run.c.expected_start_time
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern(Generic[Given]):
+    """How something is written down, in JSON."""
+
+    text: str
+    """With `%s` in it for each of the values, and no `%` else."""
+    values: tuple[Given, ...]
+    """At most MOST_VALUES."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
     """Intervals that follow each other without a gap, all of one length."""
 
-    intervals: list[Interval]
+    instants: list[str]
+    """When each begins, in order, and when the last one ends; nothing where there are none."""
     start: int
     """When the first one begins, in microseconds since the beginning of 1970."""
     length: int
     """How long each is, in microseconds; the calendar may end before the last one does."""
 
 
-def count_task_runs_by_interval(connection: Connection, filter: Filter, span: Span) -> list[StateHistory]:
-    """What has become of the runs that were meant to start in the intervals of this span, of which there are some, in the
-    order of types, then names of states.
+def write_history(
+    connection: Connection, filter: Filter, span: Span, of_interval: Pattern[Part], of_kind: Pattern[Figure]
+) -> str:
+    """What has become of the runs that were meant to start in the intervals of this span, of which there are some.
 
-    An interval holds its start, not its end. Runs without a state are left out.
+    All intervals, each written by its pattern, with commas in between; the states by theirs, in the order of types, then
+    names. An interval holds its start, not its end. Runs without a state are left out. TooMuchToRead where that is longer
+    than what may still be read.
     """
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
+    longest = connection.allowance.left
     given = {
-        "intervals": span.intervals,
+        "instants": span.instants,
         "types": _STATE_TYPES,
-        "start": span.intervals[0][0],
-        "end": span.intervals[-1][1],
+        "start": span.instants[0],
+        "end": span.instants[-1],
         "start_microseconds": span.start,
         "length_microseconds": span.length,
         "length": _interval(span.length),
         "now": connection.now,
+        "of_interval": of_interval.text,
+        "of_kind": of_kind.text,
+        "length_of_kind": len(of_kind.text) + _LENGTH_OF_FIGURE * len(of_kind.values),
+        "longest": longest,
     }
-    # There are few kinds and many intervals: nothing else is to be sorted, and each type and name comes once.
-    return sorted(_histories(connection.fetch(_statement(shape), {**parameters, **given})))
+    statement = _statement(shape, of_interval.values, of_kind.values)
+    ((length, written),) = connection.fetch(statement, {**parameters, **given})
+    if length > longest:
+        connection.allowance.take(length)
+        connection.allowance.check()
+    return _UNUSUAL.sub(_usual, written) if MARK in written else written
 
 
 _STATE_TYPES = [[each.value] for each in StateType]
 
+_LENGTH_OF_FIGURE = 25
+"""How long a figure is at most that is no name."""
 
-def _histories(rows: Sequence[Sequence[Any]]) -> Iterable[Any]:
-    """PostgreSQL answers with lists for each kind, SQLite with texts."""
-    return map(tuple, rows) if rows and len(rows[0]) > _TEXTS else _from_texts(rows)
-
-
-_TEXTS = 3
-"""How many columns SQLite answers with."""
+_UNUSUAL = re.compile(f"{MARK}([^{MARK}]*){MARK}")
 
 
-def _from_texts(found: Iterable[Sequence[Any]]) -> Iterable[Any]:
-    """A text has the rows of a kind, if there are any; or those of an interval, where each row tells its kind."""
-    of_many: dict[tuple[str, str], list[list[Any]]] = defaultdict(list)
-    for type, name, text in found:
-        rows = orjson.loads(f"[{text or ''}]")
-        if name is None:
-            for *row, type_of_row, name_of_row in rows:
-                of_many[type_of_row, name_of_row].append(row)
-        elif rows:
-            yield (type, name, *zip(*rows, strict=True))
-    for kind, rows in of_many.items():
-        yield (*kind, *zip(*rows, strict=True))
+def _usual(found: re.Match[str]) -> str:
+    """A number that databases write in ways of their own, as all others are written."""
+    number = float(found[1])
+    if not isfinite(number):
+        raise ValueError(f"The figures of a history have come to {number}, which no column may hold.")
+    return orjson.dumps(number).decode()
 
 
 def _interval(microseconds: int) -> str:
@@ -123,9 +146,10 @@ def _interval(microseconds: int) -> str:
 
 
 @lru_cache(MOST_STATEMENTS)
-def _statement(shape: Shape) -> Statement:
-    in_sqlite = _few_in_sqlite(shape) if _asks_for_few(shape) else _many_in_sqlite(shape)
-    return Statement(in_sqlite, postgresql=_in_postgresql(shape))
+def _statement(shape: Shape, parts: tuple[Part, ...], figures: tuple[Figure, ...]) -> Statement:
+    """One row: how long the states would be, 0 where that is not known before; and the intervals, unless it is too long."""
+    few_or_many = _few_in_sqlite if _asks_for_few(shape) else _many_in_sqlite
+    return Statement(few_or_many(shape, parts, figures), postgresql=_in_postgresql(shape, parts, figures))
 
 
 def _asks_for_few(shape: Shape) -> bool:
@@ -138,48 +162,58 @@ def _asks_for_few(shape: Shape) -> bool:
     return False
 
 
-def _few_in_sqlite(shape: Shape) -> Select[Any]:
+def _few_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
     """The runs that the filter names are looked up by their ids, and each is told its interval."""
     seconds = cast(func.strftime("%s", func.substr(_expected, 1, 19)), Integer)
     microseconds = seconds * 1_000_000 + cast(func.substr(_expected, 21, 6), Integer)
     place = (microseconds - _number("start_microseconds")) // _number("length_microseconds")
     # With a sign the time is no column to SQLite, which would rather go through the span, having statistics.
-    kinds = _by_place(shape, place, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant))
-    rows = func.group_concat(func.json_array(kinds.c.place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
-    return _as_texts(kinds.c.type, kinds.c.name, rows).group_by(kinds.c.type, kinds.c.name)
+    runs = _by_place(shape, place, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant))
+    kinds, spans = runs.subquery("kinds"), _spans()
+    of_kinds = select(kinds.c.place, null(), null(), kinds.c.type, kinds.c.name, _written(figures, kinds))
+    both = union_all(select(*spans.c, null().label("type"), null().label("name"), null().label("text")), of_kinds)
+    # In this order they stand in a group.
+    rows = both.order_by(*both.selected_columns["place", "type", "name"]).subquery("both")
+    span = func.max(rows.c.starts_at).label("starts_at"), func.max(rows.c.ends_at).label("ends_at")
+    states = func.group_concat(rows.c.text).label("states")
+    return _in_one_row(parts, select(*span, states).group_by(rows.c.place))
 
 
-def _many_in_sqlite(shape: Shape) -> CompoundSelect[Any]:
+def _many_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
     """The runs of a kind and an interval lie together in an index: nothing is sorted, unless there are very many kinds."""
     known, spans = _known_kinds(), _spans()
-    few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
-    rows = select(func.group_concat(_of_kind(shape, known, spans))).select_from(spans)
-    return union_all(
-        _as_texts(known.c.type, known.c.name, rows.correlate(known).scalar_subquery()).where(few),
-        _as_texts(null(), null(), _of_interval(shape, spans)).select_from(spans).where(not_(few)),
-    )
+    are_few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
+    of_kinds = select(func.group_concat(_of_kind(shape, figures, known, spans))).select_from(known)
+    kinds = _kinds_of_interval(shape, spans)
+    of_interval = select(func.group_concat(_written(figures, kinds))).select_from(kinds)
+    states = case((are_few, of_kinds.scalar_subquery()), else_=of_interval.scalar_subquery()).label("states")
+    return _in_one_row(parts, select(spans.c.starts_at, spans.c.ends_at, states))
 
 
-def _as_texts(type_: ColumnElement[Any], name: ColumnElement[Any], rows: ColumnElement[Any]) -> Select[Any]:
-    # Names of states can be long.
-    return select(type_, *(type_coerce(each, LongText()) for each in (name, rows)))
+def _in_one_row(parts: Sequence[Part], intervals: Rows) -> Rows:
+    """What SQLite answers with, which itself limits how long a text is."""
+    each = _materialized(intervals, "intervals")
+    written = type_coerce(func.group_concat(_of_interval(parts, each)), LongText())
+    return select(_ZERO, written).where(each.c.ends_at.is_not(None))
 
 
 def _spans() -> CTE:
-    """The intervals with their places."""
-    each = func.json_each(bindparam("intervals", type_=Text(), required=True)).table_valued("key", "value", name="each")
-    start, end = (func.json_extract(each.c.value, f"$[{place}]") for place in (0, 1))
-    return _materialized(select(each.c.key.label("place"), start.label("starts_at"), end.label("ends_at")), "spans")
+    """The intervals with their places, in order, and a last one that has no end, in which nothing is."""
+    each = func.json_each(bindparam("instants", type_=Text(), required=True)).table_valued("key", "value", name="each")
+    start, end = each.c.value.label("starts_at"), func.lead(each.c.value).over(order_by=each.c.key).label("ends_at")
+    return _materialized(select(each.c.key.label("place"), start, end).order_by(each.c.key), "spans")
 
 
 def _known_kinds() -> CTE:
-    """The types and names of state that there are, one look into an index for each; at most MOST_KINDS + 1 of each type."""
+    """The types and names of state that there are, in order, one look into an index for each; at most MOST_KINDS + 1 of
+    each type."""
     one = literal_column("1", Integer())
     first = select(_types.c.type, _least_name(_types.c.type).label("name"), one.label("number"))
     kinds = first.cte("kinds", recursive=True)
     following = select(kinds.c.type, _least_name(kinds.c.type, after=kinds.c.name), kinds.c.number + one)
     kinds = kinds.union_all(following.where(kinds.c.name.is_not(None), kinds.c.number <= MOST_KINDS))
-    return _materialized(select(kinds.c.type, kinds.c.name).where(kinds.c.name.is_not(None)), "known")
+    known = select(kinds.c.type, kinds.c.name, json_text(kinds.c.name).label("json")).where(kinds.c.name.is_not(None))
+    return _materialized(known.order_by(kinds.c.type, kinds.c.name), "known")
 
 
 def _materialized(rows: SelectBase, name: str) -> CTE:
@@ -192,21 +226,21 @@ def _least_name(type_: ColumnElement[str], after: ColumnElement[str] | None = No
     return (names if after is None else names.where(task_run.c.state_name > after)).scalar_subquery()
 
 
-def _of_kind(shape: Shape, kinds: FromClause, spans: FromClause) -> ColumnElement[str]:
-    """The row about the runs of a kind in an interval; null where there are none."""
-    figures = func.json_array(spans.c.place, *_sums())
+def _of_kind(shape: Shape, figures: Sequence[Figure], kinds: FromClause, spans: FromClause) -> ColumnElement[str]:
+    """The text about the runs of a kind in an interval; null where there are none."""
     of_kind = task_run.c.state_type == kinds.c.type, task_run.c.state_name == kinds.c.name
-    runs = select(case((func.count() > 0, figures))).where(*of_kind, *_in_interval(spans), *_let_through(shape))
-    return _hinted(runs, _BY_KIND).correlate(spans, kinds).scalar_subquery()
+    sums = select(*_labelled(_sums())).where(*of_kind, *_in_interval(spans), *_let_through(shape))
+    runs = _hinted(sums.having(func.count() > _ZERO), _BY_KIND).correlate(spans, kinds).subquery()
+    columns: dict[Figure, ColumnElement[Any]] = {"type": kinds.c.type, **{name: runs.c[name] for name in _sums()}}
+    written = select(formatted("of_kind", *_filled_in(figures, columns, kinds.c.json)))
+    return written.select_from(runs).correlate(spans, kinds).scalar_subquery()
 
 
-def _of_interval(shape: Shape, spans: FromClause) -> ColumnElement[str]:
-    """The rows about an interval, which tell their kinds; null where there are none."""
+def _kinds_of_interval(shape: Shape, spans: FromClause) -> FromClause:
+    """A row for each kind of state that the runs of an interval have, in order."""
     kind, has_state = (task_run.c.state_type, task_run.c.state_name), task_run.c.state_type.is_not(None)
-    runs = select(*_sums(), *kind).where(has_state, *_in_interval(spans), *_let_through(shape)).group_by(*kind)
-    kinds = _hinted(runs, _BY_TIME).correlate(spans).subquery()
-    rows = select(func.group_concat(func.json_array(spans.c.place, *kinds.c))).select_from(kinds)
-    return rows.correlate(spans).scalar_subquery()
+    runs = select(*_labelled(_kind_and_sums())).where(has_state, *_in_interval(spans), *_let_through(shape))
+    return _hinted(runs.group_by(*kind).order_by(*kind), _BY_TIME).correlate(spans).subquery()
 
 
 def _in_interval(spans: FromClause) -> tuple[ColumnElement[bool], ...]:
@@ -222,33 +256,82 @@ def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
     return selected.with_hint(task_run, hint, "sqlite")
 
 
-def _in_postgresql(shape: Shape) -> Select[Any]:
+def _in_postgresql(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
     """The runs are read once, and each is told when its interval begins."""
-    start = _instant("start")
     # A cast alone would be carried out for each run.
     length = select(cast(bindparam("length", type_=Text(), required=True), IntervalType)).scalar_subquery()
-    kinds = _by_place(shape, func.date_bin(length, _expected, start))
-    place = cast(seconds_between(start, kinds.c.place) / extract("epoch", length), Integer)
-    figures = (func.array_agg(each) for each in (place, kinds.c.runs, kinds.c.run_time, kinds.c.lateness))
-    return select(kinds.c.type, kinds.c.name, *figures).group_by(kinds.c.type, kinds.c.name)
+    # Not materialized, the runs would be sorted, and not what they are counted to.
+    kinds = _materialized(_by_place(shape, func.date_bin(length, _expected, _instant("start"))), "kinds")
+    names = cast(func.octet_length(kinds.c.name), BigInteger) * literal_column(str(figures.count("name")), Integer())
+    length_of_kinds = cast(func.coalesce(func.sum(names + _number("length_of_kind")), _ZERO), BigInteger)
+    length_of_all = select(_materialized(select(length_of_kinds.label("length")), "lengths").c.length).scalar_subquery()
+    in_order = aggregate_order_by(_COMMA, kinds.c.type, kinds.c.name)
+    states = func.string_agg(_written(figures, kinds), in_order).label("states")
+    of_places = select(kinds.c.place, states).group_by(kinds.c.place).subquery("of_places")
+    instants = func.unnest(bindparam("instants", type_=ARRAY(Text), required=True))
+    each = instants.table_valued("starts_at", with_ordinality="number", name="each").render_derived()
+    spans = select(each, func.lead(each.c.starts_at).over(order_by=each.c.number).label("ends_at")).subquery("spans")
+    found = spans.outerjoin(of_places, of_places.c.place == cast(spans.c.starts_at, Instant))
+    fits = length_of_all <= bindparam("longest", type_=BigInteger(), required=True), spans.c.ends_at.is_not(None)
+    columns = spans.c.number, spans.c.starts_at, spans.c.ends_at, of_places.c.states
+    intervals = select(*columns).select_from(found).where(*fits).subquery("intervals")
+    written = func.string_agg(_of_interval(parts, intervals), aggregate_order_by(_COMMA, intervals.c.number))
+    return select(length_of_all, func.coalesce(written, _NOTHING))
 
 
-def _by_place(shape: Shape, place: ColumnElement[Any], expected: ColumnElement[Any] = _expected) -> Subquery:
+def _by_place(shape: Shape, place: ColumnElement[Any], expected: ColumnElement[Any] = _expected) -> Select[Any]:
     """A row for each kind of state and place that the runs have which the filter lets through."""
-    place, kind = place.label("place"), (task_run.c.state_type.label("type"), task_run.c.state_name.label("name"))
-    in_span = expected >= _instant("start"), expected < _instant("end")
+    place, in_span = place.label("place"), (expected >= _instant("start"), expected < _instant("end"))
     has_state = task_run.c.state_type.is_not(None)
-    runs = select(place, *kind, *_sums()).where(*in_span, has_state, *_let_through(shape))
-    return runs.group_by(place, task_run.c.state_type, task_run.c.state_name).subquery()
+    runs = select(place, *_labelled(_kind_and_sums())).where(*in_span, has_state, *_let_through(shape))
+    return runs.group_by(place, task_run.c.state_type, task_run.c.state_name)
 
 
-def _sums() -> tuple[ColumnElement[Any], ...]:
+def _kind_and_sums() -> dict[Figure, ColumnElement[Any]]:
+    return {"type": task_run.c.state_type, "name": task_run.c.state_name, **_sums()}
+
+
+def _sums() -> dict[Figure, ColumnElement[Any]]:
     """How many runs there are, their run times, and how late they are."""
-    return (
-        func.count().label("runs"),
-        func.sum(not_negative(estimated_run_time_seconds(task_run))).label("run_time"),
-        func.sum(estimated_lateness_seconds(task_run)).label("lateness"),
-    )
+    return {
+        "runs": func.count(),
+        "run_time": func.sum(estimated_run_time_seconds(task_run)),
+        "lateness": func.sum(estimated_lateness_seconds(task_run)),
+    }
+
+
+def _labelled(columns: Mapping[Figure, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+    return [column.label(name) for name, column in columns.items()]
+
+
+def _of_interval(parts: Sequence[Part], intervals: FromClause) -> ColumnElement[str]:
+    """The text about an interval, whose states may be null."""
+    columns: dict[Part, ColumnElement[Any]] = {
+        "start": intervals.c.starts_at,
+        "end": intervals.c.ends_at,
+        "states": func.coalesce(intervals.c.states, _NOTHING),
+    }
+    return formatted("of_interval", *(columns[part] for part in parts))
+
+
+def _written(figures: Sequence[Figure], kinds: FromClause) -> ColumnElement[str]:
+    """The text about a kind."""
+    columns: dict[Figure, ColumnElement[Any]] = {name: kinds.c[name] for name in _kind_and_sums()}
+    return formatted("of_kind", *_filled_in(figures, columns, json_text(kinds.c.name)))
+
+
+def _filled_in(
+    figures: Sequence[Figure], columns: Mapping[Figure, ColumnElement[Any]], name: ColumnElement[str]
+) -> Iterable[ColumnElement[Any]]:
+    """The figures as they are filled in, where `name` is JSON."""
+    for figure in figures:
+        match figure:
+            case "name":
+                yield name
+            case "run_time" | "lateness":
+                yield json_number(columns[figure])
+            case _:
+                yield columns[figure]
 
 
 def _let_through(shape: Shape) -> list[ColumnElement[bool]]:

@@ -346,3 +346,79 @@ def _later_in_postgresql(element: _Later, compiler: SQLCompiler, **options: Any)
 def later(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> ColumnElement[Any]:
     """The instant `seconds` after `start`; on SQLite to the millisecond."""
     return _Later(start, seconds)
+
+
+MARK = "\t"
+"""Stands before and behind a number that `json_number` leaves to be written in one way; no JSON has it in a text."""
+
+
+class _JsonText(_Written):
+    """A text as JSON."""
+
+    type = Text()
+
+
+@compiles(_JsonText, "sqlite")
+def _json_text_in_sqlite(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_quote({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_JsonText, "postgresql")
+def _json_text_in_postgresql(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
+    return f"to_json({compiler.process(element.clauses, **options)})"
+
+
+def json_text(text: ColumnElement[str]) -> ColumnElement[str]:
+    """The text as JSON, to be filled into a pattern."""
+    return _JsonText(text)
+
+
+class _JsonNumber(_Written):
+    """A number as JSON."""
+
+    type = Text()
+
+
+@compiles(_JsonNumber, "sqlite")
+def _json_number_in_sqlite(element: _JsonNumber, compiler: SQLCompiler, **options: Any) -> str:
+    number = compiler.process(element.clauses, **options)
+    usual = f"{number} = 0 OR {number} >= 1e-4 AND {number} < 1e15"
+    return f"CASE WHEN {usual} THEN {number} ELSE '{MARK}' || {number} || '{MARK}' END"
+
+
+@compiles(_JsonNumber, "postgresql")
+def _json_number_in_postgresql(element: _JsonNumber, compiler: SQLCompiler, **options: Any) -> str:
+    number = compiler.process(element.clauses, **options)
+    usual = f"{number} >= CAST(1e-4 AS DOUBLE PRECISION) AND {number} < CAST(1e15 AS DOUBLE PRECISION)"
+    text = f"CAST({number} AS TEXT)"
+    whole = f"CASE WHEN {number} = trunc({number}) THEN {text} || '.0' ELSE {text} END"
+    return f"CASE WHEN {usual} THEN {whole} WHEN {number} = 0 THEN '0.0' ELSE '{MARK}' || {text} || '{MARK}' END"
+
+
+def json_number(number: ColumnElement[float]) -> ColumnElement[str]:
+    """The number as JSON, with a fraction, to be filled into a pattern; between two MARKs, and as the database writes it,
+    where it is very large, very small, negative or none."""
+    return _JsonNumber(number)
+
+
+class _Formatted(_Written):
+    """A text with values filled in."""
+
+    type = Text()
+
+
+@compiles(_Formatted, "sqlite")
+def _formatted_in_sqlite(element: _Formatted, compiler: SQLCompiler, **options: Any) -> str:
+    values = [compiler.process(each, **options) for each in element.clauses]
+    # Of a text that is too long SQLite makes a null, and says nothing; put together otherwise it is an error.
+    return f"coalesce(printf({', '.join(values)}), {' || '.join(values)})"
+
+
+@compiles(_Formatted, "postgresql")
+def _formatted_in_postgresql(element: _Formatted, compiler: SQLCompiler, **options: Any) -> str:
+    return f"format({compiler.process(element.clauses, **options)})"
+
+
+def formatted(pattern: str, *values: ColumnElement[Any]) -> ColumnElement[str]:
+    """The parameter `pattern`, a text that has `%s` in it for each of the values, with these filled in."""
+    return _Formatted(bindparam(pattern, type_=Text(), required=True), *values)

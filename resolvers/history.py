@@ -1,21 +1,27 @@
 """History: how many runs were meant to start in each interval of a span of time, and what has become of them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import pairwise
+from dataclasses import dataclass
+
+import orjson
 
 from db.connection import Connection
 from db.filters import Filter
-from db.history import Interval, Span, StateHistory, count_task_runs_by_interval
+from db.history import MOST_VALUES, Figure, Part, Pattern, Span, write_history
 from db.instants import instants_from, microseconds_at
 from db.vocabulary import StateType
 from resolvers.errors import BadInput
+
+__all__ = ["MOST_VALUES", "Figure", "Part", "Pattern", "Span"]
 
 MOST_INTERVALS = 500
 SHORTEST_SECONDS = 1.0
 
 _LONGEST_SECONDS = 1e12
 """Longer than the calendar: whatever is longer still is the same."""
+
+_INTERVAL: Pattern[Part] = Pattern('["%s","%s",[%s]]', ("start", "end", "states"))
+_STATE: Pattern[Figure] = Pattern('["%s",%s,%s,%s,%s]', ("type", "name", "runs", "run_time", "lateness"))
 
 
 @dataclass(slots=True)
@@ -35,7 +41,7 @@ class RunHistoryInterval:
 
     start: str
     end: str
-    states: list[RunHistoryState] = field(default_factory=list[RunHistoryState])
+    states: Sequence[RunHistoryState]
 
 
 def split_span(start: str, end: str, interval_seconds: float) -> Span:
@@ -54,18 +60,19 @@ def split_span(start: str, end: str, interval_seconds: float) -> Span:
             "intervalSeconds",
             f"has to be at least {least:.6f}: at most {MOST_INTERVALS} intervals are answered, not {count:,}.",
         )
-    return Span(list(pairwise(instants_from(start, length, count + 1))) if count > 0 else [], first, length)
+    return Span(instants_from(start, length, count + 1) if count > 0 else [], first, length)
 
 
-def read_history(connection: Connection, filter: Filter, span: Span) -> list[StateHistory]:
-    """What has become of the task runs that the filter lets through, in the order of `states`: one statement for all."""
-    return count_task_runs_by_interval(connection, filter, span) if span.intervals else []
+def read_history(connection: Connection, filter: Filter, span: Span) -> list[RunHistoryInterval]:
+    """What has become of the task runs that the filter lets through, by intervals: one statement for all."""
+    return [
+        RunHistoryInterval(start, end, [RunHistoryState(*figures) for figures in states])
+        for start, end, states in orjson.loads(written_history(connection, filter, span, _INTERVAL, _STATE))
+    ]
 
 
-def recorded(intervals: Sequence[Interval], kinds: Sequence[StateHistory]) -> list[RunHistoryInterval]:
-    """The intervals, and what `read_history` has read of them, as records."""
-    history = [RunHistoryInterval(*interval) for interval in intervals]
-    for type, name, places, counts, run_times, latenesses in kinds:
-        for place, count, run_time, lateness in zip(places, counts, run_times, latenesses, strict=True):
-            history[place].states.append(RunHistoryState(type, name, count, run_time, lateness))
-    return history
+def written_history(
+    connection: Connection, filter: Filter, span: Span, of_interval: Pattern[Part], of_kind: Pattern[Figure]
+) -> str:
+    """What `read_history` reads as a list in JSON, of intervals and states that are written by these patterns."""
+    return f"[{write_history(connection, filter, span, of_interval, of_kind) if span.instants else ''}]"

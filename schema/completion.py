@@ -109,7 +109,7 @@ class Writer:
 
     def display(self, type_: GraphQLObjectType, fields: GroupedFieldSet, write_field: WriteField) -> str:
         """A dictionary display of an object's fields."""
-        declared = {key: _declared(type_, details) for key, details in fields.items()}
+        declared = {key: field_of(type_, details) for key, details in fields.items()}
         return _display(
             {
                 key: repr(type_.name) if field is None else write_field(field, fields[key])
@@ -122,7 +122,7 @@ class Writer:
         fields = self.collect(type_, details)
         # Most selections that are not plain show it at once, before anything is written.
         if not all(
-            field is None or field.is_attribute for field in (_declared(type_, each) for each in fields.values())
+            field is None or field.is_attribute for field in (field_of(type_, each) for each in fields.values())
         ):
             raise NotPlain
         return self._record_function(type_, self.display(type_, fields, self._attribute))
@@ -134,7 +134,7 @@ class Writer:
         for key, details in fields.items():
             written = len(self._functions)
             try:
-                field = _declared(type_, details)
+                field = field_of(type_, details)
                 items[key] = repr(type_.name) if field is None else self._attribute(field, details)
             except NotPlain:
                 del self._functions[written:]
@@ -231,7 +231,7 @@ def known_leaf(type_: OutputType, stored: Any, source: str) -> str | None:
     return f"Fragment({source})" if stored is known else f"(None if {source} is None else Fragment({source}))"
 
 
-def _declared(type_: GraphQLObjectType, details: FieldDetailsList) -> Field | None:
+def field_of(type_: GraphQLObjectType, details: FieldDetailsList) -> Field | None:
     """The field that is selected; None for `__typename`. NotPlain where it takes arguments or is GraphQL's own."""
     node: FieldNode = details[0].node
     if node.name.value == "__typename":

@@ -2,6 +2,7 @@
 
 from typing import Annotated
 
+import orjson
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
@@ -27,7 +28,7 @@ from schema.filters import (
 from schema.flow_runs import FlowRun, FlowRunConnection
 from schema.flows import Deployment, DeploymentConnection, Flow, FlowConnection
 from schema.history import End, IntervalSeconds, RunHistoryInterval, Start
-from schema.history_rows import complete_history
+from schema.history_plan import history_plan
 from schema.node import Node
 from schema.pages import After, Answer, Before, First, Last, Offset, answer
 from schema.payloads import ServerInfo
@@ -104,8 +105,11 @@ class Query:
         self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
     ) -> list[history.RunHistoryInterval] | Prepared:
         wanted, span = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
-        kinds = await info.context.database.read(lambda connection: history.read_history(connection, wanted, span))
-        return complete_history(info, span.intervals, kinds) or history.recorded(span.intervals, kinds)
+        database = info.context.database
+        if (plan := history_plan(info)) is not None:
+            written = await database.read(lambda connection: history.written_history(connection, wanted, span, *plan))
+            return Prepared(orjson.Fragment(written))
+        return await database.read(lambda connection: history.read_history(connection, wanted, span))
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from resolvers.history import MOST_VALUES
 from tests.client import Client
 from tests.clock import START
 from tests.serving import ON_SQLITE, Serving
@@ -320,3 +321,60 @@ async def test_a_history_is_read_by_one_statement_however_many_intervals_it_has(
         assert sum(await counts(client, 0, intervals, 1)) == 1
 
     assert len(statements) == 1
+
+
+# --- what is selected of it ---
+
+
+async def selected(client: Client, fields: str) -> Any:
+    """These fields of two minutes of history."""
+    arguments = f'start: "{at(0)}", end: "{at(120)}", intervalSeconds: 60'
+    query = f"{{ taskRunHistory({arguments}) {{ {fields} }} }}"
+    return (await client.http.post("/graphql", json={"query": query})).json()["data"]["taskRunHistory"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ("end start", [{"end": at(60), "start": at(0)}, {"end": at(120), "start": at(60)}]),
+        ("states { countRuns }", [{"states": [{"countRuns": 2}]}, {"states": []}]),
+        (
+            "of: states { of: stateName again: stateName __typename } from: start again: start",
+            [
+                {
+                    "of": [{"of": "Scheduled", "again": "Scheduled", "__typename": "RunHistoryState"}],
+                    "from": at(0),
+                    "again": at(0),
+                },
+                {"of": [], "from": at(60), "again": at(60)},
+            ],
+        ),
+        (
+            "states { stateName } other: states { countRuns }",
+            [{"states": [{"stateName": "Scheduled"}], "other": [{"countRuns": 2}]}, {"states": [], "other": []}],
+        ),
+        (
+            "states { countRuns " + " ".join(f"n{number}: countRuns" for number in range(MOST_VALUES)) + " }",
+            [{"states": [{"countRuns": 2} | {f"n{number}": 2 for number in range(MOST_VALUES)}]}, {"states": []}],
+        ),
+        ("__typename", [{"__typename": "RunHistoryInterval"}] * 2),
+    ],
+)
+async def test_whatever_is_selected_is_answered_in_its_order(
+    client: Client, fields: str, expected: list[dict[str, Any]]
+) -> None:
+    await create(client, 0, 30)
+
+    found = await selected(client, fields)
+
+    assert found == expected
+    assert [list(each) for each in found] == [list(each) for each in expected]
+
+
+async def test_names_of_states_are_answered_as_they_were_given(client: Client) -> None:
+    names = ["".join(map(chr, range(1, 128))), '50 %s %% \\ "', "\u2028 \x7f \u00e9 \U0001f600 ,]}", " "]
+    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "state": scheduled(0, name)} for name in names])
+
+    (interval, _) = await selected(client, "states { stateName }")
+
+    assert [state["stateName"] for state in interval["states"]] == sorted(names)

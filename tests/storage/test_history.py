@@ -4,7 +4,9 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import timedelta
+from itertools import pairwise
 
+import orjson
 import pytest
 
 from db.connection import Connection
@@ -12,7 +14,7 @@ from db.instants import instant, seconds_after
 from db.records import TaskRunRecord
 from db.task_runs import insert_task_runs
 from db.vocabulary import StateType
-from resolvers.history import read_history, recorded, split_span
+from resolvers.history import Figure, Part, Pattern, read_history, split_span, written_history
 from resolvers.task_runs import NewTaskRun, blank_task_run
 from tests.clock import START
 from tests.serving import Serving
@@ -53,16 +55,15 @@ async def test_what_is_counted_and_summed_is_what_the_records_say(server: Servin
     # Some of these begin on whole minutes, as some runs do.
     span = split_span(instant(START - timedelta(seconds=540)), instant(START + timedelta(seconds=540)), 37.5)
 
-    rows = await database.read(lambda connection: read_history(connection, filter, span))
-    history = recorded(span.intervals, rows)
+    history = await database.read(lambda connection: read_history(connection, filter, span))
 
     expected: dict[tuple[int, StateType, str], list[TaskRunRecord]] = defaultdict(list)
     for run in runs:
-        for number, (start, end) in enumerate(span.intervals):
+        for number, (start, end) in enumerate(pairwise(span.instants)):
             if run.state_type and run.state_name and run.expected_start_time and start <= run.expected_start_time < end:
                 expected[number, run.state_type, run.state_name].append(run)
     assert len(expected) > 300
-    assert [(each.start, each.end) for each in history] == span.intervals
+    assert [(each.start, each.end) for each in history] == list(pairwise(span.instants))
     found = {
         (number, StateType(each.state_type), each.state_name): each
         for number, interval in enumerate(history)
@@ -93,7 +94,8 @@ async def test_each_microsecond_is_in_one_interval(
     server: Serving, start: str, end: str, seconds: float, by_id: bool
 ) -> None:
     span = split_span(start, end, seconds)
-    moments = [moment for start, end in span.intervals for moment in (start, seconds_after(end, -0.000_001))]
+    intervals = list(pairwise(span.instants))
+    moments = [moment for start, end in intervals for moment in (start, seconds_after(end, -0.000_001))]
     runs: list[TaskRunRecord] = []
     for number, moment in enumerate(moments):
         run = blank_task_run(NewTaskRun("t", str(number)), instant(START))
@@ -104,5 +106,38 @@ async def test_each_microsecond_is_in_one_interval(
 
     found = await server.life.database.read(lambda connection: read_history(connection, filter, span))
 
-    ((_, _, places, counts, *_),) = found
-    assert dict(zip(places, counts, strict=True)) == dict.fromkeys(range(len(span.intervals)), 2)
+    assert [[state.count_runs for state in each.states] for each in found] == [[2]] * len(intervals)
+
+
+# --- how it is written ---
+
+
+@pytest.mark.parametrize(
+    "seconds",
+    [0.0, 5.0, 0.5, 0.1, 12_345.678901, 1e-4, 9.99e-5, 5e-6, 1.5e-7, 99_999_999_999_999.5, 1e15, 1e16, 1.25e22, 1e300],
+)
+async def test_a_sum_is_written_as_every_other_number_is(server: Serving, seconds: float) -> None:
+    run = blank_task_run(NewTaskRun("t", "d"), instant(START))
+    run.state_type, run.state_name, run.expected_start_time = StateType.COMPLETED, "Completed", instant(START)
+    run.total_run_time_seconds = seconds
+    await server.life.database.write(insert, [run])
+    of_interval: Pattern[Part] = Pattern("%s", ("states",))
+    of_kind: Pattern[Figure] = Pattern("%s", ("run_time",))
+    span = split_span(instant(START), seconds_after(instant(START), 60), 60)
+
+    written = await server.life.database.read(
+        lambda connection: written_history(connection, {}, span, of_interval, of_kind)
+    )
+
+    assert written == orjson.dumps([seconds]).decode()
+
+
+async def test_a_sum_that_no_run_can_come_to_is_no_answer(server: Serving) -> None:
+    run = blank_task_run(NewTaskRun("t", "d"), instant(START))
+    run.state_type, run.state_name, run.expected_start_time = StateType.COMPLETED, "Completed", instant(START)
+    run.total_run_time_seconds = float("inf")
+    await server.life.database.write(insert, [run])
+    span = split_span(instant(START), seconds_after(instant(START), 60), 60)
+
+    with pytest.raises(ValueError, match="have come to inf"):
+        await server.life.database.read(lambda connection: read_history(connection, {}, span))

@@ -188,7 +188,7 @@ def test_a_history_reads_no_more_than_its_span(url: str, filter: Filter) -> None
     span = split_span(instant(START - DAY), instant(START), 600)
 
     def read(connection: Connection) -> None:
-        counts = [count for _, _, _, runs, *_ in read_history(connection, filter, span) for count in runs]
+        counts = [state.count_runs for each in read_history(connection, filter, span) for state in each.states]
         assert 0 < sum(counts) < ROWS / 20
 
     plan = explained(url, read)

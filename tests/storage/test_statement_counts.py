@@ -307,7 +307,7 @@ def test_reading_a_history_takes_one(connection: SQLiteConnection, size: int) ->
 
     history = read_history(connection, {}, split_span(connection.now, instant(START + timedelta(seconds=size)), 1))
 
-    assert [(places, runs) for _, _, places, runs, *_ in history] == [((0,), (100,))]
+    assert [[state.count_runs for state in each.states] for each in history] == [[100], *[[]] * (size - 1)]
     assert connection.statements - before == 1
 
 
