@@ -1,6 +1,53 @@
-"""How long something may take. asyncio.timeout does the same at three times the price, and every operation would pay it."""
+"""How long something may take. asyncio.timeout does the same, at several times what is a part of each operation here."""
 
 import asyncio
+from typing import Protocol
+
+
+class Alarm(Protocol):
+    """What is to happen when a time is over."""
+
+    loop: asyncio.AbstractEventLoop
+
+    def ring(self) -> None: ...
+
+
+class Alarms:
+    """Alarms that ring so many seconds after they are set. One timer serves them all, for they ring in the order in which
+    they are set, and nearly none does: a timer for each would be made and thrown away."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._set: dict[Alarm, float] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, alarm: Alarm) -> None:
+        """Let it ring, unless it is unset before."""
+        loop = alarm.loop
+        if loop is not self._loop:
+            # The one before has ended, and its timer with it.
+            self._loop, self._set, self._timer = loop, {}, None
+        self._set[alarm] = at = loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = loop.call_at(at, self._ring)
+
+    def unset(self, alarm: Alarm) -> None:
+        """Let it not ring, if it has not."""
+        self._set.pop(alarm, None)
+
+    def _ring(self) -> None:
+        assert self._loop is not None
+        self._timer = None
+        now = self._loop.time()
+        while self._set:
+            alarm, at = next(iter(self._set.items()))
+            if at > now:
+                # One that has rung may have set another one.
+                self._timer = self._timer or self._loop.call_at(at, self._ring)
+                return
+            del self._set[alarm]
+            alarm.ring()
 
 
 class Cancelling:
@@ -40,17 +87,23 @@ class Cancelling:
 class Deadline(Cancelling):
     """Cancels the task that made it when its time is up, unless it is ended before."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, alarms: Alarms) -> None:
         super().__init__()
-        self._at = self.loop.time() + seconds
-        self._timer = self.loop.call_at(self._at, self.cancel)
+        self._alarms = alarms
+        self._later: asyncio.TimerHandle | None = None
+        alarms.set(self)
+
+    def ring(self) -> None:
+        """Its time is up."""
+        self.cancel()
 
     def extend(self, seconds: float) -> None:
-        """Let it take so much longer."""
-        self._at += seconds
-        self._timer.cancel()
-        self._timer = self.loop.call_at(self._at, self.cancel)
+        """Let it take so much longer, once."""
+        self._alarms.unset(self)
+        self._later = self.loop.call_later(self._alarms.seconds + seconds, self.cancel)
 
     def end(self) -> None:
-        self._timer.cancel()
+        self._alarms.unset(self)
+        if self._later is not None:
+            self._later.cancel()
         super().end()

@@ -15,7 +15,7 @@ from db.batches import Outcomes, Request, WriteBatches, carry_out
 from db.clock import Clock
 from db.connection import Connection
 from db.contact import Contact, Outage
-from db.deadline import Deadline
+from db.deadline import Alarms, Deadline
 from db.driver import DRIVERS, drop_if_broken, in_our_words, open_pool, our_words
 from db.engine import Item, Listener, Operation, Result
 from db.errors import DatabaseUnavailable
@@ -46,7 +46,7 @@ class PostgreSQLDatabase:
         self._pool = pool
         self._connections = Pool(pool)
         self._greenlets = Greenlets()
-        self._timeout = timeout_seconds
+        self._timeouts = Alarms(timeout_seconds)
         self._most_bytes = most_bytes
         self._is_closing = False
         self._signals = signals
@@ -159,7 +159,7 @@ class PostgreSQLDatabase:
 
     async def _use(self, work: Callable[[Raw], Awaitable[Answer]]) -> Answer:
         """What comes of work on a connection, for no longer than an answer may take; DatabaseUnavailable after that."""
-        deadline = Deadline(self._timeout)
+        deadline = Deadline(self._timeouts)
         try:
             raw, in_order = await self._connections.take(), False
             try:

@@ -2,11 +2,12 @@
 
 from db.allowance import Allowance, Crowd, Share, begin_operation
 from db.connection import Connection
-from db.deadline import Cancelling, Deadline
+from db.deadline import Alarms, Cancelling, Deadline
 from db.engine import Database
 from db.errors import DatabaseError, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
 __all__ = [
+    "Alarms",
     "Allowance",
     "Cancelling",
     "Connection",

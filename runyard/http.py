@@ -18,7 +18,7 @@ from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
-from resolvers.storage import DatabaseUnavailable
+from resolvers.storage import Alarms, DatabaseUnavailable
 from resolvers.tokens import Caller
 from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
 from runyard.answers import Answer
@@ -33,7 +33,7 @@ from runyard.http_requests import (
     read_body,
     types_in,
 )
-from runyard.presence import Presence
+from runyard.presence import AT_ONCE_SECONDS, Presence
 from runyard.sse import EVENT_STREAM, EventStream
 from runyard.trusted import TrustedDocuments
 from schema.context import Context
@@ -84,7 +84,8 @@ class GraphQLOverHTTP:
         self._trusted = trusted
         self._access = access
         self._max_body_bytes = max_body_bytes
-        self._body_seconds = body_seconds
+        self._body_timeouts = Alarms(body_seconds)
+        self._not_at_once = Alarms(AT_ONCE_SECONDS)
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
         self._allowed_origins = frozenset(allowed_origins)
@@ -111,7 +112,7 @@ class GraphQLOverHTTP:
                     "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
                     f"Accept: {EVENT_STREAM}.",
                 )
-            presence = Presence(request.receive)
+            presence = Presence(self._not_at_once, request.receive)
             try:
                 result = await self._execute(asked, context)
             except asyncio.CancelledError:
@@ -150,7 +151,7 @@ class GraphQLOverHTTP:
             self._refuse_other_sites(request)
             return parameters_in_query_string(request)
         if request.method == "POST":
-            return parameters_in_body(request, await read_body(request, self._max_body_bytes, self._body_seconds))
+            return parameters_in_body(request, await read_body(request, self._max_body_bytes, self._body_timeouts))
         message = "GraphQL is asked by GET or POST."
         if request.method == "PUT":
             message += " Of graphql-sse, the mode of distinct connections is served."

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 from starlette.requests import ClientDisconnect, Request
 
-from resolvers.storage import Deadline
+from resolvers.storage import Alarms, Deadline
 from runyard.json_input import TooManyLists, read_json
 from runyard.trusted import DocumentRefused, TrustedDocuments
 
@@ -95,14 +95,14 @@ def checked_parameters(
         query = trusted.query(parameters)
     except DocumentRefused as refused:
         raise _refusal_of(refused) from None
-    variables, name, extensions = (parameters.get(each) for each in ("variables", "operationName", "extensions"))
+    variables, name, extensions = map(parameters.get, ("variables", "operationName", "extensions"))
     if not isinstance(query, str):
         raise BadRequest(400, "query is missing, or is no text.")
-    if not isinstance(variables, dict | None):
+    if variables is not None and not isinstance(variables, dict):
         raise BadRequest(400, "variables has to be a JSON object.")
-    if not isinstance(name, str | None):
+    if name is not None and not isinstance(name, str):
         raise BadRequest(400, "operationName has to be a text.")
-    if not isinstance(extensions, dict | None):
+    if extensions is not None and not isinstance(extensions, dict):
         raise BadRequest(400, "extensions has to be a JSON object.")
     return query, variables, name or None, extensions  # pyright: ignore[reportUnknownVariableType]
 
@@ -113,16 +113,16 @@ def _refusal_of(refused: DocumentRefused) -> BadRequest:
     return refusal
 
 
-async def read_body(request: Request, most_bytes: int, seconds: float) -> bytes:
+async def read_body(request: Request, most_bytes: int, timeouts: Alarms) -> bytes:
     """The body. BadRequest with 413 as soon as it is too large, with 408 where it takes its client too long, which may never
     mean to end it; ClientDisconnect."""
-    deadline = Deadline(seconds)
+    deadline = Deadline(timeouts)
     try:
         return await _receive_body(request, most_bytes)
     except asyncio.CancelledError:
         if not deadline.has_cancelled():
             raise
-        message = f"The body has to be sent within {seconds:g} seconds."
+        message = f"The body has to be sent within {timeouts.seconds:g} seconds."
         raise BadRequest(408, message, {"Connection": "close"}) from None
     finally:
         deadline.end()

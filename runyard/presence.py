@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from resolvers.storage import Cancelling
+from resolvers.storage import Alarms, Cancelling
 
 Receive = Callable[[], Awaitable[Any]]
 
@@ -21,20 +21,22 @@ async def until_gone(receive: Receive) -> None:
 class Presence(Cancelling):
     """Watches for a client that goes away before it is answered, and cancels the task that watches then."""
 
-    def __init__(self, receive: Receive) -> None:
-        """The client's request has to have been read."""
+    def __init__(self, alarms: Alarms, receive: Receive) -> None:
+        """The client's request has to have been read. Watching begins when one of these alarms rings."""
         super().__init__()
+        self._alarms = alarms
         self._receive = receive
         self._watching: asyncio.Task[None] | None = None
-        self._timer = self.loop.call_later(AT_ONCE_SECONDS, self._begin)
+        alarms.set(self)
 
     def end(self) -> None:
-        self._timer.cancel()
+        self._alarms.unset(self)
         if self._watching is not None:
             self._watching.cancel()
         super().end()
 
-    def _begin(self) -> None:
+    def ring(self) -> None:
+        """Begin to watch: the request is not answered at once."""
         self._watching = self.loop.create_task(self._watch())
 
     async def _watch(self) -> None:

@@ -70,7 +70,9 @@ class Variables:
             name, value = signature.name, given.get(signature.name, Undefined)
             sources[name] = VariableValueSource(signature, value)
             if value is not Undefined:
-                coerced[name] = _readable(coerce(value))
+                coerced[name] = value = coerce(value)
+                if value is Undefined:
+                    raise Unreadable
             elif default is not Undefined:
                 coerced[name] = default
             elif is_required:
@@ -141,22 +143,21 @@ def _default(argument: Any) -> Any:
         raise Unreadable from None
 
 
-def coercer(type_: Any) -> Coerce:
-    """The function that coerces values of JSON to this type."""
+def coercer(type_: Any, null: Any = None) -> Coerce:
+    """The function that coerces values of JSON to this type, and gives `null` for null."""
     if isinstance(type_, GraphQLNonNull):
-        coerce_nullable = coercer(cast("Any", type_).of_type)
-        return lambda value: Undefined if value is None else coerce_nullable(value)
+        return coercer(cast("Any", type_).of_type, null=Undefined)
     if isinstance(type_, GraphQLInputObjectType):
-        return _object_coercer(type_)
+        return _object_coercer(type_, null)
     if isinstance(type_, GraphQLList):
-        return _list_coercer(type_)
-    return _leaf_coercer(type_.coerce_input_value)
+        return _list_coercer(type_, null)
+    return _leaf_coercer(type_.coerce_input_value, null)
 
 
-def _leaf_coercer(coerce_input: Coerce) -> Coerce:
+def _leaf_coercer(coerce_input: Coerce, null: Any) -> Coerce:
     def coerce(value: Any) -> Any:
         if value is None:
-            return None
+            return null
         try:
             return coerce_input(value)
         except Exception:  # noqa: BLE001 - whatever it is, graphql-core is to say it
@@ -165,12 +166,12 @@ def _leaf_coercer(coerce_input: Coerce) -> Coerce:
     return coerce
 
 
-def _list_coercer(type_: Any) -> Coerce:
+def _list_coercer(type_: Any, null: Any) -> Coerce:
     coerce_item = coercer(type_.of_type)
 
     def coerce(value: Any) -> Any:
         if value is None:
-            return None
+            return null
         # A single value stands for a list of one.
         coerced: list[Any] = []
         items: list[Any] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
@@ -184,13 +185,13 @@ def _list_coercer(type_: Any) -> Coerce:
 
 
 @lru_cache(MOST_TYPES)
-def _object_coercer(type_: Any) -> Coerce:
+def _object_coercer(type_: Any, null: Any) -> Coerce:
     # Types refer to each other, and to themselves: their fields are looked at when the first value comes.
     fields_of = cache(partial(_fields, type_))
 
     def coerce(value: Any) -> Any:
         if not isinstance(value, dict):
-            return None if value is None else Undefined
+            return null if value is None else Undefined
         fields, missed = fields_of()
         given: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         coerced: dict[str, Any] = {}

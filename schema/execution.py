@@ -24,7 +24,7 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
-from resolvers.storage import Crowd, Deadline
+from resolvers.storage import Alarms, Crowd, Deadline
 from schema.building import build_by_written_functions
 from schema.context import Context
 from schema.documents import Document, Documents, refused
@@ -56,6 +56,7 @@ class RunyardSchema(strawberry.Schema):
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
         self._rules = rules
+        self._timeouts = Alarms(rules.request_seconds)
         self._crowd = Crowd(rules.answers_bytes)
         self.documents = Documents(self._schema, rules, write_plain_data=write_plain_data)
         gather_fields_when_begun()
@@ -136,7 +137,7 @@ class RunyardSchema(strawberry.Schema):
         gives_way = operation.type is OperationType.QUERY
         weight = Weight(self._rules.limits.answer_bytes, self._crowd, gives_way=gives_way)
         weight.begin()
-        deadline = Deadline(self._rules.request_seconds)
+        deadline = Deadline(self._timeouts)
         if context is not None:
             context.deadline = deadline
         try:

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import text
 
 from db.connection import Connection
-from db.deadline import Deadline
+from db.deadline import Alarms, Deadline
 from db.statements import Statement
 from queries import document
 from tests.client import PATIENCE
@@ -193,7 +193,7 @@ async def test_giving_a_read_up_ends_no_other_read(server: Serving) -> None:
 
 
 async def test_a_field_may_ask_for_more_time() -> None:
-    deadline = Deadline(0)
+    deadline = Deadline(Alarms(0))
     deadline.extend(3600)
 
     # A deadline of no seconds would pass at the next turn of the loop.
@@ -205,7 +205,7 @@ async def test_a_field_may_ask_for_more_time() -> None:
 
 async def test_a_deadline_does_not_answer_for_the_cancelling_of_others() -> None:
     async def work() -> bool:
-        deadline = Deadline(0)
+        deadline = Deadline(Alarms(0))
         current = asyncio.current_task()
         assert current is not None
         current.cancel()
@@ -226,7 +226,7 @@ async def test_a_deadline_does_not_answer_for_the_cancelling_of_others() -> None
 async def test_nobody_is_left_cancelled_by_a_deadline_that_was_not_asked() -> None:
     current = asyncio.current_task()
     assert current is not None
-    deadline = Deadline(0)
+    deadline = Deadline(Alarms(0))
     with suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
     assert current.cancelling() == 1
