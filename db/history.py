@@ -33,7 +33,7 @@ from sqlalchemy import (
     union_all,
 )
 from sqlalchemy import Interval as IntervalType
-from sqlalchemy.dialects.postgresql import ARRAY, aggregate_order_by
+from sqlalchemy.dialects.postgresql import JSONB, aggregate_order_by
 from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
@@ -268,7 +268,8 @@ def _in_postgresql(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure
     in_order = aggregate_order_by(_COMMA, kinds.c.type, kinds.c.name)
     states = func.string_agg(_written(figures, kinds), in_order).label("states")
     of_places = select(kinds.c.place, states).group_by(kinds.c.place).subquery("of_places")
-    instants = func.unnest(bindparam("instants", type_=ARRAY(Text), required=True))
+    # asyncpg looks at each item of an array twice.
+    instants = func.jsonb_array_elements_text(cast(bindparam("instants", type_=Text(), required=True), JSONB))
     each = instants.table_valued("starts_at", with_ordinality="number", name="each").render_derived()
     spans = select(each, func.lead(each.c.starts_at).over(order_by=each.c.number).label("ends_at")).subquery("spans")
     found = spans.outerjoin(of_places, of_places.c.place == cast(spans.c.starts_at, Instant))
