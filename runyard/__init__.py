@@ -14,6 +14,7 @@ wrong_tokens.py how many wrong ones are looked at
 token_use.py    when tokens were last used
 hosts.py        where requests are for socket_places.py how many sockets a client has
 meter.py        measures what is done  metrics.py       tells Prometheus
+huge_pages.py   where memory is        presence.py      whether a client is still there
 around.py       what both do around operations
 graphiql/       the page for people
 """

@@ -16,6 +16,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.exceptions import InvalidState
 
 from runyard.answers import PART_BYTES
+from runyard.huge_pages import use_huge_pages
 from runyard.life import Life
 from runyard.settings import Settings
 
@@ -62,6 +63,7 @@ class Server(uvicorn.Server):
             gc.collect()
             gc.freeze()
             gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+            use_huge_pages()
 
     async def main_loop(self) -> None:
         """Return once told to stop."""
