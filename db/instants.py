@@ -53,4 +53,7 @@ def instants_from(start: str, step: int, count: int) -> list[str]:
     written = orjson.dumps(moments, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
     if within == count and not at.microsecond and not step % 1_000_000:
         written = written.replace(b'Z"', b'.000000Z"')
-    return [text if len(text) == _LENGTH else f"{text[:-1]}.000000Z" for text in orjson.loads(written)]
+    texts: list[str] = orjson.loads(written)
+    if len(written) == len("[]") + count * (_LENGTH + len('"",')) - len(","):
+        return texts
+    return [text if len(text) == _LENGTH else f"{text[:-1]}.000000Z" for text in texts]

@@ -148,7 +148,7 @@ class RunyardSchema(strawberry.Schema):
             raise
         finally:
             deadline.end()
-        return _weighed(_public(result), weight)
+        return _weighed(result, weight)
 
     def _event_weight(self) -> Weight:
         weight = Weight(self._rules.limits.answer_bytes, self._crowd)
@@ -180,7 +180,7 @@ class RunyardSchema(strawberry.Schema):
         async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
             try:
                 async for event in events:
-                    yield _weighed(_public(event), weight)
+                    yield _weighed(event, weight)
                     weight.end()
                     weight = self._event_weight()
             except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
@@ -202,14 +202,14 @@ def _leave_out_null_defaults(schema: GraphQLSchema) -> None:
                 each.default_value = Undefined
 
 
-def _public(result: Any) -> ExecutionResult:
+def _public(result: Any, kind: type[ExecutionResult] = ExecutionResult) -> ExecutionResult:
     """The result with errors as the client is to see them; a PreExecutionError where nothing was run."""
     if not result.errors:
-        return ExecutionResult(data=result.data, errors=None)
+        return kind(data=result.data, errors=None)
     errors = [public_error(error) for error in result.errors]
     if result.data is None and all(error.path is None for error in errors):
         return PreExecutionError(data=None, errors=errors)
-    return ExecutionResult(data=result.data, errors=errors)
+    return kind(data=result.data, errors=errors)
 
 
 class Weighed(ExecutionResult):
@@ -218,12 +218,11 @@ class Weighed(ExecutionResult):
     weight: Weight
 
 
-def _weighed(result: ExecutionResult, weight: Weight) -> ExecutionResult:
-    """The result; an error alone where it is too large."""
+def _weighed(result: Any, weight: Weight) -> ExecutionResult:
+    """The result as the client is to see it; an error alone where it is too large."""
+    public = _public(result, Weighed)
     if (refusal := weight.refusal()) is not None:
         return ExecutionResult(data=None, errors=[public_error(GraphQLError("", original_error=refusal))])
-    if isinstance(result, PreExecutionError):
-        return result
-    held = Weighed(result.data, result.errors, result.extensions)
-    held.weight = weight
-    return held
+    if isinstance(public, Weighed):
+        public.weight = weight
+    return public
