@@ -22,8 +22,8 @@ class Alarms:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, alarm: Alarm) -> None:
-        """Let it ring, unless it is unset before."""
+    def set(self, alarm: Alarm) -> float:
+        """Let it ring, unless it is unset before. It may not be set yet. When it will ring."""
         loop = alarm.loop
         if loop is not self._loop:
             # The one before has ended, and its timer with it.
@@ -31,6 +31,7 @@ class Alarms:
         self._set[alarm] = at = loop.time() + self.seconds
         if self._timer is None:
             self._timer = loop.call_at(at, self._ring)
+        return at
 
     def unset(self, alarm: Alarm) -> None:
         """Let it not ring, if it has not."""
@@ -40,14 +41,14 @@ class Alarms:
         assert self._loop is not None
         self._timer = None
         now = self._loop.time()
-        while self._set:
-            alarm, at = next(iter(self._set.items()))
-            if at > now:
-                # One that has rung may have set another one.
-                self._timer = self._timer or self._loop.call_at(at, self._ring)
-                return
-            del self._set[alarm]
-            alarm.ring()
+        try:
+            while self._set and (due := next(iter(self._set.items())))[1] <= now:
+                del self._set[due[0]]
+                due[0].ring()
+        finally:
+            # One that has rung may have set another one.
+            if self._set and self._timer is None:
+                self._timer = self._loop.call_at(next(iter(self._set.values())), self._ring)
 
 
 class Cancelling:
@@ -91,19 +92,24 @@ class Deadline(Cancelling):
         super().__init__()
         self._alarms = alarms
         self._later: asyncio.TimerHandle | None = None
-        alarms.set(self)
+        """A timer of its own, where it has been extended."""
+        self._at = alarms.set(self)
 
     def ring(self) -> None:
         """Its time is up."""
         self.cancel()
 
     def extend(self, seconds: float) -> None:
-        """Let it take so much longer, once."""
-        self._alarms.unset(self)
-        self._later = self.loop.call_later(self._alarms.seconds + seconds, self.cancel)
+        """Let it take so much longer."""
+        self._unset()
+        self._at += seconds
+        self._later = self.loop.call_at(self._at, self.cancel)
 
     def end(self) -> None:
+        self._unset()
+        super().end()
+
+    def _unset(self) -> None:
         self._alarms.unset(self)
         if self._later is not None:
             self._later.cancel()
-        super().end()

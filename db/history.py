@@ -38,6 +38,7 @@ from sqlalchemy.sql.elements import UnaryExpression
 from sqlalchemy.sql.operators import custom_op
 
 from db.connection import Connection
+from db.errors import TooMuchToRead
 from db.estimates import estimated_lateness_seconds, estimated_run_time_seconds
 from db.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
 from db.pages import MOST_STATEMENTS
@@ -49,9 +50,6 @@ from db.wording import MARK, formatted, json_number, json_text, rows_of
 MOST_KINDS = 100
 """Kinds of state, a type and a name, for each of which SQLite looks into each interval. Where there are more, people have
 written figures into the names of states, and it takes less to sort the runs of an interval."""
-
-MOST_VALUES = 50
-"""What functions of databases may be given to fill in, of which PostgreSQL's takes 99."""
 
 Part = Literal["start", "end", "states"]
 """What is known of an interval: two instants, and the states of its runs, with commas in between."""
@@ -75,7 +73,7 @@ class Pattern(Generic[Given]):
     text: str
     """With `%s` in it for each of the values, and no `%` else."""
     values: tuple[Given, ...]
-    """At most MOST_VALUES."""
+    """Each at most once: every order of them is a statement of its own, which databases keep."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +98,7 @@ def write_history(
     than what may still be read.
     """
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
-    longest = connection.allowance.left
+    longest = min(connection.allowance.left, LONGEST_TEXT)
     given = {
         "instants": span.instants,
         "types": _STATE_TYPES,
@@ -118,10 +116,12 @@ def write_history(
     statement = _statement(shape, of_interval.values, of_kind.values)
     ((length, written),) = connection.fetch(statement, {**parameters, **given})
     if length > longest:
-        connection.allowance.take(length)
-        connection.allowance.check()
+        raise TooMuchToRead(min(connection.allowance.most, LONGEST_TEXT))
     return _UNUSUAL.sub(_usual, written) if MARK in written else written
 
+
+LONGEST_TEXT = 2**29
+"""Bytes; PostgreSQL can make twice as many of one value."""
 
 _STATE_TYPES = [[each.value] for each in StateType]
 
@@ -135,7 +135,7 @@ def _usual(found: re.Match[str]) -> str:
     """A number that databases write in ways of their own, as all others are written."""
     number = float(found[1])
     if not isfinite(number):
-        raise ValueError(f"The figures of a history have come to {number}, which no column may hold.")
+        raise ValueError(f"A history has come to {number}: a row holds what it may not.")
     return orjson.dumps(number).decode()
 
 
@@ -170,7 +170,8 @@ def _few_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure
     # With a sign the time is no column to SQLite, which would rather go through the span, having statistics.
     runs = _by_place(shape, place, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant))
     kinds, spans = runs.subquery("kinds"), _spans()
-    of_kinds = select(kinds.c.place, null(), null(), kinds.c.type, kinds.c.name, _written(figures, kinds))
+    text = _written(figures, kinds, json_text(kinds.c.name))
+    of_kinds = select(kinds.c.place, null(), null(), kinds.c.type, kinds.c.name, text)
     both = union_all(select(*spans.c, null().label("type"), null().label("name"), null().label("text")), of_kinds)
     # In this order they stand in a group.
     rows = both.order_by(*both.selected_columns["place", "type", "name"]).subquery("both")
@@ -185,14 +186,15 @@ def _many_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figur
     are_few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
     of_kinds = select(func.group_concat(_of_kind(shape, figures, known, spans))).select_from(known)
     kinds = _kinds_of_interval(shape, spans)
-    of_interval = select(func.group_concat(_written(figures, kinds))).select_from(kinds)
+    of_interval = select(func.group_concat(_written(figures, kinds, json_text(kinds.c.name)))).select_from(kinds)
     states = case((are_few, of_kinds.scalar_subquery()), else_=of_interval.scalar_subquery()).label("states")
     return _in_one_row(parts, select(spans.c.starts_at, spans.c.ends_at, states))
 
 
 def _in_one_row(parts: Sequence[Part], intervals: Rows) -> Rows:
     """What SQLite answers with, which itself limits how long a text is."""
-    each = _materialized(intervals, "intervals")
+    # With a limit SQLite makes them one at a time, and ends where all that is written is too long.
+    each = intervals.limit(-1).subquery("intervals")
     written = type_coerce(func.group_concat(_of_interval(parts, each)), LongText())
     return select(_ZERO, written).where(each.c.ends_at.is_not(None))
 
@@ -260,13 +262,14 @@ def _in_postgresql(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure
     """The runs are read once, and each is told when its interval begins."""
     # A cast alone would be carried out for each run.
     length = select(cast(bindparam("length", type_=Text(), required=True), IntervalType)).scalar_subquery()
+    counted = _by_place(shape, func.date_bin(length, _expected, _instant("start"))).subquery("counted")
     # Not materialized, the runs would be sorted, and not what they are counted to.
-    kinds = _materialized(_by_place(shape, func.date_bin(length, _expected, _instant("start"))), "kinds")
-    names = cast(func.octet_length(kinds.c.name), BigInteger) * literal_column(str(figures.count("name")), Integer())
-    length_of_kinds = cast(func.coalesce(func.sum(names + _number("length_of_kind")), _ZERO), BigInteger)
+    kinds = _materialized(select(counted, json_text(counted.c.name).label("json")), "kinds")
+    of_kind = _number("length_of_kind") + (func.octet_length(kinds.c.json) if "name" in figures else _ZERO)
+    length_of_kinds = cast(func.coalesce(func.sum(of_kind), _ZERO), BigInteger)
     length_of_all = select(_materialized(select(length_of_kinds.label("length")), "lengths").c.length).scalar_subquery()
     in_order = aggregate_order_by(_COMMA, kinds.c.type, kinds.c.name)
-    states = func.string_agg(_written(figures, kinds), in_order).label("states")
+    states = func.string_agg(_written(figures, kinds, kinds.c.json), in_order).label("states")
     of_places = select(kinds.c.place, states).group_by(kinds.c.place).subquery("of_places")
     # asyncpg looks at each item of an array twice.
     instants = func.jsonb_array_elements_text(cast(bindparam("instants", type_=Text(), required=True), JSONB))
@@ -315,10 +318,10 @@ def _of_interval(parts: Sequence[Part], intervals: FromClause) -> ColumnElement[
     return formatted("of_interval", *(columns[part] for part in parts))
 
 
-def _written(figures: Sequence[Figure], kinds: FromClause) -> ColumnElement[str]:
-    """The text about a kind."""
-    columns: dict[Figure, ColumnElement[Any]] = {name: kinds.c[name] for name in _kind_and_sums()}
-    return formatted("of_kind", *_filled_in(figures, columns, json_text(kinds.c.name)))
+def _written(figures: Sequence[Figure], kinds: FromClause, name: ColumnElement[str]) -> ColumnElement[str]:
+    """The text about a kind, whose name is given as JSON."""
+    columns: dict[Figure, ColumnElement[Any]] = {figure: kinds.c[figure] for figure in _kind_and_sums()}
+    return formatted("of_kind", *_filled_in(figures, columns, name))
 
 
 def _filled_in(

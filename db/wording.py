@@ -349,7 +349,9 @@ def later(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> ColumnEleme
 
 
 MARK = "\t"
-"""Stands before and behind a number that `json_number` leaves to be written in one way; no JSON has it in a text."""
+"""Stands before and behind what is left to be written in one way; no JSON has it in a text."""
+_NOTHING = f"'{MARK}nan{MARK}'"
+"""What stands for null."""
 
 
 class _JsonText(_Written):
@@ -360,16 +362,17 @@ class _JsonText(_Written):
 
 @compiles(_JsonText, "sqlite")
 def _json_text_in_sqlite(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
-    return f"json_quote({compiler.process(element.clauses, **options)})"
+    text = compiler.process(element.clauses, **options)
+    return f"CASE WHEN {text} IS NULL THEN {_NOTHING} ELSE json_quote({text}) END"
 
 
 @compiles(_JsonText, "postgresql")
 def _json_text_in_postgresql(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
-    return f"to_json({compiler.process(element.clauses, **options)})"
+    return f"coalesce(CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT), {_NOTHING})"
 
 
 def json_text(text: ColumnElement[str]) -> ColumnElement[str]:
-    """The text as JSON, to be filled into a pattern."""
+    """The text as JSON; `nan` between two MARKs where there is none."""
     return _JsonText(text)
 
 
@@ -382,17 +385,18 @@ class _JsonNumber(_Written):
 @compiles(_JsonNumber, "sqlite")
 def _json_number_in_sqlite(element: _JsonNumber, compiler: SQLCompiler, **options: Any) -> str:
     number = compiler.process(element.clauses, **options)
-    usual = f"{number} = 0 OR {number} >= 1e-4 AND {number} < 1e15"
-    return f"CASE WHEN {usual} THEN {number} ELSE '{MARK}' || {number} || '{MARK}' END"
+    usual = f"{number} = 0 OR {number} >= 1e-4 AND {number} < 1e14"
+    return f"CASE WHEN {usual} THEN {number} ELSE coalesce('{MARK}' || {number} || '{MARK}', {_NOTHING}) END"
 
 
 @compiles(_JsonNumber, "postgresql")
 def _json_number_in_postgresql(element: _JsonNumber, compiler: SQLCompiler, **options: Any) -> str:
     number = compiler.process(element.clauses, **options)
-    usual = f"{number} >= CAST(1e-4 AS DOUBLE PRECISION) AND {number} < CAST(1e15 AS DOUBLE PRECISION)"
+    usual = f"{number} >= CAST(1e-4 AS DOUBLE PRECISION) AND {number} < CAST(1e14 AS DOUBLE PRECISION)"
     text = f"CAST({number} AS TEXT)"
     whole = f"CASE WHEN {number} = trunc({number}) THEN {text} || '.0' ELSE {text} END"
-    return f"CASE WHEN {usual} THEN {whole} WHEN {number} = 0 THEN '0.0' ELSE '{MARK}' || {text} || '{MARK}' END"
+    unusual = f"coalesce('{MARK}' || {text} || '{MARK}', {_NOTHING})"
+    return f"CASE WHEN {usual} THEN {whole} WHEN {number} = 0 THEN '0.0' ELSE {unusual} END"
 
 
 def json_number(number: ColumnElement[float]) -> ColumnElement[str]:

@@ -7,12 +7,10 @@ import orjson
 
 from db.connection import Connection
 from db.filters import Filter
-from db.history import MOST_VALUES, Figure, Part, Pattern, Span, write_history
+from db.history import Figure, Part, Pattern, Span, write_history
 from db.instants import instants_from, microseconds_at
 from db.vocabulary import StateType
 from resolvers.errors import BadInput
-
-__all__ = ["MOST_VALUES", "Figure", "Part", "Pattern", "Span"]
 
 MOST_INTERVALS = 500
 SHORTEST_SECONDS = 1.0

@@ -21,6 +21,8 @@ LEAST_FILLED = 0.75
 
 SMAPS = Path("/proc/self/smaps")
 """Where Linux tells a process of its memory."""
+ENABLED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+"""Where it tells for whom there are huge pages."""
 
 _MADV_COLLAPSE = 25
 """Of Linux, from its version 6.1 on."""
@@ -35,13 +37,15 @@ def use_huge_pages() -> None:
         threading.Thread(target=move, name="huge pages", daemon=True).start()
 
 
-def move(smaps: Path = SMAPS) -> int:
-    """Move what is in memory; how many bytes of it could be."""
+def move(smaps: Path = SMAPS, enabled: Path = ENABLED) -> int:
+    """Move what is in memory; how many bytes of it could be. None are where the operator wants no huge pages."""
     moved = 0
     try:
+        if "[never]" in enabled.read_text():
+            return 0
         collapse = ctypes.CDLL(None).madvise
         collapse.argtypes = ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int
-        for start, end in _filled(smaps.read_text()):
+        for start, end in _filled(smaps.read_text(errors="replace")):
             for page in range(
                 -(-start // HUGE_PAGE_BYTES) * HUGE_PAGE_BYTES, end - HUGE_PAGE_BYTES + 1, HUGE_PAGE_BYTES
             ):

@@ -6,7 +6,7 @@ from typing import TypeVar
 from graphql import GraphQLObjectType
 from graphql.execution.collect_fields import FieldDetailsList
 
-from resolvers.history import MOST_VALUES, Figure, Part, Pattern
+from resolvers.history import Figure, Part, Pattern
 from schema.completion import Field, NotPlain, field_of
 from schema.context import Info
 from schema.plain import Selections
@@ -65,6 +65,6 @@ def _pattern(
             value, text = value_of(field, nodes)
             values.append(value)
         items.append(f'"{key}":{text}')
-    if len(values) > MOST_VALUES:
+    if len(set(values)) < len(values):
         raise NotPlain
     return Pattern(f"{{{','.join(items)}}}", tuple(values))

@@ -233,10 +233,22 @@ async def test_the_name_of_a_state_counts_for_each_interval_of_a_history_and_eac
         return await ask(client, f"{{ taskRunHistory({arguments}) {{ states {{ {names} }} }} }}")
 
     assert await history(20, "stateName") == [READ]
-    assert await history(10, "stateName again: stateName") == [READ]
+    assert await history(10, "stateName again: stateName") == [ANSWERED]
     assert await history(20, "countRuns") == {"taskRunHistory": [{"states": [{"countRuns": 1}]}] * 20}
     answered = await history(16, "stateName")
     assert answered == {"taskRunHistory": [{"states": [{"stateName": LONG}]}] * 16}
+
+
+async def test_the_names_of_states_in_a_history_count_as_they_are_written_in_json(server: Serving) -> None:
+    client = server.client
+    for number in range(20):
+        state = {"type": "SCHEDULED", "name": f"{number}" + "\x01" * 9_000}
+        await create(client, 1, dynamicKey=f"n{number}", parameters=None, state=state)
+    span = f'start: "{START.isoformat()}", end: "{(START + timedelta(seconds=1)).isoformat()}"'
+    history = f"{{ taskRunHistory({span}, intervalSeconds: 1) {{ states {{ %s }} }} }}"
+
+    assert await ask(client, history % "stateName") == [READ]
+    assert await ask(client, history % "countRuns") == {"taskRunHistory": [{"states": [{"countRuns": 1}] * 20}]}
 
 
 async def test_a_mutation_of_too_many_long_runs_is_refused_and_changes_nothing(client: Client) -> None:

@@ -64,6 +64,7 @@ SPOILERS = (
     """retry_delay_seconds = '[1, "2", null]'""",
     "state_id = NULL, state_type = NULL, state_name = NULL",
     "state_name = NULL",
+    "state_type = 'RUNNING', state_timestamp = 'never'",
 )
 STATE_SPOILERS = (
     """details = '{"pause_reschedule": null}'""",

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from resolvers.history import MOST_VALUES
 from tests.client import Client
 from tests.clock import START
 from tests.serving import ON_SQLITE, Serving
@@ -352,10 +351,6 @@ async def selected(client: Client, fields: str) -> Any:
         (
             "states { stateName } other: states { countRuns }",
             [{"states": [{"stateName": "Scheduled"}], "other": [{"countRuns": 2}]}, {"states": [], "other": []}],
-        ),
-        (
-            "states { countRuns " + " ".join(f"n{number}: countRuns" for number in range(MOST_VALUES)) + " }",
-            [{"states": [{"countRuns": 2} | {f"n{number}": 2 for number in range(MOST_VALUES)}]}, {"states": []}],
         ),
         ("__typename", [{"__typename": "RunHistoryInterval"}] * 2),
     ],

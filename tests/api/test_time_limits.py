@@ -203,6 +203,17 @@ async def test_a_field_may_ask_for_more_time() -> None:
     deadline.end()
 
 
+async def test_several_fields_may_ask_for_more_time_and_each_gets_it() -> None:
+    deadline = Deadline(Alarms(0))
+    deadline.extend(0)
+    deadline.extend(3600)
+
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not deadline.has_cancelled()
+    deadline.end()
+
+
 async def test_a_deadline_does_not_answer_for_the_cancelling_of_others() -> None:
     async def work() -> bool:
         deadline = Deadline(Alarms(0))

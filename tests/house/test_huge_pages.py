@@ -65,6 +65,21 @@ def test_memory_that_is_hardly_in_use_is_left_alone() -> None:
 
 def test_where_the_system_tells_nothing_of_memory_nothing_is_moved(tmp_path: Path) -> None:
     assert move(tmp_path / "smaps") == 0
+    assert move(enabled=tmp_path / "enabled") == 0
+
+
+def test_where_the_operator_wants_no_huge_pages_nothing_is_moved(tmp_path: Path) -> None:
+    enabled = tmp_path / "enabled"
+    enabled.write_text("always madvise [never]\n")
+
+    assert move(enabled=enabled) == 0
+
+
+def test_a_file_in_memory_may_have_any_name(tmp_path: Path) -> None:
+    smaps = tmp_path / "smaps"
+    smaps.write_bytes(b"10000-20000 r--p 00000000 fe:00 4 /tmp/\xff\nSize: 64 kB\nRss: 64 kB\n")
+
+    assert move(smaps) == 0
 
 
 async def test_a_server_has_moved_what_it_has_soon_after_its_start(server_process: ServerProcess) -> None:

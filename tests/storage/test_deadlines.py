@@ -110,6 +110,20 @@ def test_what_rings_may_set_and_unset_others(alarms: Alarms, loop: Loop) -> None
     assert (second.rang, third.rang) == ([], [20])
 
 
+def test_others_ring_even_if_one_fails(alarms: Alarms, loop: Loop) -> None:
+    first, second = set_at(alarms, loop, 0, 0)
+
+    def ring() -> None:
+        raise RuntimeError("it fails")
+
+    first.ring = ring
+    with pytest.raises(RuntimeError):
+        loop.go_to(10)
+    loop.go_to(10)
+
+    assert second.rang == [10]
+
+
 def test_another_event_loop_has_a_timer_of_its_own(alarms: Alarms, loop: Loop) -> None:
     set_at(alarms, loop, 0)
     other = Loop()
