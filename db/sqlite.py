@@ -7,7 +7,7 @@ The writer commits with `synchronous=FULL`, so what was answered survives a powe
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -96,7 +96,7 @@ class SQLiteDatabase:
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
         async with AsyncExitStack() as opened:
-            opened.enter_context(_our_words())
+            opened.enter_context(_OurWords())
             writer = await opened.enter_async_context(_connect(path, busy_seconds))
             await _set(writer, "synchronous=FULL", "foreign_keys=ON")
             if (latest := await _latest_state(writer)) is not None:
@@ -176,7 +176,7 @@ def _read(
     if reading.is_given_up:
         raise DatabaseUnavailable("The read was given up before it began.")
     reading.began_at = time.monotonic()
-    with _our_words(reading.allowance):
+    with _OurWords(reading.allowance):
         raw.execute("BEGIN")
         brake.reading = reading
         try:
@@ -192,7 +192,7 @@ def _write(raw: sqlite3.Connection, clock: Clock, most_bytes: int, batch: list[R
 
 @contextmanager
 def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Generator[Connection]:
-    with _our_words():
+    with _OurWords():
         raw.execute("BEGIN IMMEDIATE")
         try:
             yield SQLiteConnection(raw, instant(clock.now()), Allowance(most_bytes))
@@ -207,23 +207,26 @@ def _limit_texts(raw: sqlite3.Connection, most_bytes: int) -> None:
     raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(most_bytes, 2**31 - 1))
 
 
-@contextmanager
-def _our_words(readable: Allowance | None = None) -> Generator[None]:
-    """Say in our words what the driver raises."""
-    try:
-        yield
-    except sqlite3.DataError as error:
-        if readable is not None and error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
-            raise TooMuchToRead(readable.most) from error
-        raise
-    except sqlite3.IntegrityError as error:
-        if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
-            raise BrokenReference("A row that was to be written names one that is not there.") from error
-        raise
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF in _PASSING:
+class _OurWords:
+    """Says in our words what the driver raises. A context made of a generator would take as long as a small statement."""
+
+    __slots__ = ("_readable",)
+
+    def __init__(self, readable: Allowance | None = None) -> None:
+        self._readable = readable
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if isinstance(error, sqlite3.DataError):
+            if self._readable is not None and error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
+                raise TooMuchToRead(self._readable.most) from error
+        elif isinstance(error, sqlite3.IntegrityError):
+            if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
+                raise BrokenReference("A row that was to be written names one that is not there.") from error
+        elif isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _PASSING:
             raise DatabaseUnavailable(f"The database file could not be used: {error}.") from error
-        raise
 
 
 _PASSING = {
@@ -249,6 +252,8 @@ async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:
         await connection.execute(f"PRAGMA {pragma}")
 
 
-async def _on_thread_of(connection: aiosqlite.Connection, call: Callable[..., Answer], *arguments: object) -> Answer:
+def _on_thread_of(
+    connection: aiosqlite.Connection, call: Callable[..., Answer], *arguments: object
+) -> Awaitable[Answer]:
     """`call(raw connection, *arguments)` in one hop. aiosqlite has no public way to run more than one call a hop."""
-    return await connection._execute(call, connection._conn, *arguments)  # pyright: ignore
+    return connection._execute(call, connection._conn, *arguments)  # pyright: ignore

@@ -16,20 +16,22 @@ JSON = NewType("JSON", object)
 """Any JSON value: in inputs the value itself, in records its text."""
 
 _LONGEST_INSTANT = 64
+_AS_STORED = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
 _HAS_OFFSET = re.compile(r"[^Tt]{8,10}[Tt][0-9:.,]{2,40}([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
 
 def read_instant(value: object) -> str:
     """The stored form of an RFC 3339 instant that a client has sent."""
-    if not isinstance(value, str) or len(value) > _LONGEST_INSTANT or not _HAS_OFFSET.fullmatch(value):
-        raise GraphQLError(
-            f"A DateTime is an RFC 3339 instant with an offset, as 2026-01-31T09:30:00Z; not {value!r:.60}."
-        )
     try:
-        moment = _parse(value.upper()).astimezone(UTC)
+        if isinstance(value, str):
+            if _AS_STORED.fullmatch(value):
+                datetime.fromisoformat(value)
+                return value
+            if len(value) <= _LONGEST_INSTANT and _HAS_OFFSET.fullmatch(value):
+                return _parse(value.upper()).astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
     except (ValueError, OverflowError, TypeError) as error:
         raise GraphQLError(f"{value!r:.60} is no instant of the calendar.") from error
-    return moment.isoformat(timespec="microseconds")[:26] + "Z"
+    raise GraphQLError(f"A DateTime is an RFC 3339 instant with an offset, as 2026-01-31T09:30:00Z; not {value!r:.60}.")
 
 
 def _parse(text: str) -> datetime:

@@ -112,6 +112,9 @@ def test_what_is_no_instant_with_an_offset_is_refused(value: object) -> None:
         "P1DT1H+0000",
         "2026-01-30T00:00:00Z/2026-01-31T00:00:00Z",
         "2026-01-31T09:30:00Z\n",
+        "2026-02-30T00:00:00.000000Z",
+        "2026-01-31T09:60:00.000000Z",
+        "2026-01-31T09:30:00.000000Z\n",
     ],
 )
 def test_what_is_not_in_the_calendar_is_refused(text: str) -> None:
