@@ -14,7 +14,7 @@ class Alarm(Protocol):
 
 class Alarms:
     """Alarms that ring so many seconds after they are set. One timer serves them all, for they ring in the order in which
-    they are set, and nearly none does: a timer for each would be made and thrown away."""
+    they are set, and nearly none does: a timer for each would be made and thrown away. Of one event loop at a time."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds

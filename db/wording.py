@@ -350,7 +350,7 @@ def later(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> ColumnEleme
 
 MARK = "\t"
 """Stands before and behind what is left to be written in one way; no JSON has it in a text."""
-_NOTHING = f"'{MARK}nan{MARK}'"
+_NULL = f"'{MARK}nan{MARK}'"
 """What stands for null."""
 
 
@@ -363,12 +363,12 @@ class _JsonText(_Written):
 @compiles(_JsonText, "sqlite")
 def _json_text_in_sqlite(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
     text = compiler.process(element.clauses, **options)
-    return f"CASE WHEN {text} IS NULL THEN {_NOTHING} ELSE json_quote({text}) END"
+    return f"CASE WHEN {text} IS NULL THEN {_NULL} ELSE json_quote({text}) END"
 
 
 @compiles(_JsonText, "postgresql")
 def _json_text_in_postgresql(element: _JsonText, compiler: SQLCompiler, **options: Any) -> str:
-    return f"coalesce(CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT), {_NOTHING})"
+    return f"coalesce(CAST(to_json({compiler.process(element.clauses, **options)}) AS TEXT), {_NULL})"
 
 
 def json_text(text: ColumnElement[str]) -> ColumnElement[str]:
@@ -386,7 +386,7 @@ class _JsonNumber(_Written):
 def _json_number_in_sqlite(element: _JsonNumber, compiler: SQLCompiler, **options: Any) -> str:
     number = compiler.process(element.clauses, **options)
     usual = f"{number} = 0 OR {number} >= 1e-4 AND {number} < 1e14"
-    return f"CASE WHEN {usual} THEN {number} ELSE coalesce('{MARK}' || {number} || '{MARK}', {_NOTHING}) END"
+    return f"CASE WHEN {usual} THEN {number} ELSE coalesce('{MARK}' || {number} || '{MARK}', {_NULL}) END"
 
 
 @compiles(_JsonNumber, "postgresql")
@@ -395,7 +395,7 @@ def _json_number_in_postgresql(element: _JsonNumber, compiler: SQLCompiler, **op
     usual = f"{number} >= CAST(1e-4 AS DOUBLE PRECISION) AND {number} < CAST(1e14 AS DOUBLE PRECISION)"
     text = f"CAST({number} AS TEXT)"
     whole = f"CASE WHEN {number} = trunc({number}) THEN {text} || '.0' ELSE {text} END"
-    unusual = f"coalesce('{MARK}' || {text} || '{MARK}', {_NOTHING})"
+    unusual = f"coalesce('{MARK}' || {text} || '{MARK}', {_NULL})"
     return f"CASE WHEN {usual} THEN {whole} WHEN {number} = 0 THEN '0.0' ELSE {unusual} END"
 
 

@@ -2,11 +2,10 @@
 
 import asyncio
 import gzip
-from functools import lru_cache
 
 from starlette.requests import Request
 
-from runyard.http_requests import LONGEST_KEPT_HEADER, MOST_KEPT_HEADERS, header
+from runyard.http_requests import header, read_once
 
 LEVEL = 1
 """zlib's fastest: twice the effort takes another tenth off."""
@@ -28,14 +27,9 @@ async def compressed(request: Request, body: bytes, above_bytes: int, headers: d
     return await asyncio.to_thread(gzip.compress, body, LEVEL, mtime=0)
 
 
+@read_once
 def takes_gzip(accept_encoding: str) -> bool:
     """Whether a header takes gzip, by name or by the star."""
-    is_kept = len(accept_encoding) <= LONGEST_KEPT_HEADER
-    return _takes_gzip(accept_encoding) if is_kept else _takes_gzip.__wrapped__(accept_encoding)
-
-
-@lru_cache(MOST_KEPT_HEADERS)
-def _takes_gzip(accept_encoding: str) -> bool:
     weights: dict[str, float] = {}
     for each in accept_encoding.split(","):
         name, *parameters = (part.strip().lower() for part in each.split(";"))

@@ -2,9 +2,9 @@
 
 import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from starlette.requests import ClientDisconnect, Request
@@ -16,6 +16,8 @@ from runyard.trusted import DocumentRefused, TrustedDocuments
 MOST_KEPT_HEADERS = 200
 LONGEST_KEPT_HEADER = 500
 """What the headers are that are read once, since clients of one kind all send the same."""
+
+Read = TypeVar("Read")
 
 _REFUSES = re.compile(r"q=0(\.0*)?")
 _ANYTHING = frozenset({"*/*"})
@@ -42,15 +44,15 @@ def _first_header(request: Request, name: bytes) -> str:
     return next(iter(header(request, name)), "")
 
 
+def read_once(read: Callable[[str], Read]) -> Callable[[str], Read]:
+    """The function, which reads each header once, but for very long ones."""
+    kept = lru_cache(MOST_KEPT_HEADERS)(read)
+    return lambda text: kept(text) if len(text) <= LONGEST_KEPT_HEADER else read(text)
+
+
+@read_once
 def types_in(accept: str) -> frozenset[str]:
     """The types that the client takes; anything, where it does not say."""
-    if not accept:
-        return _ANYTHING
-    return _read_types(accept) if len(accept) <= LONGEST_KEPT_HEADER else _read_types.__wrapped__(accept)
-
-
-@lru_cache(MOST_KEPT_HEADERS)
-def _read_types(accept: str) -> frozenset[str]:
     accepted: set[str] = set()
     for each in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in each.split(";"))

@@ -73,7 +73,7 @@ class Weight:
 _of_operation: ContextVar[Allowance | None] = ContextVar("answered", default=None)
 
 
-def weighed(text: str, times: int = 1) -> str:
-    """The text, added to what the operation answers as often as it does; nothing of it where that is too much."""
+def weighed(text: str) -> str:
+    """The text, added to what the operation answers; nothing of it where that is too much."""
     answered = _of_operation.get()
-    return text if answered is None or answered.take(len(text) * times) else ""
+    return text if answered is None or answered.take(len(text)) else ""
