@@ -18,7 +18,7 @@ from benchmarks.running import Options, run_database
 from benchmarks.seed import seed
 from benchmarks.servers import postgresql, with_name
 from benchmarks.workloads import WORKLOADS
-from db.driver import asyncpg
+from db.postgresql.driver import asyncpg
 
 KINDS = ("sqlite", "postgresql")
 QUICK = Options(rounds=1, scale=0.0, starts=0, idle_seconds=0.1, warms_up=False)

@@ -13,8 +13,8 @@ from typing import Any
 import orjson
 import uvloop
 
-from db.driver import asyncpg, open_pool
-from db.instants import moment
+from db.postgresql.driver import asyncpg, open_pool
+from db.runtime.timestamps import moment
 
 Call = tuple[str, Any]
 

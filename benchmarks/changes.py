@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.client import Client, Request, Worker, named
 from benchmarks.stage import Stage
 from benchmarks.writes import RETRIED, Calls, Scratch
-from db.vocabulary import StateType
+from db.enums import StateType
 
 LIMITED_TAG = "limited"
 LARGEST_CREATION = 1000

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import TypeVar
 
-from db.instants import instant
+from db.enums import TERMINAL, StateType
 from db.records import (
     FlowRecord,
     FlowRunRecord,
@@ -21,8 +21,8 @@ from db.records import (
     TaskRunRecord,
     to_json,
 )
-from db.vocabulary import TERMINAL, StateType
-from resolvers.queue.placement import Placements
+from db.runtime.timestamps import instant
+from resolvers.queue.entries import Placements
 from resolvers.task_runs import NewTaskRun, blank_task_run
 
 Choice = TypeVar("Choice")
@@ -264,7 +264,7 @@ class _Maker:
         return self._chance.choices([value for value, _ in choices], [weight for _, weight in choices])[0]
 
     def _id(self, moment: int, count: int = 0) -> str:
-        """As `db.ids.new_id` makes them: milliseconds, a count within one, and chance."""
+        """As `db.runtime.ids.new_id` makes them: milliseconds, a count within one, and chance."""
         head = f"{_EPOCH_MILLISECONDS + moment // 1000:012x}"
         tail = 1 << 63 | self._chance.getrandbits(62)
         rest = f"{tail:016x}"

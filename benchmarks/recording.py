@@ -6,12 +6,12 @@ from typing import Any, TypeVar, cast
 
 from strawberry.types.graphql import OperationType
 
-from db.clock import SystemClock
 from db.connection import NOTHING, Connection, Row
-from db.engine import Database
-from db.postgresql import PostgreSQLDatabase
-from db.sqlite import SQLiteDatabase
-from db.statements import Parameters, Statement
+from db.database import Database
+from db.postgresql.database import PostgreSQLDatabase
+from db.runtime.clock import SystemClock
+from db.sql.statement import Parameters, Statement
+from db.sqlite.database import SQLiteDatabase
 from schema.context import Context
 from schema.root import build_schema
 

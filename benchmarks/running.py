@@ -18,7 +18,7 @@ from benchmarks.report import Samples, summary
 from benchmarks.servers import PostgreSQLBackend, PostgreSQLProcesses, ServerProcess, serving
 from benchmarks.stage import MOST_SECONDS, Reading, Stage
 from benchmarks.writes import Scratch, scratch
-from db.driver import asyncpg
+from db.postgresql.driver import asyncpg
 from db.records import ConcurrencyLimitRecord
 
 COLD = request("{ taskRuns(first: 1) { nodes { id } } }").wire

@@ -18,9 +18,9 @@ from sqlalchemy import Table
 
 from benchmarks.population import Part, Size, population
 from db import migrations, tables
-from db.driver import asyncpg
-from db.instants import moment
+from db.postgresql.driver import asyncpg
 from db.records import FlowRecord, FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
+from db.runtime.timestamps import moment
 
 KINDS: tuple[tuple[str, Table, type[Any]], ...] = (
     ("flows", tables.flow, FlowRecord),

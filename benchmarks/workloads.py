@@ -3,8 +3,8 @@
 from benchmarks.changes import Creating, Delivering, Moving, Sustaining, Writing
 from benchmarks.population import BEGIN, COMMON_TAG, DAYS, END, RARE_TAG, flow_name
 from benchmarks.stage import Reading
-from db.instants import instant
-from db.vocabulary import StateType
+from db.enums import StateType
+from db.runtime.timestamps import instant
 
 FILTER = {
     "state": {"type": {"any": ["COMPLETED"]}},

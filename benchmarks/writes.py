@@ -12,20 +12,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from db import concurrency, migrations
+from db import migrations
 from db.connection import NOTHING, SQLiteConnection
-from db.ids import new_id
-from db.instants import instant
+from db.enums import StateType
 from db.records import ConcurrencyLimitRecord, TaskRunPolicy
-from db.statements import Parameters, Statement
-from db.vocabulary import StateType
+from db.runtime.ids import new_id
+from db.runtime.timestamps import instant
+from db.sql.statement import Parameters, Statement
+from db.statements import concurrency_limits
+from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
+from resolvers.delivery.leases import acknowledge_leases
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewFlow, create_flows
 from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.claim import Claim, ClaimRequest, Demand, claim_due_runs
-from resolvers.queue.leases import acknowledge_leases
-from resolvers.states import StateChange, set_task_run_states
 from resolvers.task_runs import NewTaskRun, create_task_runs
+from resolvers.transitions.set_states import StateChange, set_task_run_states
 
 Calls = list[tuple[str, Any]]
 """The statements of one transaction, as `benchmarks.bare` takes them."""
@@ -112,7 +113,7 @@ def scratch(flow_run_id: str, limit: ConcurrencyLimitRecord, *, for_sqlite: bool
             (made,) = create_flow_runs(connection, [NewFlowRun(flow.flow.id, state=state)])
             assert not isinstance(made, Exception)
             raw.execute("UPDATE flow_run SET id = ?", (flow_run_id,))
-            concurrency.insert_limits(connection, [limit])
+            concurrency_limits.insert_limits(connection, [limit])
             connection.written.clear()
             yield Scratch(connection, for_sqlite, flow_run_id)
 

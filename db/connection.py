@@ -10,8 +10,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from db.allowance import Allowance
-from db.statements import Parameters, Statement
+from db.runtime.memory_budget import Allowance
+from db.sql.statement import Parameters, Statement
 
 Row = tuple[Any, ...]
 NOTHING: Parameters = {}

@@ -1,6 +1,6 @@
 """What rows look like from above: one record a table, its fields the columns in their order, typed and as answered.
 
-Instants are the text of `db.instants`; JSON columns are JSON text (`…_json`, or a name that says it), which goes into an
+Instants are the text of `db.runtime.timestamps`; JSON columns are JSON text (`…_json`, or a name that says it), which goes into an
 answer without being read; properties read the few that have a structure. Records are values: changing one writes nothing.
 """
 
@@ -9,8 +9,8 @@ from typing import Any
 
 import orjson
 
-from db.instants import seconds_between
-from db.vocabulary import TERMINAL, StateType
+from db.enums import TERMINAL, StateType
+from db.runtime.timestamps import seconds_between
 
 JsonText = str
 """A JSON document as text, kept and answered as it is."""

@@ -1,6 +1,6 @@
 """Every table and index, with the reason for each index.
 
-Columns hold what answers show. On SQLite ids are 36-character text, instants the fixed-width text of `db.instants`, and
+Columns hold what answers show. On SQLite ids are 36-character text, instants the fixed-width text of `db.runtime.timestamps`, and
 JSON is text; on PostgreSQL all three are native types, which its connections give and take as the same texts.
 """
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import JSON, JSONB, TIMESTAMP, UUID
 
-from db.statements import LongText
+from db.sql.statement import LongText
 
 metadata = MetaData(
     naming_convention={
@@ -233,7 +233,7 @@ task_run_state = Table(
     "task_run_state",
     metadata,
     *_state("task_run"),
-    # Where the feed has it, on PostgreSQL: see db.feed. Null on SQLite, where the id says it.
+    # Where the feed has it, on PostgreSQL: see db.statements.state_changes. Null on SQLite, where the id says it.
     Column("written_in", BigInteger),
 )
 # The feed of changes, in its order.

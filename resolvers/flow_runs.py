@@ -3,18 +3,18 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from db import concurrency, flow_runs, flows, states, task_runs
 from db.connection import Connection, Row
-from db.ids import new_id
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
+from db.runtime.ids import new_id
+from db.statements import concurrency_limits, flow_runs, flows, states, task_runs
 from resolvers.errors import Conflict, deletions
 from resolvers.names import make_up_name
-from resolvers.orchestration.engine import decide
+from resolvers.orchestration.decide import decide
 from resolvers.orchestration.policy import flow_run_policy
 from resolvers.orchestration.transition import ProposedState, Transition
-from resolvers.queue.placement import make_due_for_slots
-from resolvers.states import enter_flow_run_state, follow_subflows
+from resolvers.queue.entries import make_due_for_slots
 from resolvers.task_runs import FIRST_STATE
+from resolvers.transitions.set_states import enter_flow_run_state, follow_subflows
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +162,7 @@ def _blank(new: _Placed, now: str) -> FlowRunRecord:
 def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
     """Delete the flow runs with their task runs. NotFound for one that is not there."""
     there = flow_runs.existing_flow_runs(connection, ids)
-    freed = concurrency.tags_held_by_flow_runs(connection, ids)
+    freed = concurrency_limits.tags_held_by_flow_runs(connection, ids)
     flow_runs.delete_flow_runs(connection, ids)
     make_due_for_slots(connection, freed)
     return deletions("flow run", ids, there)

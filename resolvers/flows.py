@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db import concurrency, flow_runs, flows
 from db.connection import Connection
-from db.ids import new_id
 from db.records import DeploymentRecord, FlowRecord, to_json
+from db.runtime.ids import new_id
+from db.statements import concurrency_limits, flow_runs, flows
 from resolvers.errors import Conflict, deletions
-from resolvers.queue.placement import make_due_for_slots
+from resolvers.queue.entries import make_due_for_slots
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def create_flows(connection: Connection, wanted: Sequence[NewFlow]) -> list[Crea
 def delete_flows(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
     """Delete the flows with all that belongs to them. NotFound for one that is not there."""
     there = set(flows.flows_by_id(connection, ids))
-    freed = concurrency.tags_held_by_flows(connection, ids)
+    freed = concurrency_limits.tags_held_by_flows(connection, ids)
     flows.delete_flows(connection, ids)
     make_due_for_slots(connection, freed)
     return deletions("flow", ids, there)

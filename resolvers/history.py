@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import orjson
 
 from db.connection import Connection
-from db.filters import Filter
-from db.history import Figure, Part, Pattern, Span, write_history
-from db.instants import instants_from, microseconds_at
-from db.vocabulary import StateType
+from db.enums import StateType
+from db.query.filters import Filter
+from db.runtime.timestamps import instants_from, microseconds_at
+from db.statements.history import Figure, Part, Pattern, Span, write_history
 from resolvers.errors import BadInput
 
 MOST_INTERVALS = 500

@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
-from db import pages
 from db.connection import Connection, Row
-from db.filters import Filter
-from db.flow_runs import FLOW_RUNS
-from db.flows import DEPLOYMENTS, FLOWS
-from db.pages import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Selection, Window
-from db.paths import MOST_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
+from db.enums import FlowRunSort, TaskRunSort
+from db.query import pagination
+from db.query.column_paths import MOST_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
+from db.query.filters import Filter
+from db.query.pagination import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Selection, Window
 from db.records import JsonText, to_json
-from db.task_runs import TASK_RUNS
-from db.vocabulary import FlowRunSort, TaskRunSort
+from db.statements.flow_runs import FLOW_RUNS
+from db.statements.flows import DEPLOYMENTS, FLOWS
+from db.statements.task_runs import TASK_RUNS
 
 __all__ = ["BEFORE_SELECTED", "Filter", "Place", "Window"]
 
@@ -127,7 +127,9 @@ def read_row_page(connection: Connection, request: Request[Any], paths: tuple[st
     path is the id, which is the last of those."""
     wanted = request.list
     selection = _selection(wanted.listing.name, paths[1:])
-    page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection)
+    page = pagination.read_page(
+        connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection
+    )
     return RowPage(page.rows, page.goes_on, connection.now)
 
 
@@ -151,20 +153,22 @@ def _read_alike(connection: Connection, requests: Sequence[Request[Any]]) -> lis
     wanted, window = requests[0].list, requests[0].window
     parents = [request.list.parent for request in requests if request.list.parent is not None]
     if not parents or window.after or window.before:
-        page = pages.read_page(connection, wanted.listing, wanted.filter, wanted.order, window, parent=wanted.parent)
+        page = pagination.read_page(
+            connection, wanted.listing, wanted.filter, wanted.order, window, parent=wanted.parent
+        )
         return [_with_records(page, wanted.listing, connection.now)] * len(requests)
-    found = pages.read_pages(connection, wanted.listing, wanted.filter, wanted.order, window, parents)
+    found = pagination.read_pages(connection, wanted.listing, wanted.filter, wanted.order, window, parents)
     return [_with_records(page, wanted.listing, connection.now) for page in found]
 
 
-def _with_records(page: pages.Page, listing: Listing[Record], read_at: str) -> Page[Record]:
+def _with_records(page: pagination.Page, listing: Listing[Record], read_at: str) -> Page[Record]:
     nodes = [listing.read(row[BEFORE_SELECTED:], read_at) for row in page.rows]
     return Page(nodes, [_place_of(row) for row in page.rows], page.goes_on)
 
 
 def count_list(connection: Connection, wanted: RowList[Any]) -> int:
     """How long the list, which has no parent, is."""
-    return pages.count_rows(connection, wanted.listing, wanted.filter)
+    return pagination.count_rows(connection, wanted.listing, wanted.filter)
 
 
 def count_lists(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
@@ -176,7 +180,7 @@ def _count_alike(connection: Connection, lists: Sequence[RowList[Any]]) -> list[
     wanted = lists[0]
     parents = [each.parent for each in lists if each.parent is not None]
     if parents:
-        return pages.count_rows_of(connection, wanted.listing, wanted.filter, parents)
+        return pagination.count_rows_of(connection, wanted.listing, wanted.filter, parents)
     return [count_list(connection, wanted)] * len(lists)
 
 
@@ -184,7 +188,7 @@ def has_rows(connection: Connection, wanted: RowList[Any], *, after: Place | Non
     """Whether the list has anything after, or before, a place."""
     window = Window(0, from_back=before is not None, after=after, before=before)
     listing, parent = wanted.listing, wanted.parent
-    return pages.read_page(connection, listing, wanted.filter, wanted.order, window, parent=parent).goes_on
+    return pagination.read_page(connection, listing, wanted.filter, wanted.order, window, parent=parent).goes_on
 
 
 def _together(

@@ -2,11 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from db import flow_runs, flows, task_runs
 from db.connection import Connection
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
-from resolvers import concurrency
-from resolvers.concurrency import LimitWithSlots
+from db.statements import flow_runs, flows, task_runs
+from resolvers import concurrency_limits
+from resolvers.concurrency_limits import LimitWithSlots
 
 AnyRecord = TaskRunRecord | FlowRunRecord | FlowRecord | DeploymentRecord | LimitWithSlots
 
@@ -15,7 +15,7 @@ _KINDS: Sequence[Callable[[Connection, Sequence[str]], Mapping[str, AnyRecord]]]
     flow_runs.flow_runs_by_id,
     flows.flows_by_id,
     flows.deployments_by_id,
-    concurrency.limits_by_id,
+    concurrency_limits.limits_by_id,
 )
 
 

@@ -7,14 +7,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from db import pruning
-from db.clock import Clock
 from db.connection import Connection
-from db.engine import Database
+from db.database import Database
+from db.enums import TERMINAL, StateType
 from db.errors import DatabaseUnavailable
-from db.instants import instant
-from db.pruning import Ended
-from db.vocabulary import TERMINAL, StateType
+from db.runtime.clock import Clock
+from db.runtime.timestamps import instant
+from db.statements import pruning
+from db.statements.pruning import Ended
 from resolvers.task_runs import delete_task_runs
 
 log = logging.getLogger("runyard.retention")

@@ -4,21 +4,21 @@ from collections.abc import Sequence
 from copy import copy
 from dataclasses import dataclass, field
 
-from db import concurrency, flow_runs, queue, states, task_runs
 from db.connection import Connection, LeaseSettled, Row
-from db.filters import TASK_RUN_FIELDS, Filter, has_condition
-from db.ids import new_id
-from db.pages import OLDEST_FIRST, Window, read_page
+from db.enums import StateType
+from db.query.filters import TASK_RUN_FIELDS, Filter, has_condition
+from db.query.pagination import OLDEST_FIRST, Window, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
-from db.vocabulary import StateType
+from db.runtime.ids import new_id
+from db.statements import concurrency_limits, flow_runs, queue, states, task_runs
 from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, QueueFull, Refusal, deletions
-from resolvers.moves import TaskRunMoves
 from resolvers.names import make_up_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.bounds import QueueBounds
-from resolvers.queue.placement import make_due_for_slots, side_joined
+from resolvers.queue.capacity import QueueBounds
+from resolvers.queue.entries import make_due_for_slots, side_joined
 from resolvers.trace_context import trace_parent
+from resolvers.transitions.batch import TaskRunMoves
 
 FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """The state of a run that is created without one."""
@@ -193,7 +193,7 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     task_runs.lock_task_runs(connection, ids)
     there = task_runs.existing_task_runs(connection, ids)
     leased = queue.queue_entries_by_run(connection, ids).values()
-    freed = concurrency.tags_held_by_task_runs(connection, ids)
+    freed = concurrency_limits.tags_held_by_task_runs(connection, ids)
     task_runs.delete_task_runs(connection, ids)
     make_due_for_slots(connection, freed)
     connection.announce(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)

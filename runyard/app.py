@@ -15,29 +15,29 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from db.clock import Clock
-from db.instants import instant
+from db.runtime.clock import Clock
+from db.runtime.timestamps import instant
 from queries import MAIN_JOB, document
-from resolvers.bounded_writes import BoundedWrites
-from resolvers.queue.bounds import QueueBounds
+from resolvers.queue.capacity import QueueBounds
 from resolvers.storage import DatabaseUnavailable
+from resolvers.write_operations import BoundedWrites
 from runyard import __version__
-from runyard.access import Access, TooManyWrongTokens, Unauthenticated, address_of
+from runyard.auth.authenticator import Access, TooManyWrongTokens, Unauthenticated, address_of
+from runyard.auth.failed_attempts import WrongTokens
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
-from runyard.health import healthz, readyz
-from runyard.hosts import KnownHosts
-from runyard.http import ENDPOINT, GraphQLOverHTTP
-from runyard.life import Life
-from runyard.meter import Measured, Meter
-from runyard.metrics import Metrics
-from runyard.request_context import RequestContext
+from runyard.http.endpoint import ENDPOINT, GraphQLOverHTTP
+from runyard.http.health import healthz, readyz
+from runyard.http.host_check import KnownHosts
+from runyard.http.request_id import RequestContext
+from runyard.observability.metrics import Measured, Meter
+from runyard.observability.prometheus import Metrics
+from runyard.observability.tracing import TracedRequests, TracedSchema, Tracing, traced_database
+from runyard.persisted_documents import TrustedDocuments
+from runyard.services import Life
 from runyard.settings import Settings
-from runyard.sockets import GraphQLOverWebSocket
-from runyard.tracing import TracedRequests, TracedSchema, Tracing, traced_database
-from runyard.trusted import TrustedDocuments
-from runyard.wrong_tokens import WrongTokens
-from schema.access import READ
+from runyard.websocket.endpoint import GraphQLOverWebSocket
 from schema.context import Context
+from schema.permissions import READ
 from schema.root import build_schema
 
 

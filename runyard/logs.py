@@ -8,7 +8,7 @@ from typing import Literal, TextIO
 
 import orjson
 
-from db.instants import instant
+from db.runtime.timestamps import instant
 
 LogFormat = Literal["auto", "console", "json"]
 

@@ -15,9 +15,9 @@ from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from runyard.answers import PART_BYTES
+from runyard.http.responses import PART_BYTES
 from runyard.huge_pages import use_huge_pages
-from runyard.life import Life
+from runyard.services import Life
 from runyard.settings import Settings
 
 log = logging.getLogger("runyard.server")

@@ -13,7 +13,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from runyard.durations import read_duration
 from runyard.logs import LogFormat
-from schema.rules import Limits, Rules
+from schema.limits.options import Limits, Rules
 
 
 def _default_database_url() -> str:

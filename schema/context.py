@@ -17,16 +17,16 @@ from db.records import (
     TaskRunRecord,
 )
 from resolvers import flow_runs, flows, lists, nodes, task_runs
-from resolvers.bounded_writes import BoundedWrites
-from resolvers.feed import StateFeed
+from resolvers.api_tokens import Caller
+from resolvers.delivery.dispatcher import Dispatcher
+from resolvers.delivery.subscribers import Peer
 from resolvers.lists import Page, Request, RowList
 from resolvers.nodes import AnyRecord
-from resolvers.queue.dispatcher import Dispatcher
-from resolvers.queue.subscriber import Peer
+from resolvers.state_changes import StateFeed
 from resolvers.storage import Connection, Database, Deadline
-from resolvers.tokens import Caller
-from schema.plain import Selections
-from schema.rules import DEFAULT, Limits
+from resolvers.write_operations import BoundedWrites
+from schema.execution.selections import Selections
+from schema.limits.options import DEFAULT, Limits
 
 Key = TypeVar("Key")
 Found = TypeVar("Found")

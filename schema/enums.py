@@ -7,9 +7,9 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from db.vocabulary import FlowRunSort, StateType, TaskRunSort
+from db.enums import FlowRunSort, StateType, TaskRunSort
+from resolvers.delivery.leases import LeaseStatus
 from resolvers.orchestration.transition import OrchestrationStatus
-from resolvers.queue.leases import LeaseStatus
 
 __all__ = ["FlowRunSort", "LeaseStatus", "OrchestrationStatus", "StateType", "TaskRunSort"]
 

@@ -5,17 +5,20 @@ from typing import Annotated
 import strawberry
 
 from db.records import TaskRunRecord
-from resolvers import concurrency, flow_runs, flows, states, task_runs
-from resolvers.concurrency import LimitWithSlots, Reset, WantedLimit
+from resolvers import concurrency_limits, flow_runs, flows, task_runs
+from resolvers.concurrency_limits import LimitWithSlots, Reset, WantedLimit
+from resolvers.delivery import leases
+from resolvers.delivery.claim import LARGEST_CLAIM, Delivery
+from resolvers.delivery.leases import LeaseResult as LeaseResultRecord
+from resolvers.delivery.leases import Release, Renewal
 from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
-from resolvers.queue import leases
-from resolvers.queue.claim import LARGEST_CLAIM, Delivery
-from resolvers.queue.leases import LeaseResult as LeaseResultRecord
-from resolvers.queue.leases import Release, Renewal
-from resolvers.states import FlowRunOutcome, StateChange, TaskRunOutcome
 from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeletionResult
-from schema.arguments import (
+from resolvers.transitions import set_states
+from resolvers.transitions.set_states import FlowRunOutcome, StateChange, TaskRunOutcome
+from schema.context import Info
+from schema.errors import RowResult, naming, row_result
+from schema.inputs.arguments import (
     LARGEST_BATCH,
     LONGEST_LEASE_SECONDS,
     LONGEST_WAIT_SECONDS,
@@ -31,12 +34,8 @@ from schema.arguments import (
     read_seconds,
     read_task_keys,
 )
-from schema.concurrency import ConcurrencyLimit
-from schema.context import Info
-from schema.deliveries import LeaseResult, ScheduledTaskRun
-from schema.errors import RowResult, naming, row_result
-from schema.filters import TaskRunFilter, read_filter
-from schema.inputs import (
+from schema.inputs.filters import TaskRunFilter, read_filter
+from schema.inputs.mutations import (
     DeploymentCreateInput,
     FlowCreateInput,
     FlowRunCreateInput,
@@ -45,7 +44,9 @@ from schema.inputs import (
     TaskRunStateChangeInput,
     TaskRunUpdateInput,
 )
-from schema.payloads import (
+from schema.types.concurrency_limits import ConcurrencyLimit
+from schema.types.leases import LeaseResult, ScheduledTaskRun
+from schema.types.payloads import (
     DeploymentCreatePayload,
     FlowCreatePayload,
     FlowRunCreatePayload,
@@ -55,7 +56,7 @@ from schema.payloads import (
     TaskRunsDeletePayload,
     TaskRunStateChangeResult,
 )
-from schema.task_runs import TaskRun
+from schema.types.task_runs import TaskRun
 
 TaskRunId = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
 State = Annotated[StateInput, strawberry.argument(description="The state that you propose.")]
@@ -325,7 +326,7 @@ class Mutation:
         force: Force = False,
     ) -> FlowRunOutcome:
         change = StateChange(read_id("id", id), state.read("state"), bool(force))
-        return await info.context.database.write(states.set_flow_run_states, change)
+        return await info.context.database.write(set_states.set_flow_run_states, change)
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
@@ -347,7 +348,9 @@ class Mutation:
         tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
         limit: Annotated[int, strawberry.argument(description="How many may run at a time; with 0 or less, none.")],
     ) -> LimitWithSlots:
-        return await info.context.database.write(concurrency.create_limits, WantedLimit(read_key("tag", tag), limit))
+        return await info.context.database.write(
+            concurrency_limits.create_limits, WantedLimit(read_key("tag", tag), limit)
+        )
 
     @strawberry.mutation(
         graphql_type=strawberry.ID, description="Take the limit off a tag. Answers the id that the limit had."
@@ -355,7 +358,7 @@ class Mutation:
     async def delete_concurrency_limit(
         self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
     ) -> str:
-        return await info.context.database.write(concurrency.delete_limits, tag)
+        return await info.context.database.write(concurrency_limits.delete_limits, tag)
 
     @strawberry.mutation(
         graphql_type=ConcurrencyLimit,
@@ -370,4 +373,4 @@ class Mutation:
         ] = None,
     ) -> LimitWithSlots:
         run_ids = read_ids("activeSlots", active_slots or [])
-        return await info.context.database.write(concurrency.reset_limits, Reset(tag, run_ids))
+        return await info.context.database.write(concurrency_limits.reset_limits, Reset(tag, run_ids))

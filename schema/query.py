@@ -6,17 +6,16 @@ import orjson
 import strawberry
 
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
-from resolvers import concurrency, flow_runs, flows, history, lists, task_runs
-from resolvers.concurrency import LimitWithSlots
+from resolvers import concurrency_limits, flow_runs, flows, history, lists, task_runs
+from resolvers.concurrency_limits import LimitWithSlots
 from resolvers.nodes import AnyRecord
-from resolvers.queue import figures
-from resolvers.queue.figures import TaskQueueFigures
-from schema.arguments import read_batch_size, read_id, read_ids
-from schema.completion import NotPlain, Prepared
-from schema.concurrency import ConcurrencyLimit
+from resolvers.queue import stats
+from resolvers.queue.stats import TaskQueueFigures
 from schema.context import Info, Server
 from schema.enums import FlowRunSort, TaskRunSort
-from schema.filters import (
+from schema.execution.codegen import NotPlain, Prepared
+from schema.inputs.arguments import read_batch_size, read_id, read_ids
+from schema.inputs.filters import (
     FlowRunOrder,
     TaskRunOrder,
     WantedDeployments,
@@ -25,16 +24,17 @@ from schema.filters import (
     WantedTaskRuns,
     read_filter,
 )
-from schema.flow_runs import FlowRun, FlowRunConnection
-from schema.flows import Deployment, DeploymentConnection, Flow, FlowConnection
-from schema.history import End, IntervalSeconds, RunHistoryInterval, Start
-from schema.history_plan import history_plan
-from schema.node import Node
-from schema.pages import After, Answer, Before, First, Last, Offset, answer
-from schema.payloads import ServerInfo
-from schema.queues import TaskQueue
-from schema.rows import row_plan
-from schema.task_runs import TaskRun, TaskRunConnection
+from schema.reads.history_plan import history_plan
+from schema.reads.pages import After, Answer, Before, First, Last, Offset, answer
+from schema.reads.row_plans import row_plan
+from schema.types.concurrency_limits import ConcurrencyLimit
+from schema.types.flow_runs import FlowRun, FlowRunConnection
+from schema.types.flows import Deployment, DeploymentConnection, Flow, FlowConnection
+from schema.types.history import End, IntervalSeconds, RunHistoryInterval, Start
+from schema.types.node import Node
+from schema.types.payloads import ServerInfo
+from schema.types.queues import TaskQueue
+from schema.types.task_runs import TaskRun, TaskRunConnection
 
 
 @strawberry.type(description="What you can ask.")
@@ -191,14 +191,16 @@ class Query:
     async def concurrency_limit(
         self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
     ) -> LimitWithSlots | None:
-        (limit,) = await info.context.database.read(lambda connection: concurrency.read_limits(connection, [tag]))
+        (limit,) = await info.context.database.read(
+            lambda connection: concurrency_limits.read_limits(connection, [tag])
+        )
         return limit
 
     @strawberry.field(
         graphql_type=list[ConcurrencyLimit], description="Every concurrency limit, in the order of the tags."
     )
     async def concurrency_limits(self, info: Info) -> list[LimitWithSlots]:
-        return await info.context.database.read(concurrency.list_limits)
+        return await info.context.database.read(concurrency_limits.list_limits)
 
     @strawberry.field(
         graphql_type=list[TaskQueue],
@@ -215,7 +217,7 @@ class Query:
         read_batch_size("taskKeys", task_keys or [])
         listening, bounds = info.context.dispatcher.listening(), info.context.writes.bounds
         return await info.context.database.read(
-            lambda connection: figures.read_task_queues(connection, task_keys, listening, bounds)
+            lambda connection: stats.read_task_queues(connection, task_keys, listening, bounds)
         )
 
     @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")

@@ -2,10 +2,10 @@
 
 from functools import cache
 
-from schema.execution import RunyardSchema
+from schema.execution.engine import RunyardSchema
+from schema.limits.options import DEFAULT, Rules
 from schema.mutation import Mutation
 from schema.query import Query
-from schema.rules import DEFAULT, Rules
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
 

@@ -6,8 +6,9 @@ from typing import Annotated
 
 import strawberry
 
-from resolvers.queue.claim import Delivery
-from schema.arguments import (
+from resolvers.delivery.claim import Delivery
+from schema.context import Info
+from schema.inputs.arguments import (
     LARGEST_PREFETCH,
     LONGEST_LEASE_SECONDS,
     LeaseSeconds,
@@ -17,10 +18,9 @@ from schema.arguments import (
     read_seconds,
     read_task_keys,
 )
-from schema.context import Info
-from schema.deliveries import ScheduledTaskRun
-from schema.feed import AfterChange, ChangeAnswer, FollowedTaskRuns, TaskRunStateChange, read_feed_cursor
-from schema.filters import read_filter
+from schema.inputs.filters import read_filter
+from schema.types.leases import ScheduledTaskRun
+from schema.types.state_changes import AfterChange, ChangeAnswer, FollowedTaskRuns, TaskRunStateChange, read_feed_cursor
 
 
 @strawberry.type(description="What you can listen to, over graphql-transport-ws.")

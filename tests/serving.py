@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from starlette.applications import Starlette
 
-from db.sqlite import SQLiteDatabase
-from resolvers.queue.sweep import LARGEST_SWEEP, sweep_leases
+from db.sqlite.database import SQLiteDatabase
+from resolvers.delivery.lease_sweeper import LARGEST_SWEEP, sweep_leases
 from runyard.app import build_app
-from runyard.life import Life
 from runyard.server import Server, build_server
+from runyard.services import Life
 from runyard.settings import Settings
 from tests.client import PATIENCE, Client
 from tests.clock import ManualClock

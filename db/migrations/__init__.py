@@ -14,7 +14,7 @@ from sqlalchemy import String, column, select, table
 
 from db.connection import Connection
 from db.errors import DatabaseTooNew, DatabaseUnavailable
-from db.statements import Statement
+from db.sql.statement import Statement
 
 HEAD = "0001"
 
@@ -69,7 +69,7 @@ def postgresql_revision(url: str) -> str | None:
 
 
 async def _postgresql_revision(url: str) -> str | None:
-    from db.driver import connect, our_words  # noqa: PLC0415 - not paid for on SQLite
+    from db.postgresql.driver import connect, our_words  # noqa: PLC0415 - not paid for on SQLite
 
     connection = await connect(url, LONGEST_WAIT_SECONDS)
     try:
@@ -91,7 +91,7 @@ async def _upgrade_postgresql(url: str) -> bool:
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
-    from db.driver import connect  # noqa: PLC0415
+    from db.postgresql.driver import connect  # noqa: PLC0415
 
     async def creator() -> Any:
         return await connect(url, LONGEST_WAIT_SECONDS)

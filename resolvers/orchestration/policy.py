@@ -5,26 +5,26 @@ The order matters where it says so: a rule that ends the matter hides the ones a
 
 from collections.abc import Sequence
 
-from resolvers.orchestration.rules.cancel_at_once_what_never_started import cancel_at_once_what_never_started
-from resolvers.orchestration.rules.cancelling_ends_in_cancelled import cancelling_ends_in_cancelled
-from resolvers.orchestration.rules.copy_scheduled_time import copy_scheduled_time
-from resolvers.orchestration.rules.fence_lost_leases import fence_lost_leases
-from resolvers.orchestration.rules.flow_run_must_be_running import flow_run_must_be_running
-from resolvers.orchestration.rules.insert_into_cache import insert_into_cache
-from resolvers.orchestration.rules.late_only_if_scheduled import late_only_if_scheduled
-from resolvers.orchestration.rules.leave_terminal_flow_run_states import leave_terminal_flow_run_states
-from resolvers.orchestration.rules.leave_terminal_states import leave_terminal_states
-from resolvers.orchestration.rules.mark_unknown_results import mark_unknown_results
-from resolvers.orchestration.rules.pause_flow_runs import pause_flow_runs
-from resolvers.orchestration.rules.prevent_pending import prevent_pending
-from resolvers.orchestration.rules.rename_reruns import rename_reruns
-from resolvers.orchestration.rules.resume_flow_runs import resume_flow_runs
-from resolvers.orchestration.rules.retrieve_from_cache import retrieve_from_cache
-from resolvers.orchestration.rules.retry_failed_flow_runs import retry_failed_flow_runs
-from resolvers.orchestration.rules.retry_failed_task_runs import retry_failed_task_runs
-from resolvers.orchestration.rules.take_concurrency_slots import take_concurrency_slots
-from resolvers.orchestration.rules.track_flow_run_count import track_flow_run_count
-from resolvers.orchestration.rules.wait_for_scheduled_time import wait_for_scheduled_time
+from resolvers.orchestration.rules.flow_runs.cancel_at_once_what_never_started import cancel_at_once_what_never_started
+from resolvers.orchestration.rules.flow_runs.cancelling_ends_in_cancelled import cancelling_ends_in_cancelled
+from resolvers.orchestration.rules.flow_runs.late_only_if_scheduled import late_only_if_scheduled
+from resolvers.orchestration.rules.flow_runs.leave_terminal_flow_run_states import leave_terminal_flow_run_states
+from resolvers.orchestration.rules.flow_runs.pause_flow_runs import pause_flow_runs
+from resolvers.orchestration.rules.flow_runs.resume_flow_runs import resume_flow_runs
+from resolvers.orchestration.rules.flow_runs.retry_failed_flow_runs import retry_failed_flow_runs
+from resolvers.orchestration.rules.shared.copy_scheduled_time import copy_scheduled_time
+from resolvers.orchestration.rules.shared.mark_unknown_results import mark_unknown_results
+from resolvers.orchestration.rules.shared.prevent_pending import prevent_pending
+from resolvers.orchestration.rules.shared.wait_for_scheduled_time import wait_for_scheduled_time
+from resolvers.orchestration.rules.task_runs.fence_lost_leases import fence_lost_leases
+from resolvers.orchestration.rules.task_runs.flow_run_must_be_running import flow_run_must_be_running
+from resolvers.orchestration.rules.task_runs.insert_into_cache import insert_into_cache
+from resolvers.orchestration.rules.task_runs.leave_terminal_states import leave_terminal_states
+from resolvers.orchestration.rules.task_runs.rename_reruns import rename_reruns
+from resolvers.orchestration.rules.task_runs.retrieve_from_cache import retrieve_from_cache
+from resolvers.orchestration.rules.task_runs.retry_failed_task_runs import retry_failed_task_runs
+from resolvers.orchestration.rules.task_runs.take_concurrency_slots import take_concurrency_slots
+from resolvers.orchestration.rules.task_runs.track_flow_run_count import track_flow_run_count
 from resolvers.orchestration.transition import Rule
 
 Policy = Sequence[Rule]

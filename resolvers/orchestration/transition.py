@@ -5,8 +5,8 @@ from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from db.enums import TERMINAL, StateType
 from db.records import JsonText, RunRecord, StateDetails, StateRecord
-from db.vocabulary import TERMINAL, StateType
 
 ANY_STATE: frozenset[StateType | None] = frozenset({None, *StateType})
 """Every type of state, and none at all: a run that is being created."""

@@ -14,8 +14,8 @@ from tempfile import mkdtemp
 
 from tests.chaos.chaos import unleash
 from tests.chaos.checker import violations
-from tests.chaos.figures import figures
 from tests.chaos.plan import Options
+from tests.chaos.statistics import figures
 
 EXAMPLES = 5
 """How many of each kind of violation are shown."""

@@ -18,7 +18,6 @@ import asyncpg
 import orjson
 
 from db import migrations
-from tests.chaos.asking import Asker, Unanswered
 from tests.chaos.checker import TERMINAL
 from tests.chaos.evidence import Evidence, Journal, Run, State
 from tests.chaos.plan import LIMIT, LIMITED_TAG, Batch, Fault, NewRun, Options, plan_batches, plan_faults
@@ -29,6 +28,7 @@ from tests.chaos.processes import (
     postgresql_under_fire,
     started,
 )
+from tests.chaos.requests import Asker, Unanswered
 
 CREATORS = 4
 

@@ -6,8 +6,8 @@ import pytest
 
 from tests.chaos.chaos import unleash
 from tests.chaos.checker import violations
-from tests.chaos.figures import figures
 from tests.chaos.plan import Options
+from tests.chaos.statistics import figures
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from uuid import uuid4
 
 from websockets.exceptions import WebSocketException
 
-from tests.chaos.asking import Asker, Unanswered
 from tests.chaos.evidence import Journal
+from tests.chaos.requests import Asker, Unanswered
 from tests.client import Client, Socket
 
 KEYS = ["a", "b", "c", "d", "e"]

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from resolvers.queue.subscriber import Claimant
+from resolvers.delivery.subscribers import Claimant
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import PATIENCE, Client
-from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import ON_SQLITE, Serving, serving
 
 

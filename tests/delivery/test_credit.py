@@ -1,6 +1,6 @@
 """Credit: however a delivery ends, its worker can go on."""
 
-from tests.delivery.create import create_many, create_scheduled, run_ids
+from tests.builders.queued_runs import create_many, create_scheduled, run_ids
 from tests.serving import Serving
 
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
 from tests.clock import ManualClock
-from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.postgresql import OwnPostgreSQL, own_postgresql
 from tests.serving import Serving, serving
 

@@ -1,6 +1,6 @@
 """A run is delivered when it is due, and not before."""
 
-from tests.delivery.create import create_scheduled, run_ids
+from tests.builders.queued_runs import create_scheduled, run_ids
 from tests.serving import Serving
 
 

@@ -4,11 +4,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from db.records import QueueEntryRecord
-from resolvers.queue.claim import Demand, deal
+from resolvers.delivery.claim import Demand, deal
 from resolvers.queue.multi_queue import MultiQueue
 from resolvers.queue.task_queue import TaskQueue
+from tests.builders.queued_runs import create_many, lease_ids, run_ids
 from tests.client import Client
-from tests.delivery.create import create_many, lease_ids, run_ids
 
 KEYS = ["a", "b", "c"]
 

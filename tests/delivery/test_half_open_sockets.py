@@ -3,9 +3,9 @@
 import asyncio
 from pathlib import Path
 
-from tests.api.test_websocket_protocol import assert_alive, closing_of
+from tests.api.websocket.test_websocket_protocol import assert_alive, closing_of
+from tests.builders.queued_runs import create_many, lease_ids, run_ids
 from tests.client import PATIENCE
-from tests.delivery.create import create_many, lease_ids, run_ids
 from tests.serving import ON_SQLITE, Serving, serving, settings_for
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
 from tests.clock import START, ManualClock
-from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import ON_SQLITE, ServerProcess, serving
 
 

@@ -5,8 +5,8 @@ import logging
 
 import pytest
 
+from tests.builders.queued_runs import create_many, run_ids
 from tests.client import PATIENCE
-from tests.delivery.create import create_many, run_ids
 from tests.serving import Serving
 
 COUNT = 1001

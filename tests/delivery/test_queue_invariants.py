@@ -12,15 +12,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from db import migrations, queue
+from db import migrations
 from db.connection import SQLiteConnection
-from db.contact import Outage
-from db.instants import instant
+from db.enums import TERMINAL, StateType
+from db.outages import Outage
 from db.records import StateDetails
-from db.vocabulary import TERMINAL, StateType
-from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.claim import Claim, ClaimRequest, Demand, claim_due_runs
-from resolvers.queue.leases import (
+from db.runtime.timestamps import instant
+from db.statements import queue
+from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
+from resolvers.delivery.lease_recovery import take_back_from_lost_connections
+from resolvers.delivery.lease_sweeper import LARGEST_SWEEP, sweep_leases
+from resolvers.delivery.leases import (
     Release,
     Renewal,
     acknowledge_leases,
@@ -30,10 +32,9 @@ from resolvers.queue.leases import (
     release_leases,
     renew_leases,
 )
-from resolvers.queue.sweep import LARGEST_SWEEP, sweep_leases
-from resolvers.queue.taking_back import take_back_from_lost_connections
-from resolvers.states import StateChange, set_task_run_states
+from resolvers.orchestration.transition import ProposedState
 from resolvers.task_runs import NewTaskRun, create_task_runs, delete_task_runs
+from resolvers.transitions.set_states import StateChange, set_task_run_states
 from tests.clock import START
 
 KEYS = ("a", "b")

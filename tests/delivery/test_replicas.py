@@ -12,9 +12,9 @@ import asyncpg
 import orjson
 import pytest
 
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import PATIENCE, Client
 from tests.clock import ManualClock
-from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import Serving, serving
 
 RUNS = 60

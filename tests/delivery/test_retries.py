@@ -1,6 +1,6 @@
 """A failed background run with retries left goes back to its queue, for any worker, at the time of its retry."""
 
-from tests.delivery.create import create_many, create_scheduled, run_ids
+from tests.builders.queued_runs import create_many, create_scheduled, run_ids
 from tests.serving import Serving
 
 

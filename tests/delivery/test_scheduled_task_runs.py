@@ -2,8 +2,8 @@
 
 import pytest
 
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
-from tests.delivery.create import create_many, create_scheduled, lease_ids, run_ids
 from tests.serving import Serving
 
 

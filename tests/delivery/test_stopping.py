@@ -15,8 +15,8 @@ from starlette.applications import Starlette
 from queries import document
 from runyard.server import build_server
 from runyard.settings import Settings
+from tests.builders.queued_runs import create_many, create_scheduled, run_ids
 from tests.client import PATIENCE, Client
-from tests.delivery.create import create_many, create_scheduled, run_ids
 from tests.serving import ON_SQLITE, ServerProcess, Serving, serving
 
 NOISE = random.Random(7).randbytes(50_000).hex()  # noqa: S311

@@ -1,6 +1,6 @@
 """A delivery that nobody acknowledges in time goes to somebody else."""
 
-from tests.delivery.create import create_many, lease_ids, run_ids
+from tests.builders.queued_runs import create_many, lease_ids, run_ids
 from tests.serving import Serving, serving
 
 

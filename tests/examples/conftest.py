@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runyard import tokens as tokens_of_server
+from runyard.cli import tokens as tokens_of_server
+from tests.builders.tokens import wanted
 from tests.client import PATIENCE, Client
 from tests.serving import ServerProcess, settings_for
-from tests.tokens import wanted
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from db.connection import SQLiteConnection
-from tests.filtering.population import Population, populated
+from tests.builders.population import Population, populated
 
 
 @pytest.fixture(scope="module")

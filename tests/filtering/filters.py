@@ -6,8 +6,8 @@ from typing import Any
 from hypothesis import strategies as some
 from hypothesis.strategies import SearchStrategy
 
-from db.vocabulary import StateType
-from tests.filtering.population import KEYS, MOMENTS, NAMES, TAGS, Population
+from db.enums import StateType
+from tests.builders.population import KEYS, MOMENTS, NAMES, TAGS, Population
 
 AnyFilter = SearchStrategy[dict[str, Any]]
 

@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 
 from db import migrations
 from tests.hostile import attacks
-from tests.hostile.victim import Victim, victim
+from tests.hostile.target_server import Victim, victim
 from tests.postgresql import postgresql_server
 
 

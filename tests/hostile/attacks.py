@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 from queries import document
 from tests.hostile.documents import Operation, in_haste, json_values, numbers, ours, subscriptions, texts
 from tests.hostile.generator import Generator
-from tests.hostile.victim import PATIENCE, Victim, ids_in, json_of, look_at
+from tests.hostile.target_server import PATIENCE, Victim, ids_in, json_of, look_at
 
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 4400, 4401, 4409, 4429}
 """What a WebSocket may be closed with: by its own protocol, or by graphql-transport-ws."""

@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from tests.hostile.bombs import BOMBS
-from tests.hostile.victim import PATIENCE, Victim, look_at, victim
+from tests.hostile.target_server import PATIENCE, Victim, look_at, victim
 
 MOST_SECONDS = 0.25
 """How long the server may work without answering others."""

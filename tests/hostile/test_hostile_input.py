@@ -17,7 +17,7 @@ from tests.hostile.attacks import (
     attack_with_ours,
     attack_with_requests,
 )
-from tests.hostile.victim import Victim, victim
+from tests.hostile.target_server import Victim, victim
 from tests.postgresql import PostgreSQLServer
 
 

@@ -11,7 +11,7 @@ import orjson
 import pytest
 from websockets.exceptions import ConnectionClosedOK
 
-from tests.hostile.victim import PATIENCE, Victim, victim
+from tests.hostile.target_server import PATIENCE, Victim, victim
 
 BODY_SECONDS = 1.0
 FLOOD = 10_000

@@ -2,8 +2,8 @@
 
 from graphql import GraphQLObjectType
 
-from db.vocabulary import Scope
-from schema.access import READ, SCOPES
+from db.enums import Scope
+from schema.permissions import READ, SCOPES
 from schema.root import build_schema
 
 ROOTS = {name: build_schema()._schema.get_type(name) for name in ("Query", "Mutation", "Subscription")}
@@ -18,7 +18,7 @@ def fields_of(name: str) -> list[str]:
 def test_every_root_field_has_its_scopes_and_no_other_name_has() -> None:
     fields = [field for root in ROOTS for field in fields_of(root)]
 
-    assert sorted(SCOPES) == sorted(fields), "a new field of the root gets its row in schema/access.py"
+    assert sorted(SCOPES) == sorted(fields), "a new field of the root gets its row in schema/permissions.py"
     assert [field for field in fields if not SCOPES[field]] == []
 
 

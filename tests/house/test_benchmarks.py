@@ -18,13 +18,13 @@ from benchmarks.running import stop_at_faults
 from benchmarks.seed import seed
 from benchmarks.servers import cpu_seconds_of
 from benchmarks.workloads import WORKLOADS
-from db import flow_runs, queue, states, task_runs
 from db.connection import Connection
-from db.ids import canonical_id
-from db.instants import moment
+from db.enums import StateType
 from db.records import RunRecord, StateRecord
-from db.vocabulary import StateType
-from resolvers.orchestration.engine import enter
+from db.runtime.ids import canonical_id
+from db.runtime.timestamps import moment
+from db.statements import flow_runs, queue, states, task_runs
+from resolvers.orchestration.decide import enter
 from resolvers.orchestration.transition import ProposedState
 from tests.serving import Serving
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from db.checkup import PostgreSQLServer, SQLiteFile
+from db.diagnostics import PostgreSQLServer, SQLiteFile
 from db.migrations import HEAD
-from runyard import doctor
-from runyard.doctor import examine
-from runyard.tokens import create
+from runyard.cli import doctor
+from runyard.cli.doctor import examine
+from runyard.cli.tokens import create
+from tests.builders.tokens import wanted
 from tests.house.test_command import runyard
 from tests.serving import ON_SQLITE, ServerProcess, settings_for
-from tests.tokens import wanted
 
 ON_POSTGRESQL = pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
 

@@ -11,7 +11,8 @@ from resolvers.orchestration.transition import Rule
 
 FOLDER = Path(rules.__file__).parent
 TESTS = Path(__file__).parent.parent / "orchestration"
-NAMES = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem != "__init__")
+FILES = {path.stem: path.relative_to(FOLDER) for path in FOLDER.rglob("*.py") if path.stem != "__init__"}
+NAMES = sorted(FILES)
 
 
 def rules_of(module: ModuleType) -> list[Rule]:
@@ -19,7 +20,7 @@ def rules_of(module: ModuleType) -> list[Rule]:
 
 
 def module_of(name: str) -> ModuleType:
-    return import_module(f"{rules.__name__}.{name}")
+    return import_module(f"{rules.__name__}.{FILES[name].parent.name}.{name}")
 
 
 def policies() -> dict[str, tuple[Rule, ...]]:
@@ -64,4 +65,4 @@ def test_a_policy_asks_no_rule_twice(title: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_rule_has_tests_of_its_own(name: str) -> None:
-    assert (TESTS / f"test_{name}.py").is_file()
+    assert (TESTS / FILES[name].parent / f"test_{name}.py").is_file()

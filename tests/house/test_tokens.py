@@ -10,14 +10,14 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from db.instants import instant, moment
 from db.records import TokenRecord
-from resolvers.tokens import Caller, caller_of, parts_of
+from db.runtime.timestamps import instant, moment
+from resolvers.api_tokens import Caller, caller_of, parts_of
 from runyard.cli import app
-from runyard.tokens import create, has_any
+from runyard.cli.tokens import create, has_any
+from tests.builders.tokens import wanted
 from tests.serving import ON_SQLITE, settings_for
 from tests.tables import count_rows
-from tests.tokens import wanted
 
 
 def token(database_url: str, *arguments: str) -> Result:

@@ -6,16 +6,16 @@ from typing import Any
 
 import pytest
 
-from db.sqlite import SQLiteDatabase
-from db.vocabulary import StateType
+from db.enums import StateType
+from db.sqlite.database import SQLiteDatabase
 from resolvers.errors import NotFound
 from resolvers.orchestration.transition import OrchestrationStatus
-from resolvers.states import StateChange, TaskRunOutcome, set_task_run_states
 from resolvers.task_runs import NewTaskRun, create_task_runs, read_histories, read_task_runs
+from resolvers.transitions.set_states import StateChange, TaskRunOutcome, set_task_run_states
+from tests.builders.transitions import in_seconds, propose
 from tests.client import Client
-from tests.orchestration.build import in_seconds, propose
 from tests.serving import Serving
-from tests.storage.opening import opened
+from tests.storage.open_database import opened
 
 TRANSITION = "0d0c3f3e-5d43-4a58-8f7c-6f2b8c0e9a11"
 NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"

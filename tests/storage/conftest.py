@@ -9,11 +9,11 @@ from shutil import copyfile
 import pytest
 
 from db.connection import SQLiteConnection
-from db.instants import instant
-from db.postgresql import PostgreSQLDatabase
-from db.sqlite import SQLiteDatabase
+from db.postgresql.database import PostgreSQLDatabase
+from db.runtime.timestamps import instant
+from db.sqlite.database import SQLiteDatabase
 from tests.clock import START
-from tests.storage.opening import opened
+from tests.storage.open_database import opened
 
 
 @pytest.fixture

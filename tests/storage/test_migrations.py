@@ -19,7 +19,7 @@ from db.errors import DatabaseTooNew, DatabaseUnavailable
 from db.tables import HAS_ENDED, metadata
 from tests.client import PATIENCE
 from tests.postgresql import PostgreSQLServer
-from tests.storage.opening import opened
+from tests.storage.open_database import opened
 from tests.storage.processes import go, process
 
 TABLES = {
@@ -50,8 +50,8 @@ migrations.upgrade_sqlite(Path(sys.argv[1]))
 OPENS = """
 import asyncio, sys
 from pathlib import Path
-from db.clock import SystemClock
-from db.sqlite import SQLiteDatabase
+from db.runtime.clock import SystemClock
+from db.sqlite.database import SQLiteDatabase
 
 async def main():
     print("ready", flush=True)

@@ -1,0 +1,95 @@
+"""Changes of state as they happen, as events show them."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+import strawberry
+
+from db.records import StateRecord, TaskRunRecord
+from resolvers.errors import BadInput
+from resolvers.ids import canonical_id
+from resolvers.state_changes import FeedPlace, FollowedChange
+from schema.enums import StateType
+from schema.inputs.cursors import content_of, write_cursor
+from schema.inputs.filters import TaskRunFilter
+from schema.types.states import State
+from schema.types.task_runs import TaskRun
+
+CURSOR_KIND = "changes"
+"""Tells these cursors from those of lists."""
+CURSOR_VERSION = 1
+
+FollowedTaskRuns = Annotated[
+    TaskRunFilter | None,
+    strawberry.argument(
+        description="Only changes of these runs; left out, of all. A run is looked at as it is when its change is read, "
+        "shortly before you get it, and not as it was when the change was made."
+    ),
+]
+AfterChange = Annotated[
+    str | None,
+    strawberry.argument(
+        description="The `cursor` of a change: go on right behind it. It fits every filter, every server on the same "
+        "database, and holds beyond a restart. Left out, begin at the present."
+    ),
+]
+
+
+@strawberry.type(description="A task run took a state.")
+class TaskRunStateChange:
+    cursor: str = strawberry.field(
+        description="The place of this change. Hand it over as `after`, and a new subscription goes on right behind it. "
+        "Opaque."
+    )
+    task_run: TaskRun = strawberry.field(
+        description="The run as it is now: it may have gone on to a later state than `state`."
+    )
+    state: State = strawberry.field(description="The state that it took.")
+    previous_state_type: StateType | None = strawberry.field(
+        description="What kind of state it was in before; null for the first one."
+    )
+    gap: bool = strawberry.field(
+        description="Whether changes were left out before this one: you were too far behind, or your cursor is one that "
+        "the feed can not go on from. To know how things stand, ask for the runs anew."
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeAnswer:
+    """What a TaskRunStateChange reads."""
+
+    cursor: str
+    task_run: TaskRunRecord
+    state: StateRecord
+    previous_state_type: StateType | None
+    gap: bool
+
+    @classmethod
+    def of(cls, followed: FollowedChange) -> "ChangeAnswer":
+        change = followed.change
+        return cls(_cursor(change.place), change.task_run, change.state, change.previous_state_type, gap=followed.gap)
+
+
+def _cursor(place: FeedPlace) -> str:
+    return write_cursor([CURSOR_KIND, CURSOR_VERSION, place.transaction, place.id])
+
+
+def read_feed_cursor(path: str, cursor: str | None) -> FeedPlace | None:
+    """The place that a cursor tells. BadInput where it is none."""
+    if cursor is None:
+        return None
+    match content_of(cursor):
+        case ["changes", 1, int() | None as transaction, str(id)] if _is_place(transaction, id):
+            return FeedPlace(transaction, id)
+        case ["changes", int(version), *_] if version != CURSOR_VERSION:
+            raise BadInput(path, "is a cursor of another version of this server; begin again without it.")
+        case _:
+            raise BadInput(path, "is no cursor of this feed: take one from a change.")
+
+
+def _is_place(transaction: int | None, id: str) -> bool:
+    try:
+        is_number = type(transaction) is int and 0 <= transaction < 2**63
+        return canonical_id(id) == id and (transaction is None or is_number)
+    except ValueError:
+        return False

@@ -1,0 +1,93 @@
+"""Clients that others wrote, against a real server: audits of GraphQL over HTTP, graphql-ws, and graphql-sse."""
+
+import asyncio
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from queries import document
+from tests.client import PATIENCE, Client
+
+PEERS = Path(__file__).parents[2] / "peers"
+
+
+def is_node_new_enough() -> bool:
+    if shutil.which("npm") is None or shutil.which("node") is None:
+        return False
+    version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
+    return int(version.lstrip("v").partition(".")[0]) >= 20
+
+
+pytestmark = pytest.mark.skipif(not is_node_new_enough(), reason="npm with Node 20 is not on this machine")
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """One kind alone: these promises are kept in front of the database."""
+    return "sqlite"
+
+
+@pytest.fixture(scope="module")
+def peers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the peers with all that they need."""
+    folder = tmp_path_factory.mktemp("peers") / "peers"
+    shutil.copytree(PEERS, folder, ignore=shutil.ignore_patterns("node_modules"))
+    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefer-offline"], cwd=folder, check=True)
+    return folder
+
+
+async def run(peers: Path, script: str, *arguments: str) -> list[Any]:
+    """What the script tells, line by line. Fails if it fails."""
+    process = await asyncio.create_subprocess_exec(
+        "node", script, *arguments, cwd=peers, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+    )
+    try:
+        output, errors = await asyncio.wait_for(process.communicate(), 3 * PATIENCE)
+    finally:
+        if process.returncode is None:
+            process.kill()
+    assert process.returncode == 0, errors.decode()
+    return [orjson.loads(line) for line in output.splitlines()]
+
+
+async def test_every_audit_of_graphql_over_http_is_passed_without_a_warning(client: Client, peers: Path) -> None:
+    audits = await run(peers, "audits.mjs", f"{client.url}/graphql")
+
+    assert [audit for audit in audits if audit["status"] != "ok"] == []
+    assert len(audits) == 61
+
+
+async def test_graphql_ws_subscribes_completes_pings_and_reconnects(client: Client, peers: Path) -> None:
+    url = client.url.replace("http", "ws", 1) + "/graphql"
+
+    told = await run(peers, "websocket.mjs", url, document("CreateTaskRun")[0], document("ScheduledTaskRuns")[0])
+
+    assert told == [
+        ["delivered", True],
+        ["pong", True],
+        ["error", "BAD_USER_INPUT"],
+        ["delivered after reconnecting", True],
+        ["sockets", 2],
+        ["after complete", "Query"],
+    ]
+
+
+async def test_graphql_sse_gets_results_and_is_refused_a_single_connection(client: Client, peers: Path) -> None:
+    told = await run(
+        peers,
+        "events.mjs",
+        f"{client.url}/graphql",
+        document("CreateTaskRun")[0],
+        document("ScheduledTaskRuns")[0],
+    )
+
+    assert told == [
+        ["query", [{"data": {"__typename": "Query"}}]],
+        ["invalid", "BAD_USER_INPUT"],
+        ["delivered", True],
+        ["single", 405],
+    ]

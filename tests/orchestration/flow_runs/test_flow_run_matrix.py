@@ -1,0 +1,155 @@
+"""Every change of a flow run's state, by the rules and by force, as a table.
+
+The runs here have no retries, are due, and their pauses have no end, no key and stay in the process.
+
+    A  accepted as proposed
+    a  accepted, and its pauses are forgotten
+    p  accepted, and its pause is noted
+    r  accepted, and it is being resumed
+    R  rejected, and nothing takes its place
+    C  rejected, and CANCELLED takes its place
+    B  aborted
+"""
+
+import pytest
+
+from db.enums import StateType
+from resolvers.orchestration.decide import Decision, decide
+from resolvers.orchestration.policy import flow_run_policy
+from resolvers.orchestration.transition import Effects, OrchestrationStatus
+from tests.builders.transitions import flow_run, propose, transition
+
+FROM_A_DEPLOYMENT = """
+              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
+    none          A        A       A        A        A       A        A       B        A
+    SCHEDULED     A        A       A        A        A       A        A       R        C
+    PENDING       A        B       A        A        A       A        A       R        A
+    RUNNING       A        B       A        A        A       A        A       p        A
+    COMPLETED     a        a       a        A        A       A        B       B        B
+    FAILED        a        a       a        A        A       A        B       B        B
+    CANCELLED     R        R       R        R        R       A        B       B        B
+    CRASHED       a        a       a        A        A       A        B       B        B
+    PAUSED        r        R       r        r        r       r        r       R        R
+    CANCELLING    R        R       R        R        R       A        R       R        R
+"""
+
+WITHOUT_A_DEPLOYMENT = """
+              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
+    none          A        A       A        A        A       A        A       B        A
+    SCHEDULED     A        A       A        A        A       A        A       R        C
+    PENDING       A        B       A        A        A       A        A       R        A
+    RUNNING       A        B       A        A        A       A        A       p        A
+    COMPLETED     B        a       a        A        A       A        B       B        B
+    FAILED        B        a       a        A        A       A        B       B        B
+    CANCELLED     B        R       R        R        R       A        B       B        B
+    CRASHED       B        a       a        A        A       A        B       B        B
+    PAUSED        r        R       r        r        r       r        r       R        R
+    CANCELLING    R        R       R        R        R       A        R       R        R
+"""
+
+KEPT_RESULT = """
+              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
+    COMPLETED     R        R       R        A        A       A        B       B        B
+"""
+
+FORCED = """
+              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
+    none          A        A       A        A        A       A        A       A        A
+    SCHEDULED     A        A       A        A        A       A        A       A        A
+    PENDING       A        A       A        A        A       A        A       A        A
+    RUNNING       A        A       A        A        A       A        A       A        A
+    COMPLETED     A        A       A        A        A       A        A       A        A
+    FAILED        A        A       A        A        A       A        A       A        A
+    CANCELLED     A        A       A        A        A       A        A       A        A
+    CRASHED       A        A       A        A        A       A        A       A        A
+    PAUSED        A        A       A        A        A       A        A       A        A
+    CANCELLING    A        A       A        A        A       A        A       A        A
+"""
+
+ACCEPTED = {
+    "A": Effects(),
+    "a": Effects(pause_keys=(), resuming=False),
+    "p": Effects(pause_keys=("had", "new")),
+    "r": Effects(resuming=True),
+}
+
+
+def cells(table: str) -> list[object]:
+    """The cells of a table: the state that is left, the one that is entered, and what comes of it."""
+    heading, *rows = (line.split() for line in table.strip().splitlines())
+    return [
+        pytest.param(
+            None if leaving == "none" else StateType(leaving),
+            StateType(entering),
+            outcome,
+            id=f"{leaving}-{entering}",
+        )
+        for leaving, *row in rows
+        for entering, outcome in zip(heading, row, strict=True)
+    ]
+
+
+def decided(
+    leaving: StateType | None,
+    entering: StateType,
+    *,
+    forced: bool = False,
+    deployment_id: str | None = None,
+    data: str | None = None,
+) -> Decision:
+    run = flow_run(leaving, data=data, deployment_id=deployment_id, pause_keys_json='["had"]', run_count=1)
+    pause_key = "new" if entering is StateType.PAUSED else None
+    return decide(flow_run_policy(forced=forced), transition(run, propose(entering, pause_key=pause_key)))
+
+
+def assert_is(decision: Decision, outcome: str, entering: StateType) -> None:
+    pause_key = "new" if entering is StateType.PAUSED else None
+    proposed = propose(entering, pause_key=pause_key)
+    if outcome in ACCEPTED:
+        assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, effects=ACCEPTED[outcome])
+        return
+    status = OrchestrationStatus.ABORT if outcome == "B" else OrchestrationStatus.REJECT
+    instead = propose(StateType.CANCELLED) if outcome == "C" else None
+    assert (decision.status, decision.state, decision.effects) == (status, instead, Effects())
+    assert decision.reason
+
+
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FROM_A_DEPLOYMENT))
+def test_from_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+    decision = decided(leaving, entering, deployment_id="the deployment")
+
+    assert_is(decision, outcome, entering)
+
+
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(WITHOUT_A_DEPLOYMENT))
+def test_without_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+    decision = decided(leaving, entering)
+
+    assert_is(decision, outcome, entering)
+
+
+@pytest.mark.parametrize("data", ['{"type":"reference"}', '{"a":1}', '"text"', "7", "[0]"])
+@pytest.mark.parametrize("deployment_id", ["the deployment", None], ids=["from_a_deployment", "without"])
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(KEPT_RESULT))
+def test_with_a_kept_result(
+    leaving: StateType, entering: StateType, outcome: str, deployment_id: str | None, data: str
+) -> None:
+    decision = decided(leaving, entering, deployment_id=deployment_id, data=data)
+
+    assert_is(decision, outcome, entering)
+
+
+@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_kept_result"])
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FORCED))
+def test_by_force(leaving: StateType | None, entering: StateType, outcome: str, data: str | None) -> None:
+    decision = decided(leaving, entering, forced=True, data=data)
+
+    assert_is(decision, outcome, entering)
+
+
+@pytest.mark.parametrize("table", [FROM_A_DEPLOYMENT, WITHOUT_A_DEPLOYMENT, FORCED])
+def test_the_tables_leave_nothing_out(table: str) -> None:
+    rows = [line.split() for line in table.strip().splitlines()]
+
+    assert rows[0] == list(StateType)
+    assert [row[0] for row in rows[1:]] == ["none", *StateType]

@@ -1,0 +1,210 @@
+"""What runs often finds its rows through an index on PostgreSQL, too, once there are some thousands of them."""
+
+import asyncio
+import json
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from sqlalchemy.util import await_only, greenlet_spawn
+
+from db.connection import NOTHING, Connection, Row
+from db.enums import StateType
+from db.postgresql.connection import PostgreSQLConnection
+from db.postgresql.database import PostgreSQLDatabase
+from db.postgresql.driver import asyncpg, open_pool
+from db.query.filters import Filter
+from db.query.pagination import LATEST_FIRST, Order, Window, read_page
+from db.records import TaskRunRecord
+from db.runtime.timestamps import instant
+from db.sql.statement import Parameters, Statement
+from db.statements import queue
+from db.statements.task_runs import TASK_RUNS, insert_task_runs
+from resolvers.history import read_history, split_span
+from resolvers.task_runs import NewTaskRun, blank_task_run
+from tests.builders.rows import make_flow_run, make_task_runs, new_task_runs
+from tests.clock import START, ManualClock
+from tests.postgresql import PostgreSQLServer
+
+ROWS = 3000
+DAY = timedelta(days=1)
+
+Plan = Mapping[str, Any]
+"""A step of a plan, as PostgreSQL explains it."""
+
+
+@dataclass(slots=True)
+class ExplainingConnection(PostgreSQLConnection):
+    """A connection that also asks for the plan of each statement that it runs."""
+
+    plans: list[Plan] = field(default_factory=list[Plan])
+
+    def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        compiled = statement.for_postgresql
+        explain = f"EXPLAIN (FORMAT JSON) {compiled.text}"
+        explained = await_only(self.raw.fetchval(explain, *compiled.in_order(parameters)))
+        self.plans.append(json.loads(explained)[0]["Plan"])
+        return super(ExplainingConnection, self).fetch(statement, parameters)
+
+
+@pytest.fixture(scope="module")
+def url(postgresql: PostgreSQLServer) -> Iterator[str]:
+    """A database with some thousands of runs, and what PostgreSQL has learnt about them."""
+    name = postgresql.make()
+    url = postgresql.url_of(name)
+    asyncio.run(fill(url))
+    yield url
+    postgresql.drop(name)
+
+
+async def fill(url: str) -> None:
+    database = await PostgreSQLDatabase.open(url, clock=ManualClock())
+    await database.write(make_rows, ROWS)
+    await database.close()
+    raw = await asyncpg.connect(url)
+    await raw.execute("VACUUM ANALYZE")
+    await raw.close()
+
+
+def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception | None]:
+    """Runs of a hundred flow runs, tasks and tags, over a hundred days, few of them FAILED; more wait under ten keys."""
+    chance = random.Random(7)  # noqa: S311
+    flow_runs = [make_flow_run(connection) for _ in range(100)]
+    for count in counts:
+        insert_task_runs(connection, [some_run(chance, number, flow_runs[number % 100]) for number in range(count)])
+    for number in range(10):
+        make_task_runs(connection, new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}"))
+    return [None] * len(counts)
+
+
+def some_run(chance: random.Random, number: int, flow_run_id: str) -> TaskRunRecord:
+    task, tag = f"task-{number % 100}", f"tag-{number % 100}"
+    new = NewTaskRun(task, str(number), tags=(tag, "common"), flow_run_id=flow_run_id)
+    run = blank_task_run(new, instant(START))
+    expected = START - chance.uniform(0, 100) * DAY
+    run.state_type = StateType.FAILED if number % 50 == 0 else StateType.COMPLETED
+    run.state_name = run.state_type.default_name
+    run.state_timestamp = run.expected_start_time = instant(expected)
+    run.start_time = chance.choice([None, instant(expected + timedelta(seconds=chance.uniform(0, 9)))])
+    return run
+
+
+def explained(url: str, work: Callable[[Connection], object]) -> Plan:
+    """The plan of the one statement of `work`."""
+
+    async def explain() -> Plan:
+        pool = await open_pool(url, at_least=1, at_most=1, timeout_seconds=60)
+        try:
+            async with pool.acquire() as raw:
+                connection = ExplainingConnection(raw, ManualClock(), instant(START))
+                await greenlet_spawn(work, connection)
+        finally:
+            await pool.close()
+        (plan,) = connection.plans
+        return plan
+
+    return asyncio.run(explain())
+
+
+def page_plan(url: str, filter: Filter, order: Order = LATEST_FIRST) -> Plan:
+    def read(connection: Connection) -> None:
+        assert len(read_page(connection, TASK_RUNS, filter, order, Window(10)).rows) == 10
+
+    return explained(url, read)
+
+
+def steps(plan: Plan) -> Iterator[Plan]:
+    yield plan
+    for below in plan.get("Plans", ()):
+        yield from steps(below)
+
+
+def indexes(plan: Plan) -> set[str]:
+    """The indexes that are looked into."""
+    return {step["Index Name"] for step in steps(plan) if "Index Name" in step}
+
+
+def read_whole(plan: Plan) -> list[str]:
+    """The tables that are read from end to end."""
+    return [step["Relation Name"] for step in steps(plan) if step["Node Type"] == "Seq Scan"]
+
+
+def is_sorted_afterwards(plan: Plan) -> bool:
+    return any("Sort" in step["Node Type"] for step in steps(plan))
+
+
+# --- pages ---
+
+
+@pytest.mark.parametrize(
+    ("filter", "order", "index"),
+    [
+        ({}, "ID_DESC", "pk_task_run"),
+        ({"task_key": {"any": ["task-7"]}}, "ID_DESC", "ix_task_run_task_key_id"),
+        ({"state": {"type": {"any": ["FAILED"]}}}, "ID_DESC", "ix_task_run_state_type_id"),
+        ({}, "START_TIME_ASC", "ix_task_run_start_time"),
+        ({}, "START_TIME_DESC", "ix_task_run_start_time"),
+        ({"state": {"type": {"any": ["FAILED"]}}}, "START_TIME_DESC", "ix_task_run_state_type_start_time"),
+        ({}, "EXPECTED_START_TIME_ASC", "ix_task_run_expected_start_time"),
+        ({}, "EXPECTED_START_TIME_DESC", "ix_task_run_expected_start_time"),
+    ],
+)
+def test_a_page_is_read_in_the_order_of_its_index(url: str, filter: Filter, order: str, index: str) -> None:
+    plan = page_plan(url, filter, Order.of(order))
+
+    assert index in indexes(plan)
+    assert "task_run" not in read_whole(plan)
+    assert not is_sorted_afterwards(plan)
+
+
+def test_a_page_of_one_flow_run_is_found_by_the_flow_run(url: str, postgresql: PostgreSQLServer) -> None:
+    ((id,),) = postgresql.rows(urlsplit(url).path[1:], "SELECT CAST(id AS text) FROM flow_run ORDER BY id LIMIT 1")
+
+    plan = page_plan(url, {"flow_run_id": {"any": [id]}})
+
+    assert "uq_task_run_in_flow_run" in indexes(plan)
+    assert "task_run" not in read_whole(plan)
+
+
+@pytest.mark.parametrize("operator", ["any", "all"])
+def test_a_page_of_one_tag_is_found_by_the_tag(url: str, operator: str) -> None:
+    plan = page_plan(url, {"tags": {operator: ["tag-7"]}})
+
+    assert "ix_task_run_tags" in indexes(plan)
+    assert "task_run" not in read_whole(plan)
+
+
+# --- history ---
+
+
+@pytest.mark.parametrize(
+    "filter", [{}, {"state": {"type": {"any": ["COMPLETED"]}}}, {"not": {"tags": {"any": ["tag-7"]}}}]
+)
+def test_a_history_reads_no_more_than_its_span(url: str, filter: Filter) -> None:
+    span = split_span(instant(START - DAY), instant(START), 600)
+
+    def read(connection: Connection) -> None:
+        counts = [state.count_runs for each in read_history(connection, filter, span) for state in each.states]
+        assert 0 < sum(counts) < ROWS / 20
+
+    plan = explained(url, read)
+
+    assert "ix_task_run_expected_start_time" in indexes(plan)
+    assert "task_run" not in read_whole(plan)
+
+
+# --- the queue ---
+
+
+def test_the_due_runs_of_a_key_are_found_in_the_index_of_what_waits(url: str) -> None:
+    def read(connection: Connection) -> None:
+        assert len(queue.due_entries(connection, ["waiting-1", "waiting-2"], per_side=10)) == 20
+
+    plan = explained(url, read)
+
+    assert "ix_queue_entry_waiting" in indexes(plan)
+    assert "queue_entry" not in read_whole(plan)
