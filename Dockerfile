@@ -1,10 +1,10 @@
-# Runyard in a container. Who may come in has to be said: holders of tokens, which the second line makes, or anybody.
+# Runyard in a container. Clients need a token, which the second command creates, unless authentication is disabled.
 #
 #   docker build -t runyard .
 #   docker run --rm -v runyard:/data runyard runyard token create --scope read --scope write --scope work
 #   docker run -p 127.0.0.1:4200:4200 -v runyard:/data runyard
 #
-# For yourself alone, without tokens: docker run -p 127.0.0.1:4200:4200 -e RUNYARD_ACCESS=anonymous
+# Without tokens, for this machine only: docker run -p 127.0.0.1:4200:4200 -e RUNYARD_ACCESS=anonymous
 # -e RUNYARD_ALLOWED_HOSTS=localhost,127.0.0.1 -v runyard:/data runyard
 
 FROM python:3.13-slim AS build
@@ -23,7 +23,7 @@ COPY --from=build /opt/runyard /opt/runyard
 USER 10001
 WORKDIR /data
 VOLUME /data
-# On all addresses of the container: which of them the outside reaches is for who publishes the port to say.
+# The server listens on all addresses of the container. The published port determines who can reach it.
 ENV PATH=/opt/runyard/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     RUNYARD_HOST=0.0.0.0 \
@@ -31,5 +31,5 @@ ENV PATH=/opt/runyard/bin:$PATH \
 EXPOSE 4200
 HEALTHCHECK --interval=10s --timeout=5s --start-period=20s \
   CMD ["python", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:4200/readyz', timeout=4)"]
-# SIGTERM stops it in order: give it more than RUNYARD_STOP_SECONDS before it is killed (docker stop --timeout 40).
+# SIGTERM starts a graceful shutdown. The timeout must exceed RUNYARD_STOP_SECONDS (docker stop --timeout 40).
 CMD ["runyard", "serve"]

@@ -1,20 +1,20 @@
-# The commands of this project. `just` lists them; `just check` is all that CI does.
+# Commands for development. `just` lists them. CI runs `just check`.
 
 bin := parent_directory(just_executable())
-# Processes that share the tests; on two cores three, since servers under test also wait.
+# Processes that run the tests: more than cores, because tests also wait for servers.
 workers := "3"
 
 _list:
     @{{ just_executable() }} --list --unsorted
 
-# Start the server on a database in this folder.
+# Start a server with a database in this folder.
 serve *options:
     RUNYARD_DATABASE_URL=sqlite+aiosqlite:///runyard.db {{ bin }}/runyard serve {{ options }}
 
-# Everything that CI checks.
+# Run everything that CI runs.
 check: format-check lint types imports graphiql-check test
 
-# Put the code into its form.
+# Format the code and fix lint errors.
 format:
     {{ bin }}/ruff format
     {{ bin }}/ruff check --fix
@@ -25,45 +25,50 @@ format-check:
 lint:
     {{ bin }}/ruff check
 
-# Strict types.
+# Check types.
 types:
     {{ bin }}/basedpyright --pythonpath {{ bin }}/python
 
-# Imports point down the stairs.
+# Check the import contracts between layers and rooms.
 imports:
     {{ bin }}/lint-imports
 
-# Write the printed contract anew.
+# Print the GraphQL schema to schema/schema.graphql.
 sdl:
     {{ bin }}/runyard schema print > schema/schema.graphql
 
-# Let today's contract be the one that later ones are held to: with each release, and never in between.
+# Release the schema: later changes must be compatible with it. Run with each release only.
 release-contract: sdl
     cp schema/schema.graphql schema/released.graphql
 
-# The tests; they hold the printed contract and the documents to the code, too.
+# Run the tests, including those of the printed schema and the documents.
 test *options:
     {{ bin }}/pytest -n {{ workers }} --dist worksteal {{ options }}
 
-# Let servers, workers and the database fail while runs are carried out, and tell whether a promise was broken.
+# Run the tests that start no other process, for the inner loop: orchestration, filters and house rules.
+test-fast *options:
+    {{ bin }}/pytest -n {{ workers }} --dist worksteal -q -m "not processes" --hypothesis-profile fast \
+        tests/orchestration tests/filtering tests/house {{ options }}
+
+# Execute runs while servers, workers and the database fail, and report violated guarantees.
 chaos *options:
     {{ bin }}/python -m tests.chaos {{ options }}
 
-# Send a server what no client should, and tell whether it was answered as the contract says. `--help` tells the options.
+# Send invalid and hostile requests to a server, and check the responses. `--help` lists the options.
 hostile *options:
     {{ bin }}/python -m tests.hostile {{ options }}
 
-# Build GraphiQL's files from their sources. Needs npm.
+# Build the files of GraphiQL from their sources. Requires npm.
 graphiql-build:
     cd runyard/graphiql/web && npm ci --silent && npm run -s build
 
-# Whether GraphiQL's files are what their sources build. Skipped, and said so, without npm and Node 20.
+# Check that the files of GraphiQL match their sources. Skipped with a message without npm and Node 20.
 graphiql-check:
     @if command -v npm > /dev/null && node -e 'process.exit(parseInt(process.versions.node) < 20 ? 1 : 0)'; \
     then cd runyard/graphiql/web && npm ci --silent && npm run -s check; \
-    else echo "skipped: npm with Node 20 is not on this machine"; fi
+    else echo "skipped: npm with Node 20 is not installed"; fi
 
-# What each operation costs beside the bare driver, in CPU of the server. `--help` tells the options.
+# Measure the CPU time of each operation, relative to the bare database driver. `--help` lists the options.
 bench *options:
     {{ bin }}/python -m benchmarks {{ options }}
 
@@ -71,6 +76,6 @@ bench *options:
 bench-compare old new:
     {{ bin }}/python -m benchmarks.report {{ old }} {{ new }}
 
-# Put a mixed load on a server for a while, and show whether its memory, files and tasks stay as they are.
+# Put a mixed load on a server, and report whether its memory, files and tasks grow.
 soak *options:
     {{ bin }}/python -m benchmarks.soak {{ options }}

@@ -1,9 +1,10 @@
-"""What Runyard costs, beside what its database alone would cost for the same.
+"""Benchmarks: the cost of Runyard, compared with the cost of the same work on the bare database driver.
 
-`population` makes up a week of work, `seed` writes it. `workloads` is the table of what is asked of a server, `stage` and
-`changes` have its kinds; `client` asks, and `bare` does the same with nothing but the driver, in a process of its own, with
-the statements that `recording` and `writes` have found out. `__main__` has them run by `running`, and `report` prints what
-came out and compares two such reports. README.md tells how to read it.
+`population` generates a week of work, and `seed` writes it to a database. `workloads` lists the workloads, whose kinds
+are in `stage` and `changes`. `client` sends their requests. `bare` does the same work with the driver alone, in a
+separate process, and executes the statements that `recording` and `writes` record from the server. `__main__` reads the
+command line, `running` measures, and `report` prints the results and compares two reports. README.md explains how to
+read them.
 
-Stands beside the stairs: imports from every floor, and no floor imports it.
+Imports from every layer. No layer imports this package.
 """

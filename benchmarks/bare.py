@@ -1,8 +1,9 @@
-"""The same with nothing but the driver, in a process of its own: `python -m benchmarks.bare DATABASE_URL`.
+"""Executes statements with the driver alone, in a separate process: `python -m benchmarks.bare DATABASE_URL`.
 
-Takes jobs, one JSON object a line, and answers each with the CPU that it took in this process. `reads` are statements, whose
-rows it makes into JSON; an empty job is the last reads again. `writes` are transactions, each of which is on disk before the
-next one begins. Its first line tells the process of PostgreSQL that works for its reads.
+Reads jobs from standard input, one JSON object on each line, and writes the CPU time of each in this process. `reads`
+are statements whose rows are serialized as JSON; an empty job repeats the last reads. `writes` are transactions, each
+of which is on disk before the next one begins. The first line of the output has the process id of the PostgreSQL
+backend for the reads.
 """
 
 import sqlite3
@@ -14,7 +15,7 @@ import orjson
 import uvloop
 
 from db.postgresql.driver import asyncpg, open_pool
-from db.runtime.timestamps import moment
+from db.runtime.timestamps import parse_timestamp
 
 Call = tuple[str, Any]
 
@@ -30,7 +31,7 @@ class SQLite:
         for pragma in pragmas:
             self._raw.execute(f"PRAGMA {pragma}")
 
-    async def understood(self, call: Call) -> Call:
+    async def convert_parameters(self, call: Call) -> Call:
         return call
 
     async def read(self, calls: list[Call]) -> None:
@@ -45,7 +46,7 @@ class SQLite:
 
 
 class PostgreSQL:
-    """asyncpg: reads give what it makes of each type by itself, writes take ids and instants as texts, as ours do."""
+    """asyncpg. Reads return its default Python types; writes pass ids and timestamps as texts, as the server does."""
 
     def __init__(self, reading: Any, writing: Any) -> None:
         self._reading = reading
@@ -54,13 +55,13 @@ class PostgreSQL:
 
     @classmethod
     async def connect(cls, url: str) -> "PostgreSQL":
-        pool = await open_pool(url, at_least=1, at_most=1, timeout_seconds=60.0)
+        pool = await open_pool(url, min_size=1, max_size=1, timeout_seconds=60.0)
         return cls(await asyncpg.connect(url), await pool.acquire())
 
     async def read(self, calls: list[Call]) -> None:
         for text, values in calls:
             rows = await self._reading.fetch(text, *values)
-            # Its ids are of a class of its own, which orjson has to be told about.
+            # asyncpg returns ids as a class that orjson does not support.
             orjson.dumps([tuple(row) for row in rows], default=str)
 
     async def write(self, calls: list[Call]) -> None:
@@ -69,12 +70,12 @@ class PostgreSQL:
             await self._writing.execute(text, *values)
         await self._writing.execute("COMMIT")
 
-    async def understood(self, call: Call) -> Call:
-        """The statement with objects where asyncpg takes no texts."""
+    async def convert_parameters(self, call: Call) -> Call:
+        """Return the statement with objects for the parameters that asyncpg does not accept as texts."""
         text, values = call
         types = (await self._reading.prepare(text)).get_parameters()
         return text, [
-            moment(value) if type.name == "timestamptz" and value is not None else value
+            parse_timestamp(value) if type.name == "timestamptz" and value is not None else value
             for type, value in zip(types, values, strict=True)
         ]
 
@@ -82,22 +83,22 @@ class PostgreSQL:
 async def main(url: str) -> None:
     is_sqlite = url.startswith("sqlite")
     driver = SQLite(url.partition(":///")[2]) if is_sqlite else await PostgreSQL.connect(url.replace("+asyncpg", ""))
-    _say({"backend": driver.backend})
+    _write_response({"backend": driver.backend})
     reads: list[Call] = []
     for line in sys.stdin.buffer:
         job = orjson.loads(line)
         if "reads" in job:
-            reads = [await driver.understood(call) for call in job["reads"]]
+            reads = [await driver.convert_parameters(call) for call in job["reads"]]
         before = time.process_time()
         if "writes" in job:
             for calls in job["writes"]:
                 await driver.write(calls)
         else:
             await driver.read(reads)
-        _say({"cpu_ms": (time.process_time() - before) * 1000})
+        _write_response({"cpu_ms": (time.process_time() - before) * 1000})
 
 
-def _say(value: dict[str, Any]) -> None:
+def _write_response(value: dict[str, Any]) -> None:
     sys.stdout.buffer.write(orjson.dumps(value) + b"\n")
     sys.stdout.buffer.flush()
 

@@ -1,4 +1,4 @@
-"""The kinds of workloads that change something: creations, changes of state, deliveries."""
+"""The kinds of workloads that write: creations, state transitions, deliveries."""
 
 import asyncio
 import time
@@ -6,87 +6,93 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from benchmarks.client import Client, Request, Worker, named
-from benchmarks.stage import Stage
+from benchmarks.client import Client, Request, Worker, document_request
+from benchmarks.stage import WorkloadContext
 from benchmarks.writes import RETRIED, Calls, Scratch
 from db.enums import StateType
 
 LIMITED_TAG = "limited"
-LARGEST_CREATION = 1000
-"""How many runs createTaskRuns takes."""
+MAX_CREATE_BATCH = 1000
+"""Maximum number of runs in one createTaskRuns request."""
 
 
 @dataclass
-class Writing:
-    """Single mutations, so many under way at a time. Its runs have a task key of their own and are deleted in the end."""
+class WriteWorkload:
+    """Single mutations, `concurrency` of them in flight.
+
+    Their runs have a separate task key and are deleted afterwards.
+    """
 
     name: str
     title: str
-    at_once: int
+    concurrency: int
     operations: int = 400
 
     @property
     def key(self) -> str:
         return f"benchmark-{self.name}"
 
-    def is_possible(self, stage: Stage) -> bool:
+    def is_possible(self, context: WorkloadContext) -> bool:
         return True
 
-    async def prepare(self, stage: Stage) -> None:
+    async def prepare(self, context: WorkloadContext) -> None:
         raise NotImplementedError
 
-    async def run(self, stage: Stage) -> int:
-        await stage.client.send_all(self._requests, self.at_once)
+    async def run(self, context: WorkloadContext) -> int:
+        await context.client.send_all(self._requests, self.concurrency)
         return sum(map(len, self._requests))
 
-    async def clean(self, stage: Stage) -> None:
-        await delete_runs(stage.client, self.key)
+    async def clean(self, context: WorkloadContext) -> None:
+        await delete_runs(context.client, self.key)
 
     def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
-        """What is to be there before, and what is measured: a transaction for each operation."""
+        """Return the transactions to execute beforehand, and those to measure: one for each operation."""
         raise NotImplementedError
 
     _requests: Sequence[Sequence[Request]] = field(default=(), init=False)
-    """Groups of requests, each group one after the other."""
+    """Groups of requests. The requests of a group are sent one after the other."""
 
 
 @dataclass
-class Creating(Writing):
-    """createTaskRun, in the background."""
+class CreateWorkload(WriteWorkload):
+    """createTaskRun for background runs."""
 
     type: StateType = StateType.PENDING
 
     def _new(self) -> dict[str, Any]:
         return {"taskKey": self.key, "tags": ["etl", "nightly"], "parameters": {"customer": 7, "region": "eu"}}
 
-    async def prepare(self, stage: Stage) -> None:
+    async def prepare(self, context: WorkloadContext) -> None:
         new = {**self._new(), "state": {"type": self.type}}
-        wanted = named("CreateTaskRun", b'"created":true', input=new)
-        self._requests = [[wanted]] * stage.count(self.operations)
+        request = document_request("CreateTaskRun", b'"created":true', input=new)
+        self._requests = [[request]] * context.count(self.operations)
 
     def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
         new = {"task_key": self.key, "tags": ["etl", "nightly"], "parameters": '{"customer":7,"region":"eu"}'}
-        return [], scratch.creations(count, new, self.type)[1]
+        return [], scratch.create_transactions(count, new, self.type)[1]
 
 
 @dataclass
-class Moving(Writing):
-    """setTaskRunState: RUNNING, then COMPLETED; in a flow run, with a limit on a tag and retries, so every rule is asked."""
+class TransitionWorkload(WriteWorkload):
+    """setTaskRunState to RUNNING, then COMPLETED.
 
-    async def prepare(self, stage: Stage) -> None:
+    The runs are in a flow run and have a limited tag and retries, and every rule is evaluated.
+    """
+
+    async def prepare(self, context: WorkloadContext) -> None:
         new = {
             "taskKey": self.key,
-            "flowRunId": stage.flow_run_id,
+            "flowRunId": context.flow_run_id,
             "tags": ["etl", LIMITED_TAG],
             "empiricalPolicy": {"retries": 3, "retryDelaySeconds": [10.0]},
         }
         ids: list[str] = []
-        while (left := stage.count(self.operations // 2) - len(ids)) > 0:
-            made = await stage.client.ask("CreateTaskRuns", inputs=[new] * min(left, LARGEST_CREATION))
-            ids += [each["taskRun"]["id"] for each in made]
+        while (remaining := context.count(self.operations // 2) - len(ids)) > 0:
+            created = await context.client.execute("CreateTaskRuns", inputs=[new] * min(remaining, MAX_CREATE_BATCH))
+            ids += [each["taskRun"]["id"] for each in created]
         self._requests = [
             [
-                named("SetTaskRunState", b'"status":"ACCEPT"', id=id, state={"type": type})
+                document_request("SetTaskRunState", b'"status":"ACCEPT"', id=id, state={"type": type})
                 for type in (StateType.RUNNING, StateType.COMPLETED)
             ]
             for id in ids
@@ -99,94 +105,96 @@ class Moving(Writing):
             "tags": ["etl", LIMITED_TAG],
             "policy": RETRIED,
         }
-        ids, before = scratch.creations(count // 2, new, StateType.PENDING)
+        ids, before = scratch.create_transactions(count // 2, new, StateType.PENDING)
         types = (StateType.RUNNING, StateType.COMPLETED)
-        return before, [move for id in ids for type in types for move in scratch.moves([id], type)]
+        return before, [
+            transaction for id in ids for type in types for transaction in scratch.transition_transactions([id], type)
+        ]
 
 
 @dataclass
-class Delivering(Writing):
-    """One run after the other: created, received over a WebSocket, acknowledged."""
+class DeliveryWorkload(WriteWorkload):
+    """Create a run, receive it over a WebSocket and acknowledge it, one run after the other."""
 
-    async def prepare(self, stage: Stage) -> None:
-        self._request = named("CreateTaskRun", b'"created":true', input=scheduled(self.key))
-        self._worker = await Worker.subscribe(stage.client, self.key, 1)
+    async def prepare(self, context: WorkloadContext) -> None:
+        self._request = document_request("CreateTaskRun", b'"created":true', input=scheduled_run_input(self.key))
+        self._worker = await Worker.subscribe(context.client, self.key, 1)
 
-    async def run(self, stage: Stage) -> int:
+    async def run(self, context: WorkloadContext) -> int:
         latencies: list[float] = []
-        for _ in range(count := stage.count(self.operations)):
-            began = time.perf_counter()
-            await stage.client.send(self._request)
-            leases = await receive_some(self._worker)
-            latencies.append((time.perf_counter() - began) * 1000)
+        for _ in range(count := context.count(self.operations)):
+            started_at = time.perf_counter()
+            await context.client.send(self._request)
+            leases = await receive_leases(self._worker)
+            latencies.append((time.perf_counter() - started_at) * 1000)
             await self._worker.acknowledge(leases)
-        stage.note("W7 median from sending createTaskRun to its delivery, ms", sorted(latencies)[count // 2])
+        context.note("W7 median from sending createTaskRun to its delivery, ms", sorted(latencies)[count // 2])
         return count
 
-    async def clean(self, stage: Stage) -> None:
+    async def clean(self, context: WorkloadContext) -> None:
         await self._worker.close()
-        await delete_runs(stage.client, self.key)
+        await delete_runs(context.client, self.key)
 
     def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
-        _, created = scratch.creations(count, {"task_key": self.key, "tags": []}, StateType.SCHEDULED)
-        delivered = scratch.deliveries(self.key, count)
-        # One operation is all three transactions, in the order of one run.
-        each = [[created[n], delivered[2 * n], delivered[2 * n + 1]] for n in range(count)]
-        return [], [transaction for three in each for transaction in three]
+        _, created = scratch.create_transactions(count, {"task_key": self.key, "tags": []}, StateType.SCHEDULED)
+        delivered = scratch.delivery_transactions(self.key, count)
+        # One operation consists of the three transactions of one run, in their order.
+        per_run = [[created[n], delivered[2 * n], delivered[2 * n + 1]] for n in range(count)]
+        return [], [transaction for transactions in per_run for transaction in transactions]
 
 
 @dataclass
-class Sustaining(Writing):
-    """As many runs as go through: creators that do not wait for workers, which acknowledge whole events."""
+class ThroughputWorkload(WriteWorkload):
+    """Maximum throughput. Creators do not wait for workers, and workers acknowledge whole events."""
 
     workers: int = 4
 
-    async def prepare(self, stage: Stage) -> None:
-        wanted = named("CreateTaskRun", b'"created":true', input=scheduled(self.key))
-        self._requests = [[wanted]] * stage.count(self.operations)
-        self._workers = [await Worker.subscribe(stage.client, self.key, 32) for _ in range(self.workers)]
+    async def prepare(self, context: WorkloadContext) -> None:
+        request = document_request("CreateTaskRun", b'"created":true', input=scheduled_run_input(self.key))
+        self._requests = [[request]] * context.count(self.operations)
+        self._workers = [await Worker.subscribe(context.client, self.key, 32) for _ in range(self.workers)]
 
-    async def run(self, stage: Stage) -> int:
-        wanted, done, left = len(self._requests), asyncio.Event(), [len(self._requests)]
+    async def run(self, context: WorkloadContext) -> int:
+        total, done, remaining = len(self._requests), asyncio.Event(), [len(self._requests)]
 
         async def work(worker: Worker) -> None:
             while True:
-                leases = await receive_some(worker)
+                leases = await receive_leases(worker)
                 await worker.acknowledge(leases)
-                left[0] -= len(leases)
-                if left[0] <= 0:
+                remaining[0] -= len(leases)
+                if remaining[0] <= 0:
                     done.set()
 
-        began = time.perf_counter()
-        working = [asyncio.create_task(work(worker)) for worker in self._workers]
-        await stage.client.send_all(self._requests, self.at_once)
+        started_at = time.perf_counter()
+        tasks = [asyncio.create_task(work(worker)) for worker in self._workers]
+        await context.client.send_all(self._requests, self.concurrency)
         await done.wait()
-        stage.note("W7 runs a second, 8 creators and 4 workers", wanted / (time.perf_counter() - began))
-        for each in working:
+        context.note("W7 runs a second, 8 creators and 4 workers", total / (time.perf_counter() - started_at))
+        for each in tasks:
             each.cancel()
-        await asyncio.gather(*working, return_exceptions=True)
-        return wanted
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return total
 
-    async def clean(self, stage: Stage) -> None:
+    async def clean(self, context: WorkloadContext) -> None:
         for worker in self._workers:
             await worker.close()
-        await delete_runs(stage.client, self.key)
+        await delete_runs(context.client, self.key)
 
     def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
-        return Delivering(self.name, self.title, 1).bare(scratch, count)
+        return DeliveryWorkload(self.name, self.title, 1).bare(scratch, count)
 
 
-def scheduled(key: str) -> dict[str, Any]:
+def scheduled_run_input(key: str) -> dict[str, Any]:
     return {"taskKey": key, "state": {"type": "SCHEDULED"}, "parameters": {"customer": 7, "region": "eu"}}
 
 
-async def receive_some(worker: Worker) -> list[str]:
-    """The leases of the next event that has any."""
+async def receive_leases(worker: Worker) -> list[str]:
+    """Return the lease ids of the next event that has any."""
     while not (leases := await worker.receive()):
         continue
     return leases
 
 
 async def delete_runs(client: Client, task_key: str) -> None:
-    while (await client.ask("DeleteTaskRuns", filter={"taskKey": {"any": [task_key]}}, limit=1000))["hasMore"]:
+    while (await client.execute("DeleteTaskRuns", filter={"taskKey": {"any": [task_key]}}, limit=1000))["hasMore"]:
         continue

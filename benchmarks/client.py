@@ -1,4 +1,4 @@
-"""A client that costs little: raw HTTP on connections that stay open, and one WebSocket for each worker."""
+"""A client with low CPU cost: raw HTTP over persistent connections, and one WebSocket for each worker."""
 
 import asyncio
 import time
@@ -11,13 +11,13 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from queries import document
 
-KEPT_SECONDS = 3.0
-"""How long a connection may lie idle: servers close theirs after five seconds."""
+MAX_IDLE_SECONDS = 3.0
+"""Maximum idle time of a reused connection. Servers close idle connections after five seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What to send, and what the answer has to contain."""
+    """The bytes to send, and a text that the response must contain."""
 
     wire: bytes
     expected: bytes = b'{"data":{'
@@ -30,14 +30,14 @@ def request(query: str, expected: bytes = b'{"data":{', **variables: Any) -> Req
     return Request(head.encode() + body, expected)
 
 
-def named(operation: str, expected: bytes = b'{"data":{', **variables: Any) -> Request:
-    """The request for a document of `queries/`."""
+def document_request(operation: str, expected: bytes = b'{"data":{', **variables: Any) -> Request:
+    """Build the request for a document of `queries/`."""
     return request(document(operation)[0], expected, **variables)
 
 
 @dataclass
 class Client:
-    """Connections to one server. Every answer is looked at; `faults` has those that are not what was expected."""
+    """Connections to one server. Every response is checked, and `faults` collects the unexpected ones."""
 
     port: int
     faults: list[bytes] = field(default_factory=list[bytes])
@@ -45,27 +45,29 @@ class Client:
         default_factory=list[tuple[asyncio.StreamReader, asyncio.StreamWriter, float]]
     )
 
-    async def send(self, wanted: Request) -> bytes:
-        """The body of the answer."""
-        reader, writer = self._take() or await asyncio.open_connection("127.0.0.1", self.port, limit=2**20)
-        writer.write(wanted.wire)
+    async def send(self, request: Request) -> bytes:
+        """Send the request and return the body of the response."""
+        reader, writer = self._take_idle_connection() or await asyncio.open_connection(
+            "127.0.0.1", self.port, limit=2**20
+        )
+        writer.write(request.wire)
         head = await reader.readuntil(b"\r\n\r\n")
         start = head.lower().index(b"content-length:") + 15
         body = await reader.readexactly(int(head[start : head.index(b"\r", start)]))
         self._idle.append((reader, writer, time.monotonic()))
-        if wanted.expected not in body or b'"errors":' in body or not head.startswith(b"HTTP/1.1 200"):
+        if request.expected not in body or b'"errors":' in body or not head.startswith(b"HTTP/1.1 200"):
             self.faults.append(body[:1000])
         return body
 
-    async def ask(self, operation: str, **variables: Any) -> Any:
-        """The value of the operation's one root field. Fails where there are errors."""
-        body = await self.send(named(operation, **variables))
+    async def execute(self, operation: str, **variables: Any) -> Any:
+        """Execute the operation and return the value of its one root field. Fails when the response has errors."""
+        body = await self.send(document_request(operation, **variables))
         assert b'"errors":' not in body, body
         (value,) = orjson.loads(body)["data"].values()
         return value
 
-    async def send_all(self, requests: Sequence[Sequence[Request]], at_once: int) -> None:
-        """All requests, so many under way at a time; those of a group one after the other."""
+    async def send_all(self, requests: Sequence[Sequence[Request]], concurrency: int) -> None:
+        """Send all requests, `concurrency` of them in flight. Those of a group are sent one after the other."""
         waiting = iter(requests)
 
         async def work(groups: Iterator[Sequence[Request]]) -> None:
@@ -73,13 +75,13 @@ class Client:
                 for each in group:
                     await self.send(each)
 
-        await asyncio.gather(*(work(waiting) for _ in range(at_once)))
+        await asyncio.gather(*(work(waiting) for _ in range(concurrency)))
 
-    def _take(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
-        """A connection that is open, as long as the server has not had the time to close it."""
+    def _take_idle_connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter] | None:
+        """Return an open connection that has not been idle long enough for the server to close it, or None."""
         while self._idle:
             reader, writer, used_at = self._idle.pop()
-            if time.monotonic() - used_at < KEPT_SECONDS:
+            if time.monotonic() - used_at < MAX_IDLE_SECONDS:
                 return reader, writer
             writer.close()
         return None
@@ -109,7 +111,7 @@ class Worker:
         return cls(socket, client)
 
     async def receive(self) -> list[str]:
-        """The leases of the next event; none where it is a sign of life."""
+        """Return the lease ids of the next event. A heartbeat has none."""
         message = orjson.loads(await self._socket.recv())
         if message["type"] != "next" or "errors" in message["payload"]:
             self._client.faults.append(orjson.dumps(message)[:1000])
@@ -117,7 +119,7 @@ class Worker:
         return [each["leaseId"] for each in message["payload"]["data"]["scheduledTaskRuns"]]
 
     async def acknowledge(self, leases: list[str]) -> None:
-        await self._client.send(named("AcknowledgeTaskRuns", b'"status":"HELD"', leaseIds=leases))
+        await self._client.send(document_request("AcknowledgeTaskRuns", b'"status":"HELD"', leaseIds=leases))
 
     async def close(self) -> None:
         await self._socket.close()

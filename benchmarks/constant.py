@@ -1,4 +1,4 @@
-"""The least that an HTTP server of ours can cost: Starlette and uvicorn with one route that answers a constant."""
+"""The minimum cost of an HTTP server on this stack: Starlette and uvicorn with one route that returns a constant."""
 
 import os
 
@@ -8,15 +8,15 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-CONSTANT = b'{"data":{"taskRun":{"id":"019b8a2e-0000-7000-8000-000000000000","stateType":"COMPLETED"}}}'
+RESPONSE_BODY = b'{"data":{"taskRun":{"id":"019b8a2e-0000-7000-8000-000000000000","stateType":"COMPLETED"}}}'
 
 
-async def answer(request: Request) -> Response:
+async def respond(request: Request) -> Response:
     await request.body()
-    return Response(CONSTANT, media_type="application/json")
+    return Response(RESPONSE_BODY, media_type="application/json")
 
 
 if __name__ == "__main__":
-    app = Starlette(routes=[Route("/graphql", answer, methods=["POST"])])
+    app = Starlette(routes=[Route("/graphql", respond, methods=["POST"])])
     port = int(os.environ["RUNYARD_PORT"])
     uvicorn.run(app, port=port, log_config=None, access_log=False, server_header=False, ws="none")

@@ -1,6 +1,6 @@
-"""`python -m benchmarks.observed`: the server, which also tells at `/observed` how its process is doing.
+"""`python -m benchmarks.observed`: the server with an additional route, `/observed`, for statistics of its process.
 
-No operator needs this, and it costs a little, so it is no part of the server itself.
+The statistics cost CPU time and are of no use to operators. They are therefore not part of the server itself.
 """
 
 import asyncio
@@ -16,50 +16,50 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from runyard.app import build_app
-from runyard.logs import set_up_logs
+from runyard.logs import configure_logging
 from runyard.server import build_server
 from runyard.settings import Settings
 
-BEAT_SECONDS = 0.02
+LAG_SAMPLE_SECONDS = 0.02
 
 
-class Heart:
-    """Beats in the server's own event loop, and knows the longest it had to wait."""
+class EventLoopMonitor:
+    """Measures the longest delay in the server's event loop."""
 
     def __init__(self) -> None:
-        self._worst = 0.0
+        self._max_lag = 0.0
 
-    async def beat(self) -> None:
+    async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + BEAT_SECONDS
-            await asyncio.sleep(BEAT_SECONDS)
-            self._worst = max(self._worst, loop.time() - due)
+            due = loop.time() + LAG_SAMPLE_SECONDS
+            await asyncio.sleep(LAG_SAMPLE_SECONDS)
+            self._max_lag = max(self._max_lag, loop.time() - due)
 
-    async def tell(self, _request: Request) -> Response:
-        """The figures, the wait since they were last asked for among them."""
-        worst, self._worst = self._worst, 0.0
-        figures = {
+    async def report(self, _request: Request) -> Response:
+        """Return the statistics, with the longest delay since the previous request."""
+        max_lag, self._max_lag = self._max_lag, 0.0
+        measurements = {
             "tasks": len(asyncio.all_tasks()),
             "threads": threading.active_count(),
             "objects": len(gc.get_objects()),
-            "lag_seconds": worst,
+            "lag_seconds": max_lag,
         }
-        return Response(orjson.dumps(figures), media_type="application/json")
+        return Response(orjson.dumps(measurements), media_type="application/json")
 
 
-def observed_app(settings: Settings) -> Starlette:
-    """The application with one route more."""
-    app, heart = build_app(settings), Heart()
-    app.router.routes.append(Route("/observed", heart.tell, methods=["GET"]))
-    started = app.router.lifespan_context
+def build_observed_app(settings: Settings) -> Starlette:
+    """Build the application with the additional route."""
+    app, monitor = build_app(settings), EventLoopMonitor()
+    app.router.routes.append(Route("/observed", monitor.report, methods=["GET"]))
+    original_lifespan = app.router.lifespan_context
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        async with started(app):
-            beating = asyncio.create_task(heart.beat(), name="heart")
+        async with original_lifespan(app):
+            task = asyncio.create_task(monitor.run(), name="heart")
             yield
-            beating.cancel()
+            task.cancel()
 
     app.router.lifespan_context = lifespan
     return app
@@ -67,8 +67,8 @@ def observed_app(settings: Settings) -> Starlette:
 
 def main() -> None:
     settings = Settings()  # pyright: ignore[reportCallIssue]
-    set_up_logs(settings.log_level, settings.log_format)
-    build_server(observed_app(settings), settings).run()
+    configure_logging(settings.log_level, settings.log_format)
+    build_server(build_observed_app(settings), settings).run()
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
-"""A week of work, made up: flows, their runs and task runs with their whole histories, as the server would have kept them.
+"""A generated week of work: flows, flow runs and task runs with all their states, as the server would store them.
 
-The same for the same seed, with ids and all. Nothing here knows which database it is for: `benchmarks.seed` writes it.
+The same seed generates the same rows, including their ids. The rows do not depend on the database; `benchmarks.seed`
+writes them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,29 +22,29 @@ from db.records import (
     TaskRunRecord,
     to_json,
 )
-from db.runtime.timestamps import instant
-from resolvers.queue.entries import Placements
-from resolvers.task_runs import NewTaskRun, blank_task_run
+from db.runtime.timestamps import format_timestamp
+from resolvers.queue.entries import QueueChanges
+from resolvers.task_runs import NewTaskRun, build_task_run
 
-Choice = TypeVar("Choice")
+T = TypeVar("T")
 
 BEGIN = datetime(2026, 1, 5, tzinfo=UTC)
 DAYS = 7
 END = BEGIN + timedelta(days=DAYS)
 
-BACKGROUND_SHARE = 10
-"""One task run in the background for so many in flow runs, beside them."""
-ACTIVE_SHARE = 4
-"""Of so many flow runs the last one is still RUNNING."""
+FLOW_TASK_RUNS_PER_BACKGROUND_RUN = 10
+"""Number of task runs in flow runs for each additional background run."""
+FLOW_RUNS_PER_ACTIVE_RUN = 4
+"""Number of flow runs for each one that is still RUNNING. Those are the last ones."""
 
 TASKS = ("extract", "validate", "transform", "enrich", "load", "report", "notify", "archive")
 BACKGROUND_TASKS = ("send-mail", "resize-image", "index-document", "call-webhook")
 TAGS = (("etl", 0.45), ("nightly", 0.25), ("critical", 0.1), ("backfill", 0.08), ("gpu", 0.02))
-"""Each tag and the share of task runs that have it."""
+"""Tags, and the share of task runs that have each tag."""
 COMMON_TAG, RARE_TAG = "etl", "gpu"
 
 SECOND = 1_000_000
-"""Moments are counted in microseconds from BEGIN."""
+"""Offsets are counted in microseconds from BEGIN."""
 RETRY_SECONDS = 30.0
 RETRIED = TaskRunPolicy(retries=2, retry_delay_seconds=[RETRY_SECONDS])
 
@@ -55,45 +56,50 @@ _S, _P, _R, _C, _F = (
     StateType.FAILED,
 )
 History = tuple[tuple[StateType, str], ...]
-"""The types and names of a run's states."""
+"""The types and names of a run's states, in order."""
 
 _SCHEDULED, _PENDING, _RUNNING = (_S, "Scheduled"), (_P, "Pending"), (_R, "Running")
-_COMPLETED, _FAILED, _AGAIN, _RETRYING = (_C, "Completed"), (_F, "Failed"), (_S, "AwaitingRetry"), (_R, "Retrying")
+_COMPLETED, _FAILED, _AWAITING_RETRY, _RETRYING = (
+    (_C, "Completed"),
+    (_F, "Failed"),
+    (_S, "AwaitingRetry"),
+    (_R, "Retrying"),
+)
 
-_OVER: tuple[tuple[History, float], ...] = (
+_FINISHED_HISTORIES: tuple[tuple[History, float], ...] = (
     ((_PENDING, _RUNNING, _COMPLETED), 0.92),
     ((_PENDING, _RUNNING, _FAILED), 0.08),
 )
-_UNDER_WAY: tuple[tuple[History, float], ...] = (
+_ACTIVE_HISTORIES: tuple[tuple[History, float], ...] = (
     ((_PENDING, _RUNNING, _COMPLETED), 0.4),
     ((_PENDING, _RUNNING), 0.2),
-    ((_PENDING, _RUNNING, _AGAIN, _RETRYING), 0.05),
-    ((_PENDING, _RUNNING, _AGAIN), 0.15),
+    ((_PENDING, _RUNNING, _AWAITING_RETRY, _RETRYING), 0.05),
+    ((_PENDING, _RUNNING, _AWAITING_RETRY), 0.15),
     ((_SCHEDULED, _PENDING), 0.2),
 )
-_IN_BACKGROUND: tuple[tuple[History, float], ...] = (
+_BACKGROUND_HISTORIES: tuple[tuple[History, float], ...] = (
     ((_SCHEDULED, _PENDING, _RUNNING, _COMPLETED), 0.8),
     ((_SCHEDULED, _PENDING, _RUNNING, _FAILED), 0.06),
     ((_SCHEDULED, _PENDING, _RUNNING), 0.04),
-    ((_SCHEDULED, _RUNNING, _AGAIN), 0.06),
+    ((_SCHEDULED, _RUNNING, _AWAITING_RETRY), 0.06),
     ((_SCHEDULED, _PENDING), 0.04),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Size:
-    """How much of everything."""
+class PopulationSize:
+    """The number of rows to generate."""
 
     task_runs: int = 20_000
-    """In flow runs; those in the background come on top."""
+    """Task runs in flow runs. Background runs are additional."""
     flow_runs: int = 200
     flows: int = 10
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """Rows in the order in which they can be written: what others name comes first."""
+class RowBatch:
+    """Rows in an order in which they can be inserted: referenced rows come first."""
 
     flows: list[FlowRecord]
     flow_runs: list[FlowRunRecord]
@@ -107,91 +113,97 @@ def flow_name(number: int) -> str:
     return f"flow-{number}"
 
 
-def population(size: Size) -> Iterator[Part]:
-    """The flows, and then one part for each flow run, in the order of time."""
-    maker = _Maker(Random(size.seed))  # noqa: S311 - makes rows, keeps no secret
-    flows = [maker.flow(number) for number in range(size.flows)]
-    yield Part(flows, [], [], [], [], [])
+def population(size: PopulationSize) -> Iterator[RowBatch]:
+    """Yield the flows, and then one batch for each flow run, in chronological order."""
+    generator = _Generator(Random(size.seed))  # noqa: S311 - generates rows, not secrets
+    flows = [generator.flow(number) for number in range(size.flows)]
+    yield RowBatch(flows, [], [], [], [], [])
     width = DAYS * 86_400 * SECOND // size.flow_runs
     for number in range(size.flow_runs):
         first, last = (size.task_runs * each // size.flow_runs for each in (number, number + 1))
-        is_over = number < size.flow_runs - max(1, size.flow_runs // ACTIVE_SHARE)
-        yield maker.part(flows[number % size.flows], number, range(first, last), number * width, width, is_over)
+        has_ended = number < size.flow_runs - max(1, size.flow_runs // FLOW_RUNS_PER_ACTIVE_RUN)
+        yield generator.flow_run_rows(
+            flows[number % size.flows], number, range(first, last), number * width, width, has_ended
+        )
 
 
-class _Maker:
-    """Draws everything from one source of chance."""
+class _Generator:
+    """Generates all rows with one random number generator."""
 
-    def __init__(self, chance: Random) -> None:
-        self._chance = chance
+    def __init__(self, random: Random) -> None:
+        self._random = random
 
     def flow(self, number: int) -> FlowRecord:
-        now = _instant(0)
+        now = _timestamp_at(0)
         return FlowRecord(self._id(0), now, now, flow_name(number), to_json(["team-a" if number % 2 else "team-b"]))
 
-    def part(self, flow: FlowRecord, number: int, numbers: range, begin: int, width: int, is_over: bool) -> Part:
-        """A flow run that begins at the moment `begin` with a task run for each of `numbers`, and some in the background."""
-        part = Part([], [], [], [], [], [])
+    def flow_run_rows(
+        self, flow: FlowRecord, number: int, numbers: range, begin: int, width: int, has_ended: bool
+    ) -> RowBatch:
+        """Generate a flow run that begins at `begin`, a task run for each of `numbers`, and some background runs."""
+        batch = RowBatch([], [], [], [], [], [])
         flow_run = self._flow_run(flow, number, begin)
         step = max(1, (width - 2 * SECOND) // max(1, len(numbers)))
         last = begin
-        for place, each in enumerate(numbers):
-            moment = begin + 2 * SECOND + place * step + self._chance.randrange(step)
-            history = self._draw(_OVER if is_over else _UNDER_WAY)
-            run = self._task_run(TASKS[each % len(TASKS)], each, moment, history, flow_run.id)
-            last = max(last, self._live(part, run, history, moment))
-            if each % BACKGROUND_SHARE == 0:
-                history = self._draw(_IN_BACKGROUND)
-                key = BACKGROUND_TASKS[each // BACKGROUND_SHARE % len(BACKGROUND_TASKS)]
-                self._live(part, self._task_run(key, each, moment, history, None), history, moment)
-        part.flow_runs.append(flow_run)
-        moments = [begin, begin + SECOND, last + SECOND]
-        states = [_PENDING, _RUNNING, self._draw(((_COMPLETED, 0.9), (_FAILED, 0.1)))]
-        for (type, name), moment in list(zip(states, moments, strict=True))[: 3 if is_over else 2]:
+        for index, each in enumerate(numbers):
+            offset = begin + 2 * SECOND + index * step + self._random.randrange(step)
+            history = self._choose(_FINISHED_HISTORIES if has_ended else _ACTIVE_HISTORIES)
+            run = self._task_run(TASKS[each % len(TASKS)], each, offset, history, flow_run.id)
+            last = max(last, self._add_run(batch, run, history, offset))
+            if each % FLOW_TASK_RUNS_PER_BACKGROUND_RUN == 0:
+                history = self._choose(_BACKGROUND_HISTORIES)
+                key = BACKGROUND_TASKS[each // FLOW_TASK_RUNS_PER_BACKGROUND_RUN % len(BACKGROUND_TASKS)]
+                self._add_run(batch, self._task_run(key, each, offset, history, None), history, offset)
+        batch.flow_runs.append(flow_run)
+        offsets = [begin, begin + SECOND, last + SECOND]
+        states = [_PENDING, _RUNNING, self._choose(((_COMPLETED, 0.9), (_FAILED, 0.1)))]
+        for (type, name), offset in list(zip(states, offsets, strict=True))[: 3 if has_ended else 2]:
             details = StateDetails(flow_run_id=flow_run.id)
-            part.flow_run_states.append(self._enter(flow_run, type, name, moment, details))
-        return part
+            batch.flow_run_states.append(self._enter_state(flow_run, type, name, offset, details))
+        return batch
 
-    def _live(self, part: Part, run: TaskRunRecord, history: History, moment: int) -> int:
-        """Take the run through its history, from `moment` on, into the part; the moment of its last state."""
+    def _add_run(self, batch: RowBatch, run: TaskRunRecord, history: History, offset: int) -> int:
+        """Add the run to the batch with its history from `offset` on, and return the offset of its last state."""
         details = StateDetails()
-        for place, (type, name) in enumerate(history):
-            if place:
-                moment += self._pause(history[place - 1][1])
+        for index, (type, name) in enumerate(history):
+            if index:
+                offset += self._state_duration(history[index - 1][1])
             scheduled_time = None
             if name == "AwaitingRetry":
-                scheduled_time = _instant(moment + int(RETRY_SECONDS * SECOND))
+                scheduled_time = _timestamp_at(offset + int(RETRY_SECONDS * SECOND))
             elif name == "Scheduled":
-                scheduled_time = _instant(moment)
+                scheduled_time = _timestamp_at(offset)
             elif name == "Pending":
                 scheduled_time = details.scheduled_time
             details = StateDetails(run.flow_run_id, run.id, scheduled_time=scheduled_time)
-            part.task_run_states.append(self._enter(run, type, name, moment, details))
+            batch.task_run_states.append(self._enter_state(run, type, name, offset, details))
             if type is _R and run.flow_run_id is not None:
                 run.flow_run_run_count = 1
-        part.task_runs.append(run)
+        batch.task_runs.append(run)
         if run.flow_run_id is None and run.state_type is _S:
-            placements = Placements()
-            placements.follow(run, part.task_run_states[-1], None, None)
-            (entry,) = placements.inserted
-            # It has been delivered once, and has failed.
+            queue_changes = QueueChanges()
+            queue_changes.apply_state(run, batch.task_run_states[-1], None, None)
+            (entry,) = queue_changes.inserted
+            # The run was delivered once, and failed.
             entry.attempt = 1
-            part.queue_entries.append(entry)
-        return moment
+            batch.queue_entries.append(entry)
+        return offset
 
-    def _pause(self, name: str) -> int:
-        """How long a state of this name lasts."""
+    def _state_duration(self, name: str) -> int:
+        """Return the duration of a state of this name, in microseconds."""
         if name in ("Running", "Retrying"):
-            return int(min(self._chance.expovariate(1 / 20), 600) * SECOND) + 1000
+            return int(min(self._random.expovariate(1 / 20), 600) * SECOND) + 1000
         if name == "AwaitingRetry":
-            return int((RETRY_SECONDS + self._chance.random()) * SECOND)
-        return int(self._chance.expovariate(1 / 2) * SECOND) + 1000
+            return int((RETRY_SECONDS + self._random.random()) * SECOND)
+        return int(self._random.expovariate(1 / 2) * SECOND) + 1000
 
-    def _enter(self, run: RunRecord, type: StateType, name: str, moment: int, details: StateDetails) -> StateRecord:
-        """The state, and its traces in the run's figures."""
-        now = _instant(moment)
+    def _enter_state(
+        self, run: RunRecord, type: StateType, name: str, offset: int, details: StateDetails
+    ) -> StateRecord:
+        """Create the state, and update the run's times and counts accordingly."""
+        now = _timestamp_at(offset)
         if run.state_type is _R and run.state_timestamp is not None:
-            run.total_run_time_seconds += (moment - _moment(run.state_timestamp)) / SECOND
+            run.total_run_time_seconds += (offset - _offset_of(run.state_timestamp)) / SECOND
         if type is _R:
             run.run_count += 1
             run.start_time = run.start_time or now
@@ -200,13 +212,13 @@ class _Maker:
         run.expected_start_time = run.expected_start_time or details.scheduled_time or now
         run.next_scheduled_start_time = details.scheduled_time if type is _S else None
         state = StateRecord(
-            id=self._id(moment, 1),
+            id=self._id(offset, 1),
             run_id=run.id,
             type=type,
             name=name,
             timestamp=now,
             message="The task raised an exception: ValueError('no such row')" if type is _F else None,
-            data=f'{{"rows":{self._chance.randrange(10_000)}}}' if type is _C else None,
+            data=f'{{"rows":{self._random.randrange(10_000)}}}' if type is _C else None,
             details_json=details.to_json(),
             transition_id=None,
         )
@@ -214,24 +226,24 @@ class _Maker:
         run.updated = now
         return state
 
-    def _task_run(self, key: str, number: int, moment: int, history: History, flow_run_id: str | None) -> TaskRunRecord:
+    def _task_run(self, key: str, number: int, offset: int, history: History, flow_run_id: str | None) -> TaskRunRecord:
         new = NewTaskRun(
             key,
             str(number),
             flow_run_id,
             f"{key}-{number}",
-            policy=RETRIED if _AGAIN in history else TaskRunPolicy(),
-            tags=[tag for tag, share in TAGS if self._chance.random() < share],
-            parameters=f'{{"customer":{self._chance.randrange(1000)},"region":"eu"}}',
+            policy=RETRIED if _AWAITING_RETRY in history else TaskRunPolicy(),
+            tags=[tag for tag, probability in TAGS if self._random.random() < probability],
+            parameters=f'{{"customer":{self._random.randrange(1000)},"region":"eu"}}',
         )
-        run = blank_task_run(new, _instant(moment))
-        run.id = self._id(moment)
+        run = build_task_run(new, _timestamp_at(offset))
+        run.id = self._id(offset)
         return run
 
-    def _flow_run(self, flow: FlowRecord, number: int, moment: int) -> FlowRunRecord:
-        now = _instant(moment)
+    def _flow_run(self, flow: FlowRecord, number: int, offset: int) -> FlowRunRecord:
+        now = _timestamp_at(offset)
         return FlowRunRecord(
-            id=self._id(moment),
+            id=self._id(offset),
             created=now,
             updated=now,
             name=f"{flow.name}-{number}",
@@ -260,13 +272,13 @@ class _Maker:
             parent_task_run_id=None,
         )
 
-    def _draw(self, choices: Sequence[tuple[Choice, float]]) -> Choice:
-        return self._chance.choices([value for value, _ in choices], [weight for _, weight in choices])[0]
+    def _choose(self, choices: Sequence[tuple[T, float]]) -> T:
+        return self._random.choices([value for value, _ in choices], [probability for _, probability in choices])[0]
 
-    def _id(self, moment: int, count: int = 0) -> str:
-        """As `db.runtime.ids.new_id` makes them: milliseconds, a count within one, and chance."""
-        head = f"{_EPOCH_MILLISECONDS + moment // 1000:012x}"
-        tail = 1 << 63 | self._chance.getrandbits(62)
+    def _id(self, offset: int, count: int = 0) -> str:
+        """Generate an id as `db.runtime.ids.new_id` does: milliseconds, a count within one, and random bits."""
+        head = f"{_EPOCH_MILLISECONDS + offset // 1000:012x}"
+        tail = 1 << 63 | self._random.getrandbits(62)
         rest = f"{tail:016x}"
         return f"{head[:8]}-{head[8:]}-7{count:03x}-{rest[:4]}-{rest[4:]}"
 
@@ -275,9 +287,9 @@ _EPOCH_MILLISECONDS = int(BEGIN.timestamp() * 1000)
 _MICROSECOND = timedelta(microseconds=1)
 
 
-def _instant(moment: int) -> str:
-    return instant(BEGIN + timedelta(microseconds=moment))
+def _timestamp_at(offset: int) -> str:
+    return format_timestamp(BEGIN + timedelta(microseconds=offset))
 
 
-def _moment(text: str) -> int:
+def _offset_of(text: str) -> int:
     return (datetime.fromisoformat(text) - BEGIN) // _MICROSECOND

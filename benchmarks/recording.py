@@ -1,4 +1,4 @@
-"""Which statements the server runs for a query: the texts and values that its driver gets."""
+"""Records the statements that the server executes for a query: the texts and values that its driver receives."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,24 +15,26 @@ from db.sqlite.database import SQLiteDatabase
 from schema.context import Context
 from schema.root import build_schema
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-_NOT_ASKED_FOR = cast("Any", None)
-"""What queries of rows have no use for: the queue, the feed, writes, facts about the server."""
+_UNUSED = cast("Any", None)
+"""Dependencies that queries of rows do not use: the queue, the feed, writes, information about the server."""
 
 Call = tuple[str, Any]
-"""The text, and its values by name (SQLite) or in order (PostgreSQL)."""
+"""A text, and its values by name (SQLite) or by position (PostgreSQL)."""
 
 
-async def statements_of(database_url: str, queries: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, list[Call]]:
-    """For each query, a document and its variables, the statements that answering it takes on this database."""
+async def record_statements(
+    database_url: str, queries: Mapping[str, tuple[str, dict[str, Any]]]
+) -> dict[str, list[Call]]:
+    """Execute each query (a document and its variables) on this database, and return its statements by name."""
     database = await open_database(database_url)
     schema, calls = build_schema(), dict[str, list[Call]]()
     try:
         for name, (query, variables) in queries.items():
             calls[name] = []
             recorder = cast("Database", _Recorder(database, calls[name], is_sqlite=not database.is_shared))
-            context = Context.of(recorder, _NOT_ASKED_FOR, _NOT_ASKED_FOR, _NOT_ASKED_FOR, _NOT_ASKED_FOR)
+            context = Context.create(recorder, _UNUSED, _UNUSED, _UNUSED, _UNUSED)
             result = await schema.execute(query, variables, context, None, None, (OperationType.QUERY,))
             assert not result.errors, result.errors
     finally:
@@ -47,7 +49,7 @@ async def open_database(database_url: str) -> Database:
 
 
 class _Recorder:
-    """The database, for reading, with a note of each statement."""
+    """A read-only database that records each statement."""
 
     def __init__(self, database: Database, calls: list[Call], *, is_sqlite: bool) -> None:
         self._database = database
@@ -55,22 +57,24 @@ class _Recorder:
         self._is_sqlite = is_sqlite
         self.is_typed = database.is_typed
 
-    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
-        return await self._database.read(lambda connection: work(cast("Connection", _Noting(connection, self))))
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        return await self._database.read(
+            lambda connection: work(cast("Connection", _RecordingConnection(connection, self)))
+        )
 
     def note(self, statement: Statement, parameters: Parameters) -> None:
         if self._is_sqlite:
-            self._calls.append((statement.for_sqlite.text, statement.for_sqlite.by_name(parameters)))
+            self._calls.append((statement.for_sqlite.text, statement.for_sqlite.bind_by_name(parameters)))
         else:
-            self._calls.append((statement.for_postgresql.text, statement.for_postgresql.in_order(parameters)))
+            self._calls.append((statement.for_postgresql.text, statement.for_postgresql.bind_by_position(parameters)))
 
 
-class _Noting:
+class _RecordingConnection:
     def __init__(self, connection: Connection, recorder: _Recorder) -> None:
         self._connection = connection
         self._recorder = recorder
         self.now = connection.now
-        self.allowance = connection.allowance
+        self.read_budget = connection.read_budget
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self._recorder.note(statement, parameters)

@@ -1,4 +1,4 @@
-"""What a run of the benchmarks found: as a table, as JSON, and beside another run's."""
+"""Reports of benchmark runs: summaries, tables, and the comparison of two reports."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ import orjson
 
 @dataclass
 class Samples:
-    """One workload's figures, one of each a round: milliseconds for an operation."""
+    """Measurements of one workload in milliseconds per operation, with one value of each for every round."""
 
     title: str
     cpu_ms: list[float] = field(default_factory=list[float])
@@ -25,72 +25,77 @@ class Samples:
 MEASURED = ("cpu_ms", "bare_ms", "wall_ms", "postgresql_ms", "bare_postgresql_ms")
 
 
-def summary(samples: Samples) -> dict[str, Any]:
-    """Medians of the rounds, the ratio of the first two, and the rounds themselves."""
+def summarize(samples: Samples) -> dict[str, Any]:
+    """Return the medians of the rounds, the ratio of server CPU to bare CPU, and the rounds themselves."""
     rounds: dict[str, list[float]] = {name: getattr(samples, name) for name in MEASURED}
-    found: dict[str, Any] = {name: median(values) if values else None for name, values in rounds.items()}
-    cpu, bare = found["cpu_ms"], found["bare_ms"]
-    return {"title": samples.title, **found, "ratio": cpu / bare if cpu and bare else None, "rounds": rounds}
+    medians: dict[str, Any] = {name: median(values) if values else None for name, values in rounds.items()}
+    cpu, bare = medians["cpu_ms"], medians["bare_ms"]
+    return {"title": samples.title, **medians, "ratio": cpu / bare if cpu and bare else None, "rounds": rounds}
 
 
 HEADINGS = ("server CPU", "bare CPU", "ratio", "wall", "PostgreSQL CPU", "beside bare")
 COLUMNS = ("cpu_ms", "bare_ms", "ratio", "wall_ms", "postgresql_ms", "bare_postgresql_ms")
 
 
-def print_database(database: str, found: Mapping[str, Any]) -> None:
-    """The workloads of one database in milliseconds an operation, and what else was found."""
+def print_database(database: str, results: Mapping[str, Any]) -> None:
+    """Print the workloads of one database in milliseconds per operation, and the other measurements."""
     rows = [
-        [name, workload["title"], *(_shown(workload[column]) for column in COLUMNS)]
-        for name, workload in found["workloads"].items()
+        [name, workload["title"], *(_format(workload[column]) for column in COLUMNS)]
+        for name, workload in results["workloads"].items()
     ]
-    title = f"{database}, {found['task_runs']:,} task runs"
+    title = f"{database}, {results['task_runs']:,} task runs"
     if rows:
-        _print_table([title, "ms an operation", *HEADINGS], rows)
-    for name, value in found["figures"].items():
-        print(f"  {name}: {_shown(value)}")
-    for skipped in found["skipped"]:
-        print(f"  skipped, since the schema has not got what it asks for: {skipped}")
+        _print_table([title, "ms per operation", *HEADINGS], rows)
+    for name, value in results["figures"].items():
+        print(f"  {name}: {_format(value)}")
+    for skipped in results["skipped"]:
+        print(f"  skipped, because the schema lacks the field that it queries: {skipped}")
     print()
 
 
 def compare(old_path: Path, new_path: Path) -> None:
-    """Print what two reports have in common. Ratios are what to go by: both sides of one were measured together."""
+    """Print the workloads that two reports have in common.
+
+    The ratios are the most reliable: both sides of a ratio were measured together.
+    """
     old, new = (orjson.loads(path.read_bytes()) for path in (old_path, new_path))
     for database in sorted(old["databases"].keys() & new["databases"].keys()):
-        was, now = old["databases"][database], new["databases"][database]
-        if was["task_runs"] != now["task_runs"]:
-            print(f"{database}: not comparable, {was['task_runs']:,} and {now['task_runs']:,} task runs")
+        old_results, new_results = old["databases"][database], new["databases"][database]
+        if old_results["task_runs"] != new_results["task_runs"]:
+            print(
+                f"{database}: not comparable, {old_results['task_runs']:,} and {new_results['task_runs']:,} task runs"
+            )
             continue
         rows: list[list[str]] = []
-        for name in (each for each in was["workloads"] if each in now["workloads"]):
-            one, other = was["workloads"][name], now["workloads"][name]
-            row = [name, other["title"]]
+        for name in (each for each in old_results["workloads"] if each in new_results["workloads"]):
+            before, after = old_results["workloads"][name], new_results["workloads"][name]
+            row = [name, after["title"]]
             for column in ("ratio", "cpu_ms"):
-                row += [_shown(one[column]), _shown(other[column]), _change(one[column], other[column])]
+                row += [_format(before[column]), _format(after[column]), _change(before[column], after[column])]
             rows.append(row)
-        _print_table([database, "", "ratio was", "is", "change", "CPU ms was", "is", "change"], rows)
-        for name in (each for each in was["figures"] if each in now["figures"]):
-            one, other = was["figures"][name], now["figures"][name]
-            print(f"  {name}: {_shown(one)} -> {_shown(other)} ({_change(one, other)})")
+        _print_table([database, "", "old ratio", "new", "change", "old CPU ms", "new", "change"], rows)
+        for name in (each for each in old_results["figures"] if each in new_results["figures"]):
+            before, after = old_results["figures"][name], new_results["figures"][name]
+            print(f"  {name}: {_format(before)} -> {_format(after)} ({_change(before, after)})")
         print()
 
 
-def _change(was: float | None, now: float | None) -> str:
-    return f"{(now / was - 1) * 100:+.0f} %" if was and now else ""
+def _change(before: float | None, after: float | None) -> str:
+    return f"{(after / before - 1) * 100:+.0f} %" if before and after else ""
 
 
-def _shown(value: float | None) -> str:
+def _format(value: float | None) -> str:
     if value is None:
         return ""
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}" if value >= 100 else f"{value:.2f}"
 
 
 def _print_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[place]) for row in [headings, *rows]) for place in range(len(headings))]
+    widths = [max(len(row[column]) for row in [headings, *rows]) for column in range(len(headings))]
     for number, row in enumerate([headings, *rows]):
-        words = [text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True)]
-        figures = [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
-        print("  ".join([*words, *figures]).rstrip())
+        labels = [text.ljust(width) for text, width in zip(row[:2], widths[:2], strict=True)]
+        values = [text.rjust(width) for text, width in zip(row[2:], widths[2:], strict=True)]
+        print("  ".join([*labels, *values]).rstrip())
         if number == 0:
             print("  ".join("-" * width for width in widths))
 
@@ -99,8 +104,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare two reports of `just bench --json`.")
     parser.add_argument("old", type=Path)
     parser.add_argument("new", type=Path)
-    given = parser.parse_args()
-    compare(given.old, given.new)
+    args = parser.parse_args()
+    compare(args.old, args.new)
 
 
 if __name__ == "__main__":

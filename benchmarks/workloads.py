@@ -1,10 +1,10 @@
-"""What is asked of the server, one row a workload."""
+"""The table of workloads, one row each."""
 
-from benchmarks.changes import Creating, Delivering, Moving, Sustaining, Writing
+from benchmarks.changes import CreateWorkload, DeliveryWorkload, ThroughputWorkload, TransitionWorkload, WriteWorkload
 from benchmarks.population import BEGIN, COMMON_TAG, DAYS, END, RARE_TAG, flow_name
-from benchmarks.stage import Reading
+from benchmarks.stage import ReadWorkload
 from db.enums import StateType
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 
 FILTER = {
     "state": {"type": {"any": ["COMPLETED"]}},
@@ -28,31 +28,41 @@ HISTORY = """query ($start: DateTime!, $end: DateTime!, $seconds: Float!) {
   taskRunHistory(start: $start, end: $end, intervalSeconds: $seconds) {
     start end states { stateType stateName countRuns sumEstimatedRunTimeSeconds sumEstimatedLatenessSeconds } } }"""
 
-LATEST, EXPECTED = "START_TIME_DESC", "EXPECTED_START_TIME_DESC"
-READINGS = (
-    Reading("P", "page of 200, 19 fields, state, flow run", PAGE % PAGE_FIELDS, {"filter": FILTER, "sort": LATEST}),
-    Reading("P-expected", "the same by expected start", PAGE % PAGE_FIELDS, {"filter": FILTER, "sort": EXPECTED}),
-    Reading("P-rare", "the same by a rare tag alone", PAGE % PAGE_FIELDS, {"filter": RARE, "sort": LATEST}),
-    Reading("W3", "page of 200, all fields, flow", PAGE % ALL_FIELDS, {"filter": FILTER, "sort": LATEST}),
-    Reading("W4", "count by the filter of P", COUNT, {"filter": FILTER}),
-    Reading(
+BY_START, BY_EXPECTED_START = "START_TIME_DESC", "EXPECTED_START_TIME_DESC"
+READ_WORKLOADS = (
+    ReadWorkload(
+        "P",
+        "page of 200, 19 fields, state, flow run",
+        PAGE % PAGE_FIELDS,
+        {"filter": FILTER, "sort": BY_START},
+    ),
+    ReadWorkload(
+        "P-expected",
+        "the page of P by expected start",
+        PAGE % PAGE_FIELDS,
+        {"filter": FILTER, "sort": BY_EXPECTED_START},
+    ),
+    ReadWorkload("P-rare", "the page of P by a rare tag only", PAGE % PAGE_FIELDS, {"filter": RARE, "sort": BY_START}),
+    ReadWorkload("W3", "page of 200, all fields, flow", PAGE % ALL_FIELDS, {"filter": FILTER, "sort": BY_START}),
+    ReadWorkload("W4", "count by the filter of P", COUNT, {"filter": FILTER}),
+    ReadWorkload(
         "W5",
         "history of 7 days in 100 buckets",
         HISTORY,
-        {"start": instant(BEGIN), "end": instant(END), "seconds": DAYS * 86_400 / 100},
+        {"start": format_timestamp(BEGIN), "end": format_timestamp(END), "seconds": DAYS * 86_400 / 100},
         needs="taskRunHistory",
     ),
-    Reading("W6", "one run by id, 4 fields", ONE % "id stateType stateName runCount", operations=1000, by_id=True),
-    Reading("W6-all", "one run by id, all fields", ONE % ALL_FIELDS, operations=1000, by_id=True),
+    ReadWorkload("W6", "one run by id, 4 fields", ONE % "id stateType stateName runCount", operations=1000, by_id=True),
+    ReadWorkload("W6-all", "one run by id, all fields", ONE % ALL_FIELDS, operations=1000, by_id=True),
 )
-WRITINGS = (
-    Creating("W1", "createTaskRun PENDING, one at a time", 1),
-    Creating("W1-8", "createTaskRun PENDING, 8 at once", 8),
-    Creating("W1-scheduled", "createTaskRun SCHEDULED, one at a time", 1, type=StateType.SCHEDULED),
-    Creating("W1-scheduled-8", "createTaskRun SCHEDULED, 8 at once", 8, type=StateType.SCHEDULED),
-    Moving("W2", "setTaskRunState, all rules, one at a time", 1),
-    Moving("W2-8", "setTaskRunState, all rules, 8 at once", 8),
-    Delivering("W7", "create, deliver, acknowledge, one at a time", 1, 200),
-    Sustaining("W7-sustained", "the same, 8 creators and 4 workers", 8, 800),
+WRITE_WORKLOADS = (
+    CreateWorkload("W1", "createTaskRun PENDING, one at a time", 1),
+    CreateWorkload("W1-8", "createTaskRun PENDING, 8 at once", 8),
+    CreateWorkload("W1-scheduled", "createTaskRun SCHEDULED, one at a time", 1, type=StateType.SCHEDULED),
+    CreateWorkload("W1-scheduled-8", "createTaskRun SCHEDULED, 8 at once", 8, type=StateType.SCHEDULED),
+    TransitionWorkload("W2", "setTaskRunState, all rules, one at a time", 1),
+    TransitionWorkload("W2-8", "setTaskRunState, all rules, 8 at once", 8),
+    DeliveryWorkload("W7", "create, deliver, acknowledge, one at a time", 1, 200),
+    ThroughputWorkload("W7-sustained", "create, deliver, acknowledge, 8 creators and 4 workers", 8, 800),
 )
-WORKLOADS: tuple[Reading | Writing, ...] = (*WRITINGS, *READINGS)
+WORKLOADS: tuple[ReadWorkload | WriteWorkload, ...] = (*WRITE_WORKLOADS, *READ_WORKLOADS)

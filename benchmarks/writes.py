@@ -1,6 +1,6 @@
-"""Which rows the server writes for a change: its own operations, carried out on a scratch database and noted.
+"""Records the rows that the server writes for a change, by executing its operations on a scratch database.
 
-What is noted are the INSERT, UPDATE and DELETE statements alone: that much has to be done by whoever keeps the same.
+Only the INSERT, UPDATE and DELETE statements are recorded: any server that stores the same data must execute them.
 """
 
 import sqlite3
@@ -17,7 +17,7 @@ from db.connection import NOTHING, SQLiteConnection
 from db.enums import StateType
 from db.records import ConcurrencyLimitRecord, TaskRunPolicy
 from db.runtime.ids import new_id
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
 from db.statements import concurrency_limits
 from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
@@ -33,8 +33,8 @@ Calls = list[tuple[str, Any]]
 
 
 @dataclass(slots=True)
-class NotingConnection(SQLiteConnection):
-    """A connection that notes what it writes."""
+class RecordingConnection(SQLiteConnection):
+    """A connection that records its writes."""
 
     written: list[tuple[Statement, Parameters]] = field(default_factory=list[tuple[Statement, Parameters]])
 
@@ -49,52 +49,52 @@ class NotingConnection(SQLiteConnection):
 
 @dataclass(frozen=True, slots=True)
 class Scratch:
-    """Makes up changes for a database in which this flow run is RUNNING and this limit is on a tag."""
+    """Generates changes for a database in which the flow run `flow_run_id` is RUNNING and one tag is limited."""
 
-    connection: NotingConnection
+    connection: RecordingConnection
     for_sqlite: bool
     flow_run_id: str
 
-    def creations(self, count: int, new: dict[str, Any], type: StateType) -> tuple[list[str], list[Calls]]:
-        """The ids of new runs, and the transaction that creates each."""
+    def create_transactions(self, count: int, new: dict[str, Any], type: StateType) -> tuple[list[str], list[Calls]]:
+        """Return the ids of `count` new runs, and the transaction that creates each."""
         ids, transactions = list[str](), list[Calls]()
         for _ in range(count):
             run = NewTaskRun(dynamic_key=f"bare-{new_id()}", **new, state=_proposed(type))
             (created,) = create_task_runs(self.connection, [run])
             assert not isinstance(created, Exception), created
             ids.append(created.task_run.id)
-            transactions.append(self._taken())
+            transactions.append(self._take_calls())
         return ids, transactions
 
-    def moves(self, ids: Sequence[str], type: StateType) -> list[Calls]:
-        """The transaction that sets each run's state."""
+    def transition_transactions(self, ids: Sequence[str], type: StateType) -> list[Calls]:
+        """Return the transactions that set the state of each run."""
         transactions = list[Calls]()
         for id in ids:
             (outcome,) = set_task_run_states(self.connection, [StateChange(id, _proposed(type))])
             assert not isinstance(outcome, Exception), outcome
             assert outcome.created, outcome
-            transactions.append(self._taken())
+            transactions.append(self._take_calls())
         return transactions
 
-    def deliveries(self, task_key: str, count: int) -> list[Calls]:
-        """For each of so many runs that wait, the transaction that leases it and the one that acknowledges it."""
+    def delivery_transactions(self, task_key: str, count: int) -> list[Calls]:
+        """Return, for each of `count` waiting runs, the transaction that leases it and the one that acknowledges it."""
         transactions = list[Calls]()
         request = ClaimRequest([Demand(1, frozenset({task_key}), 1, 60.0, None)], [task_key], 30.0)
         for _ in range(count):
             (claim,) = claim_due_runs(self.connection, [request])
             assert isinstance(claim, Claim), claim
-            transactions.append(self._taken())
+            transactions.append(self._take_calls())
             acknowledge_leases(self.connection, [each.lease_id for each in claim.deliveries])
-            transactions.append(self._taken())
+            transactions.append(self._take_calls())
         return transactions
 
-    def _taken(self) -> Calls:
+    def _take_calls(self) -> Calls:
         calls: Calls = []
         for statement, parameters in self.connection.written:
             if self.for_sqlite:
-                calls.append((statement.for_sqlite.text, statement.for_sqlite.by_name(parameters)))
+                calls.append((statement.for_sqlite.text, statement.for_sqlite.bind_by_name(parameters)))
             else:
-                calls.append((statement.for_postgresql.text, statement.for_postgresql.in_order(parameters)))
+                calls.append((statement.for_postgresql.text, statement.for_postgresql.bind_by_position(parameters)))
         self.connection.written.clear()
         return calls
 
@@ -106,7 +106,7 @@ def scratch(flow_run_id: str, limit: ConcurrencyLimitRecord, *, for_sqlite: bool
         migrations.upgrade_sqlite(path)
         with closing(sqlite3.connect(path, isolation_level=None)) as raw:
             raw.execute("BEGIN")
-            connection = NotingConnection(raw, instant(datetime.now(UTC)))
+            connection = RecordingConnection(raw, format_timestamp(datetime.now(UTC)))
             (flow,) = create_flows(connection, [NewFlow("scratch")])
             assert not isinstance(flow, Exception)
             state = _proposed(StateType.RUNNING)

@@ -1,16 +1,18 @@
-"""What a unit of work may do: fetch, run, run for many rows, and announce what others should hear of after the commit.
+"""Interface of a unit of work to its transaction: fetch, run, lock and notify.
 
-A unit of work is a plain function; it is called with one of these inside a transaction and never waits for anything but
-the database. The same function serves every kind of database.
+A unit of work is a plain function. It is called with a `Connection` inside a transaction and waits for nothing but the
+database. The same function works on both databases.
 """
 
+import random
 import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from db.runtime.memory_budget import Allowance
+from db.runtime.chance import Chance
+from db.runtime.memory_budget import ReadBudget
 from db.sql.statement import Parameters, Statement
 
 Row = tuple[Any, ...]
@@ -18,139 +20,147 @@ NOTHING: Parameters = {}
 
 
 @dataclass(frozen=True, slots=True)
-class WorkWaits:
-    """A run was queued under this task key, or one that was queued may be due earlier than thought."""
+class WorkAvailable:
+    """A run was queued under this task key, or a queued run may be due earlier than before."""
 
     task_key: str
 
 
 @dataclass(frozen=True, slots=True)
 class LeaseSettled:
-    """This lease was acknowledged or is over, so that whoever got it may be given another run."""
+    """This lease was acknowledged or has ended. Its subscriber may receive another run."""
 
     lease_id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Missed:
-    """What other servers announced until now may have gone unheard."""
+class NotificationsMissed:
+    """Earlier notifications of other servers may have been lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class StatesWritten:
-    """Task runs have taken new states."""
+    """New states of task runs were written."""
 
 
-Notice = WorkWaits | LeaseSettled | Missed | StatesWritten
+Notification = WorkAvailable | LeaseSettled | NotificationsMissed | StatesWritten
 
 
 class Connection(Protocol):
     """A connection inside a transaction."""
 
     now: str
-    """When the transaction began, by the database's clock. All that it judges and stamps uses this instant."""
-    allowance: Allowance
-    """What may still be read."""
-    notices: list[Notice]
-    """What has been announced."""
+    """Start of the transaction, or its last lock, by the database's clock. Its comparisons and timestamps use it."""
+    chance: Chance
+    """Returns a random number, at least 0 and less than 1. Every random choice in the transaction uses it."""
+    read_budget: ReadBudget
+    """What the transaction may still read."""
+    notifications: list[Notification]
+    """Notifications to publish after the commit."""
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        """All rows that the statement gives. A list among the parameters goes in as one value."""
+        """Return all rows of the statement. A list among the parameters is passed as one value.
+
+        Raises ReadTooLarge or MemoryBudgetExceeded when the rows exceed the read budget.
+        """
         ...
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
-        """The number of rows that the statement changed."""
+        """Execute the statement and return the number of rows that it changed."""
         ...
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
-        """The statement once for each row, as one call of the driver; nothing for no rows. No value is a list."""
+        """Execute the statement for each row, in one call of the driver. No value may be a list."""
         ...
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
-        """Let no other transaction change the rows that `statement` finds before this one ends; wait for any that does.
+        """Lock the rows that `statement` finds until the transaction ends. Waits for others that have locked them.
 
-        What was read of them before may be old by then: lock first, read then. `now` is never before the lock. A database
-        with a single writer has nothing to do. Locks are taken in this order, so that nobody waits in a circle: flow
-        runs, task runs, queue entries, concurrency limits; rows of one kind in the order of their keys.
+        Lock first, then read: rows that were read before the lock may be stale. `now` is never before the lock. On a
+        database with a single writer this does nothing. To prevent deadlocks, locks are taken in this order: flow runs,
+        task runs, queue entries, concurrency limits; rows of one kind in the order of their keys.
         """
         ...
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
-        """As `lock` and then `fetch`, in one: the rows that are locked are as they are once the lock is had. What is read
-        beside them may be older than that."""
+        """Lock rows as `lock` does and return them, in one statement.
+
+        The locked rows are returned as of the lock. Rows of other tables that the statement reads may be older.
+        """
         ...
 
-    def announce(self, notices: Iterable[Notice]) -> None:
-        """Tell others, once this transaction has been committed; never, if it is not."""
+    def notify(self, notifications: Iterable[Notification]) -> None:
+        """Publish the notifications after the commit. They are discarded when the transaction is rolled back."""
         ...
 
     def savepoint(self) -> AbstractContextManager[None]:
-        """A part of the transaction that is undone, with what it announced, where it raises."""
+        """Return a context whose changes and notifications are rolled back when it raises."""
         ...
 
 
 @dataclass(slots=True)
 class SQLiteConnection:
-    """A connection of sqlite3, used by one thread."""
+    """A connection over sqlite3, used by one thread."""
 
     raw: sqlite3.Connection
     now: str
-    allowance: Allowance = field(default_factory=Allowance)
-    """What it may still read."""
-    notices: list[Notice] = field(default_factory=list[Notice])
+    read_budget: ReadBudget = field(default_factory=ReadBudget)
+    """What the transaction may still read."""
+    chance: Chance = field(default_factory=lambda: random.random)
+    notifications: list[Notification] = field(default_factory=list[Notification])
     statements: int = 0
-    """How many statements it has been asked to run: what an operation costs, for tests that count."""
+    """Number of statements executed, with which tests measure the cost of an operation."""
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.statements += 1
         compiled = statement.for_sqlite
-        rows = self.raw.execute(compiled.text, compiled.by_name(parameters))
-        return rows.fetchall() if compiled.weigh is None else self._weighed(rows, compiled.weigh)
+        rows = self.raw.execute(compiled.text, compiled.bind_by_name(parameters))
+        return rows.fetchall() if compiled.measure is None else self._fetch_within_budget(rows, compiled.measure)
 
-    def _weighed(self, rows: sqlite3.Cursor, weigh: Callable[[Row], int]) -> list[Row]:
-        taken: list[Row] = []
-        left = before = self.allowance.left
+    def _fetch_within_budget(self, rows: sqlite3.Cursor, measure: Callable[[Row], int]) -> list[Row]:
+        fetched: list[Row] = []
+        remaining = before = self.read_budget.remaining
         for row in rows:
-            left -= weigh(row)
-            if left < 0:
+            remaining -= measure(row)
+            if remaining < 0:
                 rows.close()
                 break
-            taken.append(row)
-        if not self.allowance.take(before - left):
-            self.allowance.check()
-        return taken
+            fetched.append(row)
+        if not self.read_budget.consume(before - remaining):
+            self.read_budget.check()
+        return fetched
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.statements += 1
         compiled = statement.for_sqlite
-        return self.raw.execute(compiled.text, compiled.by_name(parameters)).rowcount
+        return self.raw.execute(compiled.text, compiled.bind_by_name(parameters)).rowcount
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
         if rows:
             self.statements += 1
             compiled = statement.for_sqlite
-            self.raw.executemany(compiled.text, compiled.rows_by_name(rows))
+            self.raw.executemany(compiled.text, compiled.bind_rows_by_name(rows))
 
     def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
-        """Nothing: there is one writer."""
+        """Do nothing: SQLite has a single writer."""
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         return self.fetch(statement, parameters)
 
-    def announce(self, notices: Iterable[Notice]) -> None:
-        self.notices.extend(notices)
+    def notify(self, notifications: Iterable[Notification]) -> None:
+        self.notifications.extend(notifications)
 
     @contextmanager
     def savepoint(self) -> Generator[None]:
-        announced = len(self.notices)
+        notification_count = len(self.notifications)
         self.raw.execute("SAVEPOINT part")
         try:
             yield
         except BaseException:
-            # A full disk has ended the whole transaction by now.
+            # SQLite has rolled back the whole transaction when the disk is full.
             if self.raw.in_transaction:
                 self.raw.execute("ROLLBACK TO part")
                 self.raw.execute("RELEASE part")
-            del self.notices[announced:]
+            del self.notifications[notification_count:]
             raise
         self.raw.execute("RELEASE part")

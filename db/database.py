@@ -1,87 +1,92 @@
-"""The database as the floors above see it: reads that never wait for a write, and writes that are gathered.
+"""Interface of the database: reads that never wait for a write, and writes that share transactions.
 
-`Database` is the promise, `db.sqlite.database` keeps it on a SQLite file. A write operation takes a list of items and gives back
-one result for each, a value or an exception, in the same order. It is written for a batch on purpose: single writes that
-are asked for at the same time become one transaction and reach the disk together (group commit), so that eight writers
-cost little more than one.
+`Database` is the protocol; `db.sqlite.database` and `db.postgresql.database` implement it. A write operation takes a
+list of items and returns one result for each, a value or an exception, in the same order. It takes a list because
+concurrent single writes share one transaction and reach the disk together (group commit): eight writers cost little
+more than one.
 """
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-from db.connection import Connection, Notice
+from db.connection import Connection, Notification
 from db.outages import Outage
 from db.runtime.clock import Clock
-from db.runtime.histograms import Commits, Connections
+from db.runtime.histograms import CommitStats, ConnectionPoolStats
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-Operation = Callable[[Connection, Sequence[Item]], list[Result | Exception]]
-"""A unit of work that writes: one result for each item. An exception as a result refuses that item alone."""
+WriteOperation = Callable[[Connection, Sequence[Item]], list[Result | Exception]]
+"""A unit of work that writes and returns one result for each item. A returned exception refuses that item only."""
 
-Listener = Callable[[Sequence[Notice]], None]
+NotificationListener = Callable[[Sequence[Notification]], None]
 
 
 class Database(Protocol):
-    """Where everything is kept. Its methods may be called by any number of tasks of one event loop at once."""
+    """An open database. Its methods may be called concurrently by the tasks of one event loop."""
 
     name: str
-    """What it is, for people: the kind and its version."""
+    """Kind and version of the database, for people."""
     clock: Clock
-    """What time it is for all that it keeps."""
+    """Clock for all timestamps in the database."""
     is_shared: bool
-    """Whether other servers may use it at the same time."""
+    """Whether other servers may use the database at the same time."""
     is_typed: bool
-    """Whether a column can have nothing but values of its type."""
+    """Whether a column can contain only values of its type."""
 
     @property
-    def commits(self) -> Commits:
-        """What its transactions that wrote were like."""
+    def commit_stats(self) -> CommitStats:
+        """Statistics of the transactions that wrote."""
         ...
 
     @property
-    def writes_waiting(self) -> int:
-        """How many requests wait until a transaction is begun for them."""
+    def pending_writes(self) -> int:
+        """Number of write requests that wait for a transaction to begin."""
         ...
 
     @property
-    def connections(self) -> Connections:
-        """Its pool of connections; of a SQLite file, those that read."""
+    def connection_stats(self) -> ConnectionPoolStats:
+        """Statistics of the connection pool; on SQLite, of the connections for reading."""
         ...
 
     async def read(self, work: Callable[[Connection], Result]) -> Result:
-        """What `work` returns. Each of its statements sees what was committed before it.
+        """Run `work` and return its result. Each of its statements sees what was committed before that statement.
 
-        Cancelling the caller ends the statement that is under way.
+        Cancelling the caller cancels the running statement.
         """
         ...
 
-    async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
-        """The result of `operation` for one item, when it is on disk; or raises the exception that refused it.
+    async def write(self, operation: WriteOperation[Item, Result], item: Item) -> Result:
+        """Run `operation` for one item and return its result once it is durable.
 
-        Cancelling the caller does not take the write back. After DatabaseUnavailable nothing was written, unless the
-        database went away in the commit.
+        Raises the exception that the operation returned for the item. Raises DatabaseUnavailable when nothing was
+        written; only when the connection was lost during the commit, the write may have succeeded. Cancelling the
+        caller does not undo the write.
         """
         ...
 
-    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
-        """The results for several items, in their order, from one transaction. Refusals are among them, not raised."""
+    async def write_all(
+        self, operation: WriteOperation[Item, Result], items: Sequence[Item]
+    ) -> list[Result | Exception]:
+        """Run `operation` for the items in one transaction, and return their results in order, refusals included."""
         ...
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` on the event loop with what each transaction announced, after its commit."""
+    def listen(self, listener: NotificationListener) -> None:
+        """Call `listener` on the event loop with the notifications of each transaction, after its commit."""
         ...
 
-    def after_outages(self, operation: Operation[Outage, None]) -> None:
-        """Carry this out before anything else is written when the database was out of reach, and at the first write of
-        all: with the outage, in a transaction of its own."""
+    def on_outage_end(self, operation: WriteOperation[Outage, None]) -> None:
+        """Run `operation` with the outage in a separate transaction before the first write after an outage.
+
+        The time before the first write of the server counts as an outage.
+        """
         ...
 
     async def is_current(self) -> bool:
-        """Whether the database answers and has exactly the migrations that this version knows."""
+        """Return whether the database responds and has exactly the migrations that this version knows."""
         ...
 
     async def close(self) -> None:
-        """Finish the writes that were asked for, then let go of the database."""
+        """Complete the pending writes, then close the database."""
         ...

@@ -1,4 +1,4 @@
-"""Looks at a database from outside, for a person who wants to know why it does not work. Changes nothing."""
+"""Inspection of a database for `runyard doctor`. Changes nothing."""
 
 import os
 import shutil
@@ -11,9 +11,10 @@ from pathlib import Path
 from db import migrations
 from db.connection import SQLiteConnection
 from db.errors import DatabaseUnavailable
-from db.postgresql.driver import connect, our_words
-from db.runtime.timestamps import instant
-from db.statements.api_tokens import valid_ids
+from db.postgresql.driver import connect, translate_errors
+from db.runtime.timestamps import format_timestamp
+from db.statements.api_tokens import valid_token_ids
+from db.statements.schema_version import HEAD
 
 _VALID_TOKENS = (
     "SELECT count(*) FROM api_token WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
@@ -21,39 +22,39 @@ _VALID_TOKENS = (
 
 
 @dataclass(frozen=True, slots=True)
-class SQLiteFile:
-    """What there is to say of a SQLite file."""
+class SQLiteFileInfo:
+    """Properties of a SQLite file."""
 
     bytes: int
     wal_bytes: int
-    """What waits in the write-ahead log to be brought into the file."""
+    """Size of the write-ahead log, which a checkpoint moves into the file."""
     free_bytes: int
-    """The room in the file that deleted rows have left, which is used again."""
+    """Space of deleted rows in the file, which SQLite reuses."""
     journal_mode: str
     revision: str | None
-    """The newest migration that it has; None where it has none."""
+    """Newest migration of the database; None when it has no migrations."""
     valid_tokens: int = 0
-    """How many API tokens open something."""
+    """Number of valid API tokens."""
 
 
 @dataclass(frozen=True, slots=True)
-class PostgreSQLServer:
-    """What there is to say of a PostgreSQL database and its server."""
+class PostgreSQLServerInfo:
+    """Properties of a PostgreSQL database and its server."""
 
     version: str
     major: int
-    """The version's first number."""
-    clock_ahead: timedelta
-    """How far its clock is before this machine's."""
+    """Major version."""
+    clock_offset: timedelta
+    """How far its clock is ahead of this machine's; negative when it is behind."""
     revision: str | None
-    most_connections: int
-    """How many connections ordinary users may open together."""
+    max_connections: int
+    """Connections that all users without superuser rights may open together."""
     open_connections: int
     valid_tokens: int = 0
 
 
-def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
-    """Look at a file that is there. DatabaseUnavailable where it can not be read, or is no database."""
+def inspect_sqlite_file(path: Path, busy_seconds: float) -> SQLiteFileInfo:
+    """Inspect an existing file. Raises DatabaseUnavailable when it cannot be read or is not a database."""
     wal = path.with_name(f"{path.name}-wal")
     try:
         with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=busy_seconds)) as raw:
@@ -61,9 +62,9 @@ def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
                 raw.execute(f"PRAGMA {name}").fetchone() for name in ("page_size", "freelist_count", "journal_mode")
             )
             revision = migrations.sqlite_revision(path)
-            # Of other versions it is not known how they keep tokens.
-            tokens = valid_ids(SQLiteConnection(raw, _now())) if revision == migrations.HEAD else []
-        return SQLiteFile(
+            # Other versions may store tokens in another way.
+            tokens = valid_token_ids(SQLiteConnection(raw, _now())) if revision == HEAD else []
+        return SQLiteFileInfo(
             bytes=path.stat().st_size,
             wal_bytes=wal.stat().st_size if wal.exists() else 0,
             free_bytes=page_bytes * free_pages,
@@ -76,7 +77,7 @@ def look_at_file(path: Path, busy_seconds: float) -> SQLiteFile:
 
 
 def is_writable(path: Path) -> bool:
-    """Whether this user may write the file and, for what SQLite keeps beside it, its folder; or make them."""
+    """Return whether this user may write, or create, the file and its folder, where SQLite writes further files."""
     if path.exists() and not os.access(path, os.W_OK):
         return False
     folder = next(each for each in path.absolute().parents if each.exists())
@@ -84,35 +85,35 @@ def is_writable(path: Path) -> bool:
 
 
 def free_disk_bytes(path: Path) -> int:
-    """The room on the disk that the file is on, or will be."""
+    """Return the free space of the disk on which the file is, or will be."""
     return shutil.disk_usage(next(each for each in path.absolute().parents if each.exists())).free
 
 
-async def look_at_server(url: str, timeout_seconds: float) -> PostgreSQLServer:
-    """Look at the database at `url` (`postgresql://…`). DatabaseUnavailable where it can not be reached."""
+async def inspect_postgresql_server(url: str, timeout_seconds: float) -> PostgreSQLServerInfo:
+    """Inspect the database at `url` (`postgresql://…`). Raises DatabaseUnavailable when it cannot be reached."""
     connection = await connect(url, timeout_seconds)
     try:
-        with our_words():
-            asked = datetime.now(UTC)
-            showed = await connection.fetchval("SELECT clock_timestamp()")
-            halfway = asked + (datetime.now(UTC) - asked) / 2
-            most = int(await connection.fetchval("SHOW max_connections"))
+        with translate_errors():
+            sent_at = datetime.now(UTC)
+            server_time = await connection.fetchval("SELECT clock_timestamp()")
+            midpoint = sent_at + (datetime.now(UTC) - sent_at) / 2
+            max_connections = int(await connection.fetchval("SHOW max_connections"))
             reserved = int(await connection.fetchval("SHOW superuser_reserved_connections"))
-            revision = await migrations.revision_of(connection)
-            opened = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
-            return PostgreSQLServer(
+            revision = await migrations.fetch_revision(connection)
+            count_clients = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'"
+            return PostgreSQLServerInfo(
                 version=await connection.fetchval("SHOW server_version"),
                 major=int(await connection.fetchval("SHOW server_version_num")) // 10_000,
-                clock_ahead=showed - halfway,
+                clock_offset=server_time - midpoint,
                 revision=revision,
-                most_connections=most - reserved,
-                # Not this very one.
-                open_connections=await connection.fetchval(opened) - 1,
-                valid_tokens=await connection.fetchval(_VALID_TOKENS) if revision == migrations.HEAD else 0,
+                max_connections=max_connections - reserved,
+                # This connection is not counted.
+                open_connections=await connection.fetchval(count_clients) - 1,
+                valid_tokens=await connection.fetchval(_VALID_TOKENS) if revision == HEAD else 0,
             )
     finally:
         await connection.close()
 
 
 def _now() -> str:
-    return instant(datetime.now(UTC))
+    return format_timestamp(datetime.now(UTC))

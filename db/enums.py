@@ -1,10 +1,10 @@
-"""The enumerations that are stored in columns, and those that say what lists go by."""
+"""Enumerations: values of columns, and the sort orders of lists."""
 
 from enum import StrEnum
 
 
 class Scope(StrEnum):
-    """What the holder of an API token may do. Stored by name."""
+    """Permission of an API token. Stored by value."""
 
     READ = "read"
     WRITE = "write"
@@ -12,7 +12,7 @@ class Scope(StrEnum):
 
 
 class StateType(StrEnum):
-    """What kind of state a run is in. Stored by name."""
+    """Type of a state. Stored by value."""
 
     SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"
@@ -26,21 +26,21 @@ class StateType(StrEnum):
 
     @property
     def is_terminal(self) -> bool:
-        """Whether a run in this state has ended. PAUSED and CANCELLING have not."""
+        """Whether a run in this state has ended. PAUSED and CANCELLING runs have not."""
         return self in TERMINAL
 
     @property
     def default_name(self) -> str:
-        """The name of a state of this type that nobody gave a name: `Scheduled`, `Pending`, ..."""
+        """Name of a state of this type when the client sends none: `Scheduled`, `Pending`, ..."""
         return self.value.capitalize()
 
 
 TERMINAL = frozenset({StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED})
-"""The states that a run ends in."""
+"""State types of runs that have ended."""
 
 
 class TaskRunSort(StrEnum):
-    """What a list of task runs goes by: a column and a direction. `id` in the same direction decides among equals."""
+    """Sort order of task runs: a column and a direction. Ties are broken by `id`, in the same direction."""
 
     ID_DESC = "ID_DESC"
     EXPECTED_START_TIME_ASC = "EXPECTED_START_TIME_ASC"
@@ -56,7 +56,7 @@ class TaskRunSort(StrEnum):
 
 
 class FlowRunSort(StrEnum):
-    """What a list of flow runs goes by."""
+    """Sort order of flow runs. Ties are broken by `id`, in the same direction."""
 
     ID_DESC = "ID_DESC"
     EXPECTED_START_TIME_ASC = "EXPECTED_START_TIME_ASC"

@@ -1,39 +1,26 @@
-"""What the database can refuse, in our words.
+"""Exceptions of the database. Errors of the drivers are raised as one of them.
 
 DatabaseError
-├── DatabaseUnavailable   nobody knows of anything written; the same request may succeed later
-├── Collision             another transaction was in the way; the same one again is right
-├── TooMuchToRead         what was asked for is more than may be read at once; less is right
-├── TooMuchAtOnce         large answers take all the memory that they may; the same request may succeed later
-├── DatabaseTooNew        the file was written by a later version of Runyard
-└── BrokenReference       a row names another one that is not there (or not any more)
+├── DatabaseUnavailable   the database is busy or cannot be reached; retry later
+├── TransactionConflict   the transaction conflicted with another one; retry
+├── DatabaseTooNew        the database was written by a later version of Runyard
+└── BrokenReference       a row references a row that does not exist, or was deleted
 """
 
 
 class DatabaseError(Exception):
-    """The database did not do as asked."""
+    """Base class of all exceptions of the database."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database is busy or away. Asking again is right: nothing was written, unless it went away in the commit."""
+    """The database is busy or cannot be reached.
+
+    The request may be retried. Nothing was written, unless the connection was lost during the commit.
+    """
 
 
-class Collision(DatabaseError):
-    """Another transaction was in the way of this one, which was undone; the same one again will see what that one did."""
-
-
-class TooMuchToRead(DatabaseError):
-    """What was asked for is more than may be read for one answer. Asking for less is right."""
-
-    def __init__(self, most: int) -> None:
-        super().__init__(f"More than {most:,} bytes would have to be read.")
-        self.most = most
-        self.kept_from_writing = False
-        """Whether it has undone what was to be written in the same transaction."""
-
-
-class TooMuchAtOnce(DatabaseError):
-    """There is no room for another large answer beside those that are under way. Asking again is right."""
+class TransactionConflict(DatabaseError):
+    """The transaction conflicted with another one and was rolled back. A retry sees the changes of the other one."""
 
 
 class DatabaseTooNew(DatabaseError):
@@ -41,4 +28,4 @@ class DatabaseTooNew(DatabaseError):
 
 
 class BrokenReference(DatabaseError):
-    """A row that was to be written names one that is not there."""
+    """A written row references a row that does not exist."""

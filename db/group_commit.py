@@ -1,7 +1,7 @@
-"""Group commit: write requests that come while a transaction is under way become the next one, together.
+"""Group commit: write requests that arrive during a transaction share the next one.
 
-Each request gets the results of its own items; one that fails takes nobody with it. Works for any kind of database that
-can carry a batch out.
+Each request receives the results of its own items. A failing request does not affect the others. Works with any
+database that can execute a batch.
 """
 
 import asyncio
@@ -13,237 +13,254 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from db.connection import Connection, Notice
-from db.database import Item, Listener, Operation, Result
-from db.errors import Collision, DatabaseUnavailable, TooMuchToRead
-from db.outages import Contact, Outage
-from db.runtime.histograms import Commits
+from db.connection import Connection, Notification
+from db.database import Item, NotificationListener, Result, WriteOperation
+from db.errors import DatabaseUnavailable, TransactionConflict
+from db.outages import Outage, OutageTracker
+from db.runtime.histograms import CommitStats
+from db.runtime.memory_budget import ReadTooLarge
 
 log = logging.getLogger("runyard.database")
 
-LARGEST_BATCH = 1000
-"""Items of gathered requests in one transaction: beyond it, waiting writers would rather be answered than joined."""
+MAX_BATCH_ITEMS = 1000
+"""Limit on the items of requests that share a transaction. Beyond it, waiting costs more than sharing saves."""
 
-LONG_WAIT_SECONDS = 1.0
-"""Who came while a transaction waited longer than this for a database that is away would only wait in vain, too."""
+FAIL_PENDING_AFTER_SECONDS = 1.0
+"""When a transaction waits longer than this for an unavailable database, requests that arrived meanwhile fail with it.
 
-PATIENCE_SECONDS = 0.005
-"""How long requests may be left to join others before a transaction of their own is begun for them beside those."""
+They would wait in vain, too.
+"""
 
-MOST_TRIES = 5
-"""How often a transaction is tried that others keep getting in the way of."""
+MAX_BATCH_DELAY_SECONDS = 0.005
+"""How long a request waits to share a transaction before a concurrent transaction begins for it."""
 
-Outcomes = tuple[list[list[Any]], list[Notice]]
-"""What came of each request of a batch, a result for each of its items; and what the transaction announced."""
+MAX_ATTEMPTS = 5
+"""Number of attempts for a transaction that conflicts with others."""
+
+BatchOutcome = tuple[list[list[Any]], list[Notification]]
+"""For each write of a batch, one result for each item; and the notifications of the transaction."""
 
 
 @dataclass(slots=True)
-class Request:
-    """One caller's items on their way into a transaction."""
+class PendingWrite:
+    """Items of one request that wait for a transaction."""
 
-    operation: Operation[Any, Any]
+    operation: WriteOperation[Any, Any]
     items: Sequence[Any]
-    answer: "asyncio.Future[list[Any]]"
-    asked_at: float = field(default_factory=time.monotonic)
+    future: "asyncio.Future[list[Any]]"
+    queued_at: float = field(default_factory=time.monotonic)
 
 
-class WriteBatches:
-    """The requests that wait, and the lanes that carry them out: one for each transaction that may be under way."""
+class GroupCommit:
+    """Queue of write requests, and the writers that execute them: one for each concurrent transaction."""
 
     def __init__(
-        self, carry_out: Callable[[list[Request]], Awaitable[Outcomes]], contact: Contact, *, lanes: int
+        self,
+        execute_batch: Callable[[list[PendingWrite]], Awaitable[BatchOutcome]],
+        outage_tracker: OutageTracker,
+        *,
+        writers: int,
     ) -> None:
-        self.commits = Commits()
-        self._carry_out = carry_out
-        self._contact = contact
-        self._make_good: Operation[Outage, None] | None = None
-        self._listeners: list[Listener] = []
-        self._waiting: list[Request] = []
-        self._under_way: Counter[Operation[Any, Any]] = Counter()
-        self._arrived = asyncio.Event()
+        self.stats = CommitStats()
+        self._execute_batch = execute_batch
+        self._outage_tracker = outage_tracker
+        self._on_outage_end: WriteOperation[Outage, None] | None = None
+        self._listeners: list[NotificationListener] = []
+        self._pending: list[PendingWrite] = []
+        self._in_flight: Counter[WriteOperation[Any, Any]] = Counter()
+        self._wake = asyncio.Event()
         self._is_closing = False
-        self._lanes = [asyncio.create_task(self._write(), name=f"database writer {number}") for number in range(lanes)]
+        self._writers = [
+            asyncio.create_task(self._run_writer(), name=f"database writer {number}") for number in range(writers)
+        ]
 
     @property
-    def waiting(self) -> int:
-        """How many requests wait."""
-        return len(self._waiting)
+    def pending_count(self) -> int:
+        """Number of requests that wait."""
+        return len(self._pending)
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` with what each transaction announced, after its commit."""
+    def listen(self, listener: NotificationListener) -> None:
+        """Call `listener` with the notifications of each transaction, after its commit."""
         self._listeners.append(listener)
 
-    def after_outages(self, operation: Operation[Outage, None]) -> None:
-        """As `Database.after_outages`."""
-        self._make_good = operation
+    def on_outage_end(self, operation: WriteOperation[Outage, None]) -> None:
+        """As `Database.on_outage_end`."""
+        self._on_outage_end = operation
 
-    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
+    async def write_all(
+        self, operation: WriteOperation[Item, Result], items: Sequence[Item]
+    ) -> list[Result | Exception]:
         """As `Database.write_all`."""
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        answer: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
-        self._waiting.append(Request(operation, items, answer))
-        self._arrived.set()
-        return await answer
+        future: asyncio.Future[list[Result | Exception]] = asyncio.get_running_loop().create_future()
+        self._pending.append(PendingWrite(operation, items, future))
+        self._wake.set()
+        return await future
 
     async def close(self) -> None:
-        """Take no more requests, and return when those that came are answered."""
+        """Accept no more writes, and return when the pending ones are complete."""
         self._is_closing = True
-        self._arrived.set()
-        await asyncio.gather(*self._lanes)
+        self._wake.set()
+        await asyncio.gather(*self._writers)
 
-    def tell(self, notices: Sequence[Notice]) -> None:
-        """Tell the listeners."""
+    def notify_listeners(self, notifications: Sequence[Notification]) -> None:
+        """Pass the notifications to all listeners. Their errors are logged."""
         for listener in self._listeners:
             try:
-                listener(notices)
+                listener(notifications)
             except Exception:
-                # Writing must not end with a listener's fault; it is told whole.
-                log.exception("A listener to the database failed.")
+                # An error of a listener must not end the writer.
+                log.exception("A listener for database notifications failed")
 
-    async def _write(self) -> None:
-        while self._waiting or not self._is_closing:
+    async def _run_writer(self) -> None:
+        while self._pending or not self._is_closing:
             batch = self._take_batch()
             if not batch:
                 await self._wait()
                 continue
-            began_at = time.monotonic()
-            for request in batch:
-                self.commits.waits.add(began_at - request.asked_at)
-            items = sum(len(request.items) for request in batch)
-            await self._settle(batch)
-            self.commits.seconds.add(time.monotonic() - began_at)
-            self.commits.items.add(items)
+            started_at = time.monotonic()
+            for write in batch:
+                self.stats.wait_seconds.add(started_at - write.queued_at)
+            item_count = sum(len(write.items) for write in batch)
+            await self._commit_batch(batch)
+            self.stats.duration_seconds.add(time.monotonic() - started_at)
+            self.stats.items.add(item_count)
 
-    async def _settle(self, batch: list[Request]) -> DatabaseUnavailable | None:
-        """Carry the batch out and answer its requests; where that fails, each by itself, so that the one at fault takes
-        nobody with it. Why the database can not be used, where that is what they are told."""
-        began_at = time.monotonic()
-        operations = {request.operation for request in batch}
-        self._under_way.update(operations)
+    async def _commit_batch(self, batch: list[PendingWrite]) -> DatabaseUnavailable | None:
+        """Execute the batch and complete its requests.
+
+        When the batch fails, each request is executed separately: only those that cause an error fail. Returns the
+        error when the requests failed because the database is unavailable.
+        """
+        started_at = time.monotonic()
+        operations = {write.operation for write in batch}
+        self._in_flight.update(operations)
         try:
-            await self._make_outage_good()
-            answers, notices = await self._carry_out(batch)
+            await self._handle_outage()
+            results, notifications = await self._execute_batch(batch)
         except DatabaseUnavailable as error:
-            self._contact.lost()
-            if time.monotonic() - began_at > LONG_WAIT_SECONDS:
-                batch += self._waiting
-                self._waiting = []
-            self._refuse(batch, error)
+            self._outage_tracker.record_failure()
+            if time.monotonic() - started_at > FAIL_PENDING_AFTER_SECONDS:
+                batch += self._pending
+                self._pending = []
+            self._fail(batch, error)
             return error
-        except Exception as error:  # noqa: BLE001 - everyone who waits is told, and the next batch is tried
-            self._contact.reached()
+        except Exception as error:  # noqa: BLE001 - the requests fail with it, and the writer continues
+            self._outage_tracker.record_success()
             if len(batch) > 1:
-                return await self._settle_one_by_one(batch)
-            if isinstance(error, TooMuchToRead):
-                error.kept_from_writing = True
-            self._refuse(batch, error)
+                return await self._commit_one_by_one(batch)
+            if isinstance(error, ReadTooLarge):
+                error.has_rolled_back_writes = True
+            self._fail(batch, error)
         else:
-            self._contact.reached()
-            for request, answer in zip(batch, answers, strict=True):
-                if not request.answer.done():
-                    request.answer.set_result(answer)
-            if notices:
-                self.tell(notices)
+            self._outage_tracker.record_success()
+            for write, result in zip(batch, results, strict=True):
+                if not write.future.done():
+                    write.future.set_result(result)
+            if notifications:
+                self.notify_listeners(notifications)
         finally:
-            self._under_way.subtract(operations)
+            self._in_flight.subtract(operations)
         return None
 
-    async def _settle_one_by_one(self, batch: list[Request]) -> DatabaseUnavailable | None:
-        for place, request in enumerate(batch):
-            unavailable = await self._settle([request])
+    async def _commit_one_by_one(self, batch: list[PendingWrite]) -> DatabaseUnavailable | None:
+        for index, write in enumerate(batch):
+            unavailable = await self._commit_batch([write])
             if unavailable is not None:
-                # Each would wait as long as this one has.
-                self._refuse(batch[place + 1 :], unavailable)
+                # Each of the others would wait just as long.
+                self._fail(batch[index + 1 :], unavailable)
                 return unavailable
         return None
 
-    def _refuse(self, requests: Sequence[Request], error: Exception) -> None:
-        for request in requests:
-            if not request.answer.done():
-                request.answer.set_exception(error)
+    def _fail(self, writes: Sequence[PendingWrite], error: Exception) -> None:
+        for write in writes:
+            if not write.future.done():
+                write.future.set_exception(error)
 
-    async def _make_outage_good(self) -> None:
-        """See to an outage, in a transaction of its own: it locks rows in no order that others keep to."""
-        outage, make_good = self._contact.outage, self._make_good
-        if outage is None or make_good is None:
+    async def _handle_outage(self) -> None:
+        """Handle an outage in a separate transaction, because it does not follow the lock order of other operations."""
+        outage, on_outage_end = self._outage_tracker.outage, self._on_outage_end
+        if outage is None or on_outage_end is None:
             return
-        answer: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
-            _, notices = await self._carry_out([Request(make_good, [outage], answer)])
+            _, notifications = await self._execute_batch([PendingWrite(on_outage_end, [outage], future)])
         except DatabaseUnavailable:
             raise
         except Exception:
-            # Writing must not end with it; it is told whole.
-            log.exception("What the database's outage makes necessary failed; it is tried again.")
+            # The error must not end the writer.
+            log.exception("Recovery from a database outage failed; retrying with the next transaction")
         else:
-            self._contact.made_good(outage)
-            self.tell(notices)
+            self._outage_tracker.resolve(outage)
+            self.notify_listeners(notifications)
 
     async def _wait(self) -> None:
-        """Return when there may be something to take: when more has come, or what waits has been left long enough."""
-        self._arrived.clear()
-        patience = self._waiting[0].asked_at + PATIENCE_SECONDS - time.monotonic() if self._waiting else None
+        """Return when a batch may be ready: a request has arrived, or the oldest one has waited long enough."""
+        self._wake.clear()
+        timeout = self._pending[0].queued_at + MAX_BATCH_DELAY_SECONDS - time.monotonic() if self._pending else None
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._arrived.wait()
+            async with asyncio.timeout(timeout):
+                await self._wake.wait()
 
-    def _take_batch(self) -> list[Request]:
-        """The next requests for one transaction; none where it is better to leave them.
+    def _take_batch(self) -> list[PendingWrite]:
+        """Take the requests for the next transaction; an empty list when it is better to wait.
 
-        Where several may be under way, it is those for one operation: each operation locks rows in the order of their
-        ids, but two transactions that did several would each hold what the other one waits for. What is for an operation
-        that is under way is left for a moment: with what else comes meanwhile it costs less.
+        With several writers, a batch contains a single operation. Each operation locks rows in the order of their ids,
+        but two transactions with several operations could deadlock. Requests for an operation that is in flight wait
+        for a moment, because a transaction shared with later requests costs less.
         """
-        if len(self._lanes) == 1:
-            return self._take(None)
-        impatient_since = time.monotonic() - PATIENCE_SECONDS
-        for request in self._waiting:
-            if not self._under_way[request.operation] or request.asked_at <= impatient_since:
-                return self._take(request.operation)
+        if len(self._writers) == 1:
+            return self._take_for(None)
+        overdue_before = time.monotonic() - MAX_BATCH_DELAY_SECONDS
+        for write in self._pending:
+            if not self._in_flight[write.operation] or write.queued_at <= overdue_before:
+                return self._take_for(write.operation)
         return []
 
-    def _take(self, operation: Operation[Any, Any] | None) -> list[Request]:
-        """The first requests for this operation, or for any."""
-        batch: list[Request] = []
-        left: list[Request] = []
+    def _take_for(self, operation: WriteOperation[Any, Any] | None) -> list[PendingWrite]:
+        """Take the first requests for this operation; for any operation when it is None."""
+        batch: list[PendingWrite] = []
+        remaining: list[PendingWrite] = []
         size = 0
-        for request in self._waiting:
-            size += len(request.items)
-            fits = not batch or size <= LARGEST_BATCH
-            is_wanted = operation is None or request.operation == operation
-            (batch if fits and is_wanted else left).append(request)
-        self._waiting = left
+        for write in self._pending:
+            size += len(write.items)
+            fits = not batch or size <= MAX_BATCH_ITEMS
+            matches = operation is None or write.operation == operation
+            (batch if fits and matches else remaining).append(write)
+        self._pending = remaining
         return batch
 
 
 Transaction = Callable[[], AbstractContextManager[Connection]]
-"""Begins a transaction; leaving it commits, or undoes it where something was raised."""
+"""Begins a transaction. Leaving the context commits it, or rolls it back when an exception was raised."""
 
 
-def carry_out(transaction: Transaction, batch: list[Request]) -> Outcomes:
-    """Carry out the batch in one transaction, tried again where another is in its way. Requests for one operation become
-    one call."""
-    for left in reversed(range(MOST_TRIES)):
+def execute_batch(transaction: Transaction, batch: list[PendingWrite]) -> BatchOutcome:
+    """Execute the batch in one transaction, in up to MAX_ATTEMPTS attempts when it conflicts with others.
+
+    Requests for the same operation become one call.
+    """
+    for attempts_left in reversed(range(MAX_ATTEMPTS)):
         outcomes: dict[int, list[Any]] = {}
         try:
             with transaction() as connection:
-                for operation, requests in _by_operation(batch).items():
-                    results = operation(connection, [item for _, request in requests for item in request.items])
+                for operation, writes in _group_by_operation(batch).items():
+                    results = operation(connection, [item for _, write in writes for item in write.items])
                     start = 0
-                    for place, request in requests:
-                        outcomes[place] = results[start : start + len(request.items)]
-                        start += len(request.items)
-        except Collision:
-            if not left:
+                    for index, write in writes:
+                        outcomes[index] = results[start : start + len(write.items)]
+                        start += len(write.items)
+        except TransactionConflict:
+            if not attempts_left:
                 raise
         else:
-            return [outcomes[place] for place in range(len(batch))], list(connection.notices)
+            return [outcomes[index] for index in range(len(batch))], list(connection.notifications)
     raise AssertionError("unreachable")
 
 
-def _by_operation(batch: list[Request]) -> dict[Operation[Any, Any], list[tuple[int, Request]]]:
-    grouped: dict[Operation[Any, Any], list[tuple[int, Request]]] = {}
-    for place, request in enumerate(batch):
-        grouped.setdefault(request.operation, []).append((place, request))
+def _group_by_operation(batch: list[PendingWrite]) -> dict[WriteOperation[Any, Any], list[tuple[int, PendingWrite]]]:
+    grouped: dict[WriteOperation[Any, Any], list[tuple[int, PendingWrite]]] = {}
+    for index, write in enumerate(batch):
+        grouped.setdefault(write.operation, []).append((index, write))
     return grouped

@@ -1,10 +1,10 @@
-"""Whether the database was out of reach, and for how long: nobody could renew a lease meanwhile."""
+"""Outages of the database, during which no worker can renew a lease."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from db.runtime.clock import Clock
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 
 
 @dataclass(frozen=True, slots=True)
@@ -12,31 +12,31 @@ class Outage:
     """A time in which the database could not be reached."""
 
     since: str | None
-    """When it was reached last; None where nobody knows."""
+    """When the database was last used before the outage; None when unknown."""
     until: str | None
-    """When it was reached again; None where that is now."""
+    """When the database was used again; None when the current transaction is the first to do so."""
 
 
-class Contact:
-    """When the database was last reached, and the outage whose consequences nobody has seen to yet."""
+class OutageTracker:
+    """Tracks the last successful use of the database, and the outage that has not been handled yet."""
 
     def __init__(self, clock: Clock, outage: Outage | None = None) -> None:
         self.outage = outage
         self.clock = clock
-        self._reached_at: datetime = clock.now()
+        self._last_success_at: datetime = clock.now()
 
-    def reached(self) -> None:
-        """The database has just done what it was asked for."""
-        self._reached_at = self.clock.now()
+    def record_success(self) -> None:
+        """Record that the database was used successfully."""
+        self._last_success_at = self.clock.now()
         if self.outage is not None and self.outage.until is None:
-            self.outage = replace(self.outage, until=instant(self._reached_at))
+            self.outage = replace(self.outage, until=format_timestamp(self._last_success_at))
 
-    def lost(self) -> None:
-        """The database could not be used. An outage that nobody has seen to goes on."""
-        since = self.outage.since if self.outage else instant(self._reached_at)
+    def record_failure(self) -> None:
+        """Record that the database could not be used. An outage that has not been handled continues."""
+        since = self.outage.since if self.outage else format_timestamp(self._last_success_at)
         self.outage = Outage(since, until=None)
 
-    def made_good(self, outage: Outage) -> None:
-        """This outage has been seen to. One that has been noticed since then has not."""
+    def resolve(self, outage: Outage) -> None:
+        """Mark this outage as handled. An outage that was recorded since then remains."""
         if self.outage is outage:
             self.outage = None

@@ -1,7 +1,7 @@
-"""What rows look like from above: one record a table, its fields the columns in their order, typed and as answered.
+"""Records: the rows of each table as typed values, whose fields are the columns in their order.
 
-Instants are the text of `db.runtime.timestamps`; JSON columns are JSON text (`…_json`, or a name that says it), which goes into an
-answer without being read; properties read the few that have a structure. Records are values: changing one writes nothing.
+Timestamps are text, as in `db.runtime.timestamps`. JSON columns are `JsonText`, which responses contain without
+parsing; properties parse the few columns that have a structure. Records are values: changing one writes nothing.
 """
 
 from dataclasses import dataclass, field, fields
@@ -13,11 +13,11 @@ from db.enums import TERMINAL, StateType
 from db.runtime.timestamps import seconds_between
 
 JsonText = str
-"""A JSON document as text, kept and answered as it is."""
+"""A JSON document as text, stored and returned unchanged."""
 
 
 def to_json(value: object) -> JsonText:
-    """The text of a JSON value. ValueError for what JSON, or a 64-bit integer, can not say."""
+    """Serialize a JSON value. Raises ValueError for values that JSON, or a 64-bit integer, cannot represent."""
     try:
         return orjson.dumps(value).decode()
     except TypeError as error:
@@ -26,7 +26,7 @@ def to_json(value: object) -> JsonText:
 
 @dataclass(slots=True)
 class StateDetails:
-    """What a state carries beside its type and name; stored as JSON of what is set."""
+    """Details of a state besides its type and name. Stored as JSON of the fields that are set."""
 
     flow_run_id: str | None = None
     task_run_id: str | None = None
@@ -45,7 +45,7 @@ class StateDetails:
     task_parameters_id: str | None = None
 
     def to_json(self) -> JsonText:
-        """What differs from the defaults, so that most states carry a few bytes."""
+        """Serialize the fields that differ from their defaults: a few bytes for most states."""
         return to_json({name: value for name, default in _DETAILS if (value := getattr(self, name)) != default})
 
     @classmethod
@@ -58,7 +58,7 @@ _DETAILS = tuple((each.name, each.default) for each in fields(StateDetails))
 
 @dataclass(slots=True)
 class StateRecord:
-    """One state that a run has had. Never changed once it is written."""
+    """One state that a run has had. Never changes after it is written."""
 
     id: str
     run_id: str
@@ -77,7 +77,7 @@ class StateRecord:
 
 @dataclass(slots=True)
 class TaskRunPolicy:
-    """How often, and after how long, a failed task run is tried again."""
+    """Retry policy of a task run: how often and after which delays it is retried when it fails."""
 
     retries: int | None = None
     retry_delay_seconds: list[float] | None = None
@@ -86,7 +86,7 @@ class TaskRunPolicy:
 
 @dataclass(slots=True)
 class FlowRunPolicy:
-    """How a failed flow run is tried again, and what its pauses have left behind."""
+    """Retry policy of a flow run, the keys of its pauses, and whether it is resuming."""
 
     retries: int | None = None
     retry_delay_seconds: float | None = None
@@ -96,7 +96,7 @@ class FlowRunPolicy:
 
 @dataclass(slots=True)
 class RunRecord:
-    """What task runs and flow runs have in common: who they are, and where they stand."""
+    """Fields common to task runs and flow runs: identity, current state and progress."""
 
     id: str
     created: str
@@ -115,9 +115,9 @@ class RunRecord:
     total_run_time_seconds: float
 
     state: StateRecord | None = field(default=None, kw_only=True)
-    """The current state, from a table of its own."""
+    """The current state, joined from the table of states."""
     read_at: str = field(default="", kw_only=True)
-    """When this was read: what the estimates are counted to."""
+    """When the record was read. Estimates are calculated up to this time."""
 
     @property
     def tags(self) -> list[str]:
@@ -125,12 +125,12 @@ class RunRecord:
 
     @property
     def estimated_run_time_seconds(self) -> float:
-        """The time spent RUNNING, up to the moment this was read."""
+        """Seconds spent RUNNING, up to `read_at`."""
         return estimate_run_time(self.total_run_time_seconds, self.state_type, self.state_timestamp, self.read_at)
 
     @property
     def estimated_start_time_delta_seconds(self) -> float:
-        """How late the run started, or how late it is while it has not; never negative."""
+        """Delay of the start in seconds; for a run that has not started, the delay so far. Never negative."""
         return estimate_lateness(self.expected_start_time, self.start_time, self.state_type, self.read_at)
 
 
@@ -138,14 +138,17 @@ _RUNNING = StateType.RUNNING
 
 
 def estimate_run_time(total: float, state_type: str | None, state_timestamp: str | None, now: str) -> float:
-    """The total of what is over, and the time since the run entered the RUNNING state that it is in."""
+    """Return `total`, the seconds in past RUNNING states, plus the seconds in the current state when it is RUNNING."""
     if state_type == _RUNNING and state_timestamp is not None:
         return total + seconds_between(state_timestamp, now)
     return total
 
 
 def estimate_lateness(expected: str | None, start: str | None, state_type: str | None, now: str) -> float:
-    """How late a run started, or how late it is while it has not started and may still do so."""
+    """Return the seconds from the expected to the actual start; up to `now` for a run that has not started.
+
+    Zero when the run has no expected start, or has ended without starting. Never negative.
+    """
     if expected is None:
         return 0.0
     if start is not None:
@@ -157,7 +160,7 @@ def estimate_lateness(expected: str | None, start: str | None, state_type: str |
 
 @dataclass(slots=True)
 class TaskRunRecord(RunRecord):
-    """One unit of work: of a flow run, or by itself in the background."""
+    """One execution of a task, in a flow run or as a background run."""
 
     task_key: str
     dynamic_key: str
@@ -173,12 +176,12 @@ class TaskRunRecord(RunRecord):
     flow_run_run_count: int
     trace_parent: str | None = None
 
-    known_entry: "list[QueueEntryRecord] | None" = field(default=None, kw_only=True)
-    """Its place in the queue, if it has one; None where that was not looked at."""
+    loaded_queue_entry: "list[QueueEntryRecord] | None" = field(default=None, kw_only=True)
+    """The run's queue entry, as a list of at most one; None when it was not loaded."""
 
     @property
     def start_delay_seconds(self) -> float | None:
-        """How late the run started, never negative; None while it has not."""
+        """Delay of the start in seconds, never negative; None when the run has not started."""
         if self.start_time is None:
             return None
         return estimate_lateness(self.expected_start_time, self.start_time, self.state_type, self.start_time)
@@ -189,7 +192,7 @@ class TaskRunRecord(RunRecord):
 
 
 def task_run_policy(retries: int | None, delays: JsonText | None, jitter_factor: float | None) -> TaskRunPolicy:
-    """The policy that a task run's columns say."""
+    """Build the retry policy from the columns of a task run."""
     return TaskRunPolicy(retries, None if delays is None else orjson.loads(delays), jitter_factor)
 
 
@@ -218,13 +221,13 @@ class FlowRunRecord(RunRecord):
 def flow_run_policy(
     retries: int | None, delay_seconds: float | None, pause_keys: JsonText, resuming: bool
 ) -> FlowRunPolicy:
-    """The policy that a flow run's columns say."""
+    """Build the retry policy from the columns of a flow run."""
     return FlowRunPolicy(retries, delay_seconds, orjson.loads(pause_keys), bool(resuming))
 
 
 @dataclass(slots=True)
 class FlowRecord:
-    """A program whose runs are kept together."""
+    """A program whose executions are flow runs."""
 
     id: str
     created: str
@@ -239,7 +242,7 @@ class FlowRecord:
 
 @dataclass(slots=True)
 class DeploymentRecord:
-    """A way in which a flow is run: where from, and whether by schedule."""
+    """One configured way of running a flow."""
 
     id: str
     created: str
@@ -257,7 +260,7 @@ class DeploymentRecord:
 
 @dataclass(slots=True)
 class ConcurrencyLimitRecord:
-    """How many task runs with a tag may run at a time."""
+    """How many task runs with a tag may be RUNNING at a time."""
 
     id: str
     created: str
@@ -268,7 +271,7 @@ class ConcurrencyLimitRecord:
 
 @dataclass(slots=True)
 class QueueEntryRecord:
-    """A background run's place in its queue, and who has it, if somebody has."""
+    """A background run in its queue, with its lease when a worker holds one."""
 
     task_run_id: str
     task_key: str
@@ -285,20 +288,20 @@ class QueueEntryRecord:
 
 
 @dataclass(slots=True)
-class QueueFigures:
-    """How much of one task key is in the queue."""
+class QueueStats:
+    """Queue statistics of a task key."""
 
     task_key: str
     scheduled: int = 0
-    """How many are due on the scheduled side."""
+    """Number of due runs on the scheduled side."""
     retry: int = 0
-    """How many are due on the retry side."""
+    """Number of due runs on the retry side."""
     delayed: int = 0
-    """How many are to be due later, on either side."""
+    """Number of runs on both sides that are due later."""
     leased: int = 0
-    """How many a worker has."""
+    """Number of runs that are leased to a worker."""
     oldest_due_at: str | None = None
-    """Since when the one that is due for longest could have been delivered."""
+    """Since when the longest waiting run has been due."""
 
 
 @dataclass(slots=True)
@@ -309,14 +312,14 @@ class TokenRecord:
     created: str
     name: str | None
     scopes: str
-    """Names of `Scope`, with spaces between them."""
+    """Values of `Scope`, separated by spaces."""
     secret_hash: str
     """SHA-256 of the secret, in hexadecimal."""
     expires_at: str | None
     revoked_at: str | None
     last_used_at: str | None
-    """When it let somebody in, noted once an hour; null where it never did."""
+    """When the token last authenticated a request, updated at most once an hour; None when it never did."""
 
     def is_valid(self, now: str) -> bool:
-        """Whether it opens anything at this instant."""
+        """Return whether the token is neither revoked nor expired at `now`."""
         return self.revoked_at is None and (self.expires_at is None or now < self.expires_at)

@@ -1,7 +1,7 @@
-"""Named GraphQL documents, one operation a file, the file named after the operation.
+"""Named GraphQL documents: one operation per file, and the file has the name of the operation.
 
-The same files are GraphiQL's tabs, the tests' requests and an example for every client. Beside a document may lie its
-variables as an example (`<Operation>.json`). Imports nothing.
+GraphiQL shows them in its tabs, the tests send them, and clients can copy them. A file `<Operation>.json` next to a
+document contains example variables. Imports nothing of Runyard.
 """
 
 from functools import cache
@@ -10,18 +10,18 @@ from pathlib import Path
 _HERE = Path(__file__).parent
 
 MAIN_JOB = ("CreateTaskRun", "ScheduledTaskRuns", "AcknowledgeTaskRuns", "SetTaskRunState", "ListTaskRuns")
-"""The operations of the main job, in the order in which it goes: create, receive, take over, carry out, see."""
+"""Operations in the life of a task run, in order: create, receive, acknowledge, execute, list."""
 
 
 @cache
 def paths() -> dict[str, Path]:
-    """Every document's file, by the name of its operation."""
+    """Return the file of every document by the name of its operation."""
     return {path.stem: path for path in sorted(_HERE.rglob("*.graphql"))}
 
 
 @cache
 def document(operation: str) -> tuple[str, str]:
-    """The document of an operation, and example variables for it as JSON text (empty where it needs none)."""
+    """Return the document of an operation and its example variables as JSON text; an empty text if it has none."""
     path = paths()[operation]
     variables = path.with_suffix(".json")
     return path.read_text("utf-8"), variables.read_text("utf-8") if variables.exists() else ""

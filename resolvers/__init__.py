@@ -1,9 +1,14 @@
-"""What each field of the API does: reads, writes, the orchestration of states, and the queue.
+"""The domain: reads and writes of every field of the API, the orchestration of states, and the queue.
 
-A resolver takes plain values and gives back records (`db.records`); it knows nothing of GraphQL and holds no SQL. What
-writes is written as an *operation*: a plain function of a connection and a list of items that gives back one result, or
-one refusal, for each. The database gathers the items of concurrent requests and calls it once for all of them.
+A resolver takes plain values and returns records (`db.records`). It knows nothing of GraphQL and contains no SQL. A
+*write operation* is a plain function of a connection and a list of items, and returns one result or one refusal for
+each item. The database combines the items of concurrent requests into one call.
 
-Promises: bad input is refused whole, by a `Refusal`, before anything is written; what an operation has answered is on
-disk. Imports `db` alone.
+    orchestration/  decides state transitions by rules
+    queue/          the queue of each task key, its limits and statistics
+    transitions/    sets states: applies decisions to runs, queue entries and concurrency slots
+    delivery/       claims due runs for workers, and manages their leases
+
+Guarantees: an invalid item is refused by a `Refusal` and changes nothing; the result of a write operation is returned
+after the write is durable. Imports `db` only.
 """

@@ -1,42 +1,43 @@
-"""How many rows to ask for at a time, where each may be a few bytes or some megabytes."""
+"""Adaptive batch sizes for reads whose rows may have a few bytes or several megabytes."""
 
 from contextlib import AbstractContextManager
 
 from db.connection import Connection
-from db.errors import TooMuchToRead
+from db.runtime.memory_budget import ReadTooLarge
 
-MOST_BYTES = 8 * 1024 * 1024
-"""What a portion may take to read, and whoever asked for it holds until it is passed on."""
+MAX_BATCH_BYTES = 8 * 1024 * 1024
+"""Maximum size of a batch. The reader holds a batch in memory until all its rows are passed on."""
 
-FITTING_BEFORE_MORE = 16
-"""How many portions have to fit before a larger one is tried: on PostgreSQL, each that does not costs a connection."""
-
-
-def reading_portion(connection: Connection, size: int) -> AbstractContextManager[None]:
-    """Meanwhile a portion of so many rows is read. A single one is, however large it is."""
-    return connection.allowance.instead(None if size == 1 else MOST_BYTES)
+SUCCESSES_BEFORE_GROWTH = 16
+"""Number of batches that must fit before a larger size is tried. On PostgreSQL, each batch that exceeds the limit costs
+a connection."""
 
 
-class Portion:
-    """A number of rows that gets smaller where it was too much to read, and larger again while it fits."""
+def limit_read_size(connection: Connection, size: int) -> AbstractContextManager[None]:
+    """Limit reads in the context to `MAX_BATCH_BYTES`. A single row is always read, whatever its size."""
+    return connection.read_budget.limited_to(None if size == 1 else MAX_BATCH_BYTES)
 
-    def __init__(self, most: int) -> None:
-        self.size = most
-        self._most = most
-        self._fitting = 0
 
-    def was_too_much(self, asked: int, error: TooMuchToRead) -> None:
-        """So many rows were too much: go on with half as many at most. Raises the error where it was a single row."""
-        if asked == 1:
+class AdaptiveBatchSize:
+    """A number of rows that is halved when a batch exceeds the read limit, and doubled again while batches fit."""
+
+    def __init__(self, max_size: int) -> None:
+        self.size = max_size
+        self._max_size = max_size
+        self._successes = 0
+
+    def shrink(self, size: int, error: ReadTooLarge) -> None:
+        """Halve the size after a batch of `size` rows exceeded the limit. Raises `error` if it was a single row."""
+        if size == 1:
             raise error
-        self.size = min(self.size, asked // 2)
-        self._fitting = 0
+        self.size = min(self.size, size // 2)
+        self._successes = 0
 
-    def has_fitted(self) -> None:
-        """Make it larger, if it has fitted often enough."""
-        if self.size == self._most:
+    def record_success(self) -> None:
+        """Count a batch that fitted, and double the size after `SUCCESSES_BEFORE_GROWTH` of them."""
+        if self.size == self._max_size:
             return
-        self._fitting += 1
-        if self._fitting == FITTING_BEFORE_MORE:
-            self.size = min(2 * self.size, self._most)
-            self._fitting = 0
+        self._successes += 1
+        if self._successes == SUCCESSES_BEFORE_GROWTH:
+            self.size = min(2 * self.size, self._max_size)
+            self._successes = 0

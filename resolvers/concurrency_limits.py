@@ -9,12 +9,12 @@ from db.runtime.ids import new_id
 from db.statements import concurrency_limits, task_runs
 from db.statements.concurrency_limits import Slot
 from resolvers.errors import Conflict, NotFound
-from resolvers.queue.entries import make_due_for_slots
+from resolvers.queue.entries import make_slot_waiters_due
 
 
 @dataclass(frozen=True, slots=True)
 class LimitWithSlots:
-    """A limit, and the runs that hold its slots in the order of their ids."""
+    """A limit and the ids of the task runs that hold its slots, in ascending order."""
 
     limit_record: ConcurrencyLimitRecord
     active_slots: list[str]
@@ -41,76 +41,82 @@ class LimitWithSlots:
 
 
 @dataclass(frozen=True, slots=True)
-class WantedLimit:
-    """How many runs with a tag are to run at a time."""
+class NewLimit:
+    """A limit to set: how many runs with the tag may be RUNNING at a time."""
 
     tag: str
     limit: int
 
 
-def create_limits(connection: Connection, wanted: Sequence[WantedLimit]) -> list[LimitWithSlots | Exception]:
-    """Make the limits, or change those of the same tags; runs that hold slots keep them, even beyond a lower limit."""
-    known = concurrency_limits.lock_limits(connection, [each.tag for each in wanted])
-    made: list[ConcurrencyLimitRecord] = []
+def create_limits(connection: Connection, new_limits: Sequence[NewLimit]) -> list[LimitWithSlots | Exception]:
+    """Create limits or change the existing limits of the same tags. Runs keep their slots when a limit is lowered."""
+    by_tag = concurrency_limits.lock_limits(connection, [each.tag for each in new_limits])
+    created: list[ConcurrencyLimitRecord] = []
     changed: list[ConcurrencyLimitRecord] = []
-    for each in wanted:
-        record = known.get(each.tag)
+    for each in new_limits:
+        record = by_tag.get(each.tag)
         if record is None:
-            known[each.tag] = ConcurrencyLimitRecord(new_id(), connection.now, connection.now, each.tag, each.limit)
-            made.append(known[each.tag])
+            by_tag[each.tag] = ConcurrencyLimitRecord(new_id(), connection.now, connection.now, each.tag, each.limit)
+            created.append(by_tag[each.tag])
         else:
             record.limit, record.updated = each.limit, connection.now
             changed.append(record)
-    concurrency_limits.insert_limits(connection, made)
+    concurrency_limits.insert_limits(connection, created)
     concurrency_limits.update_limits(connection, changed)
-    make_due_for_slots(connection, [each.tag for each in changed])
-    limits = _with_slots(connection, known)
-    return [limits[each.tag] for each in wanted]
+    make_slot_waiters_due(connection, [each.tag for each in changed])
+    limits = _with_slots(connection, by_tag)
+    return [limits[each.tag] for each in new_limits]
 
 
 def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exception]:
-    """Delete the limits, so that their tags are not limited; the ids that they had. NotFound for an unknown tag."""
-    known = concurrency_limits.lock_limits(connection, tags)
-    concurrency_limits.delete_limits(connection, [record.id for record in known.values()])
-    make_due_for_slots(connection, list(known))
+    """Delete the limits of these tags and return their ids.
+
+    Returns NotFound for a tag that has no limit, or whose limit an earlier item has deleted.
+    """
+    by_tag = concurrency_limits.lock_limits(connection, tags)
+    concurrency_limits.delete_limits(connection, [record.id for record in by_tag.values()])
+    make_slot_waiters_due(connection, list(by_tag))
     results: list[str | Exception] = []
     for tag in tags:
-        record = known.pop(tag, None)
+        record = by_tag.pop(tag, None)
         results.append(record.id if record else NotFound("concurrency limit", tag, by="tag"))
     return results
 
 
 @dataclass(frozen=True, slots=True)
-class Reset:
-    """The runs that are to hold a limit's slots, and nobody else."""
+class LimitReset:
+    """The only runs that hold slots of a limit after the reset."""
 
     tag: str
     active_slots: Sequence[str]
 
 
-def reset_limits(connection: Connection, resets: Sequence[Reset]) -> list[LimitWithSlots | Exception]:
-    """Give the slots of each limit to the named runs alone. NotFound for an unknown tag; Conflict for an unknown run."""
-    known = concurrency_limits.lock_limits(connection, [each.tag for each in resets])
-    named = sorted({run_id for each in resets for run_id in each.active_slots})
-    there = task_runs.existing_task_runs(connection, named) if named else set[str]()
+def reset_limits(connection: Connection, resets: Sequence[LimitReset]) -> list[LimitWithSlots | Exception]:
+    """Replace the holders of the slots of each limit.
+
+    Returns NotFound for a tag without a limit, and Conflict for a run that does not exist.
+    """
+    by_tag = concurrency_limits.lock_limits(connection, [each.tag for each in resets])
+    run_ids = sorted({run_id for each in resets for run_id in each.active_slots})
+    existing = task_runs.existing_task_runs(connection, run_ids) if run_ids else set[str]()
     results: dict[int, LimitWithSlots | Exception] = {}
-    done: list[int] = []
-    for place, each in enumerate(resets):
-        missing = [run_id for run_id in each.active_slots if run_id not in there]
-        if each.tag not in known:
-            results[place] = NotFound("concurrency limit", each.tag, by="tag")
+    applied: list[int] = []
+    for index, each in enumerate(resets):
+        missing = [run_id for run_id in each.active_slots if run_id not in existing]
+        if each.tag not in by_tag:
+            results[index] = NotFound("concurrency limit", each.tag, by="tag")
         elif missing:
-            results[place] = Conflict("activeSlots", "task run", missing[0])
+            results[index] = Conflict("activeSlots", "task run", missing[0])
         else:
-            limit_id = known[each.tag].id
-            concurrency_limits.free_limits(connection, [limit_id])
-            concurrency_limits.take_slots(
+            limit_id = by_tag[each.tag].id
+            concurrency_limits.delete_slots_of_limits(connection, [limit_id])
+            concurrency_limits.insert_slots(
                 connection, [Slot(limit_id, run_id) for run_id in dict.fromkeys(each.active_slots)]
             )
-            done.append(place)
-    make_due_for_slots(connection, [resets[place].tag for place in done])
-    limits = _with_slots(connection, known)
-    return [results[place] if place in results else limits[each.tag] for place, each in enumerate(resets)]
+            applied.append(index)
+    make_slot_waiters_due(connection, [resets[index].tag for index in applied])
+    limits = _with_slots(connection, by_tag)
+    return [results[index] if index in results else limits[each.tag] for index, each in enumerate(resets)]
 
 
 def read_limits(connection: Connection, tags: Sequence[str]) -> list[LimitWithSlots | None]:
@@ -119,18 +125,18 @@ def read_limits(connection: Connection, tags: Sequence[str]) -> list[LimitWithSl
 
 
 def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, LimitWithSlots]:
-    """The limits that are there, by id."""
+    """Return the existing limits, by id."""
     found = {each.tag: each for each in concurrency_limits.limits_by_id(connection, ids).values()}
     return {limit.id: limit for limit in _with_slots(connection, found).values()}
 
 
 def list_limits(connection: Connection) -> list[LimitWithSlots]:
-    """Every limit, in the order of the tags."""
+    """Return all limits, sorted by tag."""
     return list(
         _with_slots(connection, {each.tag: each for each in concurrency_limits.all_limits(connection)}).values()
     )
 
 
 def _with_slots(connection: Connection, limits: dict[str, ConcurrencyLimitRecord]) -> dict[str, LimitWithSlots]:
-    holders = concurrency_limits.holders_of(connection, [each.id for each in limits.values()]) if limits else {}
+    holders = concurrency_limits.slot_holders(connection, [each.id for each in limits.values()]) if limits else {}
     return {tag: LimitWithSlots(each, sorted(holders[each.id])) for tag, each in limits.items()}

@@ -1,30 +1,31 @@
-"""Refusals: the caller has to change something.
+"""Refusals: errors that the client can correct by changing or repeating its request.
 
     Refusal
-    ├── BadInput              BAD_USER_INPUT  an argument is not what it has to be
-    ├── NotFound              NOT_FOUND       a mutation of something that is not there
-    ├── Conflict              CONFLICT        a new thing names another one that is not there
-    ├── CreationRefused       CONFLICT        the rules do not let a run begin in this state
-    ├── QueueFull             QUEUE_FULL      as many runs of a key wait as may; later there may be room
-    └── ServerStopping        UNAVAILABLE     this server takes no more work; another one, or the next start, will
+    ├── BadInput              BAD_USER_INPUT  an argument is invalid
+    ├── NotFound              NOT_FOUND       the object of a mutation does not exist
+    ├── Conflict              CONFLICT        a new object refers to an object that does not exist
+    ├── CreationRefused       CONFLICT        the rules do not allow a run to be created in this state
+    ├── QueueFull             QUEUE_FULL      the queue of a task key has reached its limit; retryable
+    └── ServerStopping        UNAVAILABLE     the server is shutting down; retryable
 
-A refusal has changed nothing. Orchestration's answers (REJECT, WAIT, ABORT) are no refusals; they are data.
+A refused item has changed nothing. The orchestration results REJECT, WAIT and ABORT are not refusals: they are returned
+as data.
 """
 
 from collections.abc import Sequence
 
 
 class Refusal(Exception):
-    """Something that the caller can put right. The message is written for the caller."""
+    """An error that the client can correct. The message is written for the client."""
 
     code = ""
     retryable = False
     argument: str | None = None
-    """The path of the argument that is at fault, with dots, where one is."""
+    """Path of the invalid argument, separated by dots; None if the error concerns no argument."""
 
 
 class BadInput(Refusal):
-    """An argument is not what it has to be."""
+    """An argument is invalid."""
 
     code = "BAD_USER_INPUT"
 
@@ -34,7 +35,7 @@ class BadInput(Refusal):
 
 
 class NotFound(Refusal):
-    """Nothing of this kind has this id."""
+    """No object of this kind has this id, or this value of the attribute `by`."""
 
     code = "NOT_FOUND"
 
@@ -44,18 +45,18 @@ class NotFound(Refusal):
         self.id = id
 
 
-def deletions(kind: str, ids: Sequence[str], there: set[str]) -> list[str | Exception]:
-    """What deleting these ids answers, where those in `there` were there: an id once, and then NotFound."""
-    answers: list[str | Exception] = []
-    remaining = set(there)
+def deletion_results(kind: str, ids: Sequence[str], existing: set[str]) -> list[str | Exception]:
+    """Return the result for each deleted id: the id if it existed, NotFound if not or if the id is repeated."""
+    results: list[str | Exception] = []
+    remaining = set(existing)
     for id in ids:
-        answers.append(id if id in remaining else NotFound(kind, id))
+        results.append(id if id in remaining else NotFound(kind, id))
         remaining.discard(id)
-    return answers
+    return results
 
 
 class Conflict(Refusal):
-    """What was to be created names something that is not there."""
+    """A new object refers to an object that does not exist."""
 
     code = "CONFLICT"
 
@@ -67,7 +68,7 @@ class Conflict(Refusal):
 
 
 class CreationRefused(Refusal):
-    """The rules do not let a run begin in the state that was asked for."""
+    """The rules do not allow a run to be created in the proposed state."""
 
     code = "CONFLICT"
 
@@ -77,15 +78,16 @@ class CreationRefused(Refusal):
 
 
 class QueueFull(Refusal):
-    """As many runs wait on one side of a key's queue as may. Asking again later is right."""
+    """One side of the queue of a task key has reached its limit. The request may succeed later."""
 
     code = "QUEUE_FULL"
     retryable = True
 
-    def __init__(self, argument: str, task_key: str, *, is_retry: bool, most: int) -> None:
+    def __init__(self, argument: str, task_key: str, *, is_retry: bool, limit: int) -> None:
         side = "retry" if is_retry else "scheduled"
         super().__init__(
-            f"The queue of {task_key!r:.60} is full: {most:,} runs wait on its {side} side, and no more may."
+            f"The queue of task key {task_key!r:.60} has reached the limit of {limit:,} waiting runs on its {side} "
+            "side. Retry later."
         )
         self.argument = argument
         self.task_key = task_key
@@ -93,10 +95,10 @@ class QueueFull(Refusal):
 
 
 class ServerStopping(Refusal):
-    """The server is on its way down. Asking again, perhaps elsewhere, is right."""
+    """The server is shutting down. The request may succeed on another server, or after the restart."""
 
     code = "UNAVAILABLE"
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("The server is stopping.")
+        super().__init__("The server is stopping. Retry on another server or after the restart.")

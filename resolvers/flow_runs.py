@@ -7,19 +7,19 @@ from db.connection import Connection, Row
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows, states, task_runs
-from resolvers.errors import Conflict, deletions
-from resolvers.names import make_up_name
+from resolvers.errors import Conflict, deletion_results
+from resolvers.names import generate_name
 from resolvers.orchestration.decide import decide
 from resolvers.orchestration.policy import flow_run_policy
 from resolvers.orchestration.transition import ProposedState, Transition
-from resolvers.queue.entries import make_due_for_slots
-from resolvers.task_runs import FIRST_STATE
-from resolvers.transitions.set_states import enter_flow_run_state, follow_subflows
+from resolvers.queue.entries import make_slot_waiters_due
+from resolvers.task_runs import DEFAULT_STATE
+from resolvers.transitions.set_states import copy_states_to_parent_task_runs, enter_flow_run_state
 
 
 @dataclass(frozen=True, slots=True)
 class NewFlowRun:
-    """A flow run that somebody wants to have. One of `flow_id` and `deployment_id` is there."""
+    """A flow run to create. At least one of `flow_id` and `deployment_id` is required."""
 
     flow_id: str | None = None
     deployment_id: str | None = None
@@ -31,57 +31,58 @@ class NewFlowRun:
     idempotency_key: str | None = None
     parent_task_run_id: str | None = None
     policy: FlowRunPolicy = field(default_factory=FlowRunPolicy)
-    state: ProposedState = FIRST_STATE
+    state: ProposedState = DEFAULT_STATE
 
 
 @dataclass(frozen=True, slots=True)
 class CreatedFlowRun:
-    """The flow run that has the idempotency key asked for, and whether this call made it."""
+    """The new flow run, or the existing flow run with the same idempotency key."""
 
     flow_run: FlowRunRecord
     created: bool
 
 
-def create_flow_runs(connection: Connection, wanted: Sequence[NewFlowRun]) -> list[CreatedFlowRun | Exception]:
-    """Make the flow runs, or find those with the same flow and idempotency key; of a known one nothing is changed.
+def create_flow_runs(connection: Connection, new_runs: Sequence[NewFlowRun]) -> list[CreatedFlowRun | Exception]:
+    """Create flow runs, or return the existing flow runs with the same flow and idempotency key unchanged.
 
-    The first state is taken without asking the rules. With a deployment, its flow and work queue name are taken over and
-    its tags come before the run's own. Conflict where the flow, deployment or parent task run is not there.
+    The first state is set without applying the rules. A flow run of a deployment has the deployment's work queue name,
+    its flow unless `flow_id` is set, and its tags followed by the tags of the run. Returns Conflict when the flow,
+    deployment or parent task run does not exist.
     """
-    existing = _load_named(connection, wanted)
-    placed = [_with_deployment(new, existing) for new in wanted]
+    references = _load_references(connection, new_runs)
+    resolved = [_resolve(new, references) for new in new_runs]
     keys = [
         (new.flow_id, new.idempotency_key)
-        for new in placed
-        if isinstance(new, _Placed) and new.idempotency_key is not None
+        for new in resolved
+        if isinstance(new, _ResolvedFlowRun) and new.idempotency_key is not None
     ]
-    known = flow_runs.flow_runs_by_key(connection, keys) if keys else {}
+    by_key = flow_runs.flow_runs_by_key(connection, keys) if keys else {}
     results: list[CreatedFlowRun | Exception] = []
-    made: list[FlowRunRecord] = []
-    for new in placed:
+    created: list[FlowRunRecord] = []
+    for new in resolved:
         if isinstance(new, Exception):
             results.append(new)
             continue
         key = (new.flow_id, new.idempotency_key or "")
-        if new.idempotency_key is not None and key in known:
-            results.append(CreatedFlowRun(known[key], created=False))
+        if new.idempotency_key is not None and key in by_key:
+            results.append(CreatedFlowRun(by_key[key], created=False))
             continue
-        run = _blank(new, connection.now)
-        decision = decide(flow_run_policy(forced=True), Transition(run, new.wanted.state, connection.now))
+        run = _build_flow_run(new, connection.now)
+        decision = decide(flow_run_policy(forced=True), Transition(run, new.request.state, connection.now))
         enter_flow_run_state(run, decision, connection.now)
-        made.append(run)
+        created.append(run)
         if new.idempotency_key is not None:
-            known[key] = run
+            by_key[key] = run
         results.append(CreatedFlowRun(run, created=True))
-    flow_runs.insert_flow_runs(connection, made)
-    states.insert_flow_run_states(connection, [run.state for run in made if run.state])
-    follow_subflows(connection, made)
+    flow_runs.insert_flow_runs(connection, created)
+    states.insert_flow_run_states(connection, [run.state for run in created if run.state])
+    copy_states_to_parent_task_runs(connection, created)
     return results
 
 
 @dataclass(frozen=True, slots=True)
-class _Named:
-    """What the wanted flow runs name, as far as it is there."""
+class _References:
+    """The existing objects that the new flow runs refer to."""
 
     flows: dict[str, FlowRecord]
     deployments: dict[str, DeploymentRecord]
@@ -89,50 +90,52 @@ class _Named:
 
 
 @dataclass(frozen=True, slots=True)
-class _Placed:
-    """A wanted flow run whose flow is known to be there."""
+class _ResolvedFlowRun:
+    """A flow run to create whose references exist, with the values of its deployment."""
 
-    wanted: NewFlowRun
+    request: NewFlowRun
     flow_id: str
     idempotency_key: str | None
     work_queue_name: str | None
     tags: Sequence[str]
 
 
-def _load_named(connection: Connection, wanted: Sequence[NewFlowRun]) -> _Named:
-    deployment_ids = [each.deployment_id for each in wanted if each.deployment_id is not None]
-    parent_ids = [each.parent_task_run_id for each in wanted if each.parent_task_run_id is not None]
-    flow_ids = [each.flow_id for each in wanted if each.flow_id is not None]
-    return _Named(
+def _load_references(connection: Connection, new_runs: Sequence[NewFlowRun]) -> _References:
+    deployment_ids = [each.deployment_id for each in new_runs if each.deployment_id is not None]
+    parent_ids = [each.parent_task_run_id for each in new_runs if each.parent_task_run_id is not None]
+    flow_ids = [each.flow_id for each in new_runs if each.flow_id is not None]
+    return _References(
         flows=flows.flows_by_id(connection, flow_ids) if flow_ids else {},
         deployments=flows.deployments_by_id(connection, deployment_ids) if deployment_ids else {},
         task_runs=task_runs.existing_task_runs(connection, parent_ids) if parent_ids else set(),
     )
 
 
-def _with_deployment(new: NewFlowRun, existing: _Named) -> _Placed | Exception:
-    if new.flow_id is not None and new.flow_id not in existing.flows:
+def _resolve(new: NewFlowRun, references: _References) -> _ResolvedFlowRun | Exception:
+    if new.flow_id is not None and new.flow_id not in references.flows:
         return Conflict("flowId", "flow", new.flow_id)
-    if new.parent_task_run_id is not None and new.parent_task_run_id not in existing.task_runs:
+    if new.parent_task_run_id is not None and new.parent_task_run_id not in references.task_runs:
         return Conflict("parentTaskRunId", "task run", new.parent_task_run_id)
     if new.deployment_id is None:
         assert new.flow_id is not None
-        return _Placed(new, new.flow_id, new.idempotency_key, None, new.tags)
-    deployment = existing.deployments.get(new.deployment_id)
+        return _ResolvedFlowRun(new, new.flow_id, new.idempotency_key, None, new.tags)
+    deployment = references.deployments.get(new.deployment_id)
     if deployment is None:
         return Conflict("deploymentId", "deployment", new.deployment_id)
     tags = [*deployment.tags, *(tag for tag in new.tags if tag not in deployment.tags)]
-    return _Placed(new, new.flow_id or deployment.flow_id, new.idempotency_key, deployment.work_queue_name, tags)
+    return _ResolvedFlowRun(
+        new, new.flow_id or deployment.flow_id, new.idempotency_key, deployment.work_queue_name, tags
+    )
 
 
-def _blank(new: _Placed, now: str) -> FlowRunRecord:
-    """The run as it is before its first state."""
-    wanted = new.wanted
+def _build_flow_run(new: _ResolvedFlowRun, now: str) -> FlowRunRecord:
+    """Build the record of a flow run that has no state yet."""
+    request = new.request
     return FlowRunRecord(
         id=new_id(),
         created=now,
         updated=now,
-        name=wanted.name or make_up_name(),
+        name=request.name or generate_name(),
         tags_json=to_json(list(new.tags)),
         state_id=None,
         state_type=None,
@@ -145,31 +148,34 @@ def _blank(new: _Placed, now: str) -> FlowRunRecord:
         end_time=None,
         total_run_time_seconds=0.0,
         flow_id=new.flow_id,
-        deployment_id=wanted.deployment_id,
+        deployment_id=request.deployment_id,
         work_queue_name=new.work_queue_name,
-        flow_version=wanted.flow_version,
-        idempotency_key=wanted.idempotency_key,
-        parameters=wanted.parameters,
-        context=wanted.context,
-        retries=wanted.policy.retries,
-        retry_delay_seconds=wanted.policy.retry_delay_seconds,
+        flow_version=request.flow_version,
+        idempotency_key=request.idempotency_key,
+        parameters=request.parameters,
+        context=request.context,
+        retries=request.policy.retries,
+        retry_delay_seconds=request.policy.retry_delay_seconds,
         pause_keys_json="[]",
         resuming=False,
-        parent_task_run_id=wanted.parent_task_run_id,
+        parent_task_run_id=request.parent_task_run_id,
     )
 
 
 def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
-    """Delete the flow runs with their task runs. NotFound for one that is not there."""
-    there = flow_runs.existing_flow_runs(connection, ids)
+    """Delete flow runs together with their task runs. Returns NotFound for an unknown id."""
+    existing_ids = flow_runs.existing_flow_runs(connection, ids)
     freed = concurrency_limits.tags_held_by_flow_runs(connection, ids)
     flow_runs.delete_flow_runs(connection, ids)
-    make_due_for_slots(connection, freed)
-    return deletions("flow run", ids, there)
+    make_slot_waiters_due(connection, freed)
+    return deletion_results("flow run", ids, existing_ids)
 
 
 def read_flow_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> tuple[Row | None, str]:
-    """The columns that `paths` name of one flow run, None where none has this id; and when that was."""
+    """Return the columns of `paths` for one flow run, and the time of the read.
+
+    The row is None if no flow run has the id.
+    """
     return flow_runs.flow_run_row(connection, id, paths), connection.now
 
 
@@ -179,12 +185,12 @@ def read_flow_runs(connection: Connection, ids: Sequence[str]) -> list[FlowRunRe
 
 
 def read_child_flow_runs(connection: Connection, task_run_ids: Sequence[str]) -> list[FlowRunRecord | None]:
-    """The flow run that each of these task runs stands for."""
+    """Return the subflow run that each of these task runs represents; None if it represents none."""
     found = flow_runs.flow_runs_by_parent(connection, task_run_ids)
     return [found.get(id) for id in task_run_ids]
 
 
 def read_histories(connection: Connection, ids: Sequence[str]) -> list[list[StateRecord]]:
-    """The states that each of these flow runs has had, oldest first."""
+    """Return the states of each of these flow runs, oldest first."""
     found = states.flow_run_histories(connection, ids)
     return [found[id] for id in ids]

@@ -7,13 +7,13 @@ from db.connection import Connection
 from db.records import DeploymentRecord, FlowRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows
-from resolvers.errors import Conflict, deletions
-from resolvers.queue.entries import make_due_for_slots
+from resolvers.errors import Conflict, deletion_results
+from resolvers.queue.entries import make_slot_waiters_due
 
 
 @dataclass(frozen=True, slots=True)
 class NewFlow:
-    """A flow that somebody wants to have."""
+    """A flow to create."""
 
     name: str
     tags: Sequence[str] = ()
@@ -21,34 +21,34 @@ class NewFlow:
 
 @dataclass(frozen=True, slots=True)
 class CreatedFlow:
-    """The flow that has the name asked for, and whether this call made it."""
+    """The new flow, or the existing flow with the same name."""
 
     flow: FlowRecord
     created: bool
 
 
-def create_flows(connection: Connection, wanted: Sequence[NewFlow]) -> list[CreatedFlow | Exception]:
-    """Make the flows, or find those of the same names; a known one is not changed."""
-    known = flows.flows_by_name(connection, [each.name for each in wanted])
+def create_flows(connection: Connection, new_flows: Sequence[NewFlow]) -> list[CreatedFlow | Exception]:
+    """Create flows, or return the existing flows with the same names unchanged."""
+    by_name = flows.flows_by_name(connection, [each.name for each in new_flows])
     results: list[CreatedFlow | Exception] = []
-    made: list[FlowRecord] = []
-    for new in wanted:
-        is_new = new.name not in known
+    created: list[FlowRecord] = []
+    for new in new_flows:
+        is_new = new.name not in by_name
         if is_new:
-            known[new.name] = FlowRecord(new_id(), connection.now, connection.now, new.name, to_json(list(new.tags)))
-            made.append(known[new.name])
-        results.append(CreatedFlow(known[new.name], is_new))
-    flows.insert_flows(connection, made)
+            by_name[new.name] = FlowRecord(new_id(), connection.now, connection.now, new.name, to_json(list(new.tags)))
+            created.append(by_name[new.name])
+        results.append(CreatedFlow(by_name[new.name], is_new))
+    flows.insert_flows(connection, created)
     return results
 
 
 def delete_flows(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
-    """Delete the flows with all that belongs to them. NotFound for one that is not there."""
-    there = set(flows.flows_by_id(connection, ids))
+    """Delete flows together with their deployments, flow runs and task runs. Returns NotFound for an unknown id."""
+    existing_ids = set(flows.flows_by_id(connection, ids))
     freed = concurrency_limits.tags_held_by_flows(connection, ids)
     flows.delete_flows(connection, ids)
-    make_due_for_slots(connection, freed)
-    return deletions("flow", ids, there)
+    make_slot_waiters_due(connection, freed)
+    return deletion_results("flow", ids, existing_ids)
 
 
 def read_flows(connection: Connection, ids: Sequence[str]) -> list[FlowRecord | None]:
@@ -58,7 +58,7 @@ def read_flows(connection: Connection, ids: Sequence[str]) -> list[FlowRecord | 
 
 @dataclass(frozen=True, slots=True)
 class NewDeployment:
-    """A deployment that somebody wants to have."""
+    """A deployment to create."""
 
     name: str
     flow_id: str
@@ -69,29 +69,31 @@ class NewDeployment:
 
 @dataclass(frozen=True, slots=True)
 class CreatedDeployment:
-    """The deployment that has the flow and name asked for, and whether this call made it."""
+    """The new deployment, or the existing deployment with the same flow and name."""
 
     deployment: DeploymentRecord
     created: bool
 
 
-def create_deployments(connection: Connection, wanted: Sequence[NewDeployment]) -> list[CreatedDeployment | Exception]:
-    """Make the deployments, or find those of the same flows and names; a known one is not changed.
+def create_deployments(
+    connection: Connection, new_deployments: Sequence[NewDeployment]
+) -> list[CreatedDeployment | Exception]:
+    """Create deployments, or return the existing deployments with the same flow and name unchanged.
 
-    Conflict where the flow is not there.
+    Returns Conflict when the flow does not exist.
     """
-    existing = flows.flows_by_id(connection, [each.flow_id for each in wanted])
-    known = flows.deployments_by_key(connection, [(each.flow_id, each.name) for each in wanted])
+    existing_flows = flows.flows_by_id(connection, [each.flow_id for each in new_deployments])
+    by_key = flows.deployments_by_key(connection, [(each.flow_id, each.name) for each in new_deployments])
     results: list[CreatedDeployment | Exception] = []
-    made: list[DeploymentRecord] = []
-    for new in wanted:
+    created: list[DeploymentRecord] = []
+    for new in new_deployments:
         key = (new.flow_id, new.name)
-        if new.flow_id not in existing:
+        if new.flow_id not in existing_flows:
             results.append(Conflict("flowId", "flow", new.flow_id))
             continue
-        is_new = key not in known
+        is_new = key not in by_key
         if is_new:
-            known[key] = DeploymentRecord(
+            by_key[key] = DeploymentRecord(
                 id=new_id(),
                 created=connection.now,
                 updated=connection.now,
@@ -101,18 +103,18 @@ def create_deployments(connection: Connection, wanted: Sequence[NewDeployment]) 
                 work_queue_name=new.work_queue_name,
                 is_schedule_active=new.is_schedule_active,
             )
-            made.append(known[key])
-        results.append(CreatedDeployment(known[key], is_new))
-    flows.insert_deployments(connection, made)
+            created.append(by_key[key])
+        results.append(CreatedDeployment(by_key[key], is_new))
+    flows.insert_deployments(connection, created)
     return results
 
 
 def delete_deployments(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
-    """Delete the deployments, and those of their flow runs that are SCHEDULED. NotFound for one that is not there."""
-    there = set(flows.deployments_by_id(connection, ids))
-    flow_runs.delete_scheduled_of_deployments(connection, sorted(there))
+    """Delete deployments and their SCHEDULED flow runs. Keep other flow runs. Returns NotFound for an unknown id."""
+    existing_ids = set(flows.deployments_by_id(connection, ids))
+    flow_runs.delete_scheduled_of_deployments(connection, sorted(existing_ids))
     flows.delete_deployments(connection, ids)
-    return deletions("deployment", ids, there)
+    return deletion_results("deployment", ids, existing_ids)
 
 
 def read_deployments(connection: Connection, ids: Sequence[str]) -> list[DeploymentRecord | None]:

@@ -1,4 +1,4 @@
-"""History: how many runs were meant to start in each interval of a span of time, and what has become of them."""
+"""History: counts of task runs by state, in equal intervals of their expected start times."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,23 +8,25 @@ import orjson
 from db.connection import Connection
 from db.enums import StateType
 from db.query.filters import Filter
-from db.runtime.timestamps import instants_from, microseconds_at
-from db.statements.history import Figure, Part, Pattern, Span, write_history
+from db.runtime.timestamps import epoch_microseconds, timestamps_from
+from db.statements.history import IntervalField, JsonPattern, Span, StateField, render_history_json
 from resolvers.errors import BadInput
 
-MOST_INTERVALS = 500
-SHORTEST_SECONDS = 1.0
+MAX_INTERVALS = 500
+MIN_INTERVAL_SECONDS = 1.0
 
-_LONGEST_SECONDS = 1e12
-"""Longer than the calendar: whatever is longer still is the same."""
+_MAX_INTERVAL_SECONDS = 1e12
+"""Longer than the calendar. Larger values have the same effect, so they are reduced to it."""
 
-_INTERVAL: Pattern[Part] = Pattern('["%s","%s",[%s]]', ("start", "end", "states"))
-_STATE: Pattern[Figure] = Pattern('["%s",%s,%s,%s,%s]', ("type", "name", "runs", "run_time", "lateness"))
+_INTERVAL_PATTERN: JsonPattern[IntervalField] = JsonPattern('["%s","%s",[%s]]', ("start", "end", "states"))
+_STATE_PATTERN: JsonPattern[StateField] = JsonPattern(
+    '["%s",%s,%s,%s,%s]', ("type", "name", "runs", "run_time", "lateness")
+)
 
 
 @dataclass(slots=True)
 class RunHistoryState:
-    """Runs that are in one state."""
+    """Statistics of the runs of an interval that are in one state."""
 
     state_type: StateType
     state_name: str
@@ -35,7 +37,7 @@ class RunHistoryState:
 
 @dataclass(slots=True)
 class RunHistoryInterval:
-    """An interval, and what has become of the runs that were meant to start in it."""
+    """An interval, and the states of the runs whose expected start time it contains."""
 
     start: str
     end: str
@@ -43,34 +45,46 @@ class RunHistoryInterval:
 
 
 def split_span(start: str, end: str, interval_seconds: float) -> Span:
-    """The intervals of this length that begin from `start` on and before `end`; the last one may end later.
+    """Split the time from `start` to `end` into intervals of equal length. The last interval may end after `end`.
 
-    BadInput where they are too short or too many. A length is counted in whole microseconds.
+    The length is rounded to whole microseconds. Raises BadInput when it is below `MIN_INTERVAL_SECONDS`, or when it
+    results in more than `MAX_INTERVALS` intervals.
     """
-    if interval_seconds < SHORTEST_SECONDS:
-        raise BadInput("intervalSeconds", f"has to be at least {SHORTEST_SECONDS:g} second, not {interval_seconds:g}.")
-    first, beyond = microseconds_at(start), microseconds_at(end)
-    length = round(min(interval_seconds, _LONGEST_SECONDS) * 1_000_000)
-    count = -((first - beyond) // length)
-    if count > MOST_INTERVALS:
-        least = -((first - beyond) // MOST_INTERVALS) / 1_000_000
+    if interval_seconds < MIN_INTERVAL_SECONDS:
+        raise BadInput(
+            "intervalSeconds", f"must be at least {MIN_INTERVAL_SECONDS:g} second; got {interval_seconds:g}."
+        )
+    start_microseconds, end_microseconds = epoch_microseconds(start), epoch_microseconds(end)
+    length = round(min(interval_seconds, _MAX_INTERVAL_SECONDS) * 1_000_000)
+    count = -((start_microseconds - end_microseconds) // length)
+    if count > MAX_INTERVALS:
+        min_seconds = -((start_microseconds - end_microseconds) // MAX_INTERVALS) / 1_000_000
         raise BadInput(
             "intervalSeconds",
-            f"has to be at least {least:.6f}: at most {MOST_INTERVALS} intervals are answered, not {count:,}.",
+            f"must be at least {min_seconds:.6f} seconds for this span: {count:,} intervals exceed "
+            f"the limit of {MAX_INTERVALS}.",
         )
-    return Span(instants_from(start, length, count + 1) if count > 0 else [], first, length)
+    return Span(timestamps_from(start, length, count + 1) if count > 0 else [], start_microseconds, length)
 
 
 def read_history(connection: Connection, filter: Filter, span: Span) -> list[RunHistoryInterval]:
-    """What has become of the task runs that the filter lets through, by intervals: one statement for all."""
+    """Return the history of the task runs that match the filter. Costs one statement."""
     return [
-        RunHistoryInterval(start, end, [RunHistoryState(*figures) for figures in states])
-        for start, end, states in orjson.loads(written_history(connection, filter, span, _INTERVAL, _STATE))
+        RunHistoryInterval(start, end, [RunHistoryState(*values) for values in states])
+        for start, end, states in orjson.loads(
+            history_json(connection, filter, span, _INTERVAL_PATTERN, _STATE_PATTERN)
+        )
     ]
 
 
-def written_history(
-    connection: Connection, filter: Filter, span: Span, of_interval: Pattern[Part], of_kind: Pattern[Figure]
+def history_json(
+    connection: Connection,
+    filter: Filter,
+    span: Span,
+    interval_pattern: JsonPattern[IntervalField],
+    state_pattern: JsonPattern[StateField],
 ) -> str:
-    """What `read_history` reads as a list in JSON, of intervals and states that are written by these patterns."""
-    return f"[{write_history(connection, filter, span, of_interval, of_kind) if span.instants else ''}]"
+    """Return the history as a JSON list. Intervals and states are formatted with the two patterns."""
+    return (
+        f"[{render_history_json(connection, filter, span, interval_pattern, state_pattern) if span.boundaries else ''}]"
+    )

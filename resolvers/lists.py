@@ -1,6 +1,6 @@
-"""Lists: a page of one, or of one for each of many parents; whether there is more; how many rows there are.
+"""Lists of records: pages and row counts, of one list or of the same list for many parents.
 
-What many rows of one answer ask for is read together: lists that differ in nothing but their parent cost one statement.
+Requests are batched: lists that differ only in their parent cost one statement.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,15 +11,24 @@ from typing import Any, Generic, TypeVar
 from db.connection import Connection, Row
 from db.enums import FlowRunSort, TaskRunSort
 from db.query import pagination
-from db.query.column_paths import MOST_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
+from db.query.column_paths import MAX_CACHED_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
 from db.query.filters import Filter
-from db.query.pagination import BEFORE_SELECTED, LATEST_FIRST, Listing, Order, Parent, Place, Selection, Window
+from db.query.pagination import (
+    LATEST_FIRST,
+    LEADING_COLUMNS,
+    Listing,
+    PageWindow,
+    Parent,
+    Position,
+    Selection,
+    SortOrder,
+)
 from db.records import JsonText, to_json
 from db.statements.flow_runs import FLOW_RUNS
 from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.task_runs import TASK_RUNS
 
-__all__ = ["BEFORE_SELECTED", "Filter", "Place", "Window"]
+__all__ = ["LEADING_COLUMNS", "Filter", "PageWindow", "Position"]
 
 Record = TypeVar("Record")
 Item = TypeVar("Item")
@@ -27,178 +36,182 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class RowList(Generic[Record]):
-    """A list: rows of a kind that a filter lets through, in an order; of one parent alone, where it has a parent."""
+class ListQuery(Generic[Record]):
+    """A sorted list of the rows of one kind that match a filter. With a parent, only the rows of that parent."""
 
     listing: Listing[Record]
     filter: Filter
-    order: Order = LATEST_FIRST
+    order: SortOrder = LATEST_FIRST
     parent: Parent | None = None
 
     @property
-    def asked(self) -> JsonText:
-        """What is asked, the same for the lists of all parents."""
+    def signature(self) -> JsonText:
+        """Key of the query without its parent id. Lists with the same signature are read together."""
         column = self.parent and self.parent.column
         return to_json([self.listing.name, self.filter, self.order.key, self.order.descending, column])
 
 
-def task_runs(filter: Filter, sort: TaskRunSort, *, flow_run_id: str | None = None) -> RowList[Any]:
-    """All task runs, or those of a flow run."""
+def task_runs(filter: Filter, sort: TaskRunSort, *, flow_run_id: str | None = None) -> ListQuery[Any]:
+    """Build the query for all task runs, or for those of a flow run."""
     parent = None if flow_run_id is None else Parent("flow_run_id", flow_run_id)
-    return RowList(TASK_RUNS, filter, Order.of(sort), parent)
+    return ListQuery(TASK_RUNS, filter, SortOrder.parse(sort), parent)
 
 
-def flow_runs(filter: Filter, sort: FlowRunSort, *, flow_id: str | None = None) -> RowList[Any]:
-    """All flow runs, or those of a flow."""
-    return RowList(FLOW_RUNS, filter, Order.of(sort), None if flow_id is None else Parent("flow_id", flow_id))
+def flow_runs(filter: Filter, sort: FlowRunSort, *, flow_id: str | None = None) -> ListQuery[Any]:
+    """Build the query for all flow runs, or for those of a flow."""
+    return ListQuery(FLOW_RUNS, filter, SortOrder.parse(sort), None if flow_id is None else Parent("flow_id", flow_id))
 
 
-def flows(filter: Filter) -> RowList[Any]:
-    """All flows, the latest first."""
-    return RowList(FLOWS, filter)
+def flows(filter: Filter) -> ListQuery[Any]:
+    """Build the query for all flows, newest first."""
+    return ListQuery(FLOWS, filter)
 
 
-def deployments(filter: Filter) -> RowList[Any]:
-    """All deployments, the latest first."""
-    return RowList(DEPLOYMENTS, filter)
+def deployments(filter: Filter) -> ListQuery[Any]:
+    """Build the query for all deployments, newest first."""
+    return ListQuery(DEPLOYMENTS, filter)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Request(Generic[Record]):
-    """A page that somebody wants."""
+class PageRequest(Generic[Record]):
+    """A list and the window of it to read."""
 
-    list: RowList[Record]
-    window: Window
+    list: ListQuery[Record]
+    window: PageWindow
 
 
 @dataclass(frozen=True, slots=True)
-class Page(Generic[Record]):
-    """The rows of a page, each with its place."""
+class ListPage(Generic[Record]):
+    """The records of a page and their positions."""
 
     nodes: list[Record]
-    places: list[Place]
-    goes_on: bool
-    """Whether there are more of those that the window was opened on, at the side that it does not begin from."""
+    positions: list[Position]
+    has_more: bool
+    """Whether the window's part of the list has more rows, on the side opposite to the one from which it is read."""
 
     @property
-    def ends(self) -> tuple[Place, Place] | None:
-        """The places of the first and the last row; None where there is none."""
-        return (self.places[0], self.places[-1]) if self.places else None
+    def end_positions(self) -> tuple[Position, Position] | None:
+        """The positions of the first and the last row; None if the page is empty."""
+        return (self.positions[0], self.positions[-1]) if self.positions else None
 
 
-def read_pages(connection: Connection, requests: Sequence[Request[Any]]) -> list[Page[Any]]:
-    """The pages, in the order of the requests."""
-    return _together(
+def read_pages(connection: Connection, requests: Sequence[PageRequest[Any]]) -> list[ListPage[Any]]:
+    """Read pages and return them in the order of the requests."""
+    return _map_grouped(
         requests,
-        lambda request: (request.list.asked, request.window, _stands_alone(request)),
-        lambda alike: _read_alike(connection, alike),
+        lambda request: (request.list.signature, request.window, _unbatchable_parent(request)),
+        lambda batch: _read_batch(connection, batch),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RowPage:
-    """As `Page`, but nothing is made of its rows: each is what its place is made of, and the columns that were asked for."""
+    """A page of plain rows instead of records. Each row has the `LEADING_COLUMNS` of its position and the requested
+    columns."""
 
     rows: list[Row]
-    goes_on: bool
+    has_more: bool
     read_at: str
 
     @property
-    def places(self) -> list[Place]:
-        return [_place_of(row) for row in self.rows]
+    def positions(self) -> list[Position]:
+        return [_position_of(row) for row in self.rows]
 
     @property
-    def ends(self) -> tuple[Place, Place] | None:
-        """The places of the first and the last row; None where there is none."""
-        return (_place_of(self.rows[0]), _place_of(self.rows[-1])) if self.rows else None
+    def end_positions(self) -> tuple[Position, Position] | None:
+        """The positions of the first and the last row; None if the page is empty."""
+        return (_position_of(self.rows[0]), _position_of(self.rows[-1])) if self.rows else None
 
 
-def _place_of(row: Row) -> Place:
-    return Place(row[0], row[1])
+def _position_of(row: Row) -> Position:
+    return Position(row[0], row[1])
 
 
-def has_row_pages(wanted: RowList[Any]) -> bool:
-    """Whether `read_row_page` can read this list."""
-    return wanted.parent is None and wanted.listing.name in _COLUMNS
+def supports_row_pages(query: ListQuery[Any]) -> bool:
+    """Return whether `read_row_page` can read this list."""
+    return query.parent is None and query.listing.name in _COLUMNS
 
 
-def read_row_page(connection: Connection, request: Request[Any], paths: tuple[str, ...]) -> RowPage:
-    """The page, of each row only the columns that these paths name, behind the `BEFORE_SELECTED` of its place. The first
-    path is the id, which is the last of those."""
-    wanted = request.list
-    selection = _selection(wanted.listing.name, paths[1:])
+def read_row_page(connection: Connection, request: PageRequest[Any], paths: tuple[str, ...]) -> RowPage:
+    """Read a page with only the columns of `paths`.
+
+    The first path must be the id. It is not selected again, because it is the last of the `LEADING_COLUMNS`.
+    """
+    query = request.list
+    selection = _selection(query.listing.name, paths[1:])
     page = pagination.read_page(
-        connection, wanted.listing, wanted.filter, wanted.order, request.window, selection=selection
+        connection, query.listing, query.filter, query.order, request.window, selection=selection
     )
-    return RowPage(page.rows, page.goes_on, connection.now)
+    return RowPage(page.rows, page.has_more, connection.now)
 
 
 _COLUMNS = {"task_run": columns_for_task_runs, "flow_run": columns_for_flow_runs}
 
 
-@lru_cache(MOST_ROW_STATEMENTS)
+@lru_cache(MAX_CACHED_ROW_STATEMENTS)
 def _selection(name: str, paths: tuple[str, ...]) -> Selection:
     columns, source = _COLUMNS[name](paths)
     return Selection(tuple(columns), source)
 
 
-def _stands_alone(request: Request[Any]) -> str | None:
-    """The parent, of a page that can not be read together with those of other parents: a place is one in its own list."""
+def _unbatchable_parent(request: PageRequest[Any]) -> str | None:
+    """Return the parent id of a page that starts or ends at a position, and None for every other page.
+
+    A position is valid in one list only, so the page cannot be read together with pages of other parents.
+    """
     window, parent = request.window, request.list.parent
     return parent.id if parent and (window.after or window.before) else None
 
 
-def _read_alike(connection: Connection, requests: Sequence[Request[Any]]) -> list[Page[Any]]:
-    """Pages of lists that differ in nothing but their parent."""
-    wanted, window = requests[0].list, requests[0].window
+def _read_batch(connection: Connection, requests: Sequence[PageRequest[Any]]) -> list[ListPage[Any]]:
+    """Read pages of lists that differ only in their parent."""
+    query, window = requests[0].list, requests[0].window
     parents = [request.list.parent for request in requests if request.list.parent is not None]
     if not parents or window.after or window.before:
-        page = pagination.read_page(
-            connection, wanted.listing, wanted.filter, wanted.order, window, parent=wanted.parent
-        )
-        return [_with_records(page, wanted.listing, connection.now)] * len(requests)
-    found = pagination.read_pages(connection, wanted.listing, wanted.filter, wanted.order, window, parents)
-    return [_with_records(page, wanted.listing, connection.now) for page in found]
+        page = pagination.read_page(connection, query.listing, query.filter, query.order, window, parent=query.parent)
+        return [_to_list_page(page, query.listing, connection.now)] * len(requests)
+    found = pagination.read_pages(connection, query.listing, query.filter, query.order, window, parents)
+    return [_to_list_page(page, query.listing, connection.now) for page in found]
 
 
-def _with_records(page: pagination.Page, listing: Listing[Record], read_at: str) -> Page[Record]:
-    nodes = [listing.read(row[BEFORE_SELECTED:], read_at) for row in page.rows]
-    return Page(nodes, [_place_of(row) for row in page.rows], page.goes_on)
+def _to_list_page(page: pagination.Page, listing: Listing[Record], read_at: str) -> ListPage[Record]:
+    nodes = [listing.to_record(row[LEADING_COLUMNS:], read_at) for row in page.rows]
+    return ListPage(nodes, [_position_of(row) for row in page.rows], page.has_more)
 
 
-def count_list(connection: Connection, wanted: RowList[Any]) -> int:
-    """How long the list, which has no parent, is."""
-    return pagination.count_rows(connection, wanted.listing, wanted.filter)
+def count_list(connection: Connection, query: ListQuery[Any]) -> int:
+    """Count the rows of a list without a parent."""
+    return pagination.count_rows(connection, query.listing, query.filter)
 
 
-def count_lists(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
-    """How long each list is."""
-    return _together(lists, lambda each: each.asked, lambda alike: _count_alike(connection, alike))
+def count_lists(connection: Connection, lists: Sequence[ListQuery[Any]]) -> list[int]:
+    """Count the rows of each list."""
+    return _map_grouped(lists, lambda each: each.signature, lambda batch: _count_batch(connection, batch))
 
 
-def _count_alike(connection: Connection, lists: Sequence[RowList[Any]]) -> list[int]:
-    wanted = lists[0]
+def _count_batch(connection: Connection, lists: Sequence[ListQuery[Any]]) -> list[int]:
+    query = lists[0]
     parents = [each.parent for each in lists if each.parent is not None]
     if parents:
-        return pagination.count_rows_of(connection, wanted.listing, wanted.filter, parents)
-    return [count_list(connection, wanted)] * len(lists)
+        return pagination.count_rows_by_parent(connection, query.listing, query.filter, parents)
+    return [count_list(connection, query)] * len(lists)
 
 
-def has_rows(connection: Connection, wanted: RowList[Any], *, after: Place | None, before: Place | None) -> bool:
-    """Whether the list has anything after, or before, a place."""
-    window = Window(0, from_back=before is not None, after=after, before=before)
-    listing, parent = wanted.listing, wanted.parent
-    return pagination.read_page(connection, listing, wanted.filter, wanted.order, window, parent=parent).goes_on
+def has_rows(connection: Connection, query: ListQuery[Any], *, after: Position | None, before: Position | None) -> bool:
+    """Return whether the list has rows after, or before, a position."""
+    window = PageWindow(0, from_end=before is not None, after=after, before=before)
+    listing, parent = query.listing, query.parent
+    return pagination.read_page(connection, listing, query.filter, query.order, window, parent=parent).has_more
 
 
-def _together(
-    items: Sequence[Item], kind: Callable[[Item], object], work: Callable[[Sequence[Item]], list[Result]]
+def _map_grouped(
+    items: Sequence[Item], key: Callable[[Item], object], work: Callable[[Sequence[Item]], list[Result]]
 ) -> list[Result]:
-    """The results of `work` on all items, which it is given by kinds, in the order of the items."""
-    kinds: dict[object, list[int]] = {}
-    for place, item in enumerate(items):
-        kinds.setdefault(kind(item), []).append(place)
+    """Call `work` once for each group of items with equal keys, and return its results in the order of the items."""
+    groups: dict[object, list[int]] = {}
+    for index, item in enumerate(items):
+        groups.setdefault(key(item), []).append(index)
     results: dict[int, Result] = {}
-    for places in kinds.values():
-        results.update(zip(places, work([items[place] for place in places]), strict=True))
-    return [results[place] for place in range(len(items))]
+    for indexes in groups.values():
+        results.update(zip(indexes, work([items[index] for index in indexes]), strict=True))
+    return [results[index] for index in range(len(items))]

@@ -1,8 +1,8 @@
-"""Names for runs that nobody has named: two words, easier to say than an id. Not unique."""
+"""Generated names for runs without a name. A name consists of two words and is not unique."""
 
 import secrets
 
-_QUALITIES = [
+_ADJECTIVES = [
     "amber",
     "brave",
     "calm",
@@ -67,7 +67,7 @@ _QUALITIES = [
     "witty",
     "zesty",
 ]
-_THINGS = [
+_NOUNS = [
     "albatross",
     "alder",
     "badger",
@@ -151,6 +151,6 @@ _THINGS = [
 ]
 
 
-def make_up_name() -> str:
-    """A quality and a thing, joined by a hyphen."""
-    return f"{secrets.choice(_QUALITIES)}-{secrets.choice(_THINGS)}"
+def generate_name() -> str:
+    """Generate a name: a random adjective and a random noun, joined by a hyphen."""
+    return f"{secrets.choice(_ADJECTIVES)}-{secrets.choice(_NOUNS)}"

@@ -1,4 +1,4 @@
-"""Anything by its id, of whatever kind it is."""
+"""Lookup of records of every kind by id."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -10,7 +10,7 @@ from resolvers.concurrency_limits import LimitWithSlots
 
 AnyRecord = TaskRunRecord | FlowRunRecord | FlowRecord | DeploymentRecord | LimitWithSlots
 
-_KINDS: Sequence[Callable[[Connection, Sequence[str]], Mapping[str, AnyRecord]]] = (
+_LOADERS: Sequence[Callable[[Connection, Sequence[str]], Mapping[str, AnyRecord]]] = (
     task_runs.task_runs_by_id,
     flow_runs.flow_runs_by_id,
     flows.flows_by_id,
@@ -20,11 +20,14 @@ _KINDS: Sequence[Callable[[Connection, Sequence[str]], Mapping[str, AnyRecord]]]
 
 
 def read_nodes(connection: Connection, ids: Sequence[str]) -> list[AnyRecord | None]:
-    """What has each of these ids. Each kind is looked at once, for as long as an id is left that nothing has."""
+    """Return the record with each of these ids; None for an unknown id.
+
+    Costs at most one statement for each kind, and two for concurrency limits. Stops when every id is found.
+    """
     found: dict[str, AnyRecord] = {}
     missing = list(dict.fromkeys(ids))
-    for by_id in _KINDS:
+    for load in _LOADERS:
         if missing:
-            found |= by_id(connection, missing)
+            found |= load(connection, missing)
             missing = [id for id in missing if id not in found]
     return [found.get(id) for id in ids]

@@ -1,9 +1,12 @@
-"""Deletes the runs that ended long ago: in small batches, each a transaction of its own, so that no write waits for long."""
+"""Pruning: deletes runs that ended before a point in time.
+
+Runs are deleted in small batches, each in a separate transaction, to keep other writes from waiting for long.
+"""
 
 import asyncio
 import logging
 import random
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,24 +14,26 @@ from db.connection import Connection
 from db.database import Database
 from db.enums import TERMINAL, StateType
 from db.errors import DatabaseUnavailable
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.statements import pruning
-from db.statements.pruning import Ended
+from db.statements.pruning import PruneCriteria
 from resolvers.task_runs import delete_task_runs
 
 log = logging.getLogger("runyard.retention")
 
-LARGEST_PRUNING = 200
-"""Task runs in one transaction."""
+PRUNE_BATCH_SIZE = 200
+"""Maximum number of task runs that one transaction deletes."""
 
 PAUSE_SECONDS = 0.1
-"""Between two transactions: as long as a write that waits for another process may sleep before it looks again."""
+"""Pause between two transactions. On SQLite, a write that waits for another process may sleep that long between two
+attempts, and could otherwise find the database locked each time."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pruned:
-    """How much was deleted."""
+class PruneResult:
+    """Numbers of deleted runs."""
 
     task_runs: int
     flow_runs: int
@@ -36,98 +41,102 @@ class Pruned:
     def __bool__(self) -> bool:
         return bool(self.task_runs or self.flow_runs)
 
-    def __add__(self, other: "Pruned") -> "Pruned":
-        return Pruned(self.task_runs + other.task_runs, self.flow_runs + other.flow_runs)
+    def __add__(self, other: "PruneResult") -> "PruneResult":
+        return PruneResult(self.task_runs + other.task_runs, self.flow_runs + other.flow_runs)
 
 
-NOTHING = Pruned(0, 0)
+NOTHING_PRUNED = PruneResult(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Pruning:
-    """What is to be deleted: runs that ended before an instant, in one of these states."""
+class PruneRequest:
+    """Which runs to delete: those that ended before a point in time in one of these states."""
 
     before: datetime
     states: Sequence[StateType] = tuple(sorted(TERMINAL))
-    yields: bool = False
-    """Whether to do nothing while another server is at it."""
+    skip_if_busy: bool = False
+    """Whether to delete nothing while another server is pruning."""
 
     @property
-    def ended(self) -> Ended:
-        return Ended(instant(self.before), [state.value for state in self.states])
+    def ended(self) -> PruneCriteria:
+        return PruneCriteria(format_timestamp(self.before), [state.value for state in self.states])
 
 
-def prune_ended_runs(connection: Connection, prunings: Sequence[Pruning]) -> list[Pruned | Exception]:
-    """Delete a batch of the runs that ended, the longest ago first, with all that is theirs; nothing where none is left.
+def prune_ended_runs(connection: Connection, requests: Sequence[PruneRequest]) -> list[PruneResult | Exception]:
+    """Delete one batch of matching runs, those that ended first, together with their states, queue entries and slots.
 
-    Of a flow run with more task runs than a batch has, some are deleted before it is.
+    The result is empty when no matching run is left. A flow run with more than `PRUNE_BATCH_SIZE` task runs loses its
+    task runs in several batches and is deleted with the last of them.
     """
-    return [_prune(connection, pruning) for pruning in prunings]
+    return [_prune(connection, request) for request in requests]
 
 
-def _prune(connection: Connection, wanted: Pruning) -> Pruned:
-    if wanted.yields and not pruning.is_only_pruner(connection):
-        return NOTHING
-    if ids := pruning.ended_in_background(connection, wanted.ended, LARGEST_PRUNING):
+def _prune(connection: Connection, request: PruneRequest) -> PruneResult:
+    if request.skip_if_busy and not pruning.try_acquire_pruning_lock(connection):
+        return NOTHING_PRUNED
+    if ids := pruning.ended_background_task_runs(connection, request.ended, PRUNE_BATCH_SIZE):
         delete_task_runs(connection, ids)
-        return Pruned(len(ids), 0)
-    if flow_run_ids := pruning.ended_flow_runs(connection, wanted.ended, LARGEST_PRUNING):
-        if ids := pruning.task_runs_of_flow_runs(connection, flow_run_ids, LARGEST_PRUNING):
+        return PruneResult(len(ids), 0)
+    if flow_run_ids := pruning.ended_flow_runs(connection, request.ended, PRUNE_BATCH_SIZE):
+        if ids := pruning.task_runs_of_flow_runs(connection, flow_run_ids, PRUNE_BATCH_SIZE):
             delete_task_runs(connection, ids)
-        return Pruned(len(ids), pruning.delete_empty_flow_runs(connection, flow_run_ids))
-    return NOTHING
+        return PruneResult(len(ids), pruning.delete_empty_flow_runs(connection, flow_run_ids))
+    return NOTHING_PRUNED
 
 
-def count_pruning(connection: Connection, wanted: Pruning) -> Pruned:
-    """How much pruning would delete. Deletes nothing."""
-    return Pruned(*pruning.count_ended(connection, wanted.ended))
+def count_prunable(connection: Connection, request: PruneRequest) -> PruneResult:
+    """Return the numbers of runs that pruning would delete. Deletes nothing."""
+    return PruneResult(*pruning.count_ended(connection, request.ended))
 
 
-async def prune(database: Database, wanted: Pruning) -> AsyncGenerator[Pruned]:
-    """Delete batch after batch until none is left, and tell what each has deleted."""
-    while pruned := await database.write(prune_ended_runs, wanted):
+async def prune(database: Database, request: PruneRequest) -> AsyncGenerator[PruneResult]:
+    """Delete matching runs batch by batch until none is left, and yield the result of each batch."""
+    while pruned := await database.write(prune_ended_runs, request):
         yield pruned
         await asyncio.sleep(PAUSE_SECONDS)
 
 
 class Retention:
-    """Prunes now and then, for as long as the server runs. Of several servers, one at a time does it."""
+    """Prunes at intervals while the server runs. Of several servers, only one prunes at a time."""
 
     def __init__(
         self,
         database: Database,
         clock: Clock,
-        keep: timedelta,
+        max_age: timedelta,
         *,
-        every: timedelta = timedelta(minutes=10),
-        chance: Callable[[], float] = random.random,
+        interval: timedelta = timedelta(minutes=10),
+        chance: Chance = random.random,
     ) -> None:
-        """`keep`: how long runs are kept after their end. `every`: how often it is looked, on average; servers that
-        were started together do not all look at the same time, as `chance` has it."""
+        """Keep runs for `max_age` after their end, and prune every `interval` on average.
+
+        `chance` varies the interval by up to half, because servers that are started together should not prune at the
+        same time.
+        """
         self._database = database
         self._clock = clock
-        self._keep = keep
-        self._every = every
+        self._max_age = max_age
+        self._interval = interval
         self._chance = chance
 
     async def run(self) -> None:
-        """Prune until cancelled. A database that is away is tried again the next time."""
+        """Prune until cancelled. After an error, pruning is retried at the next interval."""
         never = asyncio.Event()
         while True:
-            await self._clock.wait(never, self._clock.now() + self._every * (0.5 + self._chance()))
+            await self._clock.wait(never, self._clock.now() + self._interval * (0.5 + self._chance()))
             try:
                 await self.prune()
             except DatabaseUnavailable as error:
-                log.warning("Old runs are deleted later: %s", error)
+                log.warning("Pruning is postponed because the database is unavailable: %s", error)
             except Exception:
-                # Pruning must not end with one fault; it is told whole, each time.
-                log.exception("Deleting old runs failed; it is tried again.")
+                # One error must not end the task. Each error is logged with its traceback.
+                log.exception("Pruning failed; it is retried at the next interval.")
 
-    async def prune(self) -> Pruned:
-        """Delete all that ended too long ago."""
-        wanted, total = Pruning(self._clock.now() - self._keep, yields=True), NOTHING
-        async for pruned in prune(self._database, wanted):
+    async def prune(self) -> PruneResult:
+        """Delete all runs that ended more than `max_age` ago."""
+        request, total = PruneRequest(self._clock.now() - self._max_age, skip_if_busy=True), NOTHING_PRUNED
+        async for pruned in prune(self._database, request):
             total += pruned
         if total:
-            log.info("Deleted %d task runs and %d flow runs that ended long ago.", total.task_runs, total.flow_runs)
+            log.info("Pruned %d task runs and %d flow runs.", total.task_runs, total.flow_runs)
         return total

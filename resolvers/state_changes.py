@@ -1,8 +1,8 @@
-"""The feed of state changes, for whoever follows it.
+"""The feed of state changes.
 
-Each follower pulls: it holds its place, reads a page of what comes after it, and hands the changes on one by one, at the
-pace of its client. So it never has more than a page in memory, however many changes are waiting; what waits is in the
-tables. A hint says that there is something to read; one that is lost costs time until the next poll, never a change.
+Each follower pulls: it keeps a position, reads the page after it, and yields the changes one by one at the pace of its
+client. A follower never holds more than one page in memory; the backlog stays in the tables. Notifications are hints
+that new changes exist. A lost notification delays changes until the next poll and never loses one.
 """
 
 import asyncio
@@ -12,56 +12,57 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 
-from db.connection import Connection, Missed, Notice, StatesWritten
+from db.connection import Connection, Notification, NotificationsMissed, StatesWritten
 from db.database import Database
-from db.errors import DatabaseUnavailable, TooMuchToRead
+from db.errors import DatabaseUnavailable
 from db.query.filters import Filter
-from db.statements.state_changes import Change, FeedPage, FeedPlace, present_place, read_changes
-from resolvers.batch_size import Portion, reading_portion
+from db.runtime.memory_budget import ReadTooLarge
+from db.statements.state_changes import FeedChange, FeedPage, FeedPosition, current_position, read_changes
+from resolvers.batch_size import AdaptiveBatchSize, limit_read_size
 from resolvers.errors import ServerStopping
 
-__all__ = ["FeedPlace", "FeedTimers", "FollowedChange", "StateFeed"]
+__all__ = ["FeedPosition", "FeedTimers", "StateChangeEvent", "StateFeed"]
 
 log = logging.getLogger("runyard.feed")
 
-LARGEST_PAGE = 100
-"""Changes read at a time, and held in memory by a follower."""
+MAX_CHANGES_PER_READ = 100
+"""Maximum number of changes that a follower reads at a time and holds in memory."""
 
-PACE_SECONDS = 0.02
-"""How often followers are told of new changes at most: what comes meanwhile is read together."""
+MIN_WAKE_INTERVAL_SECONDS = 0.02
+"""Minimum time between two wake-ups of the followers. Changes in between are read together."""
 
-LONGEST_HOLD_UP_SECONDS = 1.0
-"""How often to look for changes that an older transaction holds up, when that goes on for long."""
+MAX_BLOCKED_PAUSE_SECONDS = 1.0
+"""Maximum pause between two reads while an older transaction blocks the feed. The pause doubles with each read."""
 
 
 @dataclass(frozen=True, slots=True)
 class FeedTimers:
-    """The feed's times, in seconds."""
+    """Timeouts and intervals of the feed, in seconds."""
 
     retry_database: float = 1.0
-    """How long to wait before a database that is away is asked again."""
+    """Pause before a read is retried when the database is unavailable."""
     poll: float = 5.0
-    """How long changes may go unnoticed on a database that other servers use too, where their word of it is lost."""
+    """Interval of reads without a notification, on a shared database. Notifications of other servers can be lost."""
     drain: float = 10.0
-    """How long followers may take to end when the server stops."""
+    """Maximum time for followers to end when the server stops."""
 
 
 @dataclass(frozen=True, slots=True)
-class FollowedChange:
-    """A change on its way to a follower."""
+class StateChangeEvent:
+    """A change for the client of a follower."""
 
-    change: Change
+    change: FeedChange
     gap: bool
-    """Whether changes were left out before this one."""
+    """Whether changes directly before this one were skipped."""
 
 
 class _Follower:
-    """What wakes a follower, and tells it to end."""
+    """Signals for the task of one follower: new changes, and the end of the stream."""
 
     def __init__(self) -> None:
         self.event = asyncio.Event()
         self.is_closed = False
-        self.times_held_up = 0
+        self.blocked_reads = 0
 
     def wake(self) -> None:
         self.event.set()
@@ -72,57 +73,60 @@ class _Follower:
 
 
 class StateFeed:
-    """The local followers, and the hints that wake them."""
+    """The followers on this server. Notifications of the database wake them."""
 
     def __init__(self, database: Database, timers: FeedTimers, *, backlog: int) -> None:
-        """`backlog` is how many changes a follower may be behind before it is taken further on."""
+        """`backlog`: number of changes that a follower may be behind. Beyond it, changes are skipped (a gap)."""
         self._database = database
         self._timers = timers
         self._backlog = backlog
-        self._portion = Portion(min(LARGEST_PAGE, backlog))
+        self._batch_size = AdaptiveBatchSize(min(MAX_CHANGES_PER_READ, backlog))
         self._followers: set[_Follower] = set()
-        self._left = asyncio.Event()
-        self._pace: asyncio.TimerHandle | None = None
-        self._was_told = False
+        self._follower_ended = asyncio.Event()
+        self._wake_timer: asyncio.TimerHandle | None = None
+        self._has_pending_wake = False
         self._is_stopping = False
-        database.listen(self._hear)
+        database.listen(self._on_notifications)
 
     async def stop(self) -> None:
-        """End the streams, and return when they have ended, or could have."""
+        """End all streams. Returns when they have ended, at the latest after `FeedTimers.drain`."""
         self._is_stopping = True
         for follower in self._followers:
             follower.close()
         try:
             async with asyncio.timeout(self._timers.drain):
                 while self._followers:
-                    self._left.clear()
-                    await self._left.wait()
+                    self._follower_ended.clear()
+                    await self._follower_ended.wait()
         except TimeoutError:
-            log.warning("%d feeds do not end; their clients do not read.", len(self._followers))
+            log.warning(
+                "%d state change streams are still open because their clients do not read.", len(self._followers)
+            )
 
-    async def follow(self, filter: Filter, after: FeedPlace | None) -> AsyncGenerator[FollowedChange]:
-        """The changes behind `after`, or behind the present, as they come: those whose runs the filter lets through.
+    async def follow(self, filter: Filter, after: FeedPosition | None) -> AsyncGenerator[StateChangeEvent]:
+        """Yield the changes after the position `after`, or after the present, whose runs match the filter.
 
-        Each run is looked at as it is when its change is read. Ends when the server stops; waits while the database is
-        away, and then goes on where it was.
+        The filter applies to each run as it is when its change is read. The stream ends when the server stops. While
+        the database is unavailable the stream waits, and then resumes from its position. Raises ServerStopping if the
+        server is already stopping.
         """
-        with self._join() as follower:
-            place = after or await self._database.read(present_place)
+        with self._register() as follower:
+            position = after or await self._database.read(current_position)
             gap = False
             while not follower.is_closed:
                 follower.event.clear()
-                page = await self._read(follower, place, filter)
-                place, gap = page.end, gap or page.has_gap
+                page = await self._read(follower, position, filter)
+                position, gap = page.end, gap or page.has_gap
                 for change in page.changes:
-                    yield FollowedChange(change, gap)
+                    yield StateChangeEvent(change, gap)
                     gap = False
                     if follower.is_closed:
                         return
-                if not page.goes_on:
-                    await self._rest(follower, page)
+                if not page.has_more:
+                    await self._wait_for_changes(follower, page)
 
     @contextmanager
-    def _join(self) -> Generator[_Follower]:
+    def _register(self) -> Generator[_Follower]:
         if self._is_stopping:
             raise ServerStopping
         follower = _Follower()
@@ -131,58 +135,60 @@ class StateFeed:
             yield follower
         finally:
             self._followers.discard(follower)
-            self._left.set()
+            self._follower_ended.set()
 
-    async def _read(self, follower: _Follower, place: FeedPlace, filter: Filter) -> FeedPage:
-        size = self._portion.size
+    async def _read(self, follower: _Follower, position: FeedPosition, filter: Filter) -> FeedPage:
+        size = self._batch_size.size
 
         def read(connection: Connection) -> FeedPage:
-            with reading_portion(connection, size):
-                return read_changes(connection, place, filter, size=size, backlog=self._backlog)
+            with limit_read_size(connection, size):
+                return read_changes(connection, position, filter, size=size, backlog=self._backlog)
 
         try:
             page = await self._database.read(read)
-        except TooMuchToRead as error:
-            self._portion.was_too_much(size, error)
-            return FeedPage([], place, goes_on=True)
+        except ReadTooLarge as error:
+            self._batch_size.shrink(size, error)
+            return FeedPage([], position, has_more=True)
         except DatabaseUnavailable as error:
-            log.warning("A feed waits for the database: %s", error)
+            log.warning("A state change stream is waiting for the database: %s", error)
             clock = self._database.clock
             await clock.wait(follower.event, clock.now() + timedelta(seconds=self._timers.retry_database))
-            return FeedPage([], place, goes_on=True)
-        if page.goes_on:
-            self._portion.has_fitted()
+            return FeedPage([], position, has_more=True)
+        if page.has_more:
+            self._batch_size.record_success()
         return page
 
-    async def _rest(self, follower: _Follower, page: FeedPage) -> None:
-        """Return when there may be more to read."""
-        if page.is_held_up:
-            # The transaction that holds it up need not be one that says when it ends.
-            pause = min(PACE_SECONDS * 2**follower.times_held_up, LONGEST_HOLD_UP_SECONDS)
-            follower.times_held_up += 1
+    async def _wait_for_changes(self, follower: _Follower, page: FeedPage) -> None:
+        """Return when more changes may be available."""
+        if page.is_blocked:
+            # The blocking transaction may end without a notification.
+            pause = min(MIN_WAKE_INTERVAL_SECONDS * 2**follower.blocked_reads, MAX_BLOCKED_PAUSE_SECONDS)
+            follower.blocked_reads += 1
             asyncio.get_running_loop().call_later(pause, follower.wake)
         else:
-            follower.times_held_up = 0
+            follower.blocked_reads = 0
         clock = self._database.clock
         poll = clock.now() + timedelta(seconds=self._timers.poll) if self._database.is_shared else None
         await clock.wait(follower.event, poll)
 
-    def _hear(self, notices: Sequence[Notice]) -> None:
-        """Take a commit's notices as hints."""
-        if self._followers and any(isinstance(notice, StatesWritten | Missed) for notice in notices):
-            self._tell()
+    def _on_notifications(self, notifications: Sequence[Notification]) -> None:
+        """Wake the followers if a commit may have written states."""
+        if self._followers and any(
+            isinstance(notification, StatesWritten | NotificationsMissed) for notification in notifications
+        ):
+            self._wake_followers()
 
-    def _tell(self) -> None:
-        """Wake the followers: at once, or with all that comes before the pace allows it."""
-        if self._pace is not None:
-            self._was_told = True
+    def _wake_followers(self) -> None:
+        """Wake the followers now, or once `MIN_WAKE_INTERVAL_SECONDS` have passed since the last wake-up."""
+        if self._wake_timer is not None:
+            self._has_pending_wake = True
             return
         for follower in self._followers:
             follower.wake()
-        self._was_told = False
-        self._pace = asyncio.get_running_loop().call_later(PACE_SECONDS, self._tell_again)
+        self._has_pending_wake = False
+        self._wake_timer = asyncio.get_running_loop().call_later(MIN_WAKE_INTERVAL_SECONDS, self._on_wake_timer)
 
-    def _tell_again(self) -> None:
-        self._pace = None
-        if self._was_told:
-            self._tell()
+    def _on_wake_timer(self) -> None:
+        self._wake_timer = None
+        if self._has_pending_wake:
+            self._wake_followers()

@@ -7,26 +7,26 @@ from dataclasses import dataclass, field
 from db.connection import Connection, LeaseSettled, Row
 from db.enums import StateType
 from db.query.filters import TASK_RUN_FIELDS, Filter, has_condition
-from db.query.pagination import OLDEST_FIRST, Window, read_page
+from db.query.pagination import OLDEST_FIRST, PageWindow, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, queue, states, task_runs
-from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, QueueFull, Refusal, deletions
-from resolvers.names import make_up_name
+from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, QueueFull, Refusal, deletion_results
+from resolvers.names import generate_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.capacity import QueueBounds
-from resolvers.queue.entries import make_due_for_slots, side_joined
+from resolvers.queue.capacity import QueueCapacity
+from resolvers.queue.entries import entered_side, make_slot_waiters_due
 from resolvers.trace_context import trace_parent
-from resolvers.transitions.batch import TaskRunMoves
+from resolvers.transitions.batch import TaskRunTransitions
 
-FIRST_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
-"""The state of a run that is created without one."""
+DEFAULT_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
+"""State of a run that is created without a state."""
 
 
 @dataclass(frozen=True, slots=True)
 class NewTaskRun:
-    """A task run that somebody wants to have."""
+    """A task run to create."""
 
     task_key: str
     dynamic_key: str
@@ -39,9 +39,9 @@ class NewTaskRun:
     tags: Sequence[str] = ()
     task_inputs: JsonText = "{}"
     parameters: JsonText | None = None
-    state: ProposedState = FIRST_STATE
+    state: ProposedState = DEFAULT_STATE
     trace_parent: str | None = field(default_factory=trace_parent.get)
-    """The span of the request that wants it."""
+    """`traceparent` of the request that creates the run."""
 
     @property
     def key(self) -> task_runs.TaskRunKey:
@@ -50,90 +50,91 @@ class NewTaskRun:
 
 @dataclass(frozen=True, slots=True)
 class CreatedTaskRun:
-    """The run that has the keys asked for, and whether this call made it."""
+    """The new task run, or the existing task run with the same keys."""
 
     task_run: TaskRunRecord
     created: bool
 
 
 def create_task_runs(
-    connection: Connection, wanted: Sequence[NewTaskRun], bounds: QueueBounds | None = None
+    connection: Connection, new_runs: Sequence[NewTaskRun], capacity: QueueCapacity | None = None
 ) -> list[CreatedTaskRun | Exception]:
-    """Make the runs, or find those that have the same keys; of a known one nothing of the request is applied.
+    """Create task runs, or return the existing task runs with the same keys unchanged.
 
-    The first state is orchestrated as any other. Conflict where the flow run is not there; QueueFull where a queue would
-    go beyond its bounds.
+    The rules apply to the first state as to every other. Returns Conflict when the flow run does not exist, QueueFull
+    when a queue has reached its limit, and CreationRefused when the rules do not accept the state. Without `capacity`,
+    queues have no limit.
     """
-    known = task_runs.task_runs_by_key(connection, [each.key for each in wanted])
-    named = {each.flow_run_id for each in wanted if each.flow_run_id is not None}
-    existing = flow_runs.existing_flow_runs(connection, sorted(named)) if named else set[str]()
+    by_key = task_runs.task_runs_by_key(connection, [each.key for each in new_runs])
+    flow_run_ids = {each.flow_run_id for each in new_runs if each.flow_run_id is not None}
+    existing = flow_runs.existing_flow_runs(connection, sorted(flow_run_ids)) if flow_run_ids else set[str]()
     results: list[CreatedTaskRun | Exception] = []
-    blanks = [blank_task_run(new, connection.now) for new in wanted]
-    # What does not run yet holds no slot, and asks for none.
-    running = [run for run, new in zip(blanks, wanted, strict=True) if new.state.type is StateType.RUNNING]
-    moves = TaskRunMoves.load(connection, running, [new.state for new in wanted])
-    if bounds is not None:
-        sides = [side_joined(run, new.state, None) for run, new in zip(blanks, wanted, strict=True)]
-        moves.room = bounds.room(connection, filter(None, sides), argument="taskKey")
-    for place, new in enumerate(wanted):
-        if (run := known.get(new.key)) is not None:
+    records = [build_task_run(new, connection.now) for new in new_runs]
+    # Only a run that is created as RUNNING can take slots.
+    running = [run for run, new in zip(records, new_runs, strict=True) if new.state.type is StateType.RUNNING]
+    transitions = TaskRunTransitions.load(connection, running, [new.state for new in new_runs])
+    if capacity is not None:
+        sides = [entered_side(run, new.state, None) for run, new in zip(records, new_runs, strict=True)]
+        transitions.reservation = capacity.begin_reservation(connection, filter(None, sides), argument="taskKey")
+    for index, new in enumerate(new_runs):
+        if (run := by_key.get(new.key)) is not None:
             results.append(CreatedTaskRun(run, created=False))
         elif new.flow_run_id is not None and new.flow_run_id not in existing:
             results.append(Conflict("flowRunId", "flow run", new.flow_run_id))
         else:
-            run = blanks[place]
+            run = records[index]
             policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
             try:
-                decision, state = moves.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
+                decision, state = transitions.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
             except QueueFull as refusal:
                 results.append(refusal)
                 continue
             if state is None:
                 results.append(CreationRefused(decision.reason or ""))
                 continue
-            known[new.key] = run
+            by_key[new.key] = run
             results.append(CreatedTaskRun(run, created=True))
-    task_runs.insert_task_runs(connection, moves.moved)
-    moves.write_changes(connection)
-    entries = {entry.task_run_id: entry for entry in moves.placements.inserted}
-    for run in moves.moved:
-        run.known_entry = [entries[run.id]] if run.id in entries else []
+    task_runs.insert_task_runs(connection, transitions.changed_runs)
+    transitions.write_changes(connection)
+    entries = {entry.task_run_id: entry for entry in transitions.queue_changes.inserted}
+    for run in transitions.changed_runs:
+        run.loaded_queue_entry = [entries[run.id]] if run.id in entries else []
     return results
 
 
 def create_all_task_runs(
-    connection: Connection, batches: Sequence[Sequence[NewTaskRun]], bounds: QueueBounds | None = None
+    connection: Connection, batches: Sequence[Sequence[NewTaskRun]], capacity: QueueCapacity | None = None
 ) -> list[list[CreatedTaskRun] | Exception]:
-    """As `create_task_runs` for each batch, but all or nothing: one refusal refuses its whole batch."""
+    """Create each batch of task runs atomically, as `create_task_runs` does. One refusal refuses its whole batch."""
     results: list[list[CreatedTaskRun] | Exception] = []
     for batch in batches:
         try:
             with connection.savepoint():
-                results.append(_all_or_raise(create_task_runs(connection, batch, bounds)))
+                results.append(_all_or_raise(create_task_runs(connection, batch, capacity)))
         except Refusal as refusal:
             results.append(refusal)
     return results
 
 
 def _all_or_raise(results: list[CreatedTaskRun | Exception]) -> list[CreatedTaskRun]:
-    made: list[CreatedTaskRun] = []
-    for place, result in enumerate(results):
+    created: list[CreatedTaskRun] = []
+    for index, result in enumerate(results):
         if isinstance(result, Refusal):
-            result.argument = f"{place}.{result.argument}"
+            result.argument = f"{index}.{result.argument}"
         if isinstance(result, Exception):
             raise result
-        made.append(result)
-    return made
+        created.append(result)
+    return created
 
 
-def blank_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
-    """The run as it is before its first state."""
+def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
+    """Build the record of a task run that has no state yet."""
     delays = new.policy.retry_delay_seconds
     return TaskRunRecord(
         id=new_id(),
         created=now,
         updated=now,
-        name=new.name or make_up_name(),
+        name=new.name or generate_name(),
         tags_json=to_json(list(new.tags)),
         state_id=None,
         state_type=None,
@@ -163,14 +164,14 @@ def blank_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskRunUpdate:
-    """What is to be different about a task run; None leaves it, an empty name makes up a fresh one."""
+    """Changes to a task run. None keeps the name; an empty name is replaced by a generated one."""
 
     id: str
     name: str | None
 
 
 def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -> list[TaskRunRecord | Exception]:
-    """The runs as they are then. `updated` moves even where nothing else does. NotFound for a run that is not there."""
+    """Update task runs and return them. `updated` is always set. Returns NotFound for an unknown id."""
     found = task_runs.task_runs_by_id(connection, [update.id for update in updates])
     results: list[TaskRunRecord | Exception] = []
     for update in updates:
@@ -180,29 +181,32 @@ def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -
             continue
         run.updated = connection.now
         if update.name is not None:
-            run.name = update.name or make_up_name()
-        # A copy: the same run may be named again, and each caller is to see its own change.
+            run.name = update.name or generate_name()
+        # A later update may rename the same run, and each caller must see its own change.
         results.append(copy(run))
-    # In this order, as all who change runs.
+    # All writers lock runs in ascending order of id, which prevents deadlocks.
     task_runs.rename_task_runs(connection, [found[id] for id in sorted(found)])
     return results
 
 
 def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
-    """Delete the runs with all that is theirs; a lease on one is lost. NotFound for a run that is not there."""
+    """Delete task runs with their states, queue entries, slots and cached results. Their leases end.
+
+    Returns NotFound for an unknown id.
+    """
     task_runs.lock_task_runs(connection, ids)
-    there = task_runs.existing_task_runs(connection, ids)
+    existing = task_runs.existing_task_runs(connection, ids)
     leased = queue.queue_entries_by_run(connection, ids).values()
     freed = concurrency_limits.tags_held_by_task_runs(connection, ids)
     task_runs.delete_task_runs(connection, ids)
-    make_due_for_slots(connection, freed)
-    connection.announce(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
-    return deletions("task run", ids, there)
+    make_slot_waiters_due(connection, freed)
+    connection.notify(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
+    return deletion_results("task run", ids, existing)
 
 
 @dataclass(frozen=True, slots=True)
 class FilteredDeletion:
-    """That the runs which a filter lets through are to be deleted, the oldest first, so many at most."""
+    """A request to delete the runs that match a filter, oldest first, at most `limit` of them."""
 
     filter: Filter
     limit: int
@@ -210,25 +214,31 @@ class FilteredDeletion:
 
 @dataclass(frozen=True, slots=True)
 class FilteredDeletionResult:
-    """How many runs were deleted, and whether there are more that the filter lets through."""
+    """Number of deleted runs, and whether more runs match the filter."""
 
     count: int
     has_more: bool
 
 
 def read_task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> tuple[Row | None, str]:
-    """The columns that `paths` name of one run, None where none has this id; and when that was."""
+    """Return the columns of `paths` for one task run, and the time of the read.
+
+    The row is None if no task run has the id.
+    """
     return task_runs.task_run_row(connection, id, paths), connection.now
 
 
 def delete_filtered_task_runs(
     connection: Connection, deletions: Sequence[FilteredDeletion]
 ) -> list[FilteredDeletionResult | Exception]:
-    """Delete the runs with all that is theirs. BadInput for a filter without a condition, which would delete all."""
+    """Delete the matching runs as `delete_task_runs` does.
+
+    Returns BadInput for a filter without a condition, which would match every run.
+    """
     results: list[FilteredDeletionResult | Exception] = []
     for deletion in deletions:
         try:
-            ids, result = _found(connection, deletion)
+            ids, result = _find_deletable(connection, deletion)
         except BadInput as refusal:
             results.append(refusal)
             continue
@@ -239,19 +249,24 @@ def delete_filtered_task_runs(
 
 
 def count_deletions(connection: Connection, deletion: FilteredDeletion) -> FilteredDeletionResult:
-    """What `delete_filtered_task_runs` would answer. Deletes nothing."""
-    return _found(connection, deletion)[1]
+    """Return the result that `delete_filtered_task_runs` would have. Deletes nothing.
+
+    Raises BadInput for a filter without a condition.
+    """
+    return _find_deletable(connection, deletion)[1]
 
 
-def _found(connection: Connection, deletion: FilteredDeletion) -> tuple[list[str], FilteredDeletionResult]:
+def _find_deletable(connection: Connection, deletion: FilteredDeletion) -> tuple[list[str], FilteredDeletionResult]:
     if not has_condition(deletion.filter, TASK_RUN_FIELDS):
-        raise BadInput("filter", "has no condition. To delete all task runs, say so: {id: {isNull: false}}.")
-    window = Window(deletion.limit)
+        raise BadInput(
+            "filter", "must have at least one condition. To delete all task runs, use {id: {isNull: false}}."
+        )
+    window = PageWindow(deletion.limit)
     page = read_page(
         connection, task_runs.TASK_RUNS, deletion.filter, OLDEST_FIRST, window, selection=task_runs.NO_COLUMNS
     )
     ids = [id for _, id in page.rows]
-    return ids, FilteredDeletionResult(len(ids), page.goes_on)
+    return ids, FilteredDeletionResult(len(ids), page.has_more)
 
 
 def read_task_runs(connection: Connection, ids: Sequence[str]) -> list[TaskRunRecord | None]:
@@ -260,7 +275,7 @@ def read_task_runs(connection: Connection, ids: Sequence[str]) -> list[TaskRunRe
 
 
 def read_histories(connection: Connection, ids: Sequence[str]) -> list[list[StateRecord]]:
-    """The states that each of these task runs has had, oldest first."""
+    """Return the states of each of these task runs, oldest first."""
     found = states.task_run_histories(connection, ids)
     return [found[id] for id in ids]
 

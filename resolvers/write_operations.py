@@ -1,6 +1,7 @@
-"""The writes by which clients add to the queues, kept within the queues' bounds.
+"""Write operations that can queue task runs, with the limits of the queues applied.
 
-As methods: those of one object are one operation, so that what is asked for at the same time becomes one transaction.
+The operations are methods of one object, because group commit combines concurrent calls of the same callable: bound
+methods of one object are equal.
 """
 
 from collections.abc import Sequence
@@ -8,29 +9,29 @@ from dataclasses import dataclass
 
 from db.connection import Connection
 from resolvers import task_runs
-from resolvers.queue.capacity import QueueBounds
+from resolvers.queue.capacity import QueueCapacity
 from resolvers.task_runs import CreatedTaskRun, NewTaskRun
 from resolvers.transitions import set_states
-from resolvers.transitions.set_states import StateChange, TaskRunOutcome
+from resolvers.transitions.set_states import StateChange, TaskRunTransitionResult
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class BoundedWrites:
-    """Creating task runs and setting their states. QueueFull for what would queue a run where there is no room."""
+class CapacityCheckedWrites:
+    """Creates task runs and sets their states. Returns QueueFull for a run whose queue has reached its limit."""
 
-    bounds: QueueBounds
+    capacity: QueueCapacity
 
     def create_task_runs(
-        self, connection: Connection, wanted: Sequence[NewTaskRun]
+        self, connection: Connection, new_runs: Sequence[NewTaskRun]
     ) -> list[CreatedTaskRun | Exception]:
-        return task_runs.create_task_runs(connection, wanted, self.bounds)
+        return task_runs.create_task_runs(connection, new_runs, self.capacity)
 
     def create_all_task_runs(
         self, connection: Connection, batches: Sequence[Sequence[NewTaskRun]]
     ) -> list[list[CreatedTaskRun] | Exception]:
-        return task_runs.create_all_task_runs(connection, batches, self.bounds)
+        return task_runs.create_all_task_runs(connection, batches, self.capacity)
 
     def set_task_run_states(
         self, connection: Connection, changes: Sequence[StateChange]
-    ) -> list[TaskRunOutcome | Exception]:
-        return set_states.set_task_run_states(connection, changes, self.bounds)
+    ) -> list[TaskRunTransitionResult | Exception]:
+        return set_states.set_task_run_states(connection, changes, self.capacity)

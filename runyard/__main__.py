@@ -1,4 +1,4 @@
-"""`python -m runyard` is the command `runyard`."""
+"""Runs the command `runyard` as `python -m runyard`."""
 
 from runyard.cli import main
 

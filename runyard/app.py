@@ -1,8 +1,8 @@
-"""Puts the layers together: the schema and the routes, over a database and a queue that live from start to stop."""
+"""The ASGI application: the schema, routes and middleware, and a lifespan that starts and stops the services."""
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -15,52 +15,54 @@ from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from db.errors import DatabaseUnavailable
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from queries import MAIN_JOB, document
-from resolvers.queue.capacity import QueueBounds
-from resolvers.storage import DatabaseUnavailable
-from resolvers.write_operations import BoundedWrites
+from resolvers.queue.capacity import QueueCapacity
+from resolvers.write_operations import CapacityCheckedWrites
 from runyard import __version__
-from runyard.auth.authenticator import Access, TooManyWrongTokens, Unauthenticated, address_of
-from runyard.auth.failed_attempts import WrongTokens
+from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
+from runyard.auth.failed_attempts import FailedAttempts
 from runyard.graphiql import Tab, graphiql_page, graphiql_static
 from runyard.http.endpoint import ENDPOINT, GraphQLOverHTTP
 from runyard.http.health import healthz, readyz
-from runyard.http.host_check import KnownHosts
-from runyard.http.request_id import RequestContext
-from runyard.observability.metrics import Measured, Meter
-from runyard.observability.prometheus import Metrics
+from runyard.http.host_check import HostCheck
+from runyard.http.request_id import RequestIdMiddleware
+from runyard.observability.metrics import MeasuredSchema, OperationMetrics
+from runyard.observability.prometheus import PrometheusMetrics
 from runyard.observability.tracing import TracedRequests, TracedSchema, Tracing, traced_database
 from runyard.persisted_documents import TrustedDocuments
-from runyard.services import Life
+from runyard.services import Services
 from runyard.settings import Settings
 from runyard.websocket.endpoint import GraphQLOverWebSocket
 from schema.context import Context
-from schema.permissions import READ
+from schema.permissions import READ_SCOPES
 from schema.root import build_schema
 
 
 @dataclass(frozen=True, slots=True)
-class ServerFacts:
-    """What `server` in a query tells."""
+class AppMetadata:
+    """Values of the query field `server`."""
 
     version: str
     database: str
     started_at: str
 
 
-def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[], float] = random.random) -> Starlette:
-    """The application. Its lifespan opens the database and closes it. A test may own the `clock`, and `chance`.
+def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = random.random) -> Starlette:
+    """Build the application. Its lifespan opens and closes the database.
 
-    TrustedDocumentsUnusable where the documents that the settings name can not be run.
+    Tests can replace `clock` and `chance` (random numbers from 0 to 1). Raises TrustedDocumentsUnusable when
+    the trusted documents of the settings are missing or invalid.
     """
-    schema = build_schema(settings.rules)
-    trusted = TrustedDocuments.read(settings.trusted_documents, only=settings.only_trusted_documents)
-    trusted.check(schema)
-    meter = Meter()
+    schema = build_schema(settings.engine_options)
+    trusted_documents = TrustedDocuments.load(settings.trusted_documents, is_exclusive=settings.only_trusted_documents)
+    trusted_documents.pin(schema)
+    operation_metrics = OperationMetrics()
     if settings.metrics:
-        schema = Measured(schema, meter).as_schema
+        schema = MeasuredSchema(schema, operation_metrics).as_schema
     tracing = Tracing.from_environment()
     if tracing is not None:
         schema = TracedSchema(schema, tracing).as_schema
@@ -69,28 +71,37 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
-        life = await Life.start(settings, clock, chance)
-        facts = ServerFacts(__version__, life.database.name, instant(life.database.clock.now()))
-        bounds = QueueBounds(
+        services = await Services.start(settings, clock, chance)
+        metadata = AppMetadata(__version__, services.database.name, format_timestamp(services.database.clock.now()))
+        capacity = QueueCapacity(
             max_scheduled=settings.max_scheduled_per_key,
             max_retry=settings.max_retry_per_key,
-            is_shared=life.database.is_shared,
+            is_shared=services.database.is_shared,
         )
-        database = life.database if tracing is None else traced_database(life.database, tracing)
-        context = Context.of(database, life.dispatcher, life.feed, BoundedWrites(bounds), facts, settings.rules.limits)
-        app.state.life = life
-        app.state.meter = meter
-        app.state.metrics = Metrics(meter, life)
-        watching = asyncio.create_task(meter.watch_event_loop(), name="meter") if settings.metrics else None
-        wrong_tokens = WrongTokens(settings.max_wrong_tokens, settings.wrong_tokens_seconds)
-        access = Access(life.database, wrong_tokens) if settings.needs_tokens else None
-        app.state.access = access
+        database = services.database if tracing is None else traced_database(services.database, tracing)
+        context = Context.create(
+            database,
+            services.dispatcher,
+            services.feed,
+            CapacityCheckedWrites(capacity),
+            metadata,
+            settings.engine_options.limits,
+        )
+        app.state.services = services
+        app.state.operation_metrics = operation_metrics
+        app.state.prometheus = PrometheusMetrics(operation_metrics, services)
+        loop_monitor = (
+            asyncio.create_task(operation_metrics.monitor_event_loop(), name="meter") if settings.metrics else None
+        )
+        failed_attempts = FailedAttempts(settings.max_wrong_tokens, settings.wrong_tokens_seconds)
+        authenticator = Authenticator(services.database, failed_attempts) if settings.needs_tokens else None
+        app.state.authenticator = authenticator
         app.state.http = GraphQLOverHTTP(
             schema,
             context,
             page,
-            trusted,
-            access,
+            trusted_documents,
+            authenticator,
             max_body_bytes=settings.max_body_bytes,
             body_seconds=settings.body_seconds,
             compress_above_bytes=settings.compress_above_bytes,
@@ -100,25 +111,25 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         app.state.sockets = GraphQLOverWebSocket(
             schema,
             context,
-            trusted,
-            access,
+            trusted_documents,
+            authenticator,
             max_operations=settings.max_operations_per_socket,
-            max_sockets=settings.max_sockets_per_client,
+            max_connections=settings.max_sockets_per_client,
             connection_init_seconds=settings.connection_init_seconds,
             allowed_origins=settings.allowed_origins,
         )
         try:
             yield
         finally:
-            if watching is not None:
-                watching.cancel()
-            await life.end()
+            if loop_monitor is not None:
+                loop_monitor.cancel()
+            await services.close()
             if tracing is not None:
                 await asyncio.to_thread(tracing.close)
 
-    middleware = [Middleware(RequestContext)]
+    middleware = [Middleware(RequestIdMiddleware)]
     if settings.hosts is not None:
-        middleware.append(Middleware(KnownHosts, settings.hosts))
+        middleware.append(Middleware(HostCheck, settings.hosts))
     if settings.allowed_origins:
         middleware.append(
             Middleware(
@@ -131,69 +142,74 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Callable[[
         )
     if tracing is not None:
         middleware.append(Middleware(TracedRequests, tracing))
-    over_http = _OverHTTP()
-    middleware.append(Middleware(_Shortcut, over_http))
+    graphql_app = _GraphQLApp()
+    middleware.append(Middleware(_RouterBypass, graphql_app))
     return Starlette(
         routes=[
-            Route("/", _to_graphiql, methods=["GET"]),
-            Route(ENDPOINT, over_http),  # for who asks with a slash at the end and is led here
-            WebSocketRoute(ENDPOINT, _over_websocket),
+            Route("/", _redirect_to_graphiql, methods=["GET"]),
+            Route(ENDPOINT, graphql_app),  # target of Starlette's redirect from the path with a trailing slash
+            WebSocketRoute(ENDPOINT, _serve_websocket),
             Mount("/graphiql", graphiql_static()),
             Route("/healthz", healthz, methods=["GET"]),
             Route("/readyz", readyz, methods=["GET"]),
-            *([Route("/metrics", _metrics, methods=["GET"])] if settings.metrics else []),
+            *([Route("/metrics", _serve_metrics, methods=["GET"])] if settings.metrics else []),
         ],
         middleware=middleware,
         lifespan=lifespan,
     )
 
 
-async def _to_graphiql(_request: Request) -> Response:
+async def _redirect_to_graphiql(_request: Request) -> Response:
     return RedirectResponse(ENDPOINT)
 
 
-class _OverHTTP:
-    """GraphQL's endpoint as an application of its own, for any method: what Starlette puts around functions takes longer
-    than some operations."""
+class _GraphQLApp:
+    """The GraphQL endpoint as an ASGI application, for every method.
+
+    Starlette's wrapper for endpoint functions takes longer than some operations.
+    """
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        answer: ASGIApp = await scope["app"].state.http(Request(scope, receive, send))
-        await answer(scope, receive, send)
+        response: ASGIApp = await scope["app"].state.http(Request(scope, receive, send))
+        await response(scope, receive, send)
 
 
-class _Shortcut:
-    """Middleware: leads what is for the endpoint there at once, since nearly everything is. Starlette's routing would look
-    at each route in turn, and twice put something around what is sent; nothing there raises what it would answer."""
+class _RouterBypass:
+    """Middleware that passes requests for the GraphQL endpoint to it directly, because nearly all requests are for it.
 
-    def __init__(self, app: ASGIApp, over_http: ASGIApp) -> None:
+    Starlette's router tries each route in turn and wraps `send` twice to handle exceptions. The endpoint does not raise
+    the exceptions that these wrappers convert into responses.
+    """
+
+    def __init__(self, app: ASGIApp, graphql_app: ASGIApp) -> None:
         self._app = app
-        self._over_http = over_http
+        self._graphql_app = graphql_app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_for_it = scope["type"] == "http" and scope["path"] == ENDPOINT
-        return (self._over_http if is_for_it else self._app)(scope, receive, send)
+        is_graphql_request = scope["type"] == "http" and scope["path"] == ENDPOINT
+        return (self._graphql_app if is_graphql_request else self._app)(scope, receive, send)
 
 
-async def _over_websocket(socket: WebSocket) -> None:
+async def _serve_websocket(socket: WebSocket) -> None:
     state = socket.app.state
-    state.meter.sockets += 1
+    state.operation_metrics.open_websockets += 1
     try:
         await state.sockets.endpoint(socket)
     finally:
-        state.meter.sockets -= 1
+        state.operation_metrics.open_websockets -= 1
 
 
-async def _metrics(request: Request) -> Response:
-    access: Access | None = request.app.state.access
-    if access is not None:
+async def _serve_metrics(request: Request) -> Response:
+    authenticator: Authenticator | None = request.app.state.authenticator
+    if authenticator is not None:
         try:
-            caller = await access.caller(request.headers.get("authorization"), address_of(request))
+            caller = await authenticator.authenticate(request.headers.get("authorization"), client_address(request))
         except Unauthenticated as error:
             return PlainTextResponse(f"{error}\n", 401, {"WWW-Authenticate": "Bearer"})
-        except TooManyWrongTokens as error:
-            return PlainTextResponse(f"{error}\n", 429, {"Retry-After": str(error.seconds)})
+        except TooManyFailedAttempts as error:
+            return PlainTextResponse(f"{error}\n", 429, {"Retry-After": str(error.retry_after_seconds)})
         except DatabaseUnavailable:
-            return PlainTextResponse("The database is busy or away; try again.\n", 503)
-        if READ.isdisjoint(caller.scopes):
-            return PlainTextResponse("This needs a token with the scope read.\n", 403)
-    return await request.app.state.metrics(request)
+            return PlainTextResponse("The database is busy or unavailable. Retry the request.\n", 503)
+        if READ_SCOPES.isdisjoint(caller.scopes):
+            return PlainTextResponse("Metrics require a token with the scope read or write.\n", 403)
+    return await request.app.state.prometheus(request)

@@ -1,4 +1,4 @@
-"""One server for one SQLite file: a second one would take back what the first one has just delivered."""
+"""File lock that allows one server per SQLite file. A second server would requeue what the first one has delivered."""
 
 import os
 from collections.abc import Generator
@@ -7,21 +7,21 @@ from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows; there, that two servers do not share a file is left to who starts them
+except ImportError:  # on Windows nothing prevents two servers from sharing a file
     fcntl = None
 
 
 class FileInUse(Exception):
-    """Another server has the file open."""
+    """Another server uses the SQLite file."""
 
 
 @contextmanager
-def only_server_of(path: Path) -> Generator[None]:
-    """Hold the lock beside the file `path` for as long as the block runs; the system lets go of it with the process.
+def acquire_file_lock(path: Path) -> Generator[None]:
+    """Hold a lock on `<path>.lock` while the block runs. The system releases the lock when the process ends.
 
-    FileInUse where another process holds it.
+    Raises FileInUse when another process holds it. Does not lock on Windows.
     """
-    with _lock_of(path).open("a") as file:
+    with _lock_path(path).open("a") as file:
         if fcntl is not None:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,9 +33,9 @@ def only_server_of(path: Path) -> Generator[None]:
         yield
 
 
-def server_of(path: Path) -> str | None:
-    """The process id of the server that has the file open; None where none has."""
-    lock = _lock_of(path)
+def find_lock_holder(path: Path) -> str | None:
+    """Return the process id of the server that uses the file, or "unknown"; None when no server uses it."""
+    lock = _lock_path(path)
     if fcntl is None or not lock.exists():
         return None
     with lock.open() as file:
@@ -46,5 +46,5 @@ def server_of(path: Path) -> str | None:
     return None
 
 
-def _lock_of(path: Path) -> Path:
+def _lock_path(path: Path) -> Path:
     return path.with_name(f"{path.name}.lock")

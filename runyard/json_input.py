@@ -1,8 +1,8 @@
-"""Reads the JSON that clients send, in bounded time.
+"""Parsing of JSON from clients, in bounded time.
 
-The garbage collector looks again and again at what is new, so that a million empty lists take twenty times as long to read
-as so many numbers, and nobody else is served meanwhile. Nothing can be garbage before it is read, so it waits; and what it
-would have to look at in the end is limited.
+The garbage collector scans new objects repeatedly: a million empty lists take twenty times as long to parse as a
+million numbers, and no other client is served meanwhile. Parsing produces no garbage, so collection is disabled during
+it. `MAX_CONTAINERS` limits what the next collection scans.
 """
 
 import gc
@@ -12,35 +12,38 @@ from typing import Any
 
 import orjson
 
-SMALL = 16_384
-"""So many bytes hold too few lists to be worth the trouble."""
+SMALL_INPUT_BYTES = 16_384
+"""Input below this size is parsed directly: it cannot contain enough lists to matter."""
 
-MOST_LISTS = 500_000
-"""Lists and objects in one request. Where it has many texts, brackets in these count, too: telling them apart would take
-longer than reading does."""
+MAX_CONTAINERS = 500_000
+"""Limit on the lists and objects in one request.
 
-MANY_QUOTES = 200_000
+In a request with many strings, brackets inside strings count too: excluding them would take longer than parsing.
+"""
 
-_TEXTS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+MAX_QUOTES_FOR_EXACT_COUNT = 200_000
+"""From this number of quotation marks on, brackets inside strings count as lists and objects."""
+
+_STRING_LITERAL = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
 
 
-class TooManyLists(json.JSONDecodeError):
-    """There are more lists and objects than one request may have."""
+class TooManyContainers(json.JSONDecodeError):
+    """The request exceeds the limit on lists and objects."""
 
     def __init__(self, found: int) -> None:
-        super().__init__(f"The request has {found:,} lists and objects; {MOST_LISTS:,} are allowed.", "", 0)
+        super().__init__(f"The request has {found:,} lists and objects; {MAX_CONTAINERS:,} are allowed.", "", 0)
 
 
-def read_json(text: bytes | str) -> Any:
-    """The value. json.JSONDecodeError where it is none, or has too many lists."""
-    if len(text) < SMALL:
+def parse_json(text: bytes | str) -> Any:
+    """Parse JSON. Raises json.JSONDecodeError when it is invalid or has too many lists and objects."""
+    if len(text) < SMALL_INPUT_BYTES:
         return orjson.loads(text)
     raw = text.encode() if isinstance(text, str) else text
-    if (found := _brackets(raw)) > MOST_LISTS:
-        if raw.count(b'"') < MANY_QUOTES:
-            found = _brackets(_TEXTS.sub(b"", raw))
-        if found > MOST_LISTS:
-            raise TooManyLists(found)
+    if (found := _count_brackets(raw)) > MAX_CONTAINERS:
+        if raw.count(b'"') < MAX_QUOTES_FOR_EXACT_COUNT:
+            found = _count_brackets(_STRING_LITERAL.sub(b"", raw))
+        if found > MAX_CONTAINERS:
+            raise TooManyContainers(found)
     is_collecting = gc.isenabled()
     gc.disable()
     try:
@@ -50,5 +53,5 @@ def read_json(text: bytes | str) -> Any:
             gc.enable()
 
 
-def _brackets(raw: bytes) -> int:
+def _count_brackets(raw: bytes) -> int:
     return raw.count(b"[") + raw.count(b"{")

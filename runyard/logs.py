@@ -1,4 +1,4 @@
-"""How the log is written: a line for people on a terminal, a JSON object a line otherwise; each with its request's id."""
+"""Log formats: plain text on a terminal, one JSON object per line elsewhere. Each line has the id of its request."""
 
 import logging
 import sys
@@ -8,16 +8,16 @@ from typing import Literal, TextIO
 
 import orjson
 
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 
 LogFormat = Literal["auto", "console", "json"]
 
 request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
-"""The request that is being answered; None in what the server does of itself."""
+"""Id of the current request; None outside of requests."""
 
 
 class ConsoleFormatter(logging.Formatter):
-    """The time, how grave it is, who says it, what; and at the end of a request's line its id."""
+    """Formats a line as time, level, logger and message, followed by the request id if there is one."""
 
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)-8s %(name)s: %(message)s")
@@ -28,11 +28,14 @@ class ConsoleFormatter(logging.Formatter):
 
 
 class JSONFormatter(logging.Formatter):
-    """One object a line: `time`, `level`, `logger`, `message`, and where there is one `request_id` and `exception`."""
+    """Formats a line as a JSON object with `time`, `level`, `logger` and `message`.
+
+    Lines of a request have its `request_id`, and lines with an exception have its traceback as `exception`.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
-            "time": instant(datetime.fromtimestamp(record.created, UTC)),
+            "time": format_timestamp(datetime.fromtimestamp(record.created, UTC)),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage(),
@@ -41,15 +44,15 @@ class JSONFormatter(logging.Formatter):
             line["request_id"] = id
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
-        # What is no text by Unicode is replaced rather than lost with its line.
+        # Lone surrogates cannot be encoded; without the replacement, the whole line would be lost.
         return orjson.dumps({name: value.encode(errors="replace").decode() for name, value in line.items()}).decode()
 
 
-def set_up_logs(level: str, format: LogFormat, stream: TextIO = sys.stderr) -> bool:
-    """Write what is logged from `level` up to `stream`; whether it is written for people."""
-    for_people = stream.isatty() if format == "auto" else format == "console"
+def configure_logging(level: str, format: LogFormat, stream: TextIO = sys.stderr) -> bool:
+    """Write log lines of `level` and above to `stream`. Return whether they are plain text."""
+    is_console = stream.isatty() if format == "auto" else format == "console"
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(ConsoleFormatter() if for_people else JSONFormatter())
+    handler.setFormatter(ConsoleFormatter() if is_console else JSONFormatter())
     logging.basicConfig(level=level.upper(), handlers=[handler])
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    return for_people
+    return is_console

@@ -1,8 +1,9 @@
-"""Trusted documents: what clients may ask by an id instead of sending it, and, where an operator says so, nothing else.
+"""Trusted documents: GraphQL documents stored on the server, which clients request by id instead of sending them.
 
-A folder of `.graphql` files serves each by its name. A manifest, which is a JSON object of ids and documents, as
-graphql-codegen writes it (`persisted-documents.json`), serves each by its id. Either way a document also goes by the
-SHA-256 of its text, in hexadecimal, with `sha256:` before it or without.
+A folder of `.graphql` files provides each document by its file name. A manifest, a JSON object that maps ids to
+documents as graphql-codegen writes it (`persisted-documents.json`), provides each document by its id. In both cases the
+SHA-256 of the text in hexadecimal is an id too, with or without the prefix `sha256:`. The operator can disallow all
+other documents.
 """
 
 import hashlib
@@ -17,11 +18,11 @@ from schema.execution.engine import RunyardSchema
 
 
 class TrustedDocumentsUnusable(Exception):
-    """What the setting names is no folder or manifest of documents."""
+    """The setting does not name a valid folder or manifest of documents."""
 
 
 class DocumentRefused(Exception):
-    """The request names no document that may be run."""
+    """The request does not contain or name a document that may be executed."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -30,68 +31,70 @@ class DocumentRefused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class TrustedDocuments:
-    """The documents by their ids."""
+    """Trusted documents by id."""
 
     by_id: Mapping[str, str] = field(default_factory=dict[str, str])
-    only: bool = False
-    """Whether nothing else is served."""
+    is_exclusive: bool = False
+    """Whether all other documents are refused."""
 
     @classmethod
-    def read(cls, path: Path | None, *, only: bool) -> "TrustedDocuments":
-        """The documents of a folder or manifest; none without a path. TrustedDocumentsUnusable where it can not be read."""
+    def load(cls, path: Path | None, *, is_exclusive: bool) -> "TrustedDocuments":
+        """Load the documents of a folder or manifest; none without a path. Raises TrustedDocumentsUnusable."""
         if path is None:
-            if only:
-                raise TrustedDocumentsUnusable("RUNYARD_TRUSTED_DOCUMENTS has to name them where only they are served.")
+            if is_exclusive:
+                raise TrustedDocumentsUnusable("RUNYARD_ONLY_TRUSTED_DOCUMENTS requires RUNYARD_TRUSTED_DOCUMENTS.")
             return cls()
         try:
-            documents = _in_folder(path) if path.is_dir() else _in_manifest(path)
+            documents = _read_folder(path) if path.is_dir() else _read_manifest(path)
         except (OSError, ValueError) as error:
-            raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {path} can not be read: {error}") from None
+            raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {path} cannot be read: {error}") from None
         by_id: dict[str, str] = {}
         for text in documents.values():
             digest = hashlib.sha256(text.encode()).hexdigest()
             by_id |= {digest: text, f"sha256:{digest}": text}
-        return cls(documents | by_id, only)
+        return cls(documents | by_id, is_exclusive)
 
-    def check(self, schema: RunyardSchema) -> None:
-        """Have the schema keep them. TrustedDocumentsUnusable where one of them could not be run."""
+    def pin(self, schema: RunyardSchema) -> None:
+        """Keep the documents in the schema's cache. Raises TrustedDocumentsUnusable when one of them is invalid."""
         for id, text in self.by_id.items():
-            for error in schema.documents.keep(text).errors:
+            for error in schema.documents.pin(text).errors:
                 raise TrustedDocumentsUnusable(f"RUNYARD_TRUSTED_DOCUMENTS: {id}: {error.message}")
 
-    def query(self, parameters: Mapping[str, Any]) -> object:
-        """The document that a request asks for, by its id or by itself. DocumentRefused where it may not be run."""
+    def resolve(self, parameters: Mapping[str, Any]) -> object:
+        """Return the document that a request names by id, or its `query` as it is. Raises DocumentRefused."""
         id, query = parameters.get("documentId"), parameters.get("query")
         if id is None:
-            if self.only:
-                raise DocumentRefused("FORBIDDEN", "Only trusted documents are run here: name one with documentId.")
+            if self.is_exclusive:
+                raise DocumentRefused(
+                    "FORBIDDEN", "This server executes only trusted documents. Send the id of one as documentId."
+                )
             return query
-        # Some clients can not leave the query out.
+        # Some clients cannot omit the query and send an empty one.
         if query is not None and query != "":
             raise DocumentRefused("BAD_USER_INPUT", "Send a query or a documentId, not both.")
         if not isinstance(id, str):
-            raise DocumentRefused("BAD_USER_INPUT", "documentId has to be a text.")
+            raise DocumentRefused("BAD_USER_INPUT", "documentId must be a string.")
         if id not in self.by_id:
-            raise DocumentRefused("BAD_USER_INPUT", f"There is no trusted document {id!r:.100}.")
+            raise DocumentRefused("BAD_USER_INPUT", f"No trusted document has the id {id!r:.100}.")
         return self.by_id[id]
 
 
-def _in_folder(path: Path) -> dict[str, str]:
+def _read_folder(path: Path) -> dict[str, str]:
     documents: dict[str, str] = {}
     for file in sorted(path.rglob("*.graphql")):
         if file.stem in documents:
             raise ValueError(f"two documents are named {file.stem}")
         documents[file.stem] = file.read_text("utf-8")
     if not documents:
-        raise ValueError("it has no .graphql files")
+        raise ValueError("the folder contains no .graphql files")
     return documents
 
 
-def _in_manifest(path: Path) -> dict[str, str]:
+def _read_manifest(path: Path) -> dict[str, str]:
     manifest = orjson.loads(path.read_bytes())
     if not isinstance(manifest, dict):
-        raise ValueError("it is no JSON object of ids and documents")
+        raise ValueError("it is not a JSON object that maps ids to documents")
     documents = cast("dict[str, Any]", manifest)
     if not all(isinstance(text, str) for text in documents.values()):
-        raise ValueError("it is no JSON object of ids and documents")
+        raise ValueError("it is not a JSON object that maps ids to documents")
     return documents

@@ -1,4 +1,4 @@
-"""uvicorn, told how we want it, and stopped in order."""
+"""uvicorn with the configuration of Runyard and a graceful shutdown."""
 
 import asyncio
 import gc
@@ -15,118 +15,119 @@ from starlette.applications import Starlette
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
-from runyard.http.responses import PART_BYTES
+from runyard.http.responses import CHUNK_BYTES
 from runyard.huge_pages import use_huge_pages
-from runyard.services import Life
+from runyard.services import Services
 from runyard.settings import Settings
 
 log = logging.getLogger("runyard.server")
 
-UNREAD_SECONDS = 30.0
-"""How long a client may read nothing of what it was sent, once the buffers between it and the server are full."""
+UNREAD_DATA_TIMEOUT_SECONDS = 30.0
+"""How long a client may leave sent data unread while the buffers between it and the server are full."""
 
-YOUNG_OBJECTS = 10_000
-"""How many objects may be new before Python looks for circles among them. Its 700 are a few requests' worth."""
+GC_THRESHOLD = 10_000
+"""Number of new objects that starts a garbage collection. A few requests reach Python's default of 700."""
 
 TICK_SECONDS = 1.0
-"""How often uvicorn's housekeeping is done, which is to tell the time in the header `date`."""
+"""Interval of uvicorn's housekeeping, which updates the `date` header."""
 
 
 class Server(uvicorn.Server):
-    """A server that ends its subscriptions by their protocol before it closes any socket, and sleeps while it has nothing
-    to do.
+    """A server that completes its subscriptions before it closes sockets, and sleeps while it is idle.
 
-    uvicorn alone closes sockets under the subscriptions; clients would see an error where the stream is simply over. And it
-    looks ten times a second whether it is to stop, which would be most of what an idle server does.
+    uvicorn closes sockets while subscriptions are active: clients see an error instead of a completed stream. It also
+    checks ten times a second whether to stop, which would be most of the work of an idle server.
     """
 
-    has_process = False
-    """Whether nothing but this server runs in its process."""
+    owns_process = False
+    """Whether this server is the only thing that its process runs."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._is_told = asyncio.Event()
+        self._stop_requested = asyncio.Event()
 
     def run(self, sockets: list[socket.socket] | None = None) -> None:
-        """Serve until told to stop, in a process of its own."""
-        self.has_process = True
+        """Serve until a signal arrives. The process must run nothing else."""
+        self.owns_process = True
         super().run(sockets)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
-        for each in self.servers:
-            for listening in each.sockets:
-                _give_up_who_does_not_read(listening)
-        if self.has_process:
-            # What is there by now stays: modules, the schema, statements. Nobody has to look through it for garbage again.
+        for asyncio_server in self.servers:
+            for listening_socket in asyncio_server.sockets:
+                _limit_unread_time(listening_socket)
+        if self.owns_process:
+            # Modules, the schema and statements live as long as the process; collections no longer scan frozen objects.
             gc.collect()
             gc.freeze()
-            gc.set_threshold(YOUNG_OBJECTS, *gc.get_threshold()[1:])
+            gc.set_threshold(GC_THRESHOLD, *gc.get_threshold()[1:])
             use_huge_pages()
 
     async def main_loop(self) -> None:
-        """Return once told to stop."""
+        """Do housekeeping until shutdown is requested."""
         self._loop = asyncio.get_running_loop()
-        # Counted by uvicorn as the first of its ten ticks, so each of them tells the time.
+        # Always tick 0: uvicorn updates the `date` header only on every tenth tick.
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 async with asyncio.timeout(TICK_SECONDS):
-                    await self._is_told.wait()
+                    await self._stop_requested.wait()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Stop in order; told a second time, at once: what was answered is on disk anyway."""
+        """Begin a graceful shutdown. A second signal ends the process immediately; committed writes are durable."""
         if self.should_exit:
             signal.signal(sig, signal.SIG_DFL)
             signal.raise_signal(sig)
         super().handle_exit(sig, frame)
         if self._loop is not None:
-            # Whatever it is doing when the signal comes.
-            self._loop.call_soon_threadsafe(self._is_told.set)
+            # A signal can arrive while the loop sleeps; only a thread-safe call wakes it.
+            self._loop.call_soon_threadsafe(self._stop_requested.set)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app: Starlette = self.config.app  # pyright: ignore[reportAssignmentType]
-        life: Life | None = getattr(app.state, "life", None)
-        grace = self.config.timeout_graceful_shutdown or 0
-        began_at = time.monotonic()
-        if life is not None:
+        services: Services | None = getattr(app.state, "services", None)
+        grace_seconds = self.config.timeout_graceful_shutdown or 0
+        started_at = time.monotonic()
+        if services is not None:
             try:
-                async with asyncio.timeout(grace):
-                    await life.drain()
+                async with asyncio.timeout(grace_seconds):
+                    await services.drain()
             except TimeoutError:
-                log.warning("Subscriptions have not ended within %d seconds; their connections are closed.", grace)
-        # Ending subscriptions and answering requests share the time.
-        self.config.timeout_graceful_shutdown = max(1, round(grace - (time.monotonic() - began_at)))
+                log.warning("Subscriptions did not end within %d seconds; closing their connections.", grace_seconds)
+        # Ending subscriptions and finishing requests share the time limit.
+        self.config.timeout_graceful_shutdown = max(1, round(grace_seconds - (time.monotonic() - started_at)))
         await super().shutdown(sockets)
 
 
-def _give_up_who_does_not_read(listening: Any) -> None:
-    """Have the system end connections whose clients leave unread what they were sent."""
-    # The connections of a listening socket begin with its options. Other systems than Linux have none for this.
-    if hasattr(socket, "TCP_USER_TIMEOUT") and listening.family in (socket.AF_INET, socket.AF_INET6):
-        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_SECONDS * 1000))
+def _limit_unread_time(listening_socket: Any) -> None:
+    """Make the system close connections whose clients leave sent data unread."""
+    # Accepted connections inherit the options of the listening socket. Only Linux has this option.
+    if hasattr(socket, "TCP_USER_TIMEOUT") and listening_socket.family in (socket.AF_INET, socket.AF_INET6):
+        listening_socket.setsockopt(
+            socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(UNREAD_DATA_TIMEOUT_SECONDS * 1000)
+        )
 
 
-class Socket(WebSocketsSansIOProtocol):
-    """A WebSocket that can be shut down however far it has been closed."""
+class WebSocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket that waits until large messages are sent, and can be shut down in every closing state."""
 
     async def send(self, message: Any) -> None:
         await super().send(message)
-        if len(message.get("text") or "") > PART_BYTES:
-            # A large answer holds the room that it takes until it is sent.
+        if len(message.get("text") or "") > CHUNK_BYTES:
+            # A large response occupies the memory budget until it is sent.
             await self.writable.wait()
 
     def shutdown(self) -> None:
         try:
             super().shutdown()
         except InvalidState:
-            # Its client has closed it and reads no more, so what it is still to get has kept it: uvicorn would say that it
-            # closes, which can not be said twice, and leave everybody else without their answers.
+            # The client has sent a close frame but does not read, so unsent data keeps the connection open. uvicorn
+            # cannot send a second close frame, and its exception would abort the shutdown of all other connections.
             self.transport.close()
 
 
 def build_server(app: Starlette, settings: Settings) -> Server:
-    """A server for the application; `run()` it."""
+    """Build a server for the application. Start it with `run()`."""
     return Server(
         uvicorn.Config(
             app,
@@ -135,7 +136,7 @@ def build_server(app: Starlette, settings: Settings) -> Server:
             log_config=None,
             access_log=False,
             server_header=False,
-            ws=Socket,
+            ws=WebSocketProtocol,
             ws_max_size=settings.max_message_bytes,
             ws_ping_interval=settings.ping_seconds,
             ws_ping_timeout=settings.ping_seconds,

@@ -1,11 +1,12 @@
-"""What lives as long as the server does, from start to stop."""
+"""Services that live as long as the server: database, dispatcher, feed and retention."""
 
 import asyncio
-from collections.abc import Callable
+import random
 from dataclasses import dataclass
 from pathlib import Path
 
 from db.database import Database
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock, SystemClock
 from db.sqlite.database import SQLiteDatabase
 from resolvers.delivery.dispatcher import Dispatcher, QueueTimers
@@ -15,24 +16,24 @@ from runyard.settings import Settings
 
 
 @dataclass(slots=True)
-class Life:
-    """The open database, the deliveries that are made from it, and the feed of what changes in it."""
+class Services:
+    """The open database, the dispatcher and feed that use it, and the task that deletes old runs."""
 
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
-    pruning: "asyncio.Task[None] | None" = None
-    """Deletes old runs now and then, where these are not kept for ever."""
+    retention_task: "asyncio.Task[None] | None" = None
+    """Deletes runs older than `RUNYARD_RETENTION`; None when runs are kept forever."""
     is_stopping: bool = False
 
     @classmethod
-    async def start(cls, settings: Settings, clock: Clock | None, chance: Callable[[], float]) -> "Life":
-        """Open the database and begin to deliver. A SQLite file is migrated as needed.
+    async def start(cls, settings: Settings, clock: Clock | None, chance: Chance) -> "Services":
+        """Open the database and start the services. A SQLite file is migrated first.
 
-        It goes by the machine's clock, on PostgreSQL by the database's, unless a test owns one.
+        Without `clock`, times are those of the machine on SQLite and of the database on PostgreSQL.
         """
-        database = await open_database(settings, clock)
-        # Giving back without them needs time, too.
+        database = await open_database(settings, clock, chance)
+        # Releasing the leases of subscriptions that do not end takes time, too.
         drain = min(10, settings.stop_seconds / 2)
         timers = QueueTimers(
             acknowledge=settings.acknowledge_seconds,
@@ -44,49 +45,51 @@ class Life:
         dispatcher = Dispatcher(database, database.clock, timers, chance)
         feed = StateFeed(database, FeedTimers(poll=settings.poll_seconds, drain=drain), backlog=settings.feed_backlog)
         try:
-            await dispatcher.start(alone=not database.is_shared)
+            await dispatcher.start(is_only_server=not database.is_shared)
         except BaseException:
             # The database's threads would keep the process alive.
             await database.close()
             raise
-        pruning = None
+        retention_task = None
         if settings.retention is not None:
-            retention = Retention(database, database.clock, settings.retention)
-            pruning = asyncio.create_task(retention.run(), name="retention")
-        return cls(database, dispatcher, feed, pruning)
+            retention = Retention(database, database.clock, settings.retention, chance=chance)
+            retention_task = asyncio.create_task(retention.run(), name="retention")
+        return cls(database, dispatcher, feed, retention_task)
 
     async def drain(self) -> None:
-        """Take no more work on, and return when every subscription has ended and given back what was unstarted.
+        """Stop deliveries and feeds. Return when every subscription has ended and its unacknowledged runs are released.
 
-        Requests can still be served. Draining again does nothing.
+        Other requests are still served. Idempotent.
         """
         if not self.is_stopping:
             self.is_stopping = True
             await asyncio.gather(self.dispatcher.stop(), self.feed.stop())
 
-    async def end(self) -> None:
-        """Drain, finish the writes under way, and let go of the database."""
+    async def close(self) -> None:
+        """Drain, finish pending writes and close the database."""
         await self.drain()
-        if self.pruning is not None:
-            self.pruning.cancel()
+        if self.retention_task is not None:
+            self.retention_task.cancel()
         await self.database.close()
 
 
-async def open_database(settings: Settings, clock: Clock | None) -> Database:
-    """The database that the settings name. A SQLite file is migrated as needed."""
+async def open_database(settings: Settings, clock: Clock | None = None, chance: Chance = random.random) -> Database:
+    """Open the database of the settings. A SQLite file is migrated first."""
     if isinstance(settings.database, Path):
         return await SQLiteDatabase.open(
             settings.database,
             clock=clock or SystemClock(),
             busy_seconds=settings.database_busy_seconds,
-            most_bytes=settings.max_answer_bytes,
+            max_read_bytes=settings.max_answer_bytes,
+            chance=chance,
         )
-    from db.postgresql.database import PostgreSQLDatabase  # noqa: PLC0415 - not paid for on SQLite
+    from db.postgresql.database import PostgreSQLDatabase  # noqa: PLC0415 - not loaded on SQLite
 
     return await PostgreSQLDatabase.open(
         settings.database,
         clock=clock,
         connections=settings.database_connections,
         timeout_seconds=settings.database_timeout_seconds,
-        most_bytes=settings.max_answer_bytes,
+        max_read_bytes=settings.max_answer_bytes,
+        chance=chance,
     )

@@ -1,4 +1,4 @@
-"""Every setting, read once from `RUNYARD_*` variables."""
+"""Settings of the server, read from `RUNYARD_*` environment variables at start."""
 
 import re
 from dataclasses import fields
@@ -11,218 +11,245 @@ from platformdirs import user_data_path
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from runyard.durations import read_duration
+from runyard.durations import parse_duration
 from runyard.logs import LogFormat
-from schema.limits.options import Limits, Rules
+from schema.limits.options import EngineOptions, RequestLimits
 
 
 def _default_database_url() -> str:
     return f"sqlite+aiosqlite:///{user_data_path('runyard', appauthor=False) / 'runyard.db'}"
 
 
-def _duration(given: object) -> object:
-    return read_duration(given) if isinstance(given, str) else given
+def _parse_duration(value: object) -> object:
+    return parse_duration(value) if isinstance(value, str) else value
 
 
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[^\s/:?#@\[\]]+)(:\d+)?")
 
 
-def _items(given: object) -> object:
-    return tuple(each.strip() for each in given.split(",") if each.strip()) if isinstance(given, str) else given
+def _split_list(value: object) -> object:
+    return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
 
 
-def _origins(given: object) -> object:
-    if not isinstance(given, str):
-        return given
-    origins = tuple(each.strip().lower().rstrip("/") for each in given.split(",") if each.strip())
+def _parse_origins(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    origins = tuple(each.strip().lower().rstrip("/") for each in value.split(",") if each.strip())
     for origin in origins:
         if origin != "*" and not _ORIGIN.fullmatch(origin):
             raise ValueError(
-                f"{origin!r} is no origin: write it as https://runs.example.org, with a port if it has one."
+                f"{origin!r} is not an origin. Use the form https://runs.example.org, with the port if it has one."
             )
     return origins
 
 
 class Settings(BaseSettings):
-    """What an operator may decide. Every field is a variable `RUNYARD_<NAME>`."""
+    """Settings of the operator. Each field is the environment variable `RUNYARD_<NAME>`."""
 
     model_config = SettingsConfigDict(env_prefix="RUNYARD_", frozen=True)
 
-    host: Annotated[str, Field(description="The address to listen on.")] = "127.0.0.1"
+    host: Annotated[str, Field(description="Address to listen on.")] = "127.0.0.1"
     access: Annotated[
         Literal["auto", "tokens", "anonymous"],
         Field(
-            description="Who is let in: holders of API tokens, or anybody; `auto`: anybody where the address to listen on "
-            "is a loopback address, and holders of tokens otherwise."
+            description="Whether clients need an API token (`tokens`) or not (`anonymous`). `auto` requires a token "
+            "unless the server listens on a loopback address."
         ),
     ] = "auto"
     allowed_origins: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_origins),
-        Field(description="Where pages in browsers may come from beside this server, with commas between them."),
+        BeforeValidator(_parse_origins),
+        Field(
+            description="Origins of web pages that may use the API in addition to the server's, separated by commas. "
+            "`*` allows every origin."
+        ),
     ] = ()
     allowed_hosts: Annotated[
         tuple[str, ...],
         NoDecode,
-        BeforeValidator(_items),
+        BeforeValidator(_split_list),
         Field(
-            description="The names that clients may know the server by, without ports, with commas between them; `*`: any. "
-            "Left out: on a loopback address its own names alone, otherwise any."
+            description="Host names that requests may be sent to, without ports, separated by commas. `*` allows every "
+            "name. Defaults to the loopback names on a loopback address, and to `*` on other addresses."
         ),
     ] = ()
     max_sockets_per_client: Annotated[
-        int, Field(gt=0, description="How many WebSockets one token, or one address without a token, may have open.")
+        int, Field(gt=0, description="Limit on the open WebSockets of a token, or of an address without a token.")
     ] = 100
     max_wrong_tokens: Annotated[
         int,
-        Field(gt=0, description="How many wrong tokens of one address are looked at within `wrong_tokens_seconds`."),
+        Field(gt=0, description="Limit on the invalid tokens of an address that are looked up in a window."),
     ] = 20
     wrong_tokens_seconds: Annotated[
-        float, Field(gt=0, description="How long the wrong tokens of an address are remembered, from the first one on.")
+        float,
+        Field(
+            gt=0,
+            description="Length of the window for `max_wrong_tokens`, from the first invalid token on, in seconds.",
+        ),
     ] = 60.0
-    port: Annotated[int, Field(ge=0, le=65535, description="The port to listen on; 0 takes a free one.")] = 4200
-    database_url: Annotated[str, Field(default_factory=_default_database_url, description="Where everything is kept.")]
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 selects a free port.")] = 4200
+    database_url: Annotated[
+        str, Field(default_factory=_default_database_url, description="SQLite file or PostgreSQL database.")
+    ]
     database_busy_seconds: Annotated[
-        float, Field(ge=0, description="How long a write waits for another process that holds the SQLite file.")
+        float,
+        Field(ge=0, description="How long a write waits for another process that locks the SQLite file, in seconds."),
     ] = 5.0
     database_connections: Annotated[
         int,
-        Field(ge=2, le=1000, description="How many connections to PostgreSQL may be open, beside one that listens."),
+        Field(
+            ge=2,
+            le=1000,
+            description="Limit on the connections to PostgreSQL, without the one that receives notifications.",
+        ),
     ] = 10
     database_timeout_seconds: Annotated[
-        float, Field(gt=0, description="How long PostgreSQL may take to answer before a request is told UNAVAILABLE.")
+        float,
+        Field(
+            gt=0, description="Time limit for PostgreSQL, in seconds. Requests that exceed it fail with UNAVAILABLE."
+        ),
     ] = 10.0
     acknowledge_seconds: Annotated[
-        float, Field(gt=0, description="How long a delivery may stay unacknowledged before another worker gets it.")
+        float,
+        Field(gt=0, description="How long a delivery can stay unacknowledged before it is redelivered, in seconds."),
     ] = 30.0
     keep_alive_seconds: Annotated[
-        float, Field(gt=0, description="How long a subscription of scheduled runs stays silent before an empty event.")
+        float, Field(gt=0, description="Seconds without events after which `scheduledTaskRuns` sends an empty event.")
     ] = 15.0
     sweep_seconds: Annotated[
-        float, Field(gt=0, description="How long a delivery whose time is up may go unnoticed.")
+        float, Field(gt=0, description="How long an expired lease can stay undetected, in seconds.")
     ] = 5.0
     poll_seconds: Annotated[
         float,
-        Field(gt=0, description="How long work that other servers queued on PostgreSQL may go unnoticed at most."),
+        Field(gt=0, description="Interval of polling PostgreSQL for changes whose notification was lost, in seconds."),
     ] = 5.0
     max_scheduled_per_key: Annotated[
         int,
         Field(
             ge=1,
-            description="How many runs of a task key may wait on the scheduled side of its queue, due or not, before "
-            "creating another is refused as QUEUE_FULL. Exact on SQLite; on PostgreSQL, what several servers or writers "
-            "add within the same second may go beyond it.",
+            description="Limit on the waiting runs on the scheduled side of a task key's queue, due or not. Beyond it, "
+            "creating a run fails with QUEUE_FULL. Exact on SQLite; on PostgreSQL, concurrent writers can exceed it by "
+            "what they add within one second.",
         ),
     ] = 100_000
     max_retry_per_key: Annotated[
         int,
         Field(
             ge=1,
-            description="The same for what clients put on the retry side. What failures, releases and lost workers put "
-            "there is never refused.",
+            description="Limit on the waiting runs on the retry side, for runs that clients add. Runs that "
+            "failures, releases and expired leases add are never refused.",
         ),
     ] = 10_000
     feed_backlog: Annotated[
-        int, Field(ge=1, description="How many changes a feed may be behind before it is taken to the latest ones.")
+        int, Field(ge=1, description="How many state changes a feed can be behind before it skips to the latest ones.")
     ] = 10_000
-    max_body_bytes: Annotated[int, Field(gt=0, description="The largest request body over HTTP.")] = 4 * 1024 * 1024
-    body_seconds: Annotated[float, Field(gt=0, description="How long a client may take to send a request body.")] = 30.0
-    max_message_bytes: Annotated[int, Field(gt=0, description="The largest message over WebSocket.")] = 1024 * 1024
+    max_body_bytes: Annotated[int, Field(gt=0, description="Limit on the size of an HTTP request body, in bytes.")] = (
+        4 * 1024 * 1024
+    )
+    body_seconds: Annotated[float, Field(gt=0, description="Time limit for sending a request body, in seconds.")] = 30.0
+    max_message_bytes: Annotated[
+        int, Field(gt=0, description="Limit on the size of a WebSocket message, in bytes.")
+    ] = 1024 * 1024
     max_operations_per_socket: Annotated[
-        int, Field(gt=0, description="How many operations one WebSocket may have under way.")
+        int, Field(gt=0, description="Limit on the concurrent operations of a WebSocket.")
     ] = 100
     request_seconds: Annotated[
-        float, Field(gt=0, description="How long a query or mutation may take before it is given up.")
+        float,
+        Field(
+            gt=0,
+            description="Time limit for a query or mutation, in seconds. Beyond it, they fail with UNAVAILABLE.",
+        ),
     ] = 30.0
-    max_characters: Annotated[int, Field(gt=0, description="The most characters in a document.")] = 100_000
-    max_tokens: Annotated[int, Field(gt=0, description="The most tokens in a document.")] = 2000
-    max_depth: Annotated[int, Field(gt=0, description="The most fields one within the other.")] = 15
-    max_aliases: Annotated[int, Field(ge=0, description="The most aliases in a document.")] = 50
-    max_directives: Annotated[int, Field(ge=0, description="The most directives in a document.")] = 50
+    max_characters: Annotated[int, Field(gt=0, description="Limit on the characters of a document.")] = 100_000
+    max_tokens: Annotated[int, Field(gt=0, description="Limit on the GraphQL tokens of a document.")] = 2000
+    max_depth: Annotated[int, Field(gt=0, description="Limit on the nesting depth of fields.")] = 15
+    max_aliases: Annotated[int, Field(ge=0, description="Limit on the aliases in a document.")] = 50
+    max_directives: Annotated[int, Field(ge=0, description="Limit on the directives in a document.")] = 50
     max_fields: Annotated[
         int,
-        Field(gt=0, description="The most fields in a document, with those of each fragment wherever it is spread."),
+        Field(gt=0, description="Limit on the fields in a document. Fields of a fragment count at each spread."),
     ] = 1000
-    max_root_fields: Annotated[int, Field(gt=0, description="The most fields at the top of an operation.")] = 20
+    max_root_fields: Annotated[int, Field(gt=0, description="Limit on the root fields of an operation.")] = 20
     max_repeats: Annotated[
-        int, Field(gt=0, description="How often one field may be selected in one place, which merges them into one.")
+        int, Field(gt=0, description="Limit on the selections of one field that are merged in one place.")
     ] = 30
-    max_cost: Annotated[int, Field(gt=0, description="The most that an operation may cost.")] = 200_000
-    max_filter_conditions: Annotated[int, Field(gt=0, description="The most conditions in a filter.")] = 100
+    max_cost: Annotated[int, Field(gt=0, description="Limit on the estimated cost of an operation.")] = 200_000
+    max_filter_conditions: Annotated[int, Field(gt=0, description="Limit on the conditions in a filter.")] = 100
     max_filter_depth: Annotated[
-        int, Field(ge=0, description="How deep filters may nest, by and, or, not and filters on what is related.")
+        int, Field(ge=0, description="Limit on the nesting depth of a filter: `and`, `or`, `not` and related objects.")
     ] = 10
-    max_filter_values: Annotated[int, Field(gt=0, description="The most values in one list of a filter.")] = 1000
-    max_filter_text: Annotated[int, Field(gt=0, description="The most characters in a `like` of a filter.")] = 1000
-    max_page_size: Annotated[int, Field(ge=1, le=1000, description="The most items on a page of a list.")] = 1000
+    max_filter_values: Annotated[int, Field(gt=0, description="Limit on the values in one list of a filter.")] = 1000
+    max_filter_text: Annotated[int, Field(gt=0, description="Limit on the characters of a `like` pattern.")] = 1000
+    max_page_size: Annotated[int, Field(ge=1, le=1000, description="Limit on the items of a page.")] = 1000
     max_answer_bytes: Annotated[
         int,
         Field(
             gt=0,
-            description="How much may be read for one operation, and how long the texts and JSON of its answer may be "
-            "together; SQLite counts characters. At least 16 times `max_body_bytes` and `max_message_bytes`: "
-            "one run can always be answered.",
+            description="Limit on the data that an operation reads, and on the text and JSON in its response, in bytes "
+            "(in characters on SQLite). Must be at least 16 times `max_body_bytes` and `max_message_bytes`, which is "
+            "enough to return any single run.",
         ),
     ] = 64 * 1024 * 1024
     max_answers_bytes: Annotated[
         int,
         Field(
             gt=0,
-            description="The same for all answers of over a mebibyte that are under way, until they are sent.",
+            description="Limit on the memory of all responses above 1 MiB together until they are sent, in bytes.",
         ),
     ] = 256 * 1024 * 1024
     introspection: Annotated[
         bool,
-        Field(description="Whether clients may ask what the schema is; where not, errors suggest no names either."),
+        Field(description="Whether introspection queries are allowed. When false, errors suggest no names either."),
     ] = True
     trusted_documents: Annotated[
         Path | None,
-        Field(description="A folder of .graphql files, or a manifest of ids, that clients may ask for by id."),
+        Field(description="Folder of .graphql files or manifest of documents that clients can request by id."),
     ] = None
-    only_trusted_documents: Annotated[bool, Field(description="Whether nothing else is served.")] = False
+    only_trusted_documents: Annotated[bool, Field(description="Whether all other documents are refused.")] = False
     compress_above_bytes: Annotated[
-        int, Field(ge=0, description="Answers larger than this are compressed, for clients that take gzip.")
+        int, Field(ge=0, description="Size in bytes above which responses are compressed for clients that accept gzip.")
     ] = 8192
     connection_init_seconds: Annotated[
-        float, Field(gt=0, description="How long a WebSocket may take to introduce itself.")
+        float, Field(gt=0, description="Time limit for `connection_init` on a WebSocket, in seconds.")
     ] = 10.0
     ping_seconds: Annotated[
         float,
         Field(
             gt=0,
-            description="How often the other end of a WebSocket is asked whether it is there, and how long "
-            "that may take to answer before the socket is closed.",
+            description="Interval of pings on a WebSocket, and time limit for each pong, in seconds. The WebSocket is "
+            "closed when the pong is late.",
         ),
     ] = 10.0
     stop_seconds: Annotated[
-        int, Field(gt=0, description="How long requests under way may take when the server is told to stop.")
+        int, Field(gt=0, description="Time limit for requests in flight when the server stops, in seconds.")
     ] = 25
     log_level: Annotated[
-        Literal["debug", "info", "warning", "error", "critical"], Field(description="How much is logged.")
+        Literal["debug", "info", "warning", "error", "critical"], Field(description="Lowest level that is logged.")
     ] = "info"
     retention: Annotated[
         timedelta | None,
-        BeforeValidator(_duration),
-        Field(description="How long runs are kept after their end: `30d`, `12h`, `P30D`; left out, for ever."),
+        BeforeValidator(_parse_duration),
+        Field(description="How long ended runs are kept: `30d`, `12h`, `P30D`. By default, forever."),
     ] = None
-    metrics: Annotated[bool, Field(description="Whether operations are measured and `/metrics` tells.")] = True
+    metrics: Annotated[bool, Field(description="Whether operations are measured and `/metrics` is served.")] = True
     log_format: Annotated[
-        LogFormat, Field(description="How it is logged; `auto`: for people on a terminal, as JSON otherwise.")
+        LogFormat, Field(description="Log format. `auto` is `console` on a terminal and `json` elsewhere.")
     ] = "auto"
 
     @model_validator(mode="after")
-    def _leave_room_for_one_run(self) -> Self:
-        # A run was sent in one body, its states in others, and JSON may be stored four times as long as it was sent.
-        if self.max_answer_bytes < (least := 16 * max(self.max_body_bytes, self.max_message_bytes)):
+    def _check_response_limit(self) -> Self:
+        # A run is sent in one body and its states in others, and stored JSON can be four times as long as it was sent.
+        if self.max_answer_bytes < (minimum := 16 * max(self.max_body_bytes, self.max_message_bytes)):
             raise ValueError(
-                f"max_answer_bytes has to be at least 16 times max_body_bytes and max_message_bytes, which is {least:,}."
+                "RUNYARD_MAX_ANSWER_BYTES must be at least 16 times RUNYARD_MAX_BODY_BYTES and "
+                f"RUNYARD_MAX_MESSAGE_BYTES, which is {minimum:,}; got {self.max_answer_bytes:,}."
             )
         return self
 
     @property
     def is_on_loopback(self) -> bool:
-        """Whether only this machine can reach the address to listen on."""
+        """Whether the server listens on a loopback address, which only this machine can reach."""
         try:
             return self.host == "localhost" or ip_address(self.host).is_loopback
         except ValueError:
@@ -230,44 +257,44 @@ class Settings(BaseSettings):
 
     @property
     def needs_tokens(self) -> bool:
-        """Whether nobody is let in without a token."""
+        """Whether every client needs a token."""
         return self.access == "tokens" or (self.access == "auto" and not self.is_on_loopback)
 
     @property
     def hosts(self) -> frozenset[str] | None:
-        """The names that clients may know the server by, in lower case and without ports; None: any."""
+        """Host names that requests may be sent to, in lower case and without ports; None allows every name."""
         if self.allowed_hosts:
             return None if "*" in self.allowed_hosts else frozenset(each.lower() for each in self.allowed_hosts)
         if not self.is_on_loopback:
             return None
-        own = f"[{self.host}]" if ":" in self.host else self.host
-        return frozenset({"localhost", "127.0.0.1", "[::1]", own.lower()})
+        own_host = f"[{self.host}]" if ":" in self.host else self.host
+        return frozenset({"localhost", "127.0.0.1", "[::1]", own_host.lower()})
 
     @property
-    def rules(self) -> Rules:
-        """What operations may do."""
-        limits = Limits(**{each.name: getattr(self, f"max_{each.name}") for each in fields(Limits)})
-        return Rules(limits, self.introspection, self.request_seconds, self.max_answers_bytes)
+    def engine_options(self) -> EngineOptions:
+        """Limits and features of the GraphQL engine."""
+        limits = RequestLimits(**{each.name: getattr(self, f"max_{each.name}") for each in fields(RequestLimits)})
+        return EngineOptions(limits, self.introspection, self.request_seconds, self.max_answers_bytes)
 
     @property
     def database(self) -> Path | str:
-        """The SQLite file, or the URL of a PostgreSQL database as its driver takes it. ValueError where it is neither."""
+        """The SQLite file, or the URL of a PostgreSQL database for its driver. Raises ValueError when it is neither."""
         scheme, _, rest = self.database_url.partition("://")
         if scheme in ("postgresql", "postgresql+asyncpg") and rest:
             return f"postgresql://{rest}"
         if scheme not in ("sqlite", "sqlite+aiosqlite") or rest in ("", "/", "/:memory:") or not rest.startswith("/"):
             raise ValueError(
-                "RUNYARD_DATABASE_URL has to name a SQLite file, as sqlite+aiosqlite:///runyard.db or, with an absolute "
-                "path, sqlite+aiosqlite:////var/lib/runyard.db, or a PostgreSQL database, as "
-                f"postgresql+asyncpg://user@host/name; not {_without_password(self.database_url)!r}."
+                "RUNYARD_DATABASE_URL must name a SQLite file, as sqlite+aiosqlite:///runyard.db or with an absolute "
+                "path sqlite+aiosqlite:////var/lib/runyard.db, or a PostgreSQL database, as "
+                f"postgresql+asyncpg://user@host/name; got {_redact_password(self.database_url)!r}."
             )
         return Path(rest[1:])
 
     @property
-    def database_shown(self) -> str:
-        """Where everything is kept, for people: without a password."""
-        return _without_password(str(self.database))
+    def redacted_database(self) -> str:
+        """The database for display, without its password."""
+        return _redact_password(str(self.database))
 
 
-def _without_password(url: str) -> str:
+def _redact_password(url: str) -> str:
     return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)

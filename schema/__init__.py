@@ -1,9 +1,13 @@
-"""What a client can say, and how answers are worded.
+"""The GraphQL API: types, inputs, root fields, and the execution of operations.
 
-Here live the GraphQL types, inputs and root fields, how a document is prepared and executed, and the one place where
-refusals and faults become GraphQL errors. A root field parses its arguments, calls one resolver and returns its record;
-the types read a record's attributes as they are.
+A root field parses its arguments, calls one resolver and returns its records. GraphQL types read the attributes of a
+record directly, without conversion.
 
-Promises: every name here is described for a person in GraphiQL; the printed contract (`schema.graphql`) is current; no
-client sees a traceback. Imports `resolvers`, and of `db` the words alone (`vocabulary`, `records`).
+    execution/  validates and executes operations
+    limits/     limits on documents, variables and responses
+    reads/      pages, and reads of only the selected columns
+    errors.py   the only place that converts exceptions into GraphQL errors
+
+Guarantees: every name in the schema has a description, `schema.graphql` is the current schema, and no client receives a
+traceback. Imports `resolvers`, and of `db` no module that contains SQL.
 """

@@ -1,4 +1,4 @@
-"""What a field may ask for: the database, the queue, and loaders that gather what rows of one answer need."""
+"""Context of an operation: the database, the queue, and loaders that batch the reads of its fields."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,6 +8,8 @@ from typing import Any, Protocol, TypeVar
 import strawberry
 from strawberry.dataloader import DataLoader
 
+from db.connection import Connection
+from db.database import Database
 from db.records import (
     DeploymentRecord,
     FlowRecord,
@@ -16,25 +18,25 @@ from db.records import (
     StateRecord,
     TaskRunRecord,
 )
+from db.runtime.deadlines import Deadline
 from resolvers import flow_runs, flows, lists, nodes, task_runs
 from resolvers.api_tokens import Caller
 from resolvers.delivery.dispatcher import Dispatcher
-from resolvers.delivery.subscribers import Peer
-from resolvers.lists import Page, Request, RowList
+from resolvers.delivery.subscribers import ClientConnection
+from resolvers.lists import ListPage, ListQuery, PageRequest
 from resolvers.nodes import AnyRecord
 from resolvers.state_changes import StateFeed
-from resolvers.storage import Connection, Database, Deadline
-from resolvers.write_operations import BoundedWrites
+from resolvers.write_operations import CapacityCheckedWrites
 from schema.execution.selections import Selections
-from schema.limits.options import DEFAULT, Limits
+from schema.limits.options import DEFAULT_OPTIONS, RequestLimits
+from schema.permissions import Scopes
 
 Key = TypeVar("Key")
-Found = TypeVar("Found")
-Answer = TypeVar("Answer")
+Value = TypeVar("Value")
 
 
 class Loaders:
-    """Reads that many rows of one operation ask for, made as one statement each."""
+    """Loaders of one operation. Each reads the rows for many keys in one statement."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -76,25 +78,25 @@ class Loaders:
         return self._loader(nodes.read_nodes)
 
     @cached_property
-    def pages(self) -> DataLoader[Request[Any], Page[Any]]:
+    def pages(self) -> DataLoader[PageRequest[Any], ListPage[Any]]:
         return self._loader(lists.read_pages)
 
     @cached_property
-    def counts(self) -> DataLoader[RowList[Any], int]:
+    def counts(self) -> DataLoader[ListQuery[Any], int]:
         return self._loader(lists.count_lists)
 
-    def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Found]]) -> DataLoader[Key, Found]:
+    def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Value]]) -> DataLoader[Key, Value]:
         database = self._database
 
-        async def load(keys: list[Key]) -> list[Found]:
+        async def load(keys: list[Key]) -> list[Value]:
             return await database.read(lambda connection: read(connection, keys))
 
-        # Gathers, but remembers nothing: the context of a subscription lives for as long as its stream.
+        # Not cached: the context of a subscription lasts as long as its stream, and cached rows would go stale.
         return DataLoader(load_fn=load, cache=False)
 
 
-class Server(Protocol):
-    """The server that answers, as `server` in a query tells of it."""
+class ServerMetadata(Protocol):
+    """Facts about this server process, returned by `Query.server`."""
 
     @property
     def version(self) -> str: ...
@@ -106,54 +108,59 @@ class Server(Protocol):
 
 @dataclass(slots=True)
 class Context:
-    """What the fields of one operation share."""
+    """Dependencies and state that the fields of one operation share."""
 
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
-    writes: BoundedWrites
-    server: Server
+    writes: CapacityCheckedWrites
+    server: ServerMetadata
     loaders: Loaders
-    limits: Limits = DEFAULT.limits
-    """How much one field may be asked for."""
+    limits: RequestLimits = DEFAULT_OPTIONS.limits
+    """Limits for arguments, such as the maximum page size."""
     caller: Caller | None = None
-    """Who asks; None where nobody needs a token."""
+    """The authenticated caller; None when authentication is disabled."""
     connection_params: object = None
-    """What a WebSocket client sent when it opened the connection."""
-    peer: Peer = field(default_factory=Peer)
-    """Who is at the other end of the WebSocket."""
+    """Payload of `connection_init`; None over HTTP."""
+    peer: ClientConnection = field(default_factory=ClientConnection)
+    """The client side of the WebSocket connection."""
     selections: Selections | None = None
-    """What the operation selects, where plain data is completed by functions written for it."""
+    """Selections of the operation; None unless generated functions complete its plain data."""
     deadline: Deadline | None = None
-    """When a query or mutation is given up; None in a subscription, which has no end of its own."""
+    """Deadline of a query or mutation; None for a subscription, which has no time limit."""
 
-    def allow_more_time(self, seconds: float) -> None:
-        """Let this operation take so much longer: for a field that waits on purpose, as for something to happen."""
+    @property
+    def scopes(self) -> Scopes | None:
+        """The scopes of the caller's token, or None when no token is required."""
+        return None if self.caller is None else self.caller.scopes
+
+    def extend_deadline(self, seconds: float) -> None:
+        """Extend the deadline, if there is one, for a field that waits for an event."""
         if self.deadline is not None:
             self.deadline.extend(seconds)
 
     @classmethod
-    def of(
+    def create(
         cls,
         database: Database,
         dispatcher: Dispatcher,
         feed: StateFeed,
-        writes: BoundedWrites,
-        server: Server,
-        limits: Limits = DEFAULT.limits,
+        writes: CapacityCheckedWrites,
+        server: ServerMetadata,
+        limits: RequestLimits = DEFAULT_OPTIONS.limits,
     ) -> "Context":
         return cls(database, dispatcher, feed, writes, server, Loaders(database), limits)
 
     def for_caller(self, caller: Caller) -> "Context":
-        """The same for whoever has come with a token."""
+        """Copy the context for an authenticated caller."""
         return replace(self, caller=caller)
 
     def for_socket(self) -> "Context":
-        """The same for one WebSocket, with a peer of its own."""
-        return replace(self, peer=Peer())
+        """Copy the context for one WebSocket connection, with a new peer."""
+        return replace(self, peer=ClientConnection())
 
     def for_operation(self) -> "Context":
-        """The same with loaders of its own: a WebSocket's context outlives its operations, what they loaded must not."""
+        """Copy the context for one operation, with new loaders: loaded rows must not outlive the operation."""
         return Context(
             self.database,
             self.dispatcher,

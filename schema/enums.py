@@ -1,4 +1,4 @@
-"""The enums of the API: the enumerations that the resolvers use, described. Types take them from here."""
+"""GraphQL enums: enums of the resolvers and the database, with descriptions. GraphQL types import them from here."""
 
 from collections.abc import Mapping
 from enum import Enum
@@ -13,19 +13,19 @@ from resolvers.orchestration.transition import OrchestrationStatus
 
 __all__ = ["FlowRunSort", "LeaseStatus", "OrchestrationStatus", "StateType", "TaskRunSort"]
 
-Kind = TypeVar("Kind", bound=type[Enum])
+EnumType = TypeVar("EnumType", bound=type[Enum])
 
 
-def _describe(kind: Kind, description: str, values: Mapping[str, str]) -> Kind:
-    """Make `kind` a GraphQL enum, with a description for each of its values."""
-    described: Any = strawberry.enum(kind, description=description)
-    definition: StrawberryEnumDefinition = described.__strawberry_definition__
+def _define_enum(enum_class: EnumType, description: str, values: Mapping[str, str]) -> EnumType:
+    """Make `enum_class` a GraphQL enum with a description for each value."""
+    decorated: Any = strawberry.enum(enum_class, description=description)
+    definition: StrawberryEnumDefinition = decorated.__strawberry_definition__
     for value in definition.values:
         value.description = values[value.name]
-    return described
+    return decorated
 
 
-_describe(
+_define_enum(
     StateType,
     "What kind of state a run is in. COMPLETED, FAILED, CANCELLED and CRASHED end a run.",
     {
@@ -40,7 +40,7 @@ _describe(
         "CANCELLING": "It was called off and is still stopping. Its worker is to stop it and then set CANCELLED.",
     },
 )
-_describe(
+_define_enum(
     OrchestrationStatus,
     "What the rules made of a proposed state.",
     {
@@ -50,7 +50,7 @@ _describe(
         "WAIT": "Nothing was changed: ask again after `delaySeconds`.",
     },
 )
-_describe(
+_define_enum(
     LeaseStatus,
     "Whether a lease is still the caller's.",
     {
@@ -59,7 +59,7 @@ _describe(
     },
 )
 
-_ORDERS = {
+_SORT_DESCRIPTIONS = {
     "ID_DESC": "The latest created first.",
     "EXPECTED_START_TIME_ASC": "By when it was first meant to start, the earliest first.",
     "EXPECTED_START_TIME_DESC": "By when it was first meant to start, the latest first.",
@@ -72,5 +72,13 @@ _ORDERS = {
     "CREATED_ASC": "By when it was created, the earliest first.",
     "CREATED_DESC": "By when it was created, the latest first.",
 }
-_describe(TaskRunSort, "What a list of task runs goes by. Among equals the id decides, in the same direction.", _ORDERS)
-_describe(FlowRunSort, "What a list of flow runs goes by. Among equals the id decides, in the same direction.", _ORDERS)
+_define_enum(
+    TaskRunSort,
+    "What a list of task runs goes by. Among equals the id decides, in the same direction.",
+    _SORT_DESCRIPTIONS,
+)
+_define_enum(
+    FlowRunSort,
+    "What a list of flow runs goes by. Among equals the id decides, in the same direction.",
+    _SORT_DESCRIPTIONS,
+)

@@ -1,7 +1,8 @@
-"""The one place where refusals and faults become GraphQL errors.
+"""Conversion of exceptions into GraphQL errors. No other module does this.
 
-A request that is at fault, and a refusal, tell the client what to change, with `extensions.code`. Everything else is a
-fault of ours: it is logged whole under an id, and the client gets `INTERNAL` and the id.
+Invalid requests and refusals become errors that describe what the client must change, with `extensions.code`. Every
+other exception is an internal error. It is logged with its traceback under an id, and the client receives `INTERNAL`
+and the id.
 """
 
 import logging
@@ -12,37 +13,41 @@ from typing import Any, Generic, TypeVar
 
 from graphql import GraphQLError
 
+from db.errors import DatabaseUnavailable
+from db.runtime.ids import new_id
+from db.runtime.memory_budget import MemoryBudgetExceeded, ReadTooLarge
 from resolvers.errors import Refusal
-from resolvers.ids import new_id
-from resolvers.storage import DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
 
 Result = TypeVar("Result")
 
 
-class OutOfTime(Refusal):
-    """The operation took longer than one may."""
+class OperationTimedOut(Refusal):
+    """The operation exceeded its time limit."""
 
     code = "UNAVAILABLE"
     retryable = True
 
     def __init__(self) -> None:
-        super().__init__("This took too long and was given up; what it had begun to write may be written.")
+        super().__init__("The operation exceeded its time limit and was cancelled. A mutation may have been committed.")
 
+
+SERVER_ERROR_CODES = frozenset({"INTERNAL", "UNAVAILABLE"})
+"""Codes of errors that the client cannot mend by changing its request."""
 
 log = logging.getLogger("runyard.errors")
 
 
-def public_error(error: GraphQLError) -> GraphQLError:
-    """The error as the client is to see it. Where it was raised is forgotten."""
-    told = _told(error)
-    _forget_frames(error)
-    return told
+def to_client_error(error: GraphQLError) -> GraphQLError:
+    """Convert an error into the form that the client receives, and clear the tracebacks of the original."""
+    translated = _translate(error)
+    _clear_tracebacks(error)
+    return translated
 
 
-def _told(error: GraphQLError) -> GraphQLError:
-    cause = _cause(error)
+def _translate(error: GraphQLError) -> GraphQLError:
+    cause = _original_cause(error)
     if cause is None:
-        return _coded(error, error.message, {"code": "BAD_USER_INPUT", **(error.extensions or {})})
+        return _build_error(error, error.message, {"code": "BAD_USER_INPUT", **(error.extensions or {})})
     if isinstance(cause, Refusal):
         extensions: dict[str, Any] = {"code": cause.code}
         message = str(cause)
@@ -51,26 +56,30 @@ def _told(error: GraphQLError) -> GraphQLError:
             message = f"{cause.argument}: {message}"
         if cause.retryable:
             extensions["retryable"] = True
-        return _coded(error, message, extensions)
-    if isinstance(cause, TooMuchToRead):
-        changed = "nothing was changed" if cause.kept_from_writing else "what a mutation has changed stays changed"
-        message = f"{cause} Ask for fewer runs at once, or for less of each; {changed}."
-        return _coded(error, message, {"code": "ANSWER_TOO_LARGE"})
-    if isinstance(cause, TooMuchAtOnce):
-        message = "Too many large answers are under way; try again, or ask for less."
-        return _coded(error, message, {"code": "UNAVAILABLE", "retryable": True})
+        return _build_error(error, message, extensions)
+    if isinstance(cause, ReadTooLarge):
+        effect = "Nothing was changed." if cause.has_rolled_back_writes else "Changes made by a mutation are kept."
+        message = f"{cause} Request fewer items, or fewer fields of each. {effect}"
+        return _build_error(error, message, {"code": "ANSWER_TOO_LARGE"})
+    if isinstance(cause, MemoryBudgetExceeded):
+        message = "Large responses in progress exceed the server's memory budget. Retry, or request less data."
+        return _build_error(error, message, {"code": "UNAVAILABLE", "retryable": True})
     if isinstance(cause, DatabaseUnavailable):
-        return _coded(error, "The database is busy or away; try again.", {"code": "UNAVAILABLE", "retryable": True})
-    fault = new_id()
-    # Several fields may share one cause, whose frames are forgotten with the first; each error has its own note of them.
+        return _build_error(
+            error, "The database is busy or unavailable. Retry the request.", {"code": "UNAVAILABLE", "retryable": True}
+        )
+    error_id = new_id()
+    # Several errors can share a cause, whose traceback is cleared with the first of them; the others keep their own.
     frames = cause.__traceback__ or error.__traceback__
-    log.error("Fault %s at %s", fault, error.path, exc_info=(type(cause), cause, frames))
-    return _coded(error, f"An internal error; the server's log has it as {fault}.", {"code": "INTERNAL", "id": fault})
+    log.error("Internal error %s at %s", error_id, error.path, exc_info=(type(cause), cause, frames))
+    return _build_error(
+        error, f"Internal error. The server logged it with the id {error_id}.", {"code": "INTERNAL", "id": error_id}
+    )
 
 
 @contextmanager
-def naming(path: str) -> Generator[None]:
-    """Put `path` before the argument that a refusal from below names."""
+def prefix_argument_path(path: str) -> Generator[None]:
+    """Prefix the argument of each refusal that the block raises with `path`."""
     try:
         yield
     except Refusal as refusal:
@@ -79,30 +88,34 @@ def naming(path: str) -> Generator[None]:
         raise
 
 
-def _cause(error: GraphQLError) -> BaseException | None:
-    """What was raised; None where GraphQL itself finds fault with the request."""
+def _original_cause(error: GraphQLError) -> BaseException | None:
+    """Return the exception behind a GraphQL error; None when GraphQL itself rejected the request."""
     cause = error.original_error
     while isinstance(cause, GraphQLError):
         cause = cause.original_error
     return cause
 
 
-def _forget_frames(error: BaseException) -> None:
-    """A frame that keeps its error is kept by it, and so are all variables, until the garbage collector comes by."""
-    waiting: list[BaseException | None] = [error]
-    while waiting:
-        if (each := waiting.pop()) is not None and each.__traceback__ is not None:
-            each.__traceback__ = None
-            waiting += each.__cause__, each.__context__, getattr(each, "original_error", None)
+def _clear_tracebacks(error: BaseException) -> None:
+    """Clear the tracebacks of an error and its causes.
+
+    A frame that refers to its own exception forms a cycle with it. The cycle keeps all variables of the frame in memory
+    until the garbage collector runs.
+    """
+    pending: list[BaseException | None] = [error]
+    while pending:
+        if (exception := pending.pop()) is not None and exception.__traceback__ is not None:
+            exception.__traceback__ = None
+            pending += exception.__cause__, exception.__context__, getattr(exception, "original_error", None)
 
 
-def _coded(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
+def _build_error(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, None, extensions)
 
 
 @dataclass(frozen=True, slots=True)
-class RowFault:
-    """Why one row of a bulk mutation was refused."""
+class RowFailure:
+    """The refusal of one item of a bulk mutation."""
 
     code: str
     message: str
@@ -110,17 +123,17 @@ class RowFault:
 
 @dataclass(frozen=True, slots=True)
 class RowResult(Generic[Result]):
-    """One row of a bulk mutation: what came of it, or why it was refused."""
+    """The result of one item of a bulk mutation, or its refusal."""
 
     id: str
     result: Result | None
-    error: RowFault | None
+    error: RowFailure | None
 
 
-def row_result(id: str, result: Result | Exception) -> RowResult[Result]:
-    """The row for a result; raises what is no refusal."""
+def to_row_result(id: str, result: Result | Exception) -> RowResult[Result]:
+    """Return the row for a result or a refusal. Raises every other exception."""
     if isinstance(result, Refusal):
-        return RowResult(id, None, RowFault(result.code, str(result)))
+        return RowResult(id, None, RowFailure(result.code, str(result)))
     if isinstance(result, Exception):
         raise result
     return RowResult(id, result, None)

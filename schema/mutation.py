@@ -1,4 +1,4 @@
-"""The fields of Mutation: each parses its arguments and calls one write operation."""
+"""Fields of `Mutation`. Each parses its arguments and calls one write operation."""
 
 from typing import Annotated
 
@@ -6,35 +6,34 @@ import strawberry
 
 from db.records import TaskRunRecord
 from resolvers import concurrency_limits, flow_runs, flows, task_runs
-from resolvers.concurrency_limits import LimitWithSlots, Reset, WantedLimit
+from resolvers.concurrency_limits import LimitReset, LimitWithSlots, NewLimit
 from resolvers.delivery import leases
-from resolvers.delivery.claim import LARGEST_CLAIM, Delivery
+from resolvers.delivery.claim import MAX_CLAIM_SIZE, Delivery
 from resolvers.delivery.leases import LeaseResult as LeaseResultRecord
 from resolvers.delivery.leases import Release, Renewal
 from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
 from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeletionResult
 from resolvers.transitions import set_states
-from resolvers.transitions.set_states import FlowRunOutcome, StateChange, TaskRunOutcome
+from resolvers.transitions.set_states import FlowRunTransitionResult, StateChange, TaskRunTransitionResult
 from schema.context import Info
-from schema.errors import RowResult, naming, row_result
+from schema.errors import RowResult, prefix_argument_path, to_row_result
 from schema.inputs.arguments import (
-    LARGEST_BATCH,
-    LONGEST_LEASE_SECONDS,
-    LONGEST_WAIT_SECONDS,
-    LeaseSeconds,
-    TaskKeys,
-    WorkerName,
-    read_batch_size,
-    read_count,
-    read_id,
-    read_ids,
-    read_key,
-    read_optional_id,
-    read_seconds,
-    read_task_keys,
+    MAX_LEASE_SECONDS,
+    MAX_WAIT_SECONDS,
+    LeaseSecondsArgument,
+    TaskKeysArgument,
+    WorkerNameArgument,
+    parse_id,
+    parse_ids,
+    parse_optional_id,
+    validate_batch_size,
+    validate_count,
+    validate_key,
+    validate_seconds,
+    validate_task_keys,
 )
-from schema.inputs.filters import TaskRunFilter, read_filter
+from schema.inputs.filters import TaskRunFilter, parse_filter
 from schema.inputs.mutations import (
     DeploymentCreateInput,
     FlowCreateInput,
@@ -44,6 +43,7 @@ from schema.inputs.mutations import (
     TaskRunStateChangeInput,
     TaskRunUpdateInput,
 )
+from schema.limits.options import MAX_BATCH_SIZE
 from schema.types.concurrency_limits import ConcurrencyLimit
 from schema.types.leases import LeaseResult, ScheduledTaskRun
 from schema.types.payloads import (
@@ -58,9 +58,9 @@ from schema.types.payloads import (
 )
 from schema.types.task_runs import TaskRun
 
-TaskRunId = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
-State = Annotated[StateInput, strawberry.argument(description="The state that you propose.")]
-Force = Annotated[
+TaskRunIdArgument = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
+StateArgument = Annotated[StateInput, strawberry.argument(description="The state that you propose.")]
+ForceArgument = Annotated[
     bool | None,
     strawberry.argument(description="Take the state without asking the rules. A lost lease changes nothing even so."),
 ]
@@ -79,9 +79,9 @@ class Mutation:
         info: Info,
         input: Annotated[TaskRunCreateInput, strawberry.argument(description="The run to create.")],
     ) -> CreatedTaskRun:
-        new = input.read("input")
-        with naming("input"):
-            return await info.context.database.write(info.context.writes.create_task_runs, new)
+        parsed = input.parse("input")
+        with prefix_argument_path("input"):
+            return await info.context.database.write(info.context.writes.create_task_runs, parsed)
 
     @strawberry.mutation(
         graphql_type=list[TaskRunCreatePayload],
@@ -93,19 +93,19 @@ class Mutation:
         info: Info,
         inputs: Annotated[list[TaskRunCreateInput], strawberry.argument(description="The runs to create.")],
     ) -> list[CreatedTaskRun]:
-        read_batch_size("inputs", inputs)
-        new = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
-        with naming("inputs"):
-            return await info.context.database.write(info.context.writes.create_all_task_runs, new)
+        validate_batch_size("inputs", inputs)
+        parsed = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
+        with prefix_argument_path("inputs"):
+            return await info.context.database.write(info.context.writes.create_all_task_runs, parsed)
 
     @strawberry.mutation(graphql_type=TaskRun, description="Rename a task run.")
     async def update_task_run(
         self,
         info: Info,
-        id: TaskRunId,
+        id: TaskRunIdArgument,
         input: Annotated[TaskRunUpdateInput, strawberry.argument(description="What to change.")],
     ) -> TaskRunRecord:
-        update = input.read(read_id("id", id))
+        update = input.parse(parse_id("id", id))
         return await info.context.database.write(task_runs.update_task_runs, update)
 
     @strawberry.mutation(
@@ -113,8 +113,8 @@ class Mutation:
         description="Delete a task run in whatever state, with its states, its place in the queue and its slots. "
         "A worker that has it loses its lease. Answers its id.",
     )
-    async def delete_task_run(self, info: Info, id: TaskRunId) -> str:
-        return await info.context.database.write(task_runs.delete_task_runs, read_id("id", id))
+    async def delete_task_run(self, info: Info, id: TaskRunIdArgument) -> str:
+        return await info.context.database.write(task_runs.delete_task_runs, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=TaskRunsDeletePayload,
@@ -133,8 +133,10 @@ class Mutation:
         limit: Annotated[int | None, strawberry.argument(description="How many at most: 1 to 1,000.")] = 1000,
         dry_run: Annotated[bool | None, strawberry.argument(description="Only count what would be deleted.")] = False,
     ) -> FilteredDeletionResult:
-        most = LARGEST_BATCH if limit is None else read_count("limit", limit, least=1, most=LARGEST_BATCH)
-        deletion = FilteredDeletion(read_filter("filter", filter), most)
+        max_count = (
+            MAX_BATCH_SIZE if limit is None else validate_count("limit", limit, minimum=1, maximum=MAX_BATCH_SIZE)
+        )
+        deletion = FilteredDeletion(parse_filter("filter", filter), max_count)
         if dry_run:
             return await info.context.database.read(lambda connection: task_runs.count_deletions(connection, deletion))
         return await info.context.database.write(task_runs.delete_filtered_task_runs, deletion)
@@ -147,17 +149,19 @@ class Mutation:
     async def set_task_run_state(
         self,
         info: Info,
-        id: TaskRunId,
-        state: State,
-        force: Force = False,
+        id: TaskRunIdArgument,
+        state: StateArgument,
+        force: ForceArgument = False,
         lease_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
                 description="The lease that you have the run under. Naming it acknowledges it; a lost one changes nothing."
             ),
         ] = None,
-    ) -> TaskRunOutcome:
-        change = StateChange(read_id("id", id), state.read("state"), bool(force), read_optional_id("leaseId", lease_id))
+    ) -> TaskRunTransitionResult:
+        change = StateChange(
+            parse_id("id", id), state.parse("state"), bool(force), parse_optional_id("leaseId", lease_id)
+        )
         return await info.context.database.write(info.context.writes.set_task_run_states, change)
 
     @strawberry.mutation(
@@ -169,11 +173,11 @@ class Mutation:
         self,
         info: Info,
         inputs: Annotated[list[TaskRunStateChangeInput], strawberry.argument(description="The changes.")],
-    ) -> list[RowResult[TaskRunOutcome]]:
-        read_batch_size("inputs", inputs)
-        changes = [input.read(f"inputs.{place}") for place, input in enumerate(inputs)]
+    ) -> list[RowResult[TaskRunTransitionResult]]:
+        validate_batch_size("inputs", inputs)
+        changes = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
         results = await info.context.database.write_all(info.context.writes.set_task_run_states, changes)
-        return [row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
+        return [to_row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
 
     @strawberry.mutation(
         graphql_type=list[ScheduledTaskRun],
@@ -186,25 +190,25 @@ class Mutation:
     async def claim_task_runs(
         self,
         info: Info,
-        task_keys: TaskKeys,
+        task_keys: TaskKeysArgument,
         limit: Annotated[
             int, strawberry.argument(description="How many runs at most: 1 to 500. You may be given fewer.")
         ] = 1,
-        lease_seconds: LeaseSeconds = 60,
+        lease_seconds: LeaseSecondsArgument = 60,
         wait_seconds: Annotated[
             float,
             strawberry.argument(
                 description="How long to wait for a run to come due: 0 to 60 seconds. With 0, what is due now."
             ),
         ] = 0,
-        worker_name: WorkerName = None,
+        worker_name: WorkerNameArgument = None,
     ) -> list[Delivery]:
-        wait_seconds = read_seconds("waitSeconds", wait_seconds, least=0, most=LONGEST_WAIT_SECONDS)
-        info.context.allow_more_time(wait_seconds)
+        wait_seconds = validate_seconds("waitSeconds", wait_seconds, minimum=0, maximum=MAX_WAIT_SECONDS)
+        info.context.extend_deadline(wait_seconds)
         return await info.context.dispatcher.claim(
-            read_task_keys("taskKeys", task_keys),
-            limit=read_count("limit", limit, least=1, most=LARGEST_CLAIM),
-            lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
+            validate_task_keys("taskKeys", task_keys),
+            limit=validate_count("limit", limit, minimum=1, maximum=MAX_CLAIM_SIZE),
+            lease_seconds=validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS),
             wait_seconds=wait_seconds,
             worker_name=worker_name,
         )
@@ -222,8 +226,8 @@ class Mutation:
             list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000, as they were delivered.")
         ],
     ) -> list[LeaseResultRecord | Exception]:
-        read_batch_size("leaseIds", lease_ids)
-        return await info.context.database.write_all(leases.acknowledge_leases, read_ids("leaseIds", lease_ids))
+        validate_batch_size("leaseIds", lease_ids)
+        return await info.context.database.write_all(leases.acknowledge_leases, parse_ids("leaseIds", lease_ids))
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],
@@ -238,9 +242,9 @@ class Mutation:
             float, strawberry.argument(description="For how long, from now: 1 to 86,400 seconds.")
         ] = 60,
     ) -> list[LeaseResultRecord | Exception]:
-        read_batch_size("leaseIds", lease_ids)
-        seconds = read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS)
-        renewals = [Renewal(lease_id, seconds) for lease_id in read_ids("leaseIds", lease_ids)]
+        validate_batch_size("leaseIds", lease_ids)
+        seconds = validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS)
+        renewals = [Renewal(lease_id, seconds) for lease_id in parse_ids("leaseIds", lease_ids)]
         return await info.context.database.write_all(leases.renew_leases, renewals)
 
     @strawberry.mutation(
@@ -256,9 +260,9 @@ class Mutation:
             float, strawberry.argument(description="When they are due again: 0 to 86,400 seconds from now.")
         ] = 0,
     ) -> list[LeaseResultRecord | Exception]:
-        read_batch_size("leaseIds", lease_ids)
-        seconds = read_seconds("delaySeconds", delay_seconds, least=0, most=LONGEST_LEASE_SECONDS)
-        releases = [Release(lease_id, seconds) for lease_id in read_ids("leaseIds", lease_ids)]
+        validate_batch_size("leaseIds", lease_ids)
+        seconds = validate_seconds("delaySeconds", delay_seconds, minimum=0, maximum=MAX_LEASE_SECONDS)
+        releases = [Release(lease_id, seconds) for lease_id in parse_ids("leaseIds", lease_ids)]
         return await info.context.database.write_all(leases.release_leases, releases)
 
     @strawberry.mutation(
@@ -268,7 +272,7 @@ class Mutation:
     async def create_flow(
         self, info: Info, input: Annotated[FlowCreateInput, strawberry.argument(description="The flow to create.")]
     ) -> CreatedFlow:
-        return await info.context.database.write(flows.create_flows, input.read("input"))
+        return await info.context.database.write(flows.create_flows, input.parse("input"))
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
@@ -277,7 +281,7 @@ class Mutation:
     async def delete_flow(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
     ) -> str:
-        return await info.context.database.write(flows.delete_flows, read_id("id", id))
+        return await info.context.database.write(flows.delete_flows, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=DeploymentCreatePayload,
@@ -288,9 +292,9 @@ class Mutation:
         info: Info,
         input: Annotated[DeploymentCreateInput, strawberry.argument(description="The deployment to create.")],
     ) -> CreatedDeployment:
-        new = input.read("input")
-        with naming("input"):
-            return await info.context.database.write(flows.create_deployments, new)
+        parsed = input.parse("input")
+        with prefix_argument_path("input"):
+            return await info.context.database.write(flows.create_deployments, parsed)
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
@@ -299,7 +303,7 @@ class Mutation:
     async def delete_deployment(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
     ) -> str:
-        return await info.context.database.write(flows.delete_deployments, read_id("id", id))
+        return await info.context.database.write(flows.delete_deployments, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=FlowRunCreatePayload,
@@ -310,9 +314,9 @@ class Mutation:
         info: Info,
         input: Annotated[FlowRunCreateInput, strawberry.argument(description="The flow run to create.")],
     ) -> CreatedFlowRun:
-        new = input.read("input")
-        with naming("input"):
-            return await info.context.database.write(flow_runs.create_flow_runs, new)
+        parsed = input.parse("input")
+        with prefix_argument_path("input"):
+            return await info.context.database.write(flow_runs.create_flow_runs, parsed)
 
     @strawberry.mutation(
         graphql_type=FlowRunOrchestrationResult,
@@ -322,10 +326,10 @@ class Mutation:
         self,
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")],
-        state: State,
-        force: Force = False,
-    ) -> FlowRunOutcome:
-        change = StateChange(read_id("id", id), state.read("state"), bool(force))
+        state: StateArgument,
+        force: ForceArgument = False,
+    ) -> FlowRunTransitionResult:
+        change = StateChange(parse_id("id", id), state.parse("state"), bool(force))
         return await info.context.database.write(set_states.set_flow_run_states, change)
 
     @strawberry.mutation(
@@ -335,7 +339,7 @@ class Mutation:
     async def delete_flow_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
     ) -> str:
-        return await info.context.database.write(flow_runs.delete_flow_runs, read_id("id", id))
+        return await info.context.database.write(flow_runs.delete_flow_runs, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=ConcurrencyLimit,
@@ -349,7 +353,7 @@ class Mutation:
         limit: Annotated[int, strawberry.argument(description="How many may run at a time; with 0 or less, none.")],
     ) -> LimitWithSlots:
         return await info.context.database.write(
-            concurrency_limits.create_limits, WantedLimit(read_key("tag", tag), limit)
+            concurrency_limits.create_limits, NewLimit(validate_key("tag", tag), limit)
         )
 
     @strawberry.mutation(
@@ -372,5 +376,5 @@ class Mutation:
             list[strawberry.ID] | None, strawberry.argument(description="Ids of task runs; left out, none.")
         ] = None,
     ) -> LimitWithSlots:
-        run_ids = read_ids("activeSlots", active_slots or [])
-        return await info.context.database.write(concurrency_limits.reset_limits, Reset(tag, run_ids))
+        run_ids = parse_ids("activeSlots", active_slots or [])
+        return await info.context.database.write(concurrency_limits.reset_limits, LimitReset(tag, run_ids))

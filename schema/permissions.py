@@ -1,7 +1,7 @@
-"""Which scopes of a token let it ask for which field of the root.
+"""Token scopes that each root field requires.
 
-A scope opens a root field with all that can be selected below it: what a run leads to is read along with the run. Any one
-of the scopes in a field's row is enough. A root field without a row is open to nobody, introspection aside.
+A scope grants a root field together with everything that can be selected below it, including related objects. Any one
+of the scopes listed for a field is enough. No token can use a root field that is not listed, except for introspection.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,81 +11,87 @@ from graphql import FieldNode, GraphQLError
 from db.enums import Scope
 from resolvers.errors import Refusal
 
-Need = tuple[FieldNode, frozenset[Scope]]
-"""A field of an operation's root, and the scopes of which one is needed for it."""
+Scopes = frozenset[Scope]
+"""The scopes of one token."""
 
-READ = frozenset({Scope.READ, Scope.WRITE})
-"""Whoever may write may read."""
-_WRITE = frozenset({Scope.WRITE})
-_WORK = frozenset({Scope.WORK})
-_WORKERS_READ = READ | _WORK
-_WORKERS_WRITE = _WRITE | _WORK
+ScopeRequirement = tuple[FieldNode, frozenset[Scope]]
+"""A root field of an operation, and the scopes that it accepts."""
 
-SCOPES: dict[str, frozenset[Scope]] = {
+READ_SCOPES = frozenset({Scope.READ, Scope.WRITE})
+"""The write scope includes reading."""
+_WRITE_SCOPES = frozenset({Scope.WRITE})
+_WORK_SCOPES = frozenset({Scope.WORK})
+_WORKER_READ_SCOPES = READ_SCOPES | _WORK_SCOPES
+_WORKER_WRITE_SCOPES = _WRITE_SCOPES | _WORK_SCOPES
+
+ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     # Query
-    "node": READ,
-    "nodes": READ,
-    "taskRun": _WORKERS_READ,
-    "taskRuns": READ,
-    "taskRunCount": READ,
-    "taskRunHistory": READ,
-    "flowRun": READ,
-    "flowRuns": READ,
-    "flow": READ,
-    "flows": READ,
-    "deployment": READ,
-    "deployments": READ,
-    "concurrencyLimit": READ,
-    "concurrencyLimits": READ,
-    "taskQueues": READ,
-    "server": READ,
+    "node": READ_SCOPES,
+    "nodes": READ_SCOPES,
+    "taskRun": _WORKER_READ_SCOPES,
+    "taskRuns": READ_SCOPES,
+    "taskRunCount": READ_SCOPES,
+    "taskRunHistory": READ_SCOPES,
+    "flowRun": READ_SCOPES,
+    "flowRuns": READ_SCOPES,
+    "flow": READ_SCOPES,
+    "flows": READ_SCOPES,
+    "deployment": READ_SCOPES,
+    "deployments": READ_SCOPES,
+    "concurrencyLimit": READ_SCOPES,
+    "concurrencyLimits": READ_SCOPES,
+    "taskQueues": READ_SCOPES,
+    "server": READ_SCOPES,
     # Mutation
-    "createTaskRun": _WRITE,
-    "createTaskRuns": _WRITE,
-    "updateTaskRun": _WRITE,
-    "deleteTaskRun": _WRITE,
-    "deleteTaskRuns": _WRITE,
-    "setTaskRunState": _WORKERS_WRITE,
-    "setTaskRunStates": _WORKERS_WRITE,
-    "claimTaskRuns": _WORK,
-    "acknowledgeTaskRuns": _WORK,
-    "renewTaskRunLeases": _WORK,
-    "releaseTaskRuns": _WORK,
-    "createFlow": _WRITE,
-    "deleteFlow": _WRITE,
-    "createDeployment": _WRITE,
-    "deleteDeployment": _WRITE,
-    "createFlowRun": _WRITE,
-    "setFlowRunState": _WRITE,
-    "deleteFlowRun": _WRITE,
-    "createConcurrencyLimit": _WRITE,
-    "deleteConcurrencyLimit": _WRITE,
-    "resetConcurrencyLimit": _WRITE,
+    "createTaskRun": _WRITE_SCOPES,
+    "createTaskRuns": _WRITE_SCOPES,
+    "updateTaskRun": _WRITE_SCOPES,
+    "deleteTaskRun": _WRITE_SCOPES,
+    "deleteTaskRuns": _WRITE_SCOPES,
+    "setTaskRunState": _WORKER_WRITE_SCOPES,
+    "setTaskRunStates": _WORKER_WRITE_SCOPES,
+    "claimTaskRuns": _WORK_SCOPES,
+    "acknowledgeTaskRuns": _WORK_SCOPES,
+    "renewTaskRunLeases": _WORK_SCOPES,
+    "releaseTaskRuns": _WORK_SCOPES,
+    "createFlow": _WRITE_SCOPES,
+    "deleteFlow": _WRITE_SCOPES,
+    "createDeployment": _WRITE_SCOPES,
+    "deleteDeployment": _WRITE_SCOPES,
+    "createFlowRun": _WRITE_SCOPES,
+    "setFlowRunState": _WRITE_SCOPES,
+    "deleteFlowRun": _WRITE_SCOPES,
+    "createConcurrencyLimit": _WRITE_SCOPES,
+    "deleteConcurrencyLimit": _WRITE_SCOPES,
+    "resetConcurrencyLimit": _WRITE_SCOPES,
     # Subscription
-    "scheduledTaskRuns": _WORK,
-    "taskRunStateChanges": READ,
+    "scheduledTaskRuns": _WORK_SCOPES,
+    "taskRunStateChanges": READ_SCOPES,
 }
 
 
 class Forbidden(Refusal):
-    """The token is good, but not for this."""
+    """The token is valid but has no scope that the field accepts."""
 
     code = "FORBIDDEN"
 
-    def __init__(self, field: str, enough: Iterable[Scope], scopes: Iterable[Scope]) -> None:
-        needed = " or ".join(sorted(enough))
-        super().__init__(f"{field} needs a token with the scope {needed}; this one has {' and '.join(sorted(scopes))}.")
+    def __init__(self, field: str, accepted_scopes: Iterable[Scope], scopes: Iterable[Scope]) -> None:
+        needed = " or ".join(sorted(accepted_scopes))
+        present = " and ".join(sorted(scopes))
+        super().__init__(f"{field} requires a token with the scope {needed}; this token has {present}.")
 
 
-def needs_of(fields: Iterable[FieldNode]) -> Sequence[Need]:
-    """What these fields of an operation's root need, each name once."""
+def required_scopes(fields: Iterable[FieldNode]) -> Sequence[ScopeRequirement]:
+    """Return the requirements of an operation's root fields, each name once, without introspection."""
     by_name = {node.name.value: node for node in fields}
-    return [(node, SCOPES.get(name, frozenset())) for name, node in by_name.items() if not name.startswith("__")]
+    return [
+        (node, ROOT_FIELD_SCOPES.get(name, frozenset())) for name, node in by_name.items() if not name.startswith("__")
+    ]
 
 
-def check_access(needs: Sequence[Need], scopes: frozenset[Scope]) -> None:
-    """GraphQLError where one of these needs is not met."""
-    for node, enough in needs:
-        if enough.isdisjoint(scopes):
-            refusal = Forbidden(node.name.value, enough, scopes)
+def check_scopes(requirements: Sequence[ScopeRequirement], scopes: Scopes) -> None:
+    """Raise GraphQLError for the first requirement that `scopes` does not meet."""
+    for node, accepted_scopes in requirements:
+        if accepted_scopes.isdisjoint(scopes):
+            refusal = Forbidden(node.name.value, accepted_scopes, scopes)
             raise GraphQLError(str(refusal), node, original_error=refusal)

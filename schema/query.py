@@ -1,4 +1,4 @@
-"""The fields of Query: each parses its arguments and calls one resolver."""
+"""Fields of `Query`. Each parses its arguments and calls one resolver."""
 
 from typing import Annotated
 
@@ -10,27 +10,27 @@ from resolvers import concurrency_limits, flow_runs, flows, history, lists, task
 from resolvers.concurrency_limits import LimitWithSlots
 from resolvers.nodes import AnyRecord
 from resolvers.queue import stats
-from resolvers.queue.stats import TaskQueueFigures
-from schema.context import Info, Server
+from resolvers.queue.stats import TaskQueueStats
+from schema.context import Info, ServerMetadata
 from schema.enums import FlowRunSort, TaskRunSort
-from schema.execution.codegen import NotPlain, Prepared
-from schema.inputs.arguments import read_batch_size, read_id, read_ids
+from schema.execution.codegen import CompletedValue, NotCompilable
+from schema.inputs.arguments import parse_id, parse_ids, validate_batch_size
 from schema.inputs.filters import (
-    FlowRunOrder,
-    TaskRunOrder,
-    WantedDeployments,
-    WantedFlowRuns,
-    WantedFlows,
-    WantedTaskRuns,
-    read_filter,
+    DeploymentFilterArgument,
+    FlowFilterArgument,
+    FlowRunFilterArgument,
+    FlowRunSortArgument,
+    TaskRunFilterArgument,
+    TaskRunSortArgument,
+    parse_filter,
 )
-from schema.reads.history_plan import history_plan
-from schema.reads.pages import After, Answer, Before, First, Last, Offset, answer
-from schema.reads.row_plans import row_plan
+from schema.reads.history_plan import plan_history
+from schema.reads.pages import After, Before, ConnectionResult, First, Last, Offset, connection_result
+from schema.reads.row_plans import plan_row
 from schema.types.concurrency_limits import ConcurrencyLimit
 from schema.types.flow_runs import FlowRun, FlowRunConnection
 from schema.types.flows import Deployment, DeploymentConnection, Flow, FlowConnection
-from schema.types.history import End, IntervalSeconds, RunHistoryInterval, Start
+from schema.types.history import HistoryEndArgument, HistoryStartArgument, IntervalSecondsArgument, RunHistoryInterval
 from schema.types.node import Node
 from schema.types.payloads import ServerInfo
 from schema.types.queues import TaskQueue
@@ -43,7 +43,7 @@ class Query:
     async def node(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="An id of any kind.")]
     ) -> AnyRecord | None:
-        return await info.context.loaders.nodes.load(read_id("id", id))
+        return await info.context.loaders.nodes.load(parse_id("id", id))
 
     @strawberry.field(
         graphql_type=list[Node | None],
@@ -54,22 +54,22 @@ class Query:
         info: Info,
         ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of any kind, up to 1,000.")],
     ) -> list[AnyRecord | None]:
-        read_batch_size("ids", ids)
-        return await info.context.loaders.nodes.load_many(read_ids("ids", ids))
+        validate_batch_size("ids", ids)
+        return await info.context.loaders.nodes.load_many(parse_ids("ids", ids))
 
     @strawberry.field(graphql_type=TaskRun | None, description="One task run; null where none has this id.")
     async def task_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
-    ) -> TaskRunRecord | Prepared | None:
-        ids = [read_id("id", id)]
-        if (plan := row_plan(info)) is not None:
+    ) -> TaskRunRecord | CompletedValue | None:
+        ids = [parse_id("id", id)]
+        if (plan := plan_row(info)) is not None:
             paths = plan.paths
             row, now = await info.context.database.read(
                 lambda connection: task_runs.read_task_run_row(connection, ids[0], paths)
             )
             try:
                 return None if row is None else plan.complete(row, now)
-            except NotPlain:
+            except NotCompilable:
                 pass
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
@@ -78,22 +78,22 @@ class Query:
     async def task_runs(
         self,
         info: Info,
-        filter: WantedTaskRuns = None,
-        sort: TaskRunOrder = TaskRunSort.ID_DESC,
+        filter: TaskRunFilterArgument = None,
+        sort: TaskRunSortArgument = TaskRunSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        wanted = lists.task_runs(read_filter("filter", filter), sort or TaskRunSort.ID_DESC)
-        return await answer(info, wanted, first, after, last, before, offset)
+    ) -> ConnectionResult:
+        list_query = lists.task_runs(parse_filter("filter", filter), sort or TaskRunSort.ID_DESC)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(description="How many task runs the filter lets through.")
-    async def task_run_count(self, info: Info, filter: WantedTaskRuns = None) -> int:
-        wanted = lists.task_runs(read_filter("filter", filter), TaskRunSort.ID_DESC)
-        # Not gathered with others: waiting for them takes longer than most of these.
-        return await info.context.database.read(lambda connection: lists.count_list(connection, wanted))
+    async def task_run_count(self, info: Info, filter: TaskRunFilterArgument = None) -> int:
+        list_query = lists.task_runs(parse_filter("filter", filter), TaskRunSort.ID_DESC)
+        # Not batched by a loader, because waiting for other counts takes longer than most counts.
+        return await info.context.database.read(lambda connection: lists.count_list(connection, list_query))
 
     @strawberry.field(
         graphql_type=list[RunHistoryInterval],
@@ -102,28 +102,35 @@ class Query:
         "no runs. Runs without a state are left out.",
     )
     async def task_run_history(
-        self, info: Info, start: Start, end: End, interval_seconds: IntervalSeconds, filter: WantedTaskRuns = None
-    ) -> list[history.RunHistoryInterval] | Prepared:
-        wanted, span = read_filter("filter", filter), history.split_span(start, end, interval_seconds)
+        self,
+        info: Info,
+        start: HistoryStartArgument,
+        end: HistoryEndArgument,
+        interval_seconds: IntervalSecondsArgument,
+        filter: TaskRunFilterArgument = None,
+    ) -> list[history.RunHistoryInterval] | CompletedValue:
+        run_filter, span = parse_filter("filter", filter), history.split_span(start, end, interval_seconds)
         database = info.context.database
-        if (plan := history_plan(info)) is not None:
-            written = await database.read(lambda connection: history.written_history(connection, wanted, span, *plan))
-            return Prepared(orjson.Fragment(written))
-        return await database.read(lambda connection: history.read_history(connection, wanted, span))
+        if (plan := plan_history(info)) is not None:
+            json_text = await database.read(
+                lambda connection: history.history_json(connection, run_filter, span, *plan)
+            )
+            return CompletedValue(orjson.Fragment(json_text))
+        return await database.read(lambda connection: history.read_history(connection, run_filter, span))
 
     @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
     async def flow_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
-    ) -> FlowRunRecord | Prepared | None:
-        ids = [read_id("id", id)]
-        if (plan := row_plan(info)) is not None:
+    ) -> FlowRunRecord | CompletedValue | None:
+        ids = [parse_id("id", id)]
+        if (plan := plan_row(info)) is not None:
             paths = plan.paths
             row, now = await info.context.database.read(
                 lambda connection: flow_runs.read_flow_run_row(connection, ids[0], paths)
             )
             try:
                 return None if row is None else plan.complete(row, now)
-            except NotPlain:
+            except NotCompilable:
                 pass
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
@@ -132,22 +139,22 @@ class Query:
     async def flow_runs(
         self,
         info: Info,
-        filter: WantedFlowRuns = None,
-        sort: FlowRunOrder = FlowRunSort.ID_DESC,
+        filter: FlowRunFilterArgument = None,
+        sort: FlowRunSortArgument = FlowRunSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        wanted = lists.flow_runs(read_filter("filter", filter), sort or FlowRunSort.ID_DESC)
-        return await answer(info, wanted, first, after, last, before, offset)
+    ) -> ConnectionResult:
+        list_query = lists.flow_runs(parse_filter("filter", filter), sort or FlowRunSort.ID_DESC)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(graphql_type=Flow | None, description="One flow; null where none has this id.")
     async def flow(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
     ) -> FlowRecord | None:
-        ids = [read_id("id", id)]
+        ids = [parse_id("id", id)]
         (record,) = await info.context.database.read(lambda connection: flows.read_flows(connection, ids))
         return record
 
@@ -155,20 +162,22 @@ class Query:
     async def flows(
         self,
         info: Info,
-        filter: WantedFlows = None,
+        filter: FlowFilterArgument = None,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        return await answer(info, lists.flows(read_filter("filter", filter)), first, after, last, before, offset)
+    ) -> ConnectionResult:
+        return await connection_result(
+            info, lists.flows(parse_filter("filter", filter)), first, after, last, before, offset
+        )
 
     @strawberry.field(graphql_type=Deployment | None, description="One deployment; null where none has this id.")
     async def deployment(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
     ) -> DeploymentRecord | None:
-        ids = [read_id("id", id)]
+        ids = [parse_id("id", id)]
         (record,) = await info.context.database.read(lambda connection: flows.read_deployments(connection, ids))
         return record
 
@@ -176,14 +185,16 @@ class Query:
     async def deployments(
         self,
         info: Info,
-        filter: WantedDeployments = None,
+        filter: DeploymentFilterArgument = None,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        return await answer(info, lists.deployments(read_filter("filter", filter)), first, after, last, before, offset)
+    ) -> ConnectionResult:
+        return await connection_result(
+            info, lists.deployments(parse_filter("filter", filter)), first, after, last, before, offset
+        )
 
     @strawberry.field(
         graphql_type=ConcurrencyLimit | None, description="The concurrency limit of a tag; null where it has none."
@@ -213,13 +224,13 @@ class Query:
         task_keys: Annotated[
             list[str] | None, strawberry.argument(description="The keys, up to 1,000; left out, all.")
         ] = None,
-    ) -> list[TaskQueueFigures]:
-        read_batch_size("taskKeys", task_keys or [])
-        listening, bounds = info.context.dispatcher.listening(), info.context.writes.bounds
+    ) -> list[TaskQueueStats]:
+        validate_batch_size("taskKeys", task_keys or [])
+        subscriber_counts, capacity = info.context.dispatcher.subscriber_counts(), info.context.writes.capacity
         return await info.context.database.read(
-            lambda connection: stats.read_task_queues(connection, task_keys, listening, bounds)
+            lambda connection: stats.read_task_queues(connection, task_keys, subscriber_counts, capacity)
         )
 
     @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")
-    def server(self, info: Info) -> Server:
+    def server(self, info: Info) -> ServerMetadata:
         return info.context.server

@@ -10,36 +10,38 @@ from graphql import GraphQLError
 from strawberry.types.scalar import ScalarDefinition
 
 DateTime = NewType("DateTime", str)
-"""An instant as it is stored and answered: UTC, microseconds, suffix Z."""
+"""A timestamp in the stored and returned form: UTC with microseconds and the suffix Z."""
 
 JSON = NewType("JSON", object)
-"""Any JSON value: in inputs the value itself, in records its text."""
+"""Any JSON value: in inputs the value itself, in records its serialized text."""
 
-_LONGEST_INSTANT = 64
-_AS_STORED = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
-_HAS_OFFSET = re.compile(r"[^Tt]{8,10}[Tt][0-9:.,]{2,40}([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
+_MAX_DATETIME_LENGTH = 64
+_STORED_FORMAT = re.compile(r"\d{4}-\d\d-\d\dT(?:[01]\d|2[0-3]):\d\d:\d\d\.\d{6}Z", re.ASCII)
+_RFC3339_WITH_OFFSET = re.compile(r"[^Tt]{8,10}[Tt][0-9:.,]{2,40}([Zz]|[+-]\d\d:?\d\d)", re.ASCII)
 
 
-def read_instant(value: object) -> str:
-    """The stored form of an RFC 3339 instant that a client has sent."""
+def parse_datetime(value: object) -> str:
+    """Convert an RFC 3339 timestamp with an offset into the stored form. Raises GraphQLError."""
     try:
         if isinstance(value, str):
-            if _AS_STORED.fullmatch(value):
+            if _STORED_FORMAT.fullmatch(value):
                 datetime.fromisoformat(value)
                 return value
-            if len(value) <= _LONGEST_INSTANT and _HAS_OFFSET.fullmatch(value):
-                return _parse(value.upper()).astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+            if len(value) <= _MAX_DATETIME_LENGTH and _RFC3339_WITH_OFFSET.fullmatch(value):
+                return _parse_iso8601(value.upper()).astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
     except (ValueError, OverflowError, TypeError) as error:
-        raise GraphQLError(f"{value!r:.60} is no instant of the calendar.") from error
-    raise GraphQLError(f"A DateTime is an RFC 3339 instant with an offset, as 2026-01-31T09:30:00Z; not {value!r:.60}.")
+        raise GraphQLError(f"{value!r:.60} is not a valid date and time.") from error
+    raise GraphQLError(
+        f"A DateTime must be an RFC 3339 timestamp with an offset, such as 2026-01-31T09:30:00Z; got {value!r:.60}."
+    )
 
 
-def _parse(text: str) -> datetime:
+def _parse_iso8601(text: str) -> datetime:
     try:
         return datetime.fromisoformat(text)
     except ValueError:
-        # pendulum knows the rarer forms of ISO 8601 and costs a hundred times as much.
-        import pendulum  # noqa: PLC0415 - most servers never need it
+        # pendulum parses the rarer forms of ISO 8601 but takes a hundred times as long.
+        import pendulum  # noqa: PLC0415 - most servers never import it
 
         parsed = pendulum.parse(text)
         if not isinstance(parsed, datetime):
@@ -47,11 +49,11 @@ def _parse(text: str) -> datetime:
         return parsed
 
 
-def _write_json(text: str) -> orjson.Fragment:
+def _serialize_json(text: str) -> orjson.Fragment:
     return orjson.Fragment(text)
 
 
-def _read_json(value: Any) -> Any:
+def _parse_json(value: Any) -> Any:
     return value
 
 
@@ -64,14 +66,14 @@ SCALARS: dict[object, ScalarDefinition] = {
         ),
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
         serialize=str,
-        parse_value=read_instant,
+        parse_value=parse_datetime,
     ),
     JSON: strawberry.scalar(
         name="JSON",
         description="Any JSON value: object, list, string, number, boolean or null. You get back what you sent; "
         "only an integer beyond 64 bits becomes a floating-point number.",
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc8259",
-        serialize=_write_json,
-        parse_value=_read_json,
+        serialize=_serialize_json,
+        parse_value=_parse_json,
     ),
 }

@@ -1,4 +1,4 @@
-"""The fields of Subscription."""
+"""Fields of `Subscription`."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -9,18 +9,24 @@ import strawberry
 from resolvers.delivery.claim import Delivery
 from schema.context import Info
 from schema.inputs.arguments import (
-    LARGEST_PREFETCH,
-    LONGEST_LEASE_SECONDS,
-    LeaseSeconds,
-    TaskKeys,
-    WorkerName,
-    read_count,
-    read_seconds,
-    read_task_keys,
+    MAX_LEASE_SECONDS,
+    MAX_PREFETCH,
+    LeaseSecondsArgument,
+    TaskKeysArgument,
+    WorkerNameArgument,
+    validate_count,
+    validate_seconds,
+    validate_task_keys,
 )
-from schema.inputs.filters import read_filter
+from schema.inputs.filters import parse_filter
 from schema.types.leases import ScheduledTaskRun
-from schema.types.state_changes import AfterChange, ChangeAnswer, FollowedTaskRuns, TaskRunStateChange, read_feed_cursor
+from schema.types.state_changes import (
+    StateChangeCursorArgument,
+    StateChangeFilterArgument,
+    StateChangePayload,
+    TaskRunStateChange,
+    parse_state_change_cursor,
+)
 
 
 @strawberry.type(description="What you can listen to, over graphql-transport-ws.")
@@ -37,12 +43,12 @@ class Subscription:
     async def scheduled_task_runs(
         self,
         info: Info,
-        task_keys: TaskKeys,
+        task_keys: TaskKeysArgument,
         prefetch: Annotated[
             int, strawberry.argument(description="How many runs you may have unacknowledged at a time: 1 to 1,000.")
         ] = 1,
-        lease_seconds: LeaseSeconds = 60,
-        worker_name: WorkerName = None,
+        lease_seconds: LeaseSecondsArgument = 60,
+        worker_name: WorkerNameArgument = None,
         auto_acknowledge: Annotated[
             bool,
             strawberry.argument(
@@ -52,9 +58,9 @@ class Subscription:
         ] = False,
     ) -> AsyncGenerator[list[Delivery], None]:
         deliveries = info.context.dispatcher.deliver(
-            read_task_keys("taskKeys", task_keys),
-            prefetch=read_count("prefetch", prefetch, least=1, most=LARGEST_PREFETCH),
-            lease_seconds=read_seconds("leaseSeconds", lease_seconds, least=1, most=LONGEST_LEASE_SECONDS),
+            validate_task_keys("taskKeys", task_keys),
+            prefetch=validate_count("prefetch", prefetch, minimum=1, maximum=MAX_PREFETCH),
+            lease_seconds=validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS),
             worker_name=worker_name,
             auto_acknowledge=auto_acknowledge,
             peer=info.context.peer,
@@ -73,9 +79,9 @@ class Subscription:
         "may have ended already.",
     )
     async def task_run_state_changes(
-        self, info: Info, filter: FollowedTaskRuns = None, after: AfterChange = None
-    ) -> AsyncGenerator[ChangeAnswer, None]:
-        changes = info.context.feed.follow(read_filter("filter", filter), read_feed_cursor("after", after))
+        self, info: Info, filter: StateChangeFilterArgument = None, after: StateChangeCursorArgument = None
+    ) -> AsyncGenerator[StateChangePayload, None]:
+        changes = info.context.feed.follow(parse_filter("filter", filter), parse_state_change_cursor("after", after))
         async with aclosing(changes):
-            async for followed in changes:
-                yield ChangeAnswer.of(followed)
+            async for event in changes:
+                yield StateChangePayload.from_event(event)

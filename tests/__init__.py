@@ -1,1 +1,1 @@
-"""What the house promises, by behaviour. Documents come from `queries/`; servers, sockets and files are real."""
+"""Behaviour tests. They send the documents in `queries/` and use real servers, sockets, files and databases."""

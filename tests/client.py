@@ -1,4 +1,4 @@
-"""A client of a server under test: documents of `queries/` over HTTP, and graphql-transport-ws over a real socket."""
+"""Test client: sends the documents in `queries/` over HTTP, and over WebSockets with graphql-transport-ws."""
 
 import asyncio
 import itertools
@@ -15,42 +15,42 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from queries import document
 
-PATIENCE = 10.0
-"""How long anything awaited may take before the test fails: generous, since machines are busy."""
+TIMEOUT_SECONDS = 10.0
+"""Default timeout of anything a test waits for. Generous, because test machines are busy."""
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-"""Not used, but a client wants one; the one that it would make for itself takes longer than most tests."""
+"""Unused, but httpx requires a TLS context, and creating its default one takes longer than most tests."""
 
 
 class Client:
-    """Sends operations by name."""
+    """Sends the operations in `queries/` by name."""
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.http = httpx.AsyncClient(base_url=url, timeout=PATIENCE, verify=_TLS)
+        self.http = httpx.AsyncClient(base_url=url, timeout=TIMEOUT_SECONDS, verify=_TLS)
 
     async def send(self, operation: str, **variables: Any) -> dict[str, Any]:
-        """The whole answer to the operation: data, errors."""
+        """Execute the operation and return the whole response: `data` and `errors`."""
         response = await self.http.post("/graphql", json={"query": document(operation)[0], "variables": variables})
         assert response.status_code == 200, response.text
         return response.json()
 
-    async def ask(self, operation: str, **variables: Any) -> Any:
-        """The value of the operation's one root field. Fails if there are errors."""
-        answer = await self.send(operation, **variables)
-        assert "errors" not in answer, answer
-        (value,) = answer["data"].values()
+    async def execute(self, operation: str, **variables: Any) -> Any:
+        """Execute the operation and return the value of its only root field. Fails if the response has errors."""
+        response = await self.send(operation, **variables)
+        assert "errors" not in response, response
+        (value,) = response["data"].values()
         return value
 
-    async def refused(self, operation: str, **variables: Any) -> dict[str, Any]:
-        """The one error that the operation is refused with: its extensions, and its message among them."""
-        answer = await self.send(operation, **variables)
-        (error,) = answer["errors"]
+    async def execute_refused(self, operation: str, **variables: Any) -> dict[str, Any]:
+        """Execute the operation and return its only error: the extensions and the message in one dictionary."""
+        response = await self.send(operation, **variables)
+        (error,) = response["errors"]
         return {"message": error["message"], **error["extensions"]}
 
     @asynccontextmanager
     async def socket(self, max_size: int | None = 2**20) -> AsyncIterator["Socket"]:
-        """An open and acknowledged WebSocket, to which messages of so many bytes may be sent."""
+        """Open a WebSocket and initialize the connection. `max_size` limits the received messages, in bytes."""
         async with self.raw_socket(max_size=max_size) as connection:
             socket = Socket(connection)
             await socket.send({"type": "connection_init"})
@@ -60,7 +60,7 @@ class Client:
     def raw_socket(
         self, subprotocols: tuple[str, ...] = ("graphql-transport-ws",), *, max_size: int | None = 2**20
     ) -> connect:
-        """A WebSocket on which nothing has been said."""
+        """Open a WebSocket without sending `connection_init`."""
         address = self.url.replace("http", "ws", 1) + "/graphql"
         return connect(address, subprotocols=list(subprotocols), proxy=None, max_size=max_size)  # type: ignore[arg-type]
 
@@ -76,29 +76,29 @@ class Socket:
         await self.connection.send(orjson.dumps(message).decode())
 
     async def receive(self) -> dict[str, Any]:
-        """The next message; fails if none comes, or if it is not text."""
-        frame = await asyncio.wait_for(self.connection.recv(), PATIENCE)
+        """Return the next message. Fails on a timeout or a binary message."""
+        frame = await asyncio.wait_for(self.connection.recv(), TIMEOUT_SECONDS)
         assert isinstance(frame, str)
         return orjson.loads(frame)
 
     async def subscribe(self, operation: str, **variables: Any) -> str:
-        """Start the operation; its id."""
+        """Start the operation and return its id."""
         id = str(next(self._ids))
         payload = {"query": document(operation)[0], "variables": variables}
         await self.send({"id": id, "type": "subscribe", "payload": payload})
         return id
 
-    async def something_to_read(self) -> None:
-        """Return when something has come that nobody has read, since reading is paused."""
+    async def wait_for_unread_data(self) -> None:
+        """Wait until data has arrived that was not read. Only for a connection whose reading is paused."""
         connection = self.connection.transport.get_extra_info("socket")
-        loop, has_come = asyncio.get_running_loop(), asyncio.Event()
-        with socket.socket(fileno=os.dup(connection.fileno())) as same:
-            loop.add_reader(same, has_come.set)
-            await asyncio.wait_for(has_come.wait(), PATIENCE)
-            loop.remove_reader(same)
+        loop, has_arrived = asyncio.get_running_loop(), asyncio.Event()
+        with socket.socket(fileno=os.dup(connection.fileno())) as duplicate:
+            loop.add_reader(duplicate, has_arrived.set)
+            await asyncio.wait_for(has_arrived.wait(), TIMEOUT_SECONDS)
+            loop.remove_reader(duplicate)
 
     async def event(self) -> Any:
-        """The value of the one root field in the next message, which has to be an event without errors."""
+        """Return the value of the only root field of the next event. Fails if the message is no event or has errors."""
         message = await self.receive()
         assert message["type"] == "next", message
         assert "errors" not in message["payload"], message
@@ -106,7 +106,7 @@ class Socket:
         return value
 
     async def deliveries(self, count: int) -> list[dict[str, Any]]:
-        """The next `count` deliveries, in however many events they come. Fails if more come with them."""
+        """Receive events until `count` deliveries have arrived and return them. Fails if more arrive."""
         found: list[dict[str, Any]] = []
         while len(found) < count:
             found += await self.event()

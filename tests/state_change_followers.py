@@ -1,42 +1,40 @@
-"""Followers of the feed of state changes."""
+"""Helpers that subscribe to task run state changes."""
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from random import Random
 from typing import Any
 
-from tests.client import PATIENCE, Client, Socket
-from tests.serving import Serving
+from tests.client import TIMEOUT_SECONDS, Client, Socket
+from tests.serving import RunningServer
 
 Event = dict[str, Any]
 
 
 @asynccontextmanager
-async def following(server: Serving, count: int = 1, **variables: Any) -> AsyncIterator[Socket]:
-    """A socket with a subscription to the feed that has read all there is, as have `count` of them by now."""
+async def follow_state_changes(server: RunningServer, count: int = 1, **variables: Any) -> AsyncIterator[Socket]:
+    """Subscribe and wait until `count` subscriptions, this one included, have read all existing changes."""
     async with server.client.socket() as socket:
         await socket.subscribe("TaskRunStateChanges", **variables)
-        await asyncio.wait_for(server.clock.idle(count), PATIENCE)
+        await asyncio.wait_for(server.clock.wait_until_idle(count), TIMEOUT_SECONDS)
         yield socket
 
 
-async def events(socket: Socket, count: int) -> list[Event]:
-    """The next `count` events."""
+async def receive_events(socket: Socket, count: int) -> list[Event]:
+    """Receive the next `count` events."""
     return [await socket.event() for _ in range(count)]
 
 
 def states_of(events: Sequence[Event]) -> list[tuple[str, str]]:
-    """The run and the type of state of each event."""
+    """Return the run id and the state type of each event."""
     return [(event["taskRun"]["id"], event["state"]["type"]) for event in events]
 
 
-async def create(client: Client, **fields: Any) -> str:
-    """The id of a new run, PENDING."""
-    return (await client.ask("CreateTaskRun", input={"taskKey": "t", **fields}))["taskRun"]["id"]
-
-
-async def move(client: Client, id: str, *types: str) -> None:
-    """Give the run these states, whatever the rules say."""
+async def force_random_states(client: Client, ids: Sequence[str], types: Sequence[str], chance: Random) -> int:
+    """Set each of these states for three of the runs in one request, and return the number of created states."""
+    created = 0
     for type in types:
-        outcome = await client.ask("SetTaskRunState", id=id, state={"type": type}, force=True)
-        assert outcome["created"]
+        inputs = [{"id": id, "state": {"type": type}, "force": True} for id in chance.sample(ids, 3)]
+        created += sum(row["result"]["created"] for row in await client.execute("SetTaskRunStates", inputs=inputs))
+    return created

@@ -1,4 +1,4 @@
-"""What is in the tables of a database, whichever kind it is."""
+"""Inspect the tables of a database of either kind."""
 
 import sqlite3
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import asyncpg
 
 
 async def count_rows(database_url: str, tables: Sequence[str]) -> dict[str, int]:
-    """How many rows the database has of each of these tables."""
+    """Return the number of rows of each table."""
     counts = {table: f"SELECT count(*) FROM {table}" for table in tables}  # noqa: S608
     if database_url.startswith("sqlite"):
         with closing(sqlite3.connect(database_url.partition(":///")[2])) as database:

@@ -1,7 +1,7 @@
-"""Alembic migrations, forward only, one idea each; they ship in the wheel.
+"""Alembic migrations: forward only, one change each, included in the wheel.
 
-On SQLite they run when the server starts, on PostgreSQL by `runyard db upgrade`. `HEAD` repeats the newest revision, so
-that a start with nothing to do neither loads Alembic nor reads its files; a test holds it to the truth.
+On SQLite they run when the server starts, on PostgreSQL by `runyard db upgrade`. The revision of the database is
+compared with `db.statements.schema_version.HEAD` first; when they are equal, Alembic is not loaded.
 """
 
 import asyncio
@@ -10,35 +10,22 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import String, column, select, table
-
-from db.connection import Connection
 from db.errors import DatabaseTooNew, DatabaseUnavailable
-from db.sql.statement import Statement
-
-HEAD = "0001"
-
-_VERSION = table("alembic_version", column("version_num", String()))
-_REVISION = Statement(select(_VERSION.c.version_num))
-
-
-def is_current(connection: Connection) -> bool:
-    """Whether the database has exactly the migrations that this version knows."""
-    return connection.fetch(_REVISION) == [(HEAD,)]
+from db.statements.schema_version import HEAD
 
 
 def upgrade_sqlite(path: Path) -> bool:
-    """Bring the file up to date, making it if there is none; whether there was anything to do.
+    """Create the file if it does not exist, and apply the pending migrations. Return whether there were any.
 
-    All of it is one transaction: a killed upgrade leaves the file as it was. DatabaseTooNew where a later version of
-    Runyard has written the file; it is left untouched. DatabaseUnavailable where the file can not be read or written.
+    Atomic: an interrupted upgrade leaves the file unchanged. Raises DatabaseTooNew when a later version of Runyard has
+    written the file, which is then not changed. Raises DatabaseUnavailable when the file cannot be read or written.
     """
     try:
         if sqlite_revision(path) == HEAD:
             return False
     except sqlite3.Error as error:
         raise DatabaseUnavailable(f"The database file {path} could not be read: {error}.") from error
-    from sqlalchemy import URL, create_engine  # noqa: PLC0415 - not paid for at an ordinary start
+    from sqlalchemy import URL, create_engine  # noqa: PLC0415 - loaded for upgrades only
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
 
     engine = create_engine(URL.create("sqlite", database=str(path)))
@@ -55,51 +42,54 @@ def upgrade_sqlite(path: Path) -> bool:
 
 
 def upgrade_postgresql(url: str) -> bool:
-    """Bring the database at `url` (`postgresql://…`) up to date; whether there was anything to do.
+    """Apply the pending migrations to the database at `url` (`postgresql://…`). Return whether there were any.
 
-    All of it is one transaction, and of several upgrades at once the others wait for the first. DatabaseTooNew as for
-    SQLite. DatabaseUnavailable where the database can not be reached.
+    Atomic. Concurrent upgrades wait for the first one. Raises DatabaseTooNew when a later version of Runyard has
+    written the database, which is then not changed. Raises DatabaseUnavailable when the database cannot be reached.
     """
     return asyncio.run(_upgrade_postgresql(url))
 
 
 def postgresql_revision(url: str) -> str | None:
-    """The newest migration that the database has; None where it has none. DatabaseUnavailable as for the upgrade."""
+    """Return the newest migration of the database; None when it has none.
+
+    Raises DatabaseUnavailable when the database cannot be reached.
+    """
     return asyncio.run(_postgresql_revision(url))
 
 
 async def _postgresql_revision(url: str) -> str | None:
-    from db.postgresql.driver import connect, our_words  # noqa: PLC0415 - not paid for on SQLite
+    from db.postgresql.driver import connect, translate_errors  # noqa: PLC0415 - not loaded on SQLite
 
-    connection = await connect(url, LONGEST_WAIT_SECONDS)
+    connection = await connect(url, CONNECT_TIMEOUT_SECONDS)
     try:
-        with our_words():
-            return await revision_of(connection)
+        with translate_errors():
+            return await fetch_revision(connection)
     finally:
         await connection.close()
 
 
-async def revision_of(connection: Any) -> str | None:
-    """The newest migration that the PostgreSQL database of this connection has; None where it has none."""
+async def fetch_revision(connection: Any) -> str | None:
+    """Return the newest migration of the connection's PostgreSQL database; None when it has none."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')::text") is None:
         return None
     return await connection.fetchval("SELECT version_num FROM alembic_version")
 
 
 async def _upgrade_postgresql(url: str) -> bool:
-    from sqlalchemy import NullPool  # noqa: PLC0415 - not paid for on SQLite
+    from sqlalchemy import NullPool  # noqa: PLC0415 - not loaded on SQLite
     from sqlalchemy.exc import DBAPIError  # noqa: PLC0415
     from sqlalchemy.ext.asyncio import create_async_engine  # noqa: PLC0415
 
     from db.postgresql.driver import connect  # noqa: PLC0415
 
     async def creator() -> Any:
-        return await connect(url, LONGEST_WAIT_SECONDS)
+        return await connect(url, CONNECT_TIMEOUT_SECONDS)
 
     engine = create_async_engine("postgresql+asyncpg://", async_creator=creator, poolclass=NullPool)
     try:
         async with engine.begin() as connection:
-            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADING})")
+            await connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_UPGRADE_LOCK_ID})")
             exists = await connection.exec_driver_sql("SELECT to_regclass('alembic_version')::text")
             if exists.scalar() is not None:
                 revision = await connection.exec_driver_sql("SELECT version_num FROM alembic_version")
@@ -113,15 +103,15 @@ async def _upgrade_postgresql(url: str) -> bool:
     return True
 
 
-LONGEST_WAIT_SECONDS = 10.0
-"""How long connecting may take."""
+CONNECT_TIMEOUT_SECONDS = 10.0
+"""Time limit for connecting to PostgreSQL."""
 
-_UPGRADING = 6_871_429_350
-"""Names the lock that an upgrade holds, among all advisory locks of the database."""
+_UPGRADE_LOCK_ID = 6_871_429_350
+"""Key of the advisory lock that an upgrade holds, distinct from all others in the database."""
 
 
 def sqlite_revision(path: Path) -> str | None:
-    """The newest migration that the file has; None where it has none, or is not there."""
+    """Return the newest migration of the file; None when it has none or does not exist."""
     if not path.exists():
         return None
     with closing(sqlite3.connect(path)) as raw:
@@ -132,7 +122,7 @@ def sqlite_revision(path: Path) -> str | None:
 
 
 def _upgrade(connection: object) -> None:
-    from alembic import command  # noqa: PLC0415 - not paid for at an ordinary start
+    from alembic import command  # noqa: PLC0415 - loaded for upgrades only
     from alembic.config import Config  # noqa: PLC0415
     from alembic.util import CommandError  # noqa: PLC0415
 
@@ -143,5 +133,5 @@ def _upgrade(connection: object) -> None:
         command.upgrade(config, "head")
     except CommandError as error:
         raise DatabaseTooNew(
-            "The database was written by a later version of Runyard, or is not one of Runyard's. It was left as it is."
+            "The database was written by a later version of Runyard or by another program. It was not changed."
         ) from error

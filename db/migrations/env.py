@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection, and in the transaction, that it is handed."""
+"""Alembic environment: runs the migrations on the connection, and in the transaction, that it receives."""
 
 from alembic import context
 

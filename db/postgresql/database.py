@@ -1,60 +1,70 @@
-"""A PostgreSQL database: any number of servers on it behave as one.
+"""A PostgreSQL database, on which any number of servers behave as one.
 
-A unit of work is a plain function; here it runs in a greenlet, which waits for asyncpg where a statement does. Ids and
-instants come and go as the texts that answers show, so that nothing above knows which database it is on.
+A unit of work is a plain function. It runs in a greenlet that waits for asyncpg at each statement. Ids and timestamps
+are sent and received as the text that responses contain: no caller depends on the kind of database.
 """
 
 import asyncio
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-from db import migrations
 from db.connection import Connection
-from db.database import Item, Listener, Operation, Result
+from db.database import Item, NotificationListener, Result, WriteOperation
 from db.errors import DatabaseUnavailable
-from db.group_commit import Outcomes, Request, WriteBatches, carry_out
-from db.outages import Contact, Outage
+from db.group_commit import BatchOutcome, GroupCommit, PendingWrite, execute_batch
+from db.outages import Outage, OutageTracker
 from db.postgresql import read_limit
 from db.postgresql.connection import PostgreSQLConnection, Raw
-from db.postgresql.driver import DRIVERS, drop_if_broken, in_our_words, open_pool, our_words
-from db.postgresql.greenlets import Greenlets
-from db.postgresql.notifier import Signals
+from db.postgresql.driver import DRIVER_ERRORS, open_pool, terminate_if_broken, translate_error, translate_errors
+from db.postgresql.greenlets import GreenletPool
+from db.postgresql.notifier import Notifier
 from db.postgresql.pool import Pool
 from db.postgresql.transaction import transaction
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.deadlines import Alarms, Deadline
-from db.runtime.histograms import Commits, Connections
-from db.runtime.memory_budget import MOST_BYTES, allowance
-from db.runtime.timestamps import instant
+from db.runtime.deadlines import Deadline, SharedTimer
+from db.runtime.histograms import CommitStats, ConnectionPoolStats
+from db.runtime.memory_budget import MAX_READ_BYTES, current_read_budget
+from db.runtime.timestamps import format_timestamp
+from db.statements.schema_version import is_current
 
 WRITERS = 2
-"""Transactions that may be under way at a time. Requests that come meanwhile are gathered, which costs less than more."""
+"""Number of concurrent write transactions. Further requests share the next one, which costs less than another one."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
 class PostgreSQLDatabase:
     """One PostgreSQL database. Use `open`."""
 
     def __init__(
-        self, pool: Any, name: str, signals: Signals, contact: Contact, timeout_seconds: float, most_bytes: int
+        self,
+        pool: Any,
+        name: str,
+        notifier: Notifier,
+        outage_tracker: OutageTracker,
+        timeout_seconds: float,
+        max_read_bytes: int,
+        chance: Chance,
     ) -> None:
         self.name = name
-        self.clock = contact.clock
+        self.clock = outage_tracker.clock
         self.is_shared = True
         self.is_typed = True
         self._pool = pool
         self._connections = Pool(pool)
-        self._greenlets = Greenlets()
-        self._timeouts = Alarms(timeout_seconds)
-        self._most_bytes = most_bytes
+        self._greenlets = GreenletPool()
+        self._timer = SharedTimer(timeout_seconds)
+        self._max_read_bytes = max_read_bytes
+        self._chance = chance
         self._is_closing = False
-        self._signals = signals
-        self._contact = contact
-        self._batches = WriteBatches(self._carry_out, contact, lanes=WRITERS)
-        self._batches.listen(signals.pass_on)
-        signals.start()
+        self._notifier = notifier
+        self._outage_tracker = outage_tracker
+        self._group_commit = GroupCommit(self._execute_batch, outage_tracker, writers=WRITERS)
+        self._group_commit.listen(notifier.publish)
+        notifier.start()
 
     @classmethod
     async def open(
@@ -64,122 +74,124 @@ class PostgreSQLDatabase:
         clock: Clock | None = None,
         connections: int = 10,
         timeout_seconds: float = 10.0,
-        most_bytes: int = MOST_BYTES,
+        max_read_bytes: int = MAX_READ_BYTES,
+        chance: Chance = random.random,
     ) -> "PostgreSQLDatabase":
-        """The database at `url` (`postgresql://…`), whose migrations have to be current.
+        """Connect to the database at `url` (`postgresql://…`), whose migrations must be current.
 
-        It goes by the database's clock unless a test owns one. At most `connections` are open, and one more that listens;
-        a reading or a transaction that takes `timeout_seconds` is given up, and so is one that reads more than
-        `most_bytes`, where no operation has an allowance of its own. DatabaseUnavailable where it does not answer or is
-        not migrated.
+        Timestamps use the database's clock unless a test passes `clock`. At most `connections` are open, and one more
+        for notifications. A read or a transaction fails after `timeout_seconds`. `max_read_bytes` limits writes, and
+        reads outside of operations. Raises DatabaseUnavailable when the database cannot be reached.
         """
         pool = await open_pool(
-            url, at_least=min(WRITERS, connections), at_most=connections, timeout_seconds=timeout_seconds
+            url, min_size=min(WRITERS, connections), max_size=connections, timeout_seconds=timeout_seconds
         )
         try:
-            with our_words():
+            with translate_errors():
                 name = f"PostgreSQL {await pool.fetchval('SHOW server_version')}"
                 started_at = await pool.fetchval("SELECT pg_postmaster_start_time()")
-            signals = Signals(url, timeout_seconds)
+            notifier = Notifier(url, timeout_seconds)
             if clock is None:
-                clock = signals.clock
-                await signals.set_clock(pool)
+                clock = notifier.clock
+                await notifier.synchronize_clock(pool)
         except BaseException:
             await pool.close()
             raise
-        # Servers that came up together with the database know nothing of the time before.
-        contact = Contact(clock, Outage(since=None, until=started_at))
-        signals.when_lost(contact.lost)
-        return cls(pool, name, signals, contact, timeout_seconds, most_bytes)
+        # The time before the database started counts as an outage, of which a starting server knows only the end.
+        outage_tracker = OutageTracker(clock, Outage(since=None, until=started_at))
+        notifier.on_connection_lost(outage_tracker.record_failure)
+        return cls(pool, name, notifier, outage_tracker, timeout_seconds, max_read_bytes, chance)
 
     @property
-    def commits(self) -> Commits:
-        return self._batches.commits
+    def commit_stats(self) -> CommitStats:
+        return self._group_commit.stats
 
     @property
-    def writes_waiting(self) -> int:
-        return self._batches.waiting
+    def pending_writes(self) -> int:
+        return self._group_commit.pending_count
 
     @property
-    def connections(self) -> Connections:
-        return self._connections.figures
+    def connection_stats(self) -> ConnectionPoolStats:
+        return self._connections.stats
 
-    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        readable = allowance(self._most_bytes)
+        read_budget = current_read_budget(self._max_read_bytes)
 
-        def read(raw: Raw) -> Awaitable[Answer]:
-            read_limit.charge(raw, readable)
-            connection = PostgreSQLConnection(raw, self.clock, instant(self.clock.now()), readable)
+        def read(raw: Raw) -> Awaitable[T]:
+            read_limit.start_counting(raw, read_budget)
+            connection = PostgreSQLConnection(raw, self.clock, format_timestamp(self.clock.now()), read_budget)
             return self._greenlets.run(work, connection)
 
         try:
-            answer = await self._use(read)
+            result = await self._use_connection(read)
         except DatabaseUnavailable:
-            self._contact.lost()
+            self._outage_tracker.record_failure()
             raise
-        self._contact.reached()
-        return answer
+        self._outage_tracker.record_success()
+        return result
 
-    async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
+    async def write(self, operation: WriteOperation[Item, Result], item: Item) -> Result:
         (result,) = await self.write_all(operation, [item])
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
-        return await self._batches.write_all(operation, items)
+    async def write_all(
+        self, operation: WriteOperation[Item, Result], items: Sequence[Item]
+    ) -> list[Result | Exception]:
+        return await self._group_commit.write_all(operation, items)
 
-    def listen(self, listener: Listener) -> None:
-        self._batches.listen(listener)
-        self._signals.listen(listener)
+    def listen(self, listener: NotificationListener) -> None:
+        self._group_commit.listen(listener)
+        self._notifier.listen(listener)
 
-    def after_outages(self, operation: Operation[Outage, None]) -> None:
-        self._batches.after_outages(operation)
+    def on_outage_end(self, operation: WriteOperation[Outage, None]) -> None:
+        self._group_commit.on_outage_end(operation)
 
     async def is_current(self) -> bool:
-        return await self.read(migrations.is_current)
+        return await self.read(is_current)
 
     async def close(self) -> None:
         self._is_closing = True
-        await self._batches.close()
-        await self._signals.close()
+        await self._group_commit.close()
+        await self._notifier.close()
         try:
             async with asyncio.timeout(5):
                 await self._connections.close()
         except TimeoutError:
             self._connections.terminate()
 
-    async def _carry_out(self, batch: list[Request]) -> Outcomes:
-        def write(raw: Raw) -> Awaitable[Outcomes]:
-            begin = partial(transaction, raw, self.clock, self._most_bytes)
-            return self._greenlets.run(carry_out, begin, batch)
+    async def _execute_batch(self, batch: list[PendingWrite]) -> BatchOutcome:
+        def write(raw: Raw) -> Awaitable[BatchOutcome]:
+            begin = partial(transaction, raw, self.clock, self._chance, self._max_read_bytes)
+            return self._greenlets.run(execute_batch, begin, batch)
 
-        return await self._use(write)
+        return await self._use_connection(write)
 
-    async def _use(self, work: Callable[[Raw], Awaitable[Answer]]) -> Answer:
-        """What comes of work on a connection, for no longer than an answer may take; DatabaseUnavailable after that."""
-        deadline = Deadline(self._timeouts)
+    async def _use_connection(self, work: Callable[[Raw], Awaitable[T]]) -> T:
+        """Run work on a connection of the pool. Raises DatabaseUnavailable when it exceeds the time limit."""
+        deadline = Deadline(self._timer)
         try:
-            raw, in_order = await self._connections.take(), False
+            raw, is_reusable = await self._connections.acquire(), False
             try:
-                answer = await work(raw)
-                in_order = True
+                result = await work(raw)
+                is_reusable = True
             except BaseException as error:
-                # What somebody has cancelled is cancelled in the database, too, while the connection is put back.
-                if deadline.has_acted or not isinstance(error, asyncio.CancelledError):
-                    drop_if_broken(raw, error)
+                # When the caller was cancelled, releasing the connection also cancels the statement in the database.
+                if deadline.has_requested_cancel or not isinstance(error, asyncio.CancelledError):
+                    terminate_if_broken(raw, error)
                 raise
             finally:
-                read_limit.leave(raw)
-                await self._connections.give_back(raw, in_order=in_order)
+                read_limit.stop_counting(raw)
+                await self._connections.release(raw, is_reusable=is_reusable)
         except asyncio.CancelledError as error:
-            if deadline.has_cancelled():
-                raise in_our_words(TimeoutError()) from error
+            if deadline.uncancel():
+                raise translate_error(TimeoutError()) from error
             raise
-        except DRIVERS as error:
-            raise in_our_words(error) from error
+        except DRIVER_ERRORS as error:
+            raise translate_error(error) from error
         finally:
             deadline.end()
-        return answer
+        return result

@@ -1,6 +1,6 @@
-"""asyncpg, which brings no types: how it connects for us, and in our words what it raises.
+"""Connections of asyncpg, which has no type annotations, and translation of its errors.
 
-Ids and instants come and go as the texts that answers show, not as objects that would have to be turned into them.
+Ids and timestamps are sent and received as the text that responses contain, not as objects that need conversion.
 """
 
 import asyncio
@@ -10,59 +10,65 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from db.errors import Collision, DatabaseUnavailable, TooMuchAtOnce, TooMuchToRead
+from db.errors import DatabaseUnavailable, TransactionConflict
 from db.postgresql import read_limit
+from db.runtime.memory_budget import MemoryBudgetExceeded, ReadTooLarge
 
 asyncpg: Any = import_module("asyncpg")
 
-MOST_INSTANTS = 4096
-"""Instants that are remembered in the form of answers. A run's come up again and again: it was updated when its state was
-written, ended when it was completed, and is asked for once more soon; and looking one up takes a quarter of making it."""
+MAX_CACHED_TIMESTAMPS = 4096
+"""Number of cached conversions of timestamps. A cache hit takes a quarter of the time of a conversion.
 
-COLLISIONS: tuple[type[Exception], ...] = (
+Timestamps of a run recur: it was updated when its state was written, ended when it completed, and is soon read again.
+"""
+
+CONFLICT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.DeadlockDetectedError,
     asyncpg.SerializationError,
-    # Somebody else wrote the same key, or deleted what this one names: trying again sees it.
+    # Another transaction wrote the same key or deleted the referenced row, which a retry sees.
     asyncpg.UniqueViolationError,
     asyncpg.ForeignKeyViolationError,
 )
 
-PASSING: tuple[type[Exception], ...] = (
+TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
-    # It is used between the database's last word on it and its end.
+    # Raised for a connection that is used between the database's last message and its closing.
     asyncpg.InternalClientError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.LockNotAvailableError,
-    # It has become the standby of another one.
+    # Raised when the server has become a standby.
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
     TimeoutError,
 )
-"""What passes by itself, or when somebody has put the database right."""
+"""Errors that end without a change of the request, some of them when an operator has repaired the database."""
 
-DRIVERS = (*COLLISIONS, *PASSING)
-"""What the driver raises that we have words for."""
+DRIVER_ERRORS = (*CONFLICT_ERRORS, *TRANSIENT_ERRORS)
+"""Errors of asyncpg that are raised as exceptions of `db.errors`."""
 
 
 async def connect(url: str, timeout_seconds: float) -> Any:
-    """A connection of its own, outside of any pool."""
-    with our_words():
+    """Open a connection outside of any pool. Raises DatabaseUnavailable when it cannot connect."""
+    with translate_errors():
         return await asyncpg.connect(url, timeout=timeout_seconds, command_timeout=timeout_seconds)
 
 
-async def open_pool(url: str, *, at_least: int, at_most: int, timeout_seconds: float) -> Any:
-    """A pool of connections that give and take ids and instants as texts. DatabaseUnavailable where it can not connect."""
-    with our_words():
+async def open_pool(url: str, *, min_size: int, max_size: int, timeout_seconds: float) -> Any:
+    """Open a pool of connections that send and receive ids and timestamps as text.
+
+    Raises DatabaseUnavailable when it cannot connect.
+    """
+    with translate_errors():
         return await asyncpg.create_pool(
             url,
-            min_size=at_least,
-            max_size=at_most,
-            init=_set_up,
-            reset=_leave_as_it_is,
+            min_size=min_size,
+            max_size=max_size,
+            init=_initialize,
+            reset=_skip_reset,
             statement_cache_size=512,
             max_cached_statement_lifetime=0,
             max_inactive_connection_lifetime=0,
@@ -72,49 +78,49 @@ async def open_pool(url: str, *, at_least: int, at_most: int, timeout_seconds: f
 
 
 @contextmanager
-def our_words() -> Generator[None]:
-    """Say in our words what the driver raises."""
+def translate_errors() -> Generator[None]:
+    """Raise errors of asyncpg as exceptions of `db.errors`."""
     try:
         yield
-    except DRIVERS as error:
-        raise in_our_words(error) from error
+    except DRIVER_ERRORS as error:
+        raise translate_error(error) from error
 
 
-def in_our_words(error: Exception) -> Collision | DatabaseUnavailable:
-    """What is to be raised instead of one of the driver's errors."""
-    if isinstance(error, COLLISIONS):
-        return Collision("Another transaction was in the way.")
+def translate_error(error: Exception) -> TransactionConflict | DatabaseUnavailable:
+    """Return the exception of `db.errors` to raise for an error of asyncpg."""
+    if isinstance(error, CONFLICT_ERRORS):
+        return TransactionConflict("The transaction conflicted with another one.")
     return DatabaseUnavailable(f"The database could not be used: {str(error) or type(error).__name__}.")
 
 
-def drop_if_broken(raw: Any, error: BaseException) -> bool:
-    """Let go of the connection at once if `error` leaves it unusable, and say whether it did.
+def terminate_if_broken(raw: Any, error: BaseException) -> bool:
+    """Close the connection at once when `error` leaves it unusable, and return whether it does.
 
-    What has not answered in time, or is not what it was, would be asked again in vain; the pool makes a new one.
+    A connection that has timed out or failed would fail again. The pool opens a new one.
     """
-    if not isinstance(error, (asyncio.CancelledError, TooMuchToRead, TooMuchAtOnce, *PASSING)):
+    if not isinstance(error, (asyncio.CancelledError, ReadTooLarge, MemoryBudgetExceeded, *TRANSIENT_ERRORS)):
         return False
-    # One that the other side has closed is out of the pool's hands already.
+    # Raised when the server has closed the connection, which asyncpg then takes from the pool.
     with suppress(asyncpg.InterfaceError):
         raw.terminate()
     return True
 
 
-async def _set_up(raw: Any) -> None:
-    read_limit.install(raw)
+async def _initialize(raw: Any) -> None:
+    read_limit.install_byte_counter(raw)
     await raw.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
     await raw.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="text", format="text")
-    await raw.set_type_codec("timestamptz", schema="pg_catalog", encoder=str, decoder=_instant_from, format="text")
+    await raw.set_type_codec("timestamptz", schema="pg_catalog", encoder=str, decoder=_decode_timestamp, format="text")
 
 
-@lru_cache(MOST_INSTANTS)
-def _instant_from(text: str) -> str:
-    """The stored form of `2026-01-31 09:30:00.25+00`, whose fraction is mostly whole."""
+@lru_cache(MAX_CACHED_TIMESTAMPS)
+def _decode_timestamp(text: str) -> str:
+    """Return the stored form of `2026-01-31 09:30:00.25+00`. Most fractions have six digits, which is checked first."""
     if len(text) == 29:
         return f"{text[:10]}T{text[11:26]}Z"
-    moment = text[:-3]
-    return f"{moment[:10]}T{moment[11:]:0<15}Z" if len(moment) > 19 else f"{moment[:10]}T{moment[11:]}.000000Z"
+    time = text[:-3]
+    return f"{time[:10]}T{time[11:]:0<15}Z" if len(time) > 19 else f"{time[:10]}T{time[11:]}.000000Z"
 
 
-async def _leave_as_it_is(_raw: Any) -> None:
-    """Nothing is left behind on a connection that would have to be put away."""
+async def _skip_reset(_raw: Any) -> None:
+    """Do nothing: units of work change no session state that would need a reset."""

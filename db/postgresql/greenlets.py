@@ -1,7 +1,7 @@
-"""Runs plain functions where they can wait for asyncpg: in greenlets, which are kept and used again.
+"""A pool of greenlets, in which plain functions can wait for asyncpg.
 
-A new one has Python take memory from the system for its frames, and give it back at its end. That costs as much as all else
-that is done here for a small statement, ten times what it costs to switch to a greenlet that is there.
+For a new greenlet, Python allocates memory of the system for its frames, and frees it at the end. That costs as much as
+all other work for a small statement, and ten times as much as a switch to an existing greenlet.
 """
 
 from collections.abc import Awaitable, Callable
@@ -9,73 +9,76 @@ from typing import Any, TypeVar
 
 from greenlet import getcurrent, greenlet
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
 
-class _Outcome:
-    """What has become of a function."""
+class _CallResult:
+    """Result or error of a function."""
 
-    __slots__ = ("answer", "error")
+    __slots__ = ("error", "value")
 
     def __init__(self) -> None:
-        self.answer: Any = None
+        self.value: Any = None
         self.error: BaseException | None = None
 
     def take(self) -> Any:
-        """The answer, or the error as it was raised; once, since the greenlet holds this until it is used again."""
-        answer, error, self.answer, self.error = self.answer, self.error, None, None
+        """Return the result, or raise the error, and forget both, since an idle greenlet still holds this object."""
+        value, error, self.value, self.error = self.value, self.error, None, None
         if error is not None:
             try:
                 raise error
             finally:
                 del error
-        return answer
+        return value
 
 
 class _Worker(greenlet):
-    """Carries out one function after the other. Who switches to it gives a function with its arguments, gets back what is to
-    be waited for, gives what came of that, and so on, and in the end gets an outcome."""
+    """A greenlet that executes one function after the other.
+
+    The caller switches to it with a function and its arguments, and receives an awaitable or a `_CallResult`. It
+    switches back with the result of each awaitable until it receives the `_CallResult`.
+    """
 
     __sqlalchemy_greenlet_provider__ = True
-    """Lets functions wait with `sqlalchemy.util.await_only`."""
+    """Enables `sqlalchemy.util.await_only` in the functions."""
 
     def __init__(self) -> None:
         super().__init__(self._work)
-        # What it begins with, it would keep for good.
+        # Started without a function, because a greenlet holds its first arguments until it ends.
         self.switch()
 
     def _work(self) -> None:
-        outcome = None
+        result = None
         while True:
             assert self.parent is not None
-            function, arguments = self.parent.switch(outcome)
-            outcome = _Outcome()
+            function, arguments = self.parent.switch(result)
+            result = _CallResult()
             try:
-                outcome.answer = function(*arguments)
-            except BaseException as error:  # noqa: BLE001 - whoever waits for it is to have it
-                outcome.error = error
+                result.value = function(*arguments)
+            except BaseException as error:  # noqa: BLE001 - the caller receives it
+                result.error = error
             del function, arguments
 
 
-class Greenlets:
+class GreenletPool:
     """The greenlets of one event loop."""
 
     def __init__(self) -> None:
-        self._at_hand: list[_Worker] = []
+        self._idle: list[_Worker] = []
 
-    async def run(self, function: Callable[..., Answer], *arguments: Any) -> Answer:
-        """The function's answer. What it waits for with `sqlalchemy.util.await_only` is awaited here."""
-        worker = self._at_hand.pop() if self._at_hand else _Worker()
+    async def run(self, function: Callable[..., T], *arguments: Any) -> T:
+        """Run `function` and return its result. Awaits what the function passes to `sqlalchemy.util.await_only`."""
+        worker = self._idle.pop() if self._idle else _Worker()
         worker.gr_context = getcurrent().gr_context
-        step: Awaitable[Any] | _Outcome = worker.switch((function, arguments))
-        while not isinstance(step, _Outcome):
+        step: Awaitable[Any] | _CallResult = worker.switch((function, arguments))
+        while not isinstance(step, _CallResult):
             try:
                 value = await step
-            except BaseException as error:  # noqa: BLE001 - the function is to have it
+            except BaseException as error:  # noqa: BLE001 - the function receives it
                 step = worker.throw(error)
             else:
                 step = worker.switch(value)
-        # Tasks are not to live on in what was theirs.
+        # Cleared because an idle greenlet must not keep the context variables of a task alive.
         worker.gr_context = None
-        self._at_hand.append(worker)
+        self._idle.append(worker)
         return step.take()

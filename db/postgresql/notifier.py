@@ -1,7 +1,7 @@
-"""What servers on one PostgreSQL tell each other: that work waits, a lease is settled, states are new; and what time it is.
+"""Notifications between the servers on one PostgreSQL database, and synchronization with its clock.
 
-Notices go out over one connection of their own, together with all that came while the last ones were on their way. They
-are hints: one that is lost, while the connection is being made again, costs time until the next poll and nothing else.
+Notifications are sent over a separate connection, together with all that arrived while the previous ones were sent.
+They are hints: a notification that is lost during a reconnect costs time until the next poll and nothing else.
 """
 
 import asyncio
@@ -15,222 +15,225 @@ from uuid import uuid4
 
 import orjson
 
-from db.connection import LeaseSettled, Missed, Notice, StatesWritten, WorkWaits
-from db.database import Listener
+from db.connection import LeaseSettled, Notification, NotificationsMissed, StatesWritten, WorkAvailable
+from db.database import NotificationListener
 from db.errors import DatabaseUnavailable
-from db.postgresql.driver import connect, our_words
+from db.postgresql.driver import connect, translate_errors
 from db.runtime.clock import SystemClock
 
 log = logging.getLogger("runyard.database")
 
 CHANNEL = "runyard"
-LARGEST_PAYLOAD = 7900
-"""Bytes; PostgreSQL takes less than 8,000."""
-PAUSE_SECONDS = 0.02
-"""How long after notices have gone out the next ones wait for company. The first after a silence goes at once."""
-SET_CLOCK_SECONDS = 10.0
-READINGS = 5
-"""How often the clock is read at a time; the quickest answer tells most."""
-DRIFT = 0.0001
-"""Seconds by which two machines' clocks may part in a second, generously."""
-LONGEST_PAUSE_SECONDS = 5.0
-LAST_WORDS_SECONDS = 1.0
-"""How long the last notices of a server that closes may take."""
+MAX_PAYLOAD_BYTES = 7900
+"""Size limit of a payload, with a reserve. PostgreSQL accepts less than 8,000 bytes."""
+SEND_INTERVAL_SECONDS = 0.02
+"""Pause after sending, in which notifications are collected. The first one after a longer pause is sent at once."""
+CLOCK_SYNC_INTERVAL_SECONDS = 10.0
+CLOCK_SAMPLES = 5
+"""Number of clock readings in a synchronization. The one with the shortest round trip is the most precise."""
+MAX_CLOCK_DRIFT = 0.0001
+"""Upper bound for the drift between the clocks of two machines, in seconds per second."""
+MAX_RECONNECT_DELAY_SECONDS = 5.0
+CLOSE_TIMEOUT_SECONDS = 1.0
+"""Time limit for sending the last notifications when the server stops."""
 
-UNHURRIED_SECONDS = 0.02
-"""How long word of new states waits for more to go with. Every transaction may have some, and nobody waits to begin work."""
+STATES_WRITTEN_DELAY_SECONDS = 0.02
+"""How long `StatesWritten` waits for other notifications. Every transaction may have it, and no worker needs it."""
 
-_KINDS: dict[str, Callable[[str], Notice]] = {
-    "w": WorkWaits,
+_NOTIFICATION_TYPES: dict[str, Callable[[str], Notification]] = {
+    "w": WorkAvailable,
     "l": LeaseSettled,
     "s": lambda _nothing: StatesWritten(),
 }
 
 
 class DatabaseClock(SystemClock):
-    """The database's clock, read now and then and kept going by the machine's in between; it never goes back."""
+    """The database's clock, read at intervals and extrapolated with the machine's clock. It never goes back."""
 
     def __init__(self) -> None:
-        self._read_at = time.monotonic()
-        self._showed = datetime.now(UTC)
-        self._latest = self._showed
+        self._base_read_at = time.monotonic()
+        self._base_time = datetime.now(UTC)
+        self._latest = self._base_time
         self._error = float("inf")
 
     def now(self) -> datetime:
-        self._latest = max(self._latest, self._showed + timedelta(seconds=time.monotonic() - self._read_at))
+        self._latest = max(self._latest, self._base_time + timedelta(seconds=time.monotonic() - self._base_read_at))
         return self._latest
 
-    def set(self, showed: datetime, read_at: float, error: float) -> None:
-        """The database's clock showed this when the machine's monotonic one showed `read_at`, give or take `error` seconds.
+    def set(self, database_time: datetime, read_at: float, error: float) -> None:
+        """Record that the database's clock showed `database_time`, ± `error` seconds, at the monotonic time `read_at`.
 
-        A reading that says less than what is known already changes nothing: a busy machine reads late.
+        A reading that is less precise than the current extrapolation is ignored: a busy machine reads late.
         """
-        if error <= self._error + DRIFT * (read_at - self._read_at):
-            self._showed, self._read_at, self._error = showed, read_at, error
+        if error <= self._error + MAX_CLOCK_DRIFT * (read_at - self._base_read_at):
+            self._base_time, self._base_read_at, self._error = database_time, read_at, error
 
-    def forget(self) -> None:
-        """Take the next reading whatever it says: it may be another machine's."""
+    def accept_next_reading(self) -> None:
+        """Accept the next reading at any precision, because it may come from another machine."""
         self._error = float("inf")
 
 
-class Signals:
-    """A connection that listens and notifies, made again whenever it is lost."""
+class Notifier:
+    """A connection that sends and receives notifications, and reconnects when it is lost."""
 
     def __init__(self, url: str, timeout_seconds: float) -> None:
         self.clock = DatabaseClock()
         self._url = url
         self._timeout = timeout_seconds
         self._sender = uuid4().hex[:12]
-        self._listeners: list[Listener] = []
-        self._when_lost: Callable[[], None] = lambda: None
-        self._pending: dict[Notice, None] = {}
+        self._listeners: list[NotificationListener] = []
+        self._on_connection_lost: Callable[[], None] = lambda: None
+        self._pending: dict[Notification, None] = {}
         self._wake = asyncio.Event()
         self._is_closing = False
-        self._unhurried: asyncio.TimerHandle | None = None
+        self._delayed_wake: asyncio.TimerHandle | None = None
 
-    def listen(self, listener: Listener) -> None:
-        """Call `listener` with what other servers tell."""
+    def listen(self, listener: NotificationListener) -> None:
+        """Call `listener` with the notifications of other servers."""
         self._listeners.append(listener)
 
-    def when_lost(self, call: Callable[[], None]) -> None:
-        """Call `call` when the connection turns out to be lost."""
-        self._when_lost = call
+    def on_connection_lost(self, callback: Callable[[], None]) -> None:
+        """Call `callback` when the connection is found to be lost."""
+        self._on_connection_lost = callback
 
     def start(self) -> None:
-        self._running = asyncio.create_task(self._run(), name="database signals")
+        self._task = asyncio.create_task(self._run(), name="database notifier")
 
-    def pass_on(self, notices: Sequence[Notice]) -> None:
-        """Tell the other servers, soon."""
-        self._pending |= dict.fromkeys(notices)
-        if any(not isinstance(notice, StatesWritten) for notice in notices):
+    def publish(self, notifications: Sequence[Notification]) -> None:
+        """Send the notifications to the other servers, soon but not at once."""
+        self._pending |= dict.fromkeys(notifications)
+        if any(not isinstance(notification, StatesWritten) for notification in notifications):
             self._wake.set()
-        elif self._unhurried is None:
-            self._unhurried = asyncio.get_running_loop().call_later(UNHURRIED_SECONDS, self._hurry)
+        elif self._delayed_wake is None:
+            self._delayed_wake = asyncio.get_running_loop().call_later(STATES_WRITTEN_DELAY_SECONDS, self._wake_now)
 
-    def _hurry(self) -> None:
-        self._unhurried = None
+    def _wake_now(self) -> None:
+        self._delayed_wake = None
         self._wake.set()
 
     async def close(self) -> None:
-        """Tell what is left to be told, if that goes at once."""
+        """Send the pending notifications within CLOSE_TIMEOUT_SECONDS, and close the connection."""
         self._is_closing = True
         self._wake.set()
-        await asyncio.wait({self._running}, timeout=LAST_WORDS_SECONDS)
-        self._running.cancel()
+        await asyncio.wait({self._task}, timeout=CLOSE_TIMEOUT_SECONDS)
+        self._task.cancel()
         with suppress(asyncio.CancelledError):
-            await self._running
+            await self._task
 
-    async def set_clock(self, connection: Any) -> None:
-        """Set the clock by the database's."""
-        for _ in range(READINGS):
-            asked_at = time.monotonic()
-            micros: int = await connection.fetchval(
+    async def synchronize_clock(self, connection: Any) -> None:
+        """Set the clock to the database's clock."""
+        for _ in range(CLOCK_SAMPLES):
+            sent_at = time.monotonic()
+            epoch_microseconds: int = await connection.fetchval(
                 "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint", timeout=self._timeout
             )
-            answered_at = time.monotonic()
-            showed = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=micros)
-            self.clock.set(showed, (asked_at + answered_at) / 2, (answered_at - asked_at) / 2)
+            received_at = time.monotonic()
+            database_time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=epoch_microseconds)
+            self.clock.set(database_time, (sent_at + received_at) / 2, (received_at - sent_at) / 2)
 
     async def _run(self) -> None:
-        pause = 0.1
+        reconnect_delay = 0.1
         while not self._is_closing:
             try:
                 connection: Any = await connect(self._url, self._timeout)
             except DatabaseUnavailable as error:
-                log.warning("The database does not take the connection that listens to other servers: %s", error)
-                await asyncio.sleep(pause)
-                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
+                log.warning("Cannot connect to the database for notifications, retrying: %s", error)
+                await asyncio.sleep(reconnect_delay)
+                reconnect_delay = min(2 * reconnect_delay, MAX_RECONNECT_DELAY_SECONDS)
                 continue
-            pause = 0.1
+            reconnect_delay = 0.1
             try:
-                with our_words():
-                    self.clock.forget()
-                    connection.add_termination_listener(self._lose)
-                    await connection.add_listener(CHANNEL, self._receive)
-                    self._tell([Missed()])
-                    await self._converse(connection)
+                with translate_errors():
+                    self.clock.accept_next_reading()
+                    connection.add_termination_listener(self._handle_termination)
+                    await connection.add_listener(CHANNEL, self._handle_payload)
+                    self._notify_listeners([NotificationsMissed()])
+                    await self._serve(connection)
             except DatabaseUnavailable as error:
-                log.warning("The connection that listens to other servers was lost: %s", error)
-                self._when_lost()
+                log.warning("The database connection for notifications was lost, reconnecting: %s", error)
+                self._on_connection_lost()
             finally:
                 connection.terminate()
 
-    async def _converse(self, connection: Any) -> None:
-        """Notify of what is pending and set the clock, until the connection is lost."""
-        set_clock_at = 0.0
+    async def _serve(self, connection: Any) -> None:
+        """Send pending notifications and synchronize the clock until the server stops.
+
+        Raises DatabaseUnavailable when the connection is lost.
+        """
+        next_sync_at = 0.0
         while not connection.is_closed():
-            if time.monotonic() >= set_clock_at:
-                await self.set_clock(connection)
-                set_clock_at = time.monotonic() + SET_CLOCK_SECONDS
+            if time.monotonic() >= next_sync_at:
+                await self.synchronize_clock(connection)
+                next_sync_at = time.monotonic() + CLOCK_SYNC_INTERVAL_SECONDS
             self._wake.clear()
-            await self._notify(connection)
+            await self._send_pending(connection)
             if self._is_closing and not self._pending:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, set_clock_at - time.monotonic())):
+                async with asyncio.timeout(max(0.0, next_sync_at - time.monotonic())):
                     await self._wake.wait()
-        raise DatabaseUnavailable("the database closed it")
+        raise DatabaseUnavailable("the database closed the connection")
 
-    async def _notify(self, connection: Any) -> None:
-        """Tell what is pending; what comes in the pause after it goes together."""
+    async def _send_pending(self, connection: Any) -> None:
+        """Send the pending notifications, then pause. Those that arrive in the pause are sent together."""
         pending, self._pending = self._pending, {}
         if not pending:
             return
-        if self._unhurried is not None:
-            # What it was for goes now, and would have the next one go alone.
-            self._unhurried.cancel()
-            self._unhurried = None
+        if self._delayed_wake is not None:
+            # Its notification is sent now, and the wake-up would send the next one without others.
+            self._delayed_wake.cancel()
+            self._delayed_wake = None
         try:
-            for payload in _payloads(self._sender, pending):
+            for payload in _build_payloads(self._sender, pending):
                 await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
         except BaseException:
             self._pending = pending | self._pending
             raise
-        await asyncio.sleep(PAUSE_SECONDS)
+        await asyncio.sleep(SEND_INTERVAL_SECONDS)
 
-    def _lose(self, _connection: object) -> None:
+    def _handle_termination(self, _connection: object) -> None:
         self._wake.set()
 
-    def _receive(self, _connection: object, _process: int, _channel: str, payload: str) -> None:
-        sender, *told = orjson.loads(payload)
+    def _handle_payload(self, _connection: object, _process: int, _channel: str, payload: str) -> None:
+        sender, *items = orjson.loads(payload)
         if sender != self._sender:
-            self._tell([_KINDS[kind](value) for kind, value in told])
+            self._notify_listeners([_NOTIFICATION_TYPES[kind](value) for kind, value in items])
 
-    def _tell(self, notices: Sequence[Notice]) -> None:
+    def _notify_listeners(self, notifications: Sequence[Notification]) -> None:
         for listener in self._listeners:
-            listener(notices)
+            listener(notifications)
 
 
-def _payloads(sender: str, notices: dict[Notice, None]) -> list[str]:
-    """The notices as texts that fit; a task key too long for one is left to the poll."""
+def _build_payloads(sender: str, notifications: dict[Notification, None]) -> list[str]:
+    """Encode notifications as payloads within the size limit. The next poll finds the queue of a longer task key."""
     payloads: list[str] = []
-    told: list[str] = []
+    items: list[str] = []
     size = 0
-    for notice in notices:
-        if (content := _content_of(notice)) is None:
+    for notification in notifications:
+        if (content := _encode(notification)) is None:
             continue
         item = orjson.dumps(content).decode()
         length = len(item.encode()) + 1
-        if length > LARGEST_PAYLOAD - 20:
+        if length > MAX_PAYLOAD_BYTES - 20:
             continue
-        if size + length > LARGEST_PAYLOAD - 20:
-            payloads.append(f'["{sender}",{",".join(told)}]')
-            told, size = [], 0
-        told.append(item)
+        if size + length > MAX_PAYLOAD_BYTES - 20:
+            payloads.append(f'["{sender}",{",".join(items)}]')
+            items, size = [], 0
+        items.append(item)
         size += length
-    if told:
-        payloads.append(f'["{sender}",{",".join(told)}]')
+    if items:
+        payloads.append(f'["{sender}",{",".join(items)}]')
     return payloads
 
 
-def _content_of(notice: Notice) -> tuple[str, str] | None:
-    """The kind and the value, as `_KINDS` reads them; None for what is nobody else's concern."""
-    match notice:
-        case WorkWaits(task_key):
+def _encode(notification: Notification) -> tuple[str, str] | None:
+    """Encode a notification as kind and value, for `_NOTIFICATION_TYPES`; None when it concerns only this server."""
+    match notification:
+        case WorkAvailable(task_key):
             return "w", task_key
         case LeaseSettled(lease_id):
             return "l", lease_id
         case StatesWritten():
             return "s", ""
-        case Missed():
+        case NotificationsMissed():
             return None

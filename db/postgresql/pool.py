@@ -1,7 +1,8 @@
-"""Connections that are kept at hand between their uses.
+"""A pool of connections that reuses idle ones without asyncpg.
 
-asyncpg's pool makes connections, counts them, and lets others wait for one. For each that comes back it makes a task as
-well, which costs as much as a small statement; so what comes back in order, and nobody waits for, does not go back to it.
+asyncpg's pool opens connections, counts them, and makes callers wait for one. It also creates a task for each
+connection that is released, which costs as much as a small statement. A usable connection that no caller waits for is
+kept here.
 """
 
 import time
@@ -10,28 +11,28 @@ from typing import Any
 
 from db.postgresql.connection import Raw
 from db.postgresql.driver import asyncpg
-from db.runtime.histograms import SECONDS, Connections, Distribution
+from db.runtime.histograms import SECONDS_BUCKETS, ConnectionPoolStats, Histogram
 
-CANCEL_SECONDS = 1.0
-"""How long a statement may take to end that is cancelled, before its connection is dropped."""
+CANCEL_TIMEOUT_SECONDS = 1.0
+"""How long a cancelled statement may take to end before its connection is closed."""
 
 
 class Pool:
-    """The connections of one database, lent one at a time."""
+    """The connections of one database, each used by one caller at a time."""
 
     def __init__(self, pool: Any) -> None:
         self._pool = pool
-        self._at_hand: list[Raw] = []
+        self._idle: list[Raw] = []
         self._waiting = 0
         self._is_closing = False
-        self._waits = Distribution(SECONDS)
+        self._wait_seconds = Histogram(SECONDS_BUCKETS)
 
-    async def take(self) -> Raw:
-        """A connection; one that the database has closed meanwhile is let go of."""
-        began_at = time.monotonic()
+    async def acquire(self) -> Raw:
+        """Return a connection. Discards idle connections that the database has closed."""
+        started_at = time.monotonic()
         try:
-            while self._at_hand:
-                raw = self._at_hand.pop()
+            while self._idle:
+                raw = self._idle.pop()
                 if _is_open(raw):
                     return raw
                 with suppress(asyncpg.InterfaceError):
@@ -42,31 +43,33 @@ class Pool:
             finally:
                 self._waiting -= 1
         finally:
-            self._waits.add(time.monotonic() - began_at)
+            self._wait_seconds.add(time.monotonic() - started_at)
 
-    async def give_back(self, raw: Raw, *, in_order: bool) -> None:
-        """Let others have it. Where it is not in order, something may be under way on it, or it may be closed."""
-        if in_order and not self._waiting and not self._is_closing:
-            self._at_hand.append(raw)
+    async def release(self, raw: Raw, *, is_reusable: bool) -> None:
+        """Make the connection available to others. One that is not reusable may be closed, or execute a statement."""
+        if is_reusable and not self._waiting and not self._is_closing:
+            self._idle.append(raw)
         else:
-            await self._pool.release(raw, timeout=CANCEL_SECONDS)
+            await self._pool.release(raw, timeout=CANCEL_TIMEOUT_SECONDS)
 
     @property
-    def figures(self) -> Connections:
-        """How many connections there are, and how long is waited for one."""
-        idle = self._pool.get_idle_size() + sum(map(_is_open, self._at_hand))
-        return Connections(self._pool.get_size() - idle, idle, self._pool.get_max_size(), self._waiting, self._waits)
+    def stats(self) -> ConnectionPoolStats:
+        """Statistics of the pool."""
+        idle = self._pool.get_idle_size() + sum(map(_is_open, self._idle))
+        return ConnectionPoolStats(
+            self._pool.get_size() - idle, idle, self._pool.get_max_size(), self._waiting, self._wait_seconds
+        )
 
     async def close(self) -> None:
-        """Close all, those that are lent as soon as they are given back."""
+        """Close all connections, those in use after their release."""
         self._is_closing = True
-        while self._at_hand:
+        while self._idle:
             with suppress(asyncpg.InterfaceError):
-                await self._pool.release(self._at_hand.pop())
+                await self._pool.release(self._idle.pop())
         await self._pool.close()
 
     def terminate(self) -> None:
-        """Close all at once."""
+        """Close all connections at once."""
         self._pool.terminate()
 
 
@@ -74,5 +77,5 @@ def _is_open(raw: Raw) -> bool:
     try:
         return not raw.is_closed()
     except asyncpg.InterfaceError:
-        # asyncpg knows that it is closed, and has it back.
+        # Raised when asyncpg has noticed that the connection is closed and has released it.
         return False

@@ -1,7 +1,7 @@
-"""Columns by their paths: `name`, `state.type`, `flow_run.flow.name`, and the tables to join for them.
+"""Columns given by paths such as `name`, `state.type` and `flow_run.flow.name`, and the joins that they need.
 
-A reader that is asked for a few columns of a run and of what belongs to it gets them in one statement, and no others.
-Joined tables get names of their own, so that conditions on a table of the same kind do not mean the joined one.
+One statement reads exactly the requested columns of a run and its related rows. Joined tables are aliased: a condition
+on the same table must not apply to the joined row.
 """
 
 from collections.abc import Sequence
@@ -11,8 +11,8 @@ from sqlalchemy import ColumnElement, FromClause, Table
 
 from db import tables
 
-MOST_ROW_STATEMENTS = 500
-"""Statements of one kind that are kept: clients can ask for more sets of columns than there is memory for."""
+MAX_CACHED_ROW_STATEMENTS = 500
+"""Maximum number of cached statements of each kind. Clients choose the sets of columns, whose number is unbounded."""
 
 _RELATIONS: dict[str, dict[str, tuple[Table, str]]] = {
     "task_run": {"state": (tables.task_run_state, "state_id"), "flow_run": (tables.flow_run, "flow_run_id")},
@@ -23,16 +23,16 @@ _RELATIONS: dict[str, dict[str, tuple[Table, str]]] = {
     },
     "deployment": {"flow": (tables.flow, "flow_id")},
 }
-"""For each table its relations to one row: the other table, and the column that has that row's id."""
+"""To-one relations of each table: the related table, and the column with the id of the related row."""
 
 
 def columns_for_task_runs(paths: Sequence[str]) -> tuple[list[ColumnElement[Any]], FromClause]:
-    """The columns in the order of `paths`, and `task_run` with the tables that they are in."""
+    """Return the columns in the order of `paths`, and `task_run` joined with the tables that contain them."""
     return _columns(tables.task_run, paths)
 
 
 def columns_for_flow_runs(paths: Sequence[str]) -> tuple[list[ColumnElement[Any]], FromClause]:
-    """The columns in the order of `paths`, and `flow_run` with the tables that they are in."""
+    """Return the columns in the order of `paths`, and `flow_run` joined with the tables that contain them."""
     return _columns(tables.flow_run, paths)
 
 
@@ -43,12 +43,12 @@ def _columns(root: Table, paths: Sequence[str]) -> tuple[list[ColumnElement[Any]
     for path in paths:
         *relations, column = path.split(".")
         for depth in range(1, len(relations) + 1):
-            reached = tuple(relations[:depth])
-            if reached not in joined:
-                name, table = joined[reached[:-1]]
-                other, key = _RELATIONS[name][reached[-1]]
-                row = other.alias("_".join(["the", *reached]))
-                source = source.outerjoin(row, row.c.id == table.c[key])
-                joined[reached] = other.name, row
+            relation_path = tuple(relations[:depth])
+            if relation_path not in joined:
+                name, table = joined[relation_path[:-1]]
+                related_table, foreign_key = _RELATIONS[name][relation_path[-1]]
+                related_row = related_table.alias("_".join(["the", *relation_path]))
+                source = source.outerjoin(related_row, related_row.c.id == table.c[foreign_key])
+                joined[relation_path] = related_table.name, related_row
         columns.append(joined[tuple(relations)][1].c[column])
     return columns, source

@@ -1,9 +1,9 @@
-"""Pages of lists: a few rows of those that a filter lets through, in an order, from a place on.
+"""Pages of filtered and sorted lists.
 
-A place is told by what the order goes by (the *key*) and the id, not by counting: reading on from it walks an index to
-there, however long the list is. Nulls count as less than any value: they are first in ascending and last in descending
-order, so that either is the other one backwards. Where an order has nulls, the list is read as two parts, since no
-comparison of keys goes across them.
+A position in a list is given by the value of the sort column (the *key*) and the id, not by a count. Reading from a
+position seeks in an index, however long the list is. Nulls sort below every value: first in ascending and last in
+descending order. Each order is therefore the reverse of the other. If the sort column can be null, the list is read in
+two parts, because no comparison of keys covers both nulls and values.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,22 +14,24 @@ from typing import Any, Generic, Literal, TypeVar
 from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, bindparam, func, select, tuple_
 
 from db.connection import Connection, Row
-from db.query.filters import Fields, Filter, Shape, clauses_of, shape_of
-from db.sql.dialects import by_code_point, is_among, is_one_of, rows_of
+from db.query.filters import Filter, FilterFields, Shape, clauses_of, shape_of
+from db.sql.lists import is_among, unnest_rows
+from db.sql.planner_hints import is_in_subquery
 from db.sql.statement import Parameters, Statement
+from db.sql.text import collate_by_code_point
 from db.tables import Id
 
 Record = TypeVar("Record")
 
-MOST_STATEMENTS = 1000
-"""How many statements are kept. Their shapes come from clients, so there may be any number."""
+MAX_CACHED_STATEMENTS = 1000
+"""Maximum number of cached statements of each kind. Clients choose their shapes, whose number is unbounded."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Selection:
-    """What is wanted of each row: columns, and the tables that they come from, the listed one among them.
+    """The columns to read of each row, and the tables that contain them, including the listed table.
 
-    Statements are kept for each selection by its identity: make one once, not for each page.
+    Statements are cached by the identity of the selection: create a selection once, not for each page.
     """
 
     columns: tuple[ColumnElement[Any], ...]
@@ -38,15 +40,15 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Listing(Generic[Record]):
-    """A table that lists are made of."""
+    """A table whose rows can be listed, filtered and paged through."""
 
     table: Table
-    fields: Fields
-    """What a filter may ask about."""
-    whole: Selection
-    """All that a record is made of."""
-    read: Callable[[Row, str], Record]
-    """The record from a row of `whole` and the time at which it was read."""
+    fields: FilterFields
+    """Fields that a filter can use."""
+    record_selection: Selection
+    """The columns of a whole record."""
+    to_record: Callable[[Row, str], Record]
+    """Builds a record from a row of `record_selection` and the time at which the row was read."""
 
     @property
     def name(self) -> str:
@@ -54,53 +56,53 @@ class Listing(Generic[Record]):
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What a list goes by: a column, and then the id in the same direction."""
+class SortOrder:
+    """Sort order of a list: a column, with ties broken by id in the same direction."""
 
     key: str
     descending: bool
 
     @classmethod
-    def of(cls, sort: str) -> "Order":
-        """The order that is called as in `START_TIME_DESC`."""
+    def parse(cls, sort: str) -> "SortOrder":
+        """Parse the name of a sort order, such as `START_TIME_DESC`."""
         key, _, direction = sort.rpartition("_")
         return cls(key.lower(), descending=direction == "DESC")
 
     @property
-    def goes_by_time(self) -> bool:
-        """Whether its keys are instants."""
+    def is_by_time(self) -> bool:
+        """Whether the keys are timestamps."""
         return self.key not in {"id", "name"}
 
 
-LATEST_FIRST = Order("id", descending=True)
-OLDEST_FIRST = Order("id", descending=False)
+LATEST_FIRST = SortOrder("id", descending=True)
+OLDEST_FIRST = SortOrder("id", descending=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """A place in a list: between a row with this key and id and the rows after it, or before it."""
+class Position:
+    """A point in a list, directly before or after the row with this key and id."""
 
     key: Any
     id: str
-    takes_in: bool = False
-    """Whether that row itself is on the side that is asked for."""
+    is_inclusive: bool = False
+    """Whether that row itself is on the requested side."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """Which part of a list: so many rows of those after one place and before another, from the front or the back."""
+class PageWindow:
+    """The part of a list to read: at most `size` rows between two positions, from the start or from the end."""
 
     size: int
-    from_back: bool = False
-    after: Place | None = None
-    before: Place | None = None
+    from_end: bool = False
+    after: Position | None = None
+    before: Position | None = None
     offset: int = 0
-    """How many rows to leave out, at the side that it begins from. Not together with a place."""
+    """Number of rows to skip, on the side from which the page is read. Cannot be combined with a position."""
 
 
 @dataclass(frozen=True, slots=True)
 class Parent:
-    """The row that a list belongs to: the column that has its id, and the id."""
+    """The parent row of a list: the column that contains the parent's id, and the id."""
 
     column: str
     id: str
@@ -108,38 +110,44 @@ class Parent:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The rows of a page in the order of the list: key, id, and what was selected."""
+    """The rows of a page in the order of the list. A row has the key, the id and the selected columns."""
 
     rows: list[Row] = field(default_factory=list[Row])
-    goes_on: bool = False
-    """Whether there are more, at the side that it does not begin from."""
+    has_more: bool = False
+    """Whether the list has more rows, on the side opposite to the one from which the page is read."""
 
 
-BEFORE_SELECTED = 2
-"""How many columns a page's rows have before those that were selected."""
+LEADING_COLUMNS = 2
+"""Number of columns before the selected columns in each row of a page."""
 
 
 def read_page(
     connection: Connection,
     listing: Listing[Any],
     filter: Filter,
-    order: Order,
-    window: Window,
+    order: SortOrder,
+    window: PageWindow,
     *,
     parent: Parent | None = None,
     selection: Selection | None = None,
 ) -> Page:
-    """One page of the list of all rows, or of those that belong to `parent`."""
+    """Read one page of the list of all rows, or of those that belong to `parent`."""
     shape, parameters = shape_of(filter, listing.fields)
-    wanted = window.size + 1
+    row_limit = window.size + 1
     rows: list[Row] = []
-    for part in _parts(listing, order, window):
+    for partial in _split_into_reads(listing, order, window):
         statement = _page_statement(
-            listing, shape, order, window.from_back, part.cut, parent and parent.column, selection or listing.whole
+            listing,
+            shape,
+            order,
+            window.from_end,
+            partial.key_range,
+            parent and parent.column,
+            selection or listing.record_selection,
         )
-        given = {**parameters, **part.parameters, "limit": wanted - len(rows), "offset": window.offset}
-        rows += connection.fetch(statement, {**given, "parent": parent.id} if parent else given)
-        if len(rows) == wanted:
+        arguments = {**parameters, **partial.parameters, "limit": row_limit - len(rows), "offset": window.offset}
+        rows += connection.fetch(statement, {**arguments, "parent": parent.id} if parent else arguments)
+        if len(rows) == row_limit:
             break
     return _page(rows, window)
 
@@ -148,107 +156,112 @@ def read_pages(
     connection: Connection,
     listing: Listing[Any],
     filter: Filter,
-    order: Order,
-    window: Window,
+    order: SortOrder,
+    window: PageWindow,
     parents: Sequence[Parent],
     selection: Selection | None = None,
 ) -> list[Page]:
-    """The same page of each parent's list, in one statement. The window has no places; the parents, one column."""
+    """Read the same page of each parent's list in one statement, in the order of `parents`.
+
+    The window must not have positions, and all parents must have the same column.
+    """
     assert window.after is None
     assert window.before is None
     shape, parameters = shape_of(filter, listing.fields)
-    statement = _pages_statement(listing, shape, order, window.from_back, parents[0].column, selection or listing.whole)
-    given = {"parents": [[id] for id in dict.fromkeys(parent.id for parent in parents)]}
+    statement = _pages_statement(
+        listing, shape, order, window.from_end, parents[0].column, selection or listing.record_selection
+    )
+    arguments = {"parents": [[id] for id in dict.fromkeys(parent.id for parent in parents)]}
     limits = {"limit": window.size + 1, "offset": window.offset}
     found: dict[str, list[Row]] = {parent.id: [] for parent in parents}
-    for parent_id, *row in connection.fetch(statement, {**parameters, **given, **limits}):
+    for parent_id, *row in connection.fetch(statement, {**parameters, **arguments, **limits}):
         found[parent_id].append(tuple(row))
     return [_page(list(found[parent.id]), window) for parent in parents]
 
 
 def count_rows(connection: Connection, listing: Listing[Any], filter: Filter) -> int:
-    """How many rows the filter lets through."""
+    """Count the rows that match the filter."""
     shape, parameters = shape_of(filter, listing.fields)
     return connection.fetch(_count_statement(listing, shape), parameters)[0][0]
 
 
-def count_rows_of(
+def count_rows_by_parent(
     connection: Connection, listing: Listing[Any], filter: Filter, parents: Sequence[Parent]
 ) -> list[int]:
-    """How many rows of each parent the filter lets through. The parents have one column."""
+    """Count the rows of each parent that match the filter. All parents must have the same column."""
     shape, parameters = shape_of(filter, listing.fields)
     statement = _counts_statement(listing, shape, parents[0].column)
     counts = dict(connection.fetch(statement, {**parameters, "parents": [parent.id for parent in parents]}))
     return [counts.get(parent.id, 0) for parent in parents]
 
 
-def _page(rows: list[Row], window: Window) -> Page:
-    goes_on = len(rows) > window.size
+def _page(rows: list[Row], window: PageWindow) -> Page:
+    has_more = len(rows) > window.size
     del rows[window.size :]
-    if window.from_back:
+    if window.from_end:
         rows.reverse()
-    return Page(rows, goes_on)
+    return Page(rows, has_more)
 
 
-# --- where a page begins and ends ---
+# --- bounds of a page ---
 
-Bound = Literal["", "past", "from"]
-"""No bound; one that leaves out the row at its place; one that takes it in."""
+BoundType = Literal["", "exclusive", "inclusive"]
+"""No bound; a bound that excludes the row at its position; a bound that includes it."""
 
-Keys = Literal["all", "ids", "values", "nulls"]
-Cut = tuple[Keys, Bound, Bound]
-"""Rows with which keys (`ids`: the id is the key), and whether they are bounded from below and from above."""
+KeySubset = Literal["all", "ids", "values", "nulls"]
+KeyRange = tuple[KeySubset, BoundType, BoundType]
+"""Keys of the rows to read (`ids`: the key is the id), and their lower and upper bounds."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _PartialRead:
     """A part of a list that one statement reads."""
 
-    cut: Cut
+    key_range: KeyRange
     parameters: Parameters
 
 
-def _parts(listing: Listing[Any], order: Order, window: Window) -> list[_Part]:
-    """What to read, one after the other, until the page is full."""
-    low, high = (window.before, window.after) if order.descending else (window.after, window.before)
-    if low is None and high is None:
-        return [_Part(("all", "", ""), {})]
+def _split_into_reads(listing: Listing[Any], order: SortOrder, window: PageWindow) -> list[_PartialRead]:
+    """Return the partial reads to execute in order until the page is full."""
+    lower, upper = (window.before, window.after) if order.descending else (window.after, window.before)
+    if lower is None and upper is None:
+        return [_PartialRead(("all", "", ""), {})]
     if order.key == "id":
-        return [_part("ids", low, high)]
-    values = _part("values", low if low and low.key is not None else None, high)
+        return [_partial_read("ids", lower, upper)]
+    values = _partial_read("values", lower if lower and lower.key is not None else None, upper)
     if not listing.table.c[order.key].nullable:
         return [values]
-    nulls = _part("nulls", low, high if high and high.key is None else None)
-    parts = [nulls] if low is None or low.key is None else []
-    if high is None or high.key is not None:
-        parts.append(values)
-    return parts if order.descending == window.from_back else parts[::-1]
+    nulls = _partial_read("nulls", lower, upper if upper and upper.key is None else None)
+    reads = [nulls] if lower is None or lower.key is None else []
+    if upper is None or upper.key is not None:
+        reads.append(values)
+    return reads if order.descending == window.from_end else reads[::-1]
 
 
-def _part(keys: Keys, low: Place | None, high: Place | None) -> _Part:
+def _partial_read(keys: KeySubset, lower: Position | None, upper: Position | None) -> _PartialRead:
     parameters: dict[str, Any] = {}
-    bounds: list[Bound] = []
-    for name, place in (("low", low), ("high", high)):
-        if place is None:
+    bounds: list[BoundType] = []
+    for name, position in (("low", lower), ("high", upper)):
+        if position is None:
             bounds.append("")
             continue
-        bounds.append("from" if place.takes_in else "past")
-        parameters[f"{name}_id"] = place.id
+        bounds.append("inclusive" if position.is_inclusive else "exclusive")
+        parameters[f"{name}_id"] = position.id
         if keys == "values":
-            parameters[f"{name}_key"] = place.key
-    return _Part((keys, bounds[0], bounds[1]), parameters)
+            parameters[f"{name}_key"] = position.key
+    return _PartialRead((keys, bounds[0], bounds[1]), parameters)
 
 
 # --- statements ---
 
 
-@lru_cache(MOST_STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _page_statement(
     listing: Listing[Any],
     shape: Shape,
-    order: Order,
-    from_back: bool,
-    cut: Cut,
+    order: SortOrder,
+    from_end: bool,
+    key_range: KeyRange,
     parent_column: str | None,
     selection: Selection,
 ) -> Statement:
@@ -256,40 +269,40 @@ def _page_statement(
     selected = select(table.c[order.key], table.c.id, *selection.columns).select_from(selection.source)
     if parent_column is not None:
         selected = selected.where(table.c[parent_column] == bindparam("parent", required=True))
-    selected = selected.where(*clauses_of(shape, listing.fields, table), *_within(cut, order, table))
-    return Statement(_limited(_ordered(selected, order, from_back, table)))
+    selected = selected.where(*clauses_of(shape, listing.fields, table), *_range_clauses(key_range, order, table))
+    return Statement(_limited(_ordered(selected, order, from_end, table)))
 
 
-@lru_cache(MOST_STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _pages_statement(
     listing: Listing[Any],
     shape: Shape,
-    order: Order,
-    from_back: bool,
+    order: SortOrder,
+    from_end: bool,
     parent_column: str,
     selection: Selection,
 ) -> Statement:
-    """The ids of a page are looked for once for each parent; the rows are then read by their ids."""
-    table, parents = listing.table, rows_of("parents", id=Id)
-    inner = listing.table.alias("paged")
-    of_parent = select(inner.c.id).where(
-        inner.c[parent_column] == parents.c.id, *clauses_of(shape, listing.fields, inner)
+    """Build a statement that finds the ids of the page of each parent, and then reads the rows by their ids."""
+    table, parents = listing.table, unnest_rows("parents", id=Id)
+    paged_rows = listing.table.alias("paged")
+    children = select(paged_rows.c.id).where(
+        paged_rows.c[parent_column] == parents.c.id, *clauses_of(shape, listing.fields, paged_rows)
     )
-    ids = _limited(_ordered(of_parent, order, from_back, inner)).correlate(parents)
+    ids = _limited(_ordered(children, order, from_end, paged_rows)).correlate(parents)
     selected = select(parents.c.id, table.c[order.key], table.c.id, *selection.columns).select_from(
-        selection.source.join(parents, is_one_of(table.c.id, ids))
+        selection.source.join(parents, is_in_subquery(table.c.id, ids))
     )
-    return Statement(_ordered(selected, order, from_back, table))
+    return Statement(_ordered(selected, order, from_end, table))
 
 
-@lru_cache(MOST_STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _count_statement(listing: Listing[Any], shape: Shape) -> Statement:
     table = listing.table
     clauses = clauses_of(shape, listing.fields, table, "at once")
     return Statement(select(func.count()).select_from(table).where(*clauses))
 
 
-@lru_cache(MOST_STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _counts_statement(listing: Listing[Any], shape: Shape, parent_column: str) -> Statement:
     table = listing.table
     column = table.c[parent_column]
@@ -297,20 +310,20 @@ def _counts_statement(listing: Listing[Any], shape: Shape, parent_column: str) -
     return Statement(counted.where(is_among(column, "parents"), *clauses_of(shape, listing.fields, table)))
 
 
-def _key(order: Order, table: FromClause) -> ColumnElement[Any]:
+def _sort_key(order: SortOrder, table: FromClause) -> ColumnElement[Any]:
     column = table.c[order.key]
-    return by_code_point(column) if isinstance(column.type, Text) else column
+    return collate_by_code_point(column) if isinstance(column.type, Text) else column
 
 
 def _ordered(
     selected: Select[Any],
-    order: Order,
-    from_back: bool,
+    order: SortOrder,
+    from_end: bool,
     table: FromClause,
 ) -> Select[Any]:
-    key, id = _key(order, table), table.c.id
+    key, id = _sort_key(order, table), table.c.id
     nullable = table.c[order.key].nullable
-    if order.descending != from_back:
+    if order.descending != from_end:
         keys = [key.desc().nulls_last() if nullable else key.desc(), id.desc()]
     else:
         keys = [key.asc().nulls_first() if nullable else key.asc(), id.asc()]
@@ -321,29 +334,32 @@ def _limited(selected: Select[Any]) -> Select[Any]:
     return selected.limit(bindparam("limit", required=True)).offset(bindparam("offset", required=True))
 
 
-def _within(cut: Cut, order: Order, table: FromClause) -> list[ColumnElement[bool]]:
-    keys, low, high = cut
-    column, key, id = table.c[order.key], _key(order, table), table.c.id
+def _range_clauses(key_range: KeyRange, order: SortOrder, table: FromClause) -> list[ColumnElement[bool]]:
+    keys, lower, upper = key_range
+    column, key, id = table.c[order.key], _sort_key(order, table), table.c.id
     clauses: list[ColumnElement[bool]] = []
     if keys == "nulls":
         clauses.append(column.is_(None))
-    elif keys == "values" and column.nullable and not low and not high:
+    elif keys == "values" and column.nullable and not lower and not upper:
         clauses.append(column.is_not(None))
-    bounds: list[tuple[str, Bound]] = [("low", low), ("high", high)]
+    bounds: list[tuple[str, BoundType]] = [("low", lower), ("high", upper)]
     for name, bound in bounds:
         if not bound:
             continue
-        place_id = bindparam(f"{name}_id", required=True, type_=id.type)
+        position_id = bindparam(f"{name}_id", required=True, type_=id.type)
         if keys != "values":
-            ours, its = id, place_id
+            row_key, bound_key = id, position_id
         else:
-            # Compared as rows, the two can bound a walk through an index over both.
-            ours, its = tuple_(key, id), tuple_(bindparam(f"{name}_key", required=True, type_=column.type), place_id)
-        clauses.append(_beyond(name, bound, ours, its))
+            # A comparison of rows can bound the scan of an index on both columns.
+            row_key, bound_key = (
+                tuple_(key, id),
+                tuple_(bindparam(f"{name}_key", required=True, type_=column.type), position_id),
+            )
+        clauses.append(_bound_clause(name, bound, row_key, bound_key))
     return clauses
 
 
-def _beyond(name: str, bound: Bound, ours: Any, its: Any) -> ColumnElement[bool]:
+def _bound_clause(name: str, bound: BoundType, row_key: Any, bound_key: Any) -> ColumnElement[bool]:
     if name == "low":
-        return ours >= its if bound == "from" else ours > its
-    return ours <= its if bound == "from" else ours < its
+        return row_key >= bound_key if bound == "inclusive" else row_key > bound_key
+    return row_key <= bound_key if bound == "inclusive" else row_key < bound_key

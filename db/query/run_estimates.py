@@ -1,4 +1,4 @@
-"""How long runs have run and how late they are, in SQL: as `RunRecord` estimates it, for sums over many runs."""
+"""Run time and lateness in SQL, estimated as `RunRecord` does it, for sums over many runs."""
 
 from typing import Any
 
@@ -9,35 +9,44 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import FunctionElement
 
 from db.enums import TERMINAL, StateType
-from db.tables import Instant
+from db.tables import Timestamp
 
 
 def estimated_run_time_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
-    """The time spent RUNNING, up to the parameter `now`; 0 where clocks that ran backwards have made it less."""
-    since = seconds_between(run.c.state_timestamp, bindparam(now, type_=Instant, required=True))
+    """Build the time spent RUNNING up to the parameter `now`, in seconds.
+
+    Never negative, even if a clock ran backwards.
+    """
+    running_seconds = seconds_between(run.c.state_timestamp, bindparam(now, type_=Timestamp, required=True))
     total = run.c.total_run_time_seconds
-    # Most runs are not RUNNING, and have nothing to be added.
+    # Most runs are not RUNNING, and their stored total is returned without date arithmetic.
     return case(
-        (run.c.state_type == StateType.RUNNING.value, _NotNegative(total + since)),
+        (run.c.state_type == StateType.RUNNING.value, _NotNegative(total + running_seconds)),
         (total > literal(0.0), total),
         else_=literal(0.0),
     )
 
 
 def estimated_lateness_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
-    """How late the run started, or how late it is at the parameter `now` while it has not started; never negative."""
-    moment: ColumnElement[Any] = bindparam(now, type_=Instant, required=True)
-    # A comparison with the null of a run without a state is not true: such runs are left out.
-    waits = and_(*(run.c.state_type != each.value for each in sorted(TERMINAL)))
+    """Build the delay between the expected and the actual start, in seconds. Never negative.
+
+    For runs that have not started, it is the delay up to the parameter `now`.
+    """
+    now_value: ColumnElement[Any] = bindparam(now, type_=Timestamp, required=True)
+    # A comparison with null is not true, which excludes runs without a state.
+    has_not_ended = and_(*(run.c.state_type != each.value for each in sorted(TERMINAL)))
     return case(
         (run.c.start_delay_seconds.is_not(None), run.c.start_delay_seconds),
-        (and_(run.c.expected_start_time < moment, waits), seconds_between(run.c.expected_start_time, moment)),
+        (
+            and_(run.c.expected_start_time < now_value, has_not_ended),
+            seconds_between(run.c.expected_start_time, now_value),
+        ),
         else_=literal(0.0),
     )
 
 
 def seconds_between(earlier: ColumnElement[Any], later: ColumnElement[Any]) -> ColumnElement[float]:
-    """Seconds with all six digits of their fraction."""
+    """Build the difference of two timestamps in seconds, exact to the microsecond."""
     return _SecondsBetween(earlier, later)
 
 
@@ -48,27 +57,27 @@ class _SecondsBetween(FunctionElement[float]):
 
 
 @compiles(_SecondsBetween, "sqlite")
-def _in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
+def _seconds_between_in_sqlite(element: _SecondsBetween, compiler: SQLCompiler, **options: Any) -> str:
     (earlier, earlier_fraction), (later, later_fraction) = (
-        _read_in_sqlite(each, compiler.process(each, **keywords)) for each in element.clauses
+        _parse_in_sqlite(each, compiler.process(each, **options)) for each in element.clauses
     )
-    # SQLite's own functions for dates are good to some milliseconds: enough for the whole seconds. The fraction is exact.
-    # Cutting it off first, for functions that tell whole seconds, would take longer.
+    # SQLite's date functions are accurate to a few milliseconds, enough for whole seconds, and the fraction is exact.
+    # Removing the fraction first, for functions that return whole seconds, would take longer.
     fraction = f"({later_fraction} - {earlier_fraction})"
     return f"(round(({later} - {earlier}) * 86400.0 - {fraction}) + {fraction})"
 
 
-def _read_in_sqlite(instant: ClauseElement, text: str) -> tuple[str, str]:
-    """The days of an instant, and the fraction of its second."""
-    read = f"julianday({text})", f"CAST(substr({text}, 20, 7) AS REAL)"
-    # In a selection of its own a parameter is read once, and not for each row.
-    return (f"(SELECT {read[0]})", f"(SELECT {read[1]})") if isinstance(instant, BindParameter) else read
+def _parse_in_sqlite(timestamp: ClauseElement, text: str) -> tuple[str, str]:
+    """Return the SQL for the days of a timestamp, and for the fraction of its second."""
+    parts = f"julianday({text})", f"CAST(substr({text}, 20, 7) AS REAL)"
+    # A parameter in a subquery is evaluated once, not for each row.
+    return (f"(SELECT {parts[0]})", f"(SELECT {parts[1]})") if isinstance(timestamp, BindParameter) else parts
 
 
 @compiles(_SecondsBetween, "postgresql")
-def _in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **keywords: Any) -> str:
-    earlier, later = (compiler.process(each, **keywords) for each in element.clauses)
-    # EXTRACT would make a decimal number of it first, which takes much longer.
+def _seconds_between_in_postgresql(element: _SecondsBetween, compiler: SQLCompiler, **options: Any) -> str:
+    earlier, later = (compiler.process(each, **options) for each in element.clauses)
+    # EXTRACT would first produce a decimal number, which takes much longer.
     return f"date_part('epoch', {later} - {earlier})"
 
 
@@ -79,10 +88,10 @@ class _NotNegative(FunctionElement[float]):
 
 
 @compiles(_NotNegative, "sqlite")
-def _not_negative_in_sqlite(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
-    return f"max(0.0, {compiler.process(element.clauses, **keywords)})"
+def _not_negative_in_sqlite(element: _NotNegative, compiler: SQLCompiler, **options: Any) -> str:
+    return f"max(0.0, {compiler.process(element.clauses, **options)})"
 
 
 @compiles(_NotNegative, "postgresql")
-def _not_negative_in_postgresql(element: _NotNegative, compiler: SQLCompiler, **keywords: Any) -> str:
-    return f"greatest(0.0, {compiler.process(element.clauses, **keywords)})"
+def _not_negative_in_postgresql(element: _NotNegative, compiler: SQLCompiler, **options: Any) -> str:
+    return f"greatest(0.0, {compiler.process(element.clauses, **options)})"

@@ -1,4 +1,4 @@
-"""What time it is, handed in, so that a test can own it."""
+"""The current time, as an object that tests can replace."""
 
 import asyncio
 from datetime import UTC, datetime
@@ -6,14 +6,14 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Tells the time, and waits for a moment of it."""
+    """A source of the current time, which can also wait for a time."""
 
     def now(self) -> datetime:
-        """The present moment, aware, in UTC. Called from any thread."""
+        """Return the current time as an aware datetime in UTC. May be called from any thread."""
         ...
 
     async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
-        """Return once `event` is set or the clock shows `until`, whichever comes first; never before either."""
+        """Wait until `event` is set or the clock shows `until`, whichever is first. None waits for the event only."""
         ...
 
 
@@ -28,7 +28,7 @@ class SystemClock:
             await event.wait()
             return
         while not event.is_set() and (seconds := (until - self.now()).total_seconds()) > 0:
-            # A day at a time: far instants are beyond what a timer takes, and the machine's clock may be set.
+            # Waits for at most a day, because timers are limited and the machine's clock may be adjusted.
             try:
                 async with asyncio.timeout(min(seconds, 86_400)):
                     await event.wait()

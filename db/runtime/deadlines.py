@@ -1,115 +1,118 @@
-"""How long something may take. asyncio.timeout does the same, at several times what is a part of each operation here."""
+"""Time limits for operations, at a fraction of the cost of asyncio.timeout, which every operation would pay."""
 
 import asyncio
 from typing import Protocol
 
 
-class Alarm(Protocol):
-    """What is to happen when a time is over."""
+class TimeoutCallback(Protocol):
+    """An object that `SharedTimer` calls when its timeout expires."""
 
     loop: asyncio.AbstractEventLoop
 
-    def ring(self) -> None: ...
+    def on_timeout(self) -> None: ...
 
 
-class Alarms:
-    """Alarms that ring so many seconds after they are set. One timer serves them all, for they ring in the order in which
-    they are set, and nearly none does: a timer for each would be made and thrown away. Of one event loop at a time."""
+class SharedTimer:
+    """Timeouts of equal length that share one timer of the event loop.
+
+    They expire in the order in which they are scheduled, and nearly all are cancelled before: a separate timer for each
+    would be created and discarded. Used by one event loop at a time.
+    """
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
-        self._set: dict[Alarm, float] = {}
+        self._scheduled: dict[TimeoutCallback, float] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
 
-    def set(self, alarm: Alarm) -> float:
-        """Let it ring, unless it is unset before. It may not be set yet. When it will ring."""
-        loop = alarm.loop
+    def schedule(self, callback: TimeoutCallback) -> float:
+        """Schedule `callback`, which must not be scheduled yet. Return when it is called, by the event loop's clock."""
+        loop = callback.loop
         if loop is not self._loop:
-            # The one before has ended, and its timer with it.
-            self._loop, self._set, self._timer = loop, {}, None
-        self._set[alarm] = at = loop.time() + self.seconds
+            # The previous event loop has ended, and its timer with it.
+            self._loop, self._scheduled, self._timer = loop, {}, None
+        self._scheduled[callback] = expires_at = loop.time() + self.seconds
         if self._timer is None:
-            self._timer = loop.call_at(at, self._ring)
-        return at
+            self._timer = loop.call_at(expires_at, self._run_expired)
+        return expires_at
 
-    def unset(self, alarm: Alarm) -> None:
-        """Let it not ring, if it has not."""
-        self._set.pop(alarm, None)
+    def cancel(self, callback: TimeoutCallback) -> None:
+        """Cancel the timeout if it has not expired."""
+        self._scheduled.pop(callback, None)
 
-    def _ring(self) -> None:
+    def _run_expired(self) -> None:
         assert self._loop is not None
         self._timer = None
         now = self._loop.time()
         try:
-            while self._set and (due := next(iter(self._set.items())))[1] <= now:
-                del self._set[due[0]]
-                due[0].ring()
+            while self._scheduled and (earliest := next(iter(self._scheduled.items())))[1] <= now:
+                del self._scheduled[earliest[0]]
+                earliest[0].on_timeout()
         finally:
-            # One that has rung may have set another one.
-            if self._set and self._timer is None:
-                self._timer = self._loop.call_at(next(iter(self._set.values())), self._ring)
+            # A callback may have scheduled another one.
+            if self._scheduled and self._timer is None:
+                self._timer = self._loop.call_at(next(iter(self._scheduled.values())), self._run_expired)
 
 
-class Cancelling:
-    """Cancels the task that made it, and tells that apart from what others cancel."""
+class TaskCancellation:
+    """Cancels the task that created it, and distinguishes this from cancellations by others."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         task = asyncio.current_task(self.loop)
         assert task is not None
         self._task = task
-        self._cancelled_before = task.cancelling()
-        self.has_acted = False
-        """Whether it has cancelled the task, whoever else has."""
-        self._is_taken_back = False
+        self._earlier_cancellations = task.cancelling()
+        self.has_requested_cancel = False
+        """Whether this object has cancelled the task, regardless of others."""
+        self._is_uncancelled = False
 
     def cancel(self) -> None:
-        self.has_acted = True
+        self.has_requested_cancel = True
         self._task.cancel()
 
-    def has_cancelled(self) -> bool:
-        """Whether it is this, and nobody else, that has cancelled the task; the task may go on then."""
-        return self.has_acted and self._take_back()
+    def uncancel(self) -> bool:
+        """Return whether this object alone has cancelled the task, which may then continue."""
+        return self.has_requested_cancel and self._uncancel_once()
 
     def end(self) -> None:
-        """Have no more to do with the task."""
-        if self.has_acted:
-            self._take_back()
+        """Detach from the task and withdraw the cancellation."""
+        if self.has_requested_cancel:
+            self._uncancel_once()
 
-    def _take_back(self) -> bool:
-        """Let the task be cancelled by others alone; whether it is by none."""
-        if self._is_taken_back:
+    def _uncancel_once(self) -> bool:
+        """Withdraw the cancellation, once. Return whether the task is not cancelled by others."""
+        if self._is_uncancelled:
             return False
-        self._is_taken_back = True
-        return self._task.uncancel() <= self._cancelled_before
+        self._is_uncancelled = True
+        return self._task.uncancel() <= self._earlier_cancellations
 
 
-class Deadline(Cancelling):
-    """Cancels the task that made it when its time is up, unless it is ended before."""
+class Deadline(TaskCancellation):
+    """Cancels the task that created it after a timeout, unless it ends before."""
 
-    def __init__(self, alarms: Alarms) -> None:
+    def __init__(self, timer: SharedTimer) -> None:
         super().__init__()
-        self._alarms = alarms
-        self._later: asyncio.TimerHandle | None = None
-        """A timer of its own, where it has been extended."""
-        self._at = alarms.set(self)
+        self._timer = timer
+        self._extension_timer: asyncio.TimerHandle | None = None
+        """Separate timer of an extended deadline."""
+        self._expires_at = timer.schedule(self)
 
-    def ring(self) -> None:
-        """Its time is up."""
+    def on_timeout(self) -> None:
+        """Cancel the task."""
         self.cancel()
 
     def extend(self, seconds: float) -> None:
-        """Let it take so much longer."""
-        self._unset()
-        self._at += seconds
-        self._later = self.loop.call_at(self._at, self.cancel)
+        """Postpone the deadline by `seconds`."""
+        self._cancel_timers()
+        self._expires_at += seconds
+        self._extension_timer = self.loop.call_at(self._expires_at, self.cancel)
 
     def end(self) -> None:
-        self._unset()
+        self._cancel_timers()
         super().end()
 
-    def _unset(self) -> None:
-        self._alarms.unset(self)
-        if self._later is not None:
-            self._later.cancel()
+    def _cancel_timers(self) -> None:
+        self._timer.cancel(self)
+        if self._extension_timer is not None:
+            self._extension_timer.cancel()

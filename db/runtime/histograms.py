@@ -1,25 +1,25 @@
-"""Figures that a server keeps about its own work: plain numbers, added to where the work is done, read by whoever asks.
+"""Statistics that a server records about itself: plain numbers, updated where the work is done and read by metrics.
 
-Adding costs less than a microsecond and knows nothing of who reads. Each is added to by one thread alone.
+An update costs less than a microsecond and does not depend on readers. Each object is updated by a single thread.
 """
 
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
-ITEMS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
+SECONDS_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ITEM_BUCKETS = (1, 2, 5, 10, 25, 50, 100, 250, 500, 1000)
 
 
-class Distribution:
-    """How often values were how large."""
+class Histogram:
+    """Distribution of values over buckets."""
 
     __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
-        """How many values were at most each bound and above the one before; last, how many were above all."""
+        """Number of values in each bucket: at most its bound, above the previous one. The last bucket has no bound."""
         self.sum = 0.0
 
     def add(self, value: float) -> None:
@@ -28,25 +28,25 @@ class Distribution:
 
 
 @dataclass(slots=True)
-class Commits:
-    """What transactions that wrote were like."""
+class CommitStats:
+    """Statistics of transactions that wrote."""
 
-    items: Distribution = field(default_factory=lambda: Distribution(ITEMS))
-    """The items of all requests that were gathered into it."""
-    seconds: Distribution = field(default_factory=lambda: Distribution(SECONDS))
-    """From the first statement until it was on disk, or given up."""
-    waits: Distribution = field(default_factory=lambda: Distribution(SECONDS))
-    """How long requests waited until a transaction was begun for them."""
+    items: Histogram = field(default_factory=lambda: Histogram(ITEM_BUCKETS))
+    """Number of items in a transaction, over all its requests."""
+    duration_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_BUCKETS))
+    """Duration of a transaction from its first statement until it was durable or had failed."""
+    wait_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_BUCKETS))
+    """How long requests waited for a transaction to begin."""
 
 
 @dataclass(frozen=True, slots=True)
-class Connections:
-    """A pool of connections to the database."""
+class ConnectionPoolStats:
+    """Statistics of a pool of database connections."""
 
     used: int
     idle: int
-    most: int
+    max_size: int
     waiting: int
-    """How many wait for a connection."""
-    waits: Distribution
-    """How long those waited who got one, or gave up."""
+    """Number of callers that wait for a connection."""
+    wait_seconds: Histogram
+    """How long callers waited until they received a connection or stopped waiting."""

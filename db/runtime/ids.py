@@ -1,8 +1,8 @@
-"""Identifiers of everything that is stored: UUIDs of version 7, as 36 characters.
+"""Ids of all stored objects: UUIDs of version 7, as 36 characters.
 
-Version 7 begins with the time, so new rows join their index at its end instead of at a random page, and the order of ids
-is the order of creation (to the millisecond; within one, by the counter below). Clocks differ and may be set back: where
-the order has to hold all the same, a new id is made after one that is known.
+Version 7 begins with the time. New rows are added at the end of an index instead of at a random page, and ids sort by
+creation time (to the millisecond; within one, by the counter below). Clocks differ and may be set back: where the order
+must hold regardless, a new id is created after a known one.
 """
 
 import os
@@ -12,35 +12,35 @@ import time
 import uuid
 
 _CANONICAL = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-# uuid.UUID reads its digits as int() does: with blanks, signs and digits of all scripts.
-_READABLE = re.compile(r"(urn:uuid:)?\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE | re.ASCII)
+# Needed because uuid.UUID parses digits as int() does and accepts blanks, signs and digits of all scripts.
+_PARSEABLE = re.compile(r"(urn:uuid:)?\{?[0-9a-f]{8}-?([0-9a-f]{4}-?){3}[0-9a-f]{12}\}?", re.IGNORECASE | re.ASCII)
 
 _lock = threading.Lock()
 _last = 0
 
 
 def new_id(*, after: str | None = None) -> str:
-    """A fresh id, greater than every id that this process made before, and than `after`. Safe to call from any thread."""
-    global _last  # noqa: PLW0603 - the counter is the point
+    """Create an id that is greater than `after` and every id that this process has created. Thread-safe."""
+    global _last  # noqa: PLW0603 - one counter for the process
     with _lock:
         # 48 bits of milliseconds, then 12 bits that continue the count within one millisecond.
-        _last = max(_last + 1, time.time_ns() // 1_000_000 << 12, 0 if after is None else _head_of(after) + 1)
-        head = _last
-    chance = int.from_bytes(os.urandom(8)) >> 2
-    digits = f"{(head >> 12) << 80 | 0x7 << 76 | (head & 0xFFF) << 64 | 0b10 << 62 | chance:032x}"
-    # As str(uuid.UUID(int=…)) has it, in half the time.
+        _last = max(_last + 1, time.time_ns() // 1_000_000 << 12, 0 if after is None else _sort_key_of(after) + 1)
+        sort_key = _last
+    random_bits = int.from_bytes(os.urandom(8)) >> 2
+    digits = f"{(sort_key >> 12) << 80 | 0x7 << 76 | (sort_key & 0xFFF) << 64 | 0b10 << 62 | random_bits:032x}"
+    # Formats the id as str(uuid.UUID(int=…)) does, in half the time.
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
-def _head_of(id: str) -> int:
-    """What orders an id that `new_id` has made: the milliseconds, and the count within one."""
+def _sort_key_of(id: str) -> int:
+    """Return the part that an id of `new_id` is sorted by: the milliseconds, and the counter within one."""
     return int(id[:8] + id[9:13] + id[15:18], 16)
 
 
 def canonical_id(text: str) -> str:
-    """`text` as ids are stored: lower case with hyphens. ValueError where it is no UUID."""
+    """Return `text` in the stored form of ids: lower case with hyphens. Raises ValueError when it is not a UUID."""
     if _CANONICAL.fullmatch(text):
         return text
-    if not _READABLE.fullmatch(text):
-        raise ValueError("badly formed UUID")
+    if not _PARSEABLE.fullmatch(text):
+        raise ValueError("invalid UUID")
     return str(uuid.UUID(text))

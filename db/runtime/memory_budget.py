@@ -1,8 +1,9 @@
-"""How much may be read for one answer: a page may have a thousand runs, and each of them megabytes of parameters.
+"""Memory budgets for reads: a page can contain a thousand runs, each with megabytes of parameters.
 
-An operation has one allowance for all that it reads; whatever else reads has one for each reading. SQLite's rows are weighed
-one by one as they come, in characters of the columns that can be long; PostgreSQL's by the bytes that it sends. What large
-answers take until they are sent is counted together, too, and limits those of queries.
+An operation has one read budget for everything that it reads; outside of operations, each read has its own. SQLite's
+rows are counted one by one as they are fetched, in characters of the columns that can be long; PostgreSQL's are counted
+in received bytes. The memory that large results hold until they are sent also counts towards a budget that all
+operations share. Only queries are refused when the shared budget is exhausted.
 """
 
 import sys
@@ -11,113 +12,133 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import RLock
 
-from db.errors import TooMuchAtOnce, TooMuchToRead
+MAX_READ_BYTES = 64 * 1024 * 1024
 
-MOST_BYTES = 64 * 1024 * 1024
-
-SMALL = 1024 * 1024
-"""What an answer may always take, however much others have taken."""
+UNCOUNTED_BYTES = 1024 * 1024
+"""Bytes that a result may always hold, regardless of other results."""
 
 
-class Crowd:
-    """What the large answers that are under way have taken together."""
+class ReadTooLarge(Exception):
+    """An operation exceeds its read budget. The client must request less."""
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self.taken = 0
-        self.shares: dict[Share, None] = {}
-        """Those who have taken anything, the first one first."""
-        # Python may let go of a share, and so end it, at any moment.
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The data to read exceeds the limit of {limit:,} bytes.")
+        self.limit = limit
+        self.has_rolled_back_writes = False
+        """Whether writes in the same transaction were rolled back."""
+
+
+class MemoryBudgetExceeded(Exception):
+    """The large results in flight use the whole shared budget. The request may be retried."""
+
+
+class SharedMemoryBudget:
+    """Memory that all large results in flight hold together."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.reserved = 0
+        self.reservations: dict[MemoryReservation, None] = {}
+        """Reservations that hold memory, oldest first."""
+        # Reentrant, because garbage collection may release a reservation while the lock is held.
         self.lock = RLock()
 
 
-class Share:
-    """What one answer has taken of the room for all. May be used by any thread."""
+class MemoryReservation:
+    """Memory that one result holds of the shared budget. Thread-safe."""
 
-    def __init__(self, crowd: Crowd, *, gives_way: bool) -> None:
-        """`gives_way`: whether it is refused where there is no room. What is not is counted all the same."""
-        self._crowd = crowd
-        self._gives_way = gives_way
-        self._taken = 0
-        self._has_ended = False
+    def __init__(self, budget: SharedMemoryBudget, *, can_be_refused: bool) -> None:
+        """`can_be_refused`: whether it is refused when the budget is exhausted. Its bytes are counted in any case."""
+        self._budget = budget
+        self._can_be_refused = can_be_refused
+        self._reserved = 0
+        self._is_released = False
 
-    def take(self, count: int) -> bool:
-        """Take so much; whether there was room. The first of all may go beyond it, or all would be in each other's way."""
-        crowd = self._crowd
-        with crowd.lock:
-            if self._has_ended:
+    def reserve(self, count: int) -> bool:
+        """Reserve `count` more bytes and return whether they fit into the budget.
+
+        The oldest reservation may exceed the budget; otherwise all of them could block each other.
+        """
+        budget = self._budget
+        with budget.lock:
+            if self._is_released:
                 return False
-            crowd.shares.setdefault(self)
-            self._taken += count
-            crowd.taken += count
-            return not self._gives_way or crowd.taken <= crowd.most or next(iter(crowd.shares)) is self
+            budget.reservations.setdefault(self)
+            self._reserved += count
+            budget.reserved += count
+            return (
+                not self._can_be_refused or budget.reserved <= budget.limit or next(iter(budget.reservations)) is self
+            )
 
-    def end(self) -> None:
-        """Make room for others: what was taken is no longer in memory."""
-        crowd = self._crowd
-        with crowd.lock:
-            crowd.shares.pop(self, None)
-            crowd.taken -= self._taken
-            self._taken = 0
-            self._has_ended = True
+    def release(self) -> None:
+        """Release the reserved bytes, which are no longer in memory."""
+        budget = self._budget
+        with budget.lock:
+            budget.reservations.pop(self, None)
+            budget.reserved -= self._reserved
+            self._reserved = 0
+            self._is_released = True
 
     @property
-    def is_small(self) -> bool:
-        """Whether it has taken none of the room, as most answers do."""
-        return self._taken == 0
+    def is_empty(self) -> bool:
+        """Whether nothing is reserved, as for most results."""
+        return self._reserved == 0
 
 
-class Allowance:
-    """What may still be taken. Several readings may take from it at once; together they may take a little too much."""
+class ReadBudget:
+    """What may still be read. Concurrent reads may share a budget, and together exceed it slightly."""
 
-    __slots__ = ("_charged", "_is_refused", "_share", "left", "most")
+    __slots__ = ("_is_refused", "_reservation", "_reserved", "limit", "remaining")
 
-    def __init__(self, most: int = MOST_BYTES, share: Share | None = None) -> None:
-        self.most = most
-        self.left = most
-        self._share = share
-        self._charged = 0
+    def __init__(self, limit: int = MAX_READ_BYTES, reservation: MemoryReservation | None = None) -> None:
+        self.limit = limit
+        self.remaining = limit
+        self._reservation = reservation
+        self._reserved = 0
         self._is_refused = False
 
-    def take(self, count: int) -> bool:
-        """Take so much; whether that was allowed."""
-        self.left -= count
-        taken = self.most - self.left
-        if self._share is not None and taken > max(SMALL, self._charged):
-            more, self._charged = taken - self._charged, taken
-            self._is_refused |= not self._share.take(more)
-        return self.left >= 0 and not self._is_refused
+    def consume(self, count: int) -> bool:
+        """Count `count` bytes as read and return whether they are within the budget."""
+        self.remaining -= count
+        consumed = self.limit - self.remaining
+        if self._reservation is not None and consumed > max(UNCOUNTED_BYTES, self._reserved):
+            additional, self._reserved = consumed - self._reserved, consumed
+            self._is_refused |= not self._reservation.reserve(additional)
+        return self.remaining >= 0 and not self._is_refused
 
     @contextmanager
-    def instead(self, most: int | None) -> Generator[None]:
-        """Let this be what may be taken meanwhile, None for anything, whatever else there is in the same transaction."""
-        before = self.left
-        self.left = sys.maxsize if most is None else min(most, self.most)
+    def limited_to(self, limit: int | None) -> Generator[None]:
+        """Set what may be read inside the context, whatever else the transaction reads. None removes the limit."""
+        before = self.remaining
+        self.remaining = sys.maxsize if limit is None else min(limit, self.limit)
         try:
             yield
         finally:
-            self.left = before
+            self.remaining = before
 
     def check(self) -> None:
-        """TooMuchToRead or TooMuchAtOnce where more was taken than may be."""
-        if self.left < 0:
-            raise TooMuchToRead(self.most)
+        """Raise ReadTooLarge or MemoryBudgetExceeded when more was read than allowed."""
+        if self.remaining < 0:
+            raise ReadTooLarge(self.limit)
         if self._is_refused:
-            raise TooMuchAtOnce
+            raise MemoryBudgetExceeded
 
 
-_of_operation: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+_operation_budget: ContextVar[ReadBudget | None] = ContextVar("read_budget", default=None)
 
 
-def begin_operation(allowance: Allowance) -> None:
-    """Let all that this task, and those that it begins, read from now on be taken from one allowance."""
-    _of_operation.set(allowance)
+def set_operation_budget(budget: ReadBudget) -> None:
+    """Count everything that this task, and the tasks that it starts, read from now on against `budget`."""
+    _operation_budget.set(budget)
 
 
-def allowance(most: int) -> Allowance:
-    """The allowance of the operation that is under way; outside of operations, one of its own."""
-    of_operation = _of_operation.get()
-    if of_operation is None:
-        return Allowance(most)
-    of_operation.check()
-    return of_operation
+def current_read_budget(limit: int) -> ReadBudget:
+    """Return the read budget of the current operation; outside of operations, a new one of `limit` bytes.
+
+    Raises ReadTooLarge or MemoryBudgetExceeded when the operation has exceeded its budget.
+    """
+    operation_budget = _operation_budget.get()
+    if operation_budget is None:
+        return ReadBudget(limit)
+    operation_budget.check()
+    return operation_budget

@@ -1,7 +1,7 @@
-"""Instants as the database keeps them and as answers show them: UTC, microseconds, suffix Z, always 27 characters.
+"""Timestamps as text, as stored and as in responses: UTC, microseconds, suffix Z, always 27 characters.
 
-The text sorts as time does, so SQLite compares it as it is and nothing is converted on the way to an answer. Code that
-calculates with an instant reads it with `moment` and writes it back with `instant`.
+The text sorts by time: SQLite compares it directly, and responses contain it without conversion. Code that calculates
+with a timestamp parses it with `parse_timestamp` and formats the result with `format_timestamp`.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -9,51 +9,53 @@ from itertools import accumulate, repeat
 
 import orjson
 
-_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - in UTC, as all here
+_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - naive, in UTC
 _MICROSECOND = timedelta(microseconds=1)
 _END = datetime.max  # noqa: DTZ901
-_LENGTH = 27
+_TEXT_LENGTH = 27
 
 
-def instant(moment: datetime) -> str:
-    """The text of an aware `moment`, whatever its offset."""
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+def format_timestamp(time: datetime) -> str:
+    """Format an aware `time` with any UTC offset."""
+    return time.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
-def moment(instant: str) -> datetime:
-    """The aware UTC datetime that a stored text stands for."""
-    return datetime.fromisoformat(instant)
+def parse_timestamp(text: str) -> datetime:
+    """Parse a stored timestamp into an aware datetime in UTC."""
+    return datetime.fromisoformat(text)
 
 
 def seconds_between(earlier: str, later: str) -> float:
-    """How many seconds lie between two stored instants; negative where `later` is the earlier one."""
-    return (moment(later) - moment(earlier)).total_seconds()
+    """Return the seconds from `earlier` to `later`; negative when `later` is the earlier one."""
+    return (parse_timestamp(later) - parse_timestamp(earlier)).total_seconds()
 
 
 def seconds_after(start: str, seconds: float) -> str:
-    """The stored instant `seconds` after `start`, held back at the first and the last instant of the calendar."""
+    """Return the timestamp `seconds` after `start`, clamped to the years 1 to 9999."""
     try:
-        return instant(moment(start) + timedelta(seconds=seconds))
+        return format_timestamp(parse_timestamp(start) + timedelta(seconds=seconds))
     except OverflowError:
-        return instant((datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC))  # noqa: DTZ901
+        return format_timestamp((datetime.max if seconds > 0 else datetime.min).replace(tzinfo=UTC))  # noqa: DTZ901
 
 
-def microseconds_at(instant: str) -> int:
-    """How many microseconds after the beginning of 1970 a stored instant is: for calculations that have to be exact."""
-    return (moment(instant).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
+def epoch_microseconds(timestamp: str) -> int:
+    """Return the microseconds since 1970-01-01 UTC, for exact calculations."""
+    return (parse_timestamp(timestamp).replace(tzinfo=None) - _EPOCH) // _MICROSECOND
 
 
-def instants_from(start: str, step: int, count: int) -> list[str]:
-    """`count` stored instants, one or more, from `start` on, each `step` microseconds after the one before; the last of the
-    calendar where that is later."""
-    at, length = moment(start).replace(tzinfo=None), timedelta(microseconds=step)
-    within = min(count, (_END - at) // length + 1)
-    moments = list(accumulate(repeat(length, within - 1), initial=at)) + [_END] * (count - within)
-    # By far the fastest way to write many of them; it leaves out fractions that are 0.
-    written = orjson.dumps(moments, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
-    if within == count and not at.microsecond and not step % 1_000_000:
-        written = written.replace(b'Z"', b'.000000Z"')
-    texts: list[str] = orjson.loads(written)
-    if len(written) == len("[]") + count * (_LENGTH + len('"",')) - len(","):
+def timestamps_from(start: str, step_microseconds: int, count: int) -> list[str]:
+    """Return `count` timestamps from `start`, at intervals of `step_microseconds`, clamped to the end of the year 9999.
+
+    `count` is at least 1.
+    """
+    first, step = parse_timestamp(start).replace(tzinfo=None), timedelta(microseconds=step_microseconds)
+    within = min(count, (_END - first) // step + 1)
+    times = list(accumulate(repeat(step, within - 1), initial=first)) + [_END] * (count - within)
+    # By far the fastest way to format many timestamps, although orjson omits fractions of zero.
+    encoded = orjson.dumps(times, option=orjson.OPT_NAIVE_UTC | orjson.OPT_UTC_Z)
+    if within == count and not first.microsecond and not step_microseconds % 1_000_000:
+        encoded = encoded.replace(b'Z"', b'.000000Z"')
+    texts: list[str] = orjson.loads(encoded)
+    if len(encoded) == len("[]") + count * (_TEXT_LENGTH + len('"",')) - len(","):
         return texts
-    return [text if len(text) == _LENGTH else f"{text[:-1]}.000000Z" for text in texts]
+    return [text if len(text) == _TEXT_LENGTH else f"{text[:-1]}.000000Z" for text in texts]

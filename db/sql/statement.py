@@ -1,7 +1,8 @@
-"""Statements that are written once with SQLAlchemy Core and turned into text once for each kind of database.
+"""SQL statements that are written once with SQLAlchemy Core and compiled once for each dialect.
 
-SQLAlchemy's own execution costs several times what the database needs for a small statement, so units of work hand the
-finished text to the driver. A statement therefore never changes its shape: a list goes in as one value (see `db.sql.dialects`).
+SQLAlchemy's execution costs several times what the database needs for a small statement. Units of work therefore pass
+the compiled text directly to the driver. A statement never changes its shape: a list is passed as one value (see
+`db.sql.lists`).
 """
 
 import re
@@ -24,64 +25,64 @@ Parameters = Mapping[str, Any]
 
 
 class LongText(Text):
-    """The type of a column whose texts nothing limits but the size of a request."""
+    """Type of columns whose texts are limited only by the size of a request."""
 
     cache_ok = True
 
 
 @dataclass(frozen=True, slots=True)
-class Compiled:
-    """What a driver gets: the text, and values for its places."""
+class CompiledStatement:
+    """The text of a statement for one driver, and how values are bound to its placeholders."""
 
     text: str
     constants: Parameters
-    """The values that were written into the statement itself."""
-    places: Sequence[str]
-    """The parameters in the order of their numbers, where the driver numbers them."""
-    lists: frozenset[str]
-    """The parameters that the driver takes as lists; any other list goes in as JSON."""
-    locks: bool
-    """Whether it locks the rows that it reads, for as long as a transaction goes on."""
-    pick: Callable[[Parameters], tuple[Any, ...]]
-    """The values of `places`."""
-    weigh: Callable[[Sequence[Any]], int] | None
-    """How many characters a row's long values have; None where no column can be long."""
+    """Values that are part of the statement itself."""
+    positional_names: Sequence[str]
+    """Names of the parameters in the order of their numbers. Empty for a driver that takes parameters by name."""
+    array_parameters: frozenset[str]
+    """Parameters that the driver takes as arrays. Any other list is passed as JSON."""
+    locks_rows: bool
+    """Whether the statement locks the rows that it reads until the transaction ends."""
+    get_positional_values: Callable[[Parameters], tuple[Any, ...]]
+    """Function that returns the values of `positional_names`."""
+    measure: Callable[[Sequence[Any]], int] | None
+    """Function that returns the number of characters in a row's long texts. None when no column is a `LongText`."""
 
-    def by_name(self, given: Parameters) -> Parameters:
-        """The values by name, for sqlite3."""
-        values = {**self.constants, **given} if self.constants else given
+    def bind_by_name(self, parameters: Parameters) -> Parameters:
+        """Return the values by name, for sqlite3."""
+        values = {**self.constants, **parameters} if self.constants else parameters
         return {
             name: orjson.dumps(value).decode() if isinstance(value, list) else value for name, value in values.items()
         }
 
-    def in_order(self, given: Parameters) -> list[Any]:
-        """The values in the order of their numbers, for asyncpg."""
-        values = {**self.constants, **given} if self.constants else given
+    def bind_by_position(self, parameters: Parameters) -> list[Any]:
+        """Return the values in the order of their numbers, for asyncpg."""
+        values = {**self.constants, **parameters} if self.constants else parameters
         return [
             orjson.dumps(value).decode()
-            if isinstance(value := values[name], list) and name not in self.lists
+            if isinstance(value := values[name], list) and name not in self.array_parameters
             else value
-            for name in self.places
+            for name in self.positional_names
         ]
 
-    def rows_by_name(self, rows: Sequence[Parameters]) -> Sequence[Parameters]:
-        """As `by_name`, for many rows without lists."""
+    def bind_rows_by_name(self, rows: Sequence[Parameters]) -> Sequence[Parameters]:
+        """Return the values of many rows by name. The rows must not contain lists."""
         return [{**self.constants, **row} for row in rows] if self.constants else rows
 
-    def row_in_order(self, row: Parameters) -> tuple[Any, ...]:
-        """As `in_order`, for a row without lists."""
-        return self.pick({**self.constants, **row} if self.constants else row)
+    def bind_row_by_position(self, row: Parameters) -> tuple[Any, ...]:
+        """Return the values of one row in the order of their numbers. The row must not contain lists."""
+        return self.get_positional_values({**self.constants, **row} if self.constants else row)
 
 
 class Statement:
-    """One SQL statement; its text is made at its first use."""
+    """One SQL statement, compiled at its first use."""
 
     def __init__(
         self, element: Executable, columns: Sequence[str] = (), *, postgresql: Executable | None = None
     ) -> None:
-        """`columns` are the ones that an INSERT or UPDATE sets from parameters of the same name.
+        """Wrap `element`; on PostgreSQL, use the equivalent `postgresql` if it is given.
 
-        `postgresql` says the same for PostgreSQL, where that needs another form of statement.
+        `columns` names the columns that an INSERT or UPDATE sets from parameters of the same name.
         """
         self._element = element
         self._on_postgresql = element if postgresql is None else postgresql
@@ -89,31 +90,31 @@ class Statement:
 
     @property
     def table(self) -> FromClause:
-        """What an INSERT, UPDATE or DELETE writes to."""
+        """The table that an INSERT, UPDATE or DELETE writes to."""
         assert isinstance(self._on_postgresql, Insert | Update | Delete)
         return self._on_postgresql.table
 
     @property
     def inserts(self) -> bool:
-        """Whether it is an INSERT."""
+        """Whether the statement is an INSERT."""
         return isinstance(self._on_postgresql, Insert)
 
     @cached_property
-    def for_sqlite(self) -> Compiled:
-        """The text for sqlite3, with named parameters."""
+    def for_sqlite(self) -> CompiledStatement:
+        """The statement compiled for sqlite3, with named parameters."""
         return _compile(self._element, self._columns, _SQLite(paramstyle="named"))
 
     @cached_property
-    def for_postgresql(self) -> Compiled:
-        """The text for asyncpg, with numbered parameters."""
-        from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - not paid for on SQLite
+    def for_postgresql(self) -> CompiledStatement:
+        """The statement compiled for asyncpg, with numbered parameters."""
+        from sqlalchemy.dialects.postgresql import asyncpg  # noqa: PLC0415 - not loaded on SQLite
 
         return _compile(self._on_postgresql, self._columns, asyncpg.dialect())  # pyright: ignore
 
 
 class _SQLiteCompiler(SQLiteCompiler):
     def get_from_hint_text(self, table: FromClause, text: str | None) -> str | None:
-        """Write hints, which SQLAlchemy leaves out for SQLite: `INDEXED BY` is one."""
+        """Write table hints such as `INDEXED BY`, which SQLAlchemy omits for SQLite."""
         return text
 
 
@@ -121,55 +122,55 @@ class _SQLite(SQLiteDialect):
     statement_compiler = _SQLiteCompiler
 
 
-def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> Compiled:
+def _compile(element: Executable, columns: Sequence[str], dialect: Dialect) -> CompiledStatement:
     assert isinstance(element, ClauseElement)
     compiled = element.compile(dialect=dialect, column_keys=list(columns) or None)
     assert isinstance(compiled, SQLCompiler)
     binds = {name: bind for bind, name in compiled.bind_names.items()}
-    places = compiled.positiontup or ()
-    return Compiled(
+    positional_names = compiled.positiontup or ()
+    return CompiledStatement(
         text=str(compiled),
         constants={name: bind.value for name, bind in binds.items() if not bind.required},
-        places=places,
-        lists=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
-        locks=_LOCKS.search(str(compiled)) is not None,
-        pick=_picking(places),
-        weigh=_weighing(element),
+        positional_names=positional_names,
+        array_parameters=frozenset(name for name, bind in binds.items() if isinstance(bind.type, ARRAY)),
+        locks_rows=_LOCKING_CLAUSE.search(str(compiled)) is not None,
+        get_positional_values=_positional_getter(positional_names),
+        measure=_compile_measure(element),
     )
 
 
-def _weighing(element: ClauseElement) -> Callable[[Sequence[Any]], int] | None:
+def _compile_measure(element: ClauseElement) -> Callable[[Sequence[Any]], int] | None:
     selected: Iterable[ColumnElement[Any]] = getattr(element, "exported_columns", ())
-    long = [place for place, column in enumerate(selected) if isinstance(column.type, LongText)]
-    if not long:
+    long_columns = [index for index, column in enumerate(selected) if isinstance(column.type, LongText)]
+    if not long_columns:
         return None
-    lengths = " + ".join(f"len(row[{place}] or ())" for place in long)
-    # Written out, since a loop over the places would take three times as long for each row.
-    return eval(f"lambda row: {lengths}")  # noqa: S307 - made of numbers
+    lengths = " + ".join(f"len(row[{index}] or ())" for index in long_columns)
+    # A loop over the columns would take three times as long for each row as this generated sum.
+    return eval(f"lambda row: {lengths}")  # noqa: S307 - built from numbers
 
 
-def _picking(places: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
-    if len(places) > 1:
-        return itemgetter(*places)
-    # Of one name, itemgetter gives the value itself.
-    return lambda row: tuple(row[place] for place in places)
+def _positional_getter(positional_names: Sequence[str]) -> Callable[[Parameters], tuple[Any, ...]]:
+    if len(positional_names) > 1:
+        return itemgetter(*positional_names)
+    # For a single name, itemgetter would return the value instead of a tuple.
+    return lambda row: tuple(row[name] for name in positional_names)
 
 
-_LOCKS = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
-_PLACE = re.compile(r"\$(\d+)")
+_LOCKING_CLAUSE = re.compile(r"\bFOR (NO KEY )?UPDATE\b")
+_PLACEHOLDER = re.compile(r"\$(\d+)")
 
 
 @cache
-def together(statements: tuple[Statement, ...]) -> str:
-    """The text with which PostgreSQL carries out all of these INSERTs, UPDATEs and DELETEs as one statement.
+def combine(statements: tuple[Statement, ...]) -> str:
+    """Return one PostgreSQL statement that executes all of these INSERTs, UPDATEs and DELETEs.
 
-    Its places are those of the first, then those of the second, and so on.
+    Its placeholders are those of the first statement, followed by those of the second, and so on.
     """
     texts: list[str] = []
-    before = 0
+    offset = 0
     for each in (statement.for_postgresql for statement in statements):
-        texts.append(_PLACE.sub(lambda place, before=before: f"${int(place[1]) + before}", each.text))
-        before += len(each.places)
+        texts.append(_PLACEHOLDER.sub(lambda match, offset=offset: f"${int(match[1]) + offset}", each.text))
+        offset += len(each.positional_names)
     *parts, last = texts
     named = ", ".join(f"part_{number} AS ({text})" for number, text in enumerate(parts))
     return f"WITH {named} {last}" if parts else last

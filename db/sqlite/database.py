@@ -1,10 +1,12 @@
 """A SQLite file as the database: one writer with group commit, and readers that never wait for it.
 
-All of a unit of work runs in one hop on the thread of an aiosqlite connection; a hop costs more than a small statement.
-The writer commits with `synchronous=FULL`, so what was answered survives a power cut. WAL lets readers go on meanwhile.
+A whole unit of work runs in one call on the thread of an aiosqlite connection, because a switch of threads costs more
+than a small statement. The writer commits with `synchronous=FULL`: a write whose result was returned survives a power
+failure. WAL allows reads during a write.
 """
 
 import asyncio
+import random
 import sqlite3
 import time
 from collections.abc import Awaitable, Callable, Generator, Sequence
@@ -18,55 +20,58 @@ import aiosqlite
 
 from db import migrations
 from db.connection import Connection, SQLiteConnection
-from db.database import Item, Listener, Operation, Result
-from db.errors import BrokenReference, DatabaseUnavailable, TooMuchToRead
-from db.group_commit import Outcomes, Request, WriteBatches, carry_out
-from db.outages import Contact, Outage
+from db.database import Item, NotificationListener, Result, WriteOperation
+from db.errors import BrokenReference, DatabaseUnavailable
+from db.group_commit import BatchOutcome, GroupCommit, PendingWrite, execute_batch
+from db.outages import Outage, OutageTracker
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.histograms import SECONDS, Commits, Connections, Distribution
+from db.runtime.histograms import SECONDS_BUCKETS, CommitStats, ConnectionPoolStats, Histogram
 from db.runtime.ids import new_id
-from db.runtime.memory_budget import MOST_BYTES, Allowance, allowance
-from db.runtime.timestamps import instant
+from db.runtime.memory_budget import MAX_READ_BYTES, ReadBudget, ReadTooLarge, current_read_budget
+from db.runtime.timestamps import format_timestamp
+from db.statements.schema_version import is_current
 
 READERS = 2
-"""Reading connections. Python runs one thread at a time, so more of them only help while SQLite itself is at work."""
+"""Number of connections for reading. Python runs one thread at a time: more help only while SQLite itself works."""
 
-Answer = TypeVar("Answer")
+T = TypeVar("T")
 
-STEPS_BETWEEN_LOOKS = 100_000
-"""Steps of SQLite's machine after which a read that takes long looks whether anybody still waits for it: about 1 ms."""
+PROGRESS_HANDLER_STEPS = 100_000
+"""Steps of SQLite's virtual machine between two checks whether a read was cancelled: about 1 ms."""
 
 
 @dataclass(slots=True)
-class _Reading:
-    """A read that was asked for."""
+class _PendingRead:
+    """A read that waits for a connection or runs on it."""
 
-    allowance: Allowance
-    is_given_up: bool = False
-    asked_at: float = field(default_factory=time.monotonic)
-    began_at: float | None = None
+    read_budget: ReadBudget
+    is_cancelled: bool = False
+    queued_at: float = field(default_factory=time.monotonic)
+    started_at: float | None = None
 
 
-class _Brake:
-    """Stops what a reading connection does, once nobody waits for it any more. Asked by SQLite, on its thread."""
+class _ReadInterrupter:
+    """Interrupts the current read of a connection when it is cancelled. SQLite calls it on the connection's thread."""
 
     def __init__(self) -> None:
-        self.reading: _Reading | None = None
+        self.current_read: _PendingRead | None = None
 
     def __call__(self) -> bool:
-        return self.reading is not None and self.reading.is_given_up
+        return self.current_read is not None and self.current_read.is_cancelled
 
 
 class SQLiteDatabase:
-    """One SQLite file. Use `open`; one process at a time may have it open for writing."""
+    """One SQLite file. Use `open`. Only one process at a time may open the file for writing."""
 
     def __init__(
         self,
         writer: aiosqlite.Connection,
         readers: list[aiosqlite.Connection],
-        brakes: list[_Brake],
+        interrupters: list[_ReadInterrupter],
         clock: Clock,
-        most_bytes: int,
+        max_read_bytes: int,
+        chance: Chance,
     ) -> None:
         self.clock = clock
         self.is_shared = False
@@ -74,128 +79,153 @@ class SQLiteDatabase:
         self.name = f"SQLite {sqlite3.sqlite_version}"
         self._writer = writer
         self._readers = readers
-        self._brakes = brakes
-        self._most_bytes = most_bytes
-        self._reads = [0] * len(readers)
-        """How many reads each reader has been asked for: it is at one of them, and the others wait."""
-        self._waits = Distribution(SECONDS)
+        self._interrupters = interrupters
+        self._max_read_bytes = max_read_bytes
+        self._chance = chance
+        self._reads_per_connection = [0] * len(readers)
+        """Number of reads assigned to each connection: one runs, the others wait."""
+        self._wait_seconds = Histogram(SECONDS_BUCKETS)
         self._is_closing = False
-        # While no server had the file, nobody could reach it.
-        self._batches = WriteBatches(self._carry_out, Contact(clock, Outage(since=None, until=None)), lanes=1)
+        # The time without a server counts as an outage, because no worker could renew a lease.
+        self._group_commit = GroupCommit(
+            self._execute_batch, OutageTracker(clock, Outage(since=None, until=None)), writers=1
+        )
 
     @classmethod
     async def open(
-        cls, path: Path, *, clock: Clock, busy_seconds: float = 5.0, most_bytes: int = MOST_BYTES
+        cls,
+        path: Path,
+        *,
+        clock: Clock,
+        busy_seconds: float = 5.0,
+        max_read_bytes: int = MAX_READ_BYTES,
+        chance: Chance = random.random,
     ) -> "SQLiteDatabase":
-        """The database in the file `path`, made and migrated as needed.
+        """Open the database in the file `path`, creating and migrating it as needed.
 
-        A SQLite file has no clock of its own, so it goes by `clock`.
-        `busy_seconds` is how long a write waits for another process that holds the file; `most_bytes`, how much may be
-        read at once, where no operation has an allowance of its own.
+        A SQLite file has no clock: timestamps use `clock`. A write waits up to `busy_seconds` for another process that
+        has locked the file. `max_read_bytes` limits writes, and reads outside of operations. Raises DatabaseTooNew or
+        DatabaseUnavailable.
         """
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
-        async with AsyncExitStack() as opened:
-            opened.enter_context(_OurWords())
-            writer = await opened.enter_async_context(_connect(path, busy_seconds))
-            await _set(writer, "synchronous=FULL", "foreign_keys=ON")
-            if (latest := await _latest_state(writer)) is not None:
-                # The feed goes by the order of ids; the machine's clock may have been set back since.
+        async with AsyncExitStack() as stack:
+            stack.enter_context(_TranslateErrors())
+            writer = await stack.enter_async_context(_connect(path, busy_seconds))
+            await _set_pragmas(writer, "synchronous=FULL", "foreign_keys=ON")
+            if (latest := await _latest_state_id(writer)) is not None:
+                # The feed is sorted by id, and the machine's clock may have been set back since the last id.
                 new_id(after=latest)
-            readers = [await opened.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
-            brakes = [_Brake() for _ in readers]
-            for reader, brake in zip(readers, brakes, strict=True):
-                await _set(reader, "query_only=ON")
-                # Of what it would make of rows, too: of all those of a history it makes one text.
-                await _on_thread_of(reader, _limit_texts, most_bytes)
-                await reader.set_progress_handler(brake, STEPS_BETWEEN_LOOKS)  # pyright: ignore[reportArgumentType]
-            opened.pop_all()
-        return cls(writer, readers, brakes, clock, most_bytes)
+            readers = [await stack.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
+            interrupters = [_ReadInterrupter() for _ in readers]
+            for reader, interrupter in zip(readers, interrupters, strict=True):
+                await _set_pragmas(reader, "query_only=ON")
+                # The limit also applies to values that SQL builds, such as the text of a whole history.
+                await _run_on_thread(reader, _limit_value_length, max_read_bytes)
+                await reader.set_progress_handler(interrupter, PROGRESS_HANDLER_STEPS)  # pyright: ignore[reportArgumentType]
+            stack.pop_all()
+        return cls(writer, readers, interrupters, clock, max_read_bytes, chance)
 
     @property
-    def commits(self) -> Commits:
-        return self._batches.commits
+    def commit_stats(self) -> CommitStats:
+        return self._group_commit.stats
 
     @property
-    def writes_waiting(self) -> int:
-        return self._batches.waiting
+    def pending_writes(self) -> int:
+        return self._group_commit.pending_count
 
     @property
-    def connections(self) -> Connections:
-        used = sum(count > 0 for count in self._reads)
-        most = len(self._readers)
-        return Connections(used, most - used, most, sum(self._reads) - used, self._waits)
+    def connection_stats(self) -> ConnectionPoolStats:
+        used = sum(count > 0 for count in self._reads_per_connection)
+        max_size = len(self._readers)
+        return ConnectionPoolStats(
+            used, max_size - used, max_size, sum(self._reads_per_connection) - used, self._wait_seconds
+        )
 
-    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
+    async def read(self, work: Callable[[Connection], T]) -> T:
         if self._is_closing:
             raise DatabaseUnavailable("The database is being closed.")
-        # The first of those with the least to do: what it has read before is still at hand.
-        number = self._reads.index(min(self._reads))
-        reading = _Reading(allowance(self._most_bytes))
-        self._reads[number] += 1
+        # The first of the least busy connections, because its cache is the warmest.
+        number = self._reads_per_connection.index(min(self._reads_per_connection))
+        pending_read = _PendingRead(current_read_budget(self._max_read_bytes))
+        self._reads_per_connection[number] += 1
         try:
-            return await _on_thread_of(self._readers[number], _read, self.clock, self._brakes[number], reading, work)
+            return await _run_on_thread(
+                self._readers[number], _read, self.clock, self._interrupters[number], pending_read, work
+            )
         except asyncio.CancelledError:
-            reading.is_given_up = True
+            pending_read.is_cancelled = True
             raise
         finally:
-            self._reads[number] -= 1
-            self._waits.add((reading.began_at or time.monotonic()) - reading.asked_at)
+            self._reads_per_connection[number] -= 1
+            self._wait_seconds.add((pending_read.started_at or time.monotonic()) - pending_read.queued_at)
 
-    async def write(self, operation: Operation[Item, Result], item: Item) -> Result:
+    async def write(self, operation: WriteOperation[Item, Result], item: Item) -> Result:
         (result,) = await self.write_all(operation, [item])
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def write_all(self, operation: Operation[Item, Result], items: Sequence[Item]) -> list[Result | Exception]:
-        return await self._batches.write_all(operation, items)
+    async def write_all(
+        self, operation: WriteOperation[Item, Result], items: Sequence[Item]
+    ) -> list[Result | Exception]:
+        return await self._group_commit.write_all(operation, items)
 
-    def listen(self, listener: Listener) -> None:
-        self._batches.listen(listener)
+    def listen(self, listener: NotificationListener) -> None:
+        self._group_commit.listen(listener)
 
-    def after_outages(self, operation: Operation[Outage, None]) -> None:
-        self._batches.after_outages(operation)
+    def on_outage_end(self, operation: WriteOperation[Outage, None]) -> None:
+        self._group_commit.on_outage_end(operation)
 
     async def is_current(self) -> bool:
-        return await self.read(migrations.is_current)
+        return await self.read(is_current)
 
     async def close(self) -> None:
         self._is_closing = True
-        await self._batches.close()
+        await self._group_commit.close()
         for connection in [self._writer, *self._readers]:
             await connection.close()
 
-    async def _carry_out(self, batch: list[Request]) -> Outcomes:
-        return await _on_thread_of(self._writer, _write, self.clock, self._most_bytes, batch)
+    async def _execute_batch(self, batch: list[PendingWrite]) -> BatchOutcome:
+        return await _run_on_thread(self._writer, _write, self.clock, self._chance, self._max_read_bytes, batch)
 
 
 def _read(
-    raw: sqlite3.Connection, clock: Clock, brake: _Brake, reading: _Reading, work: Callable[[Connection], Answer]
-) -> Answer:
-    if reading.is_given_up:
-        raise DatabaseUnavailable("The read was given up before it began.")
-    reading.began_at = time.monotonic()
-    with _OurWords(reading.allowance):
+    raw: sqlite3.Connection,
+    clock: Clock,
+    interrupter: _ReadInterrupter,
+    pending_read: _PendingRead,
+    work: Callable[[Connection], T],
+) -> T:
+    if pending_read.is_cancelled:
+        raise DatabaseUnavailable("The read was cancelled before it began.")
+    pending_read.started_at = time.monotonic()
+    with _TranslateErrors(pending_read.read_budget):
         raw.execute("BEGIN")
-        brake.reading = reading
+        interrupter.current_read = pending_read
         try:
-            return work(SQLiteConnection(raw, instant(clock.now()), reading.allowance))
+            return work(SQLiteConnection(raw, format_timestamp(clock.now()), pending_read.read_budget))
         finally:
-            brake.reading = None
+            interrupter.current_read = None
             raw.execute("ROLLBACK")
 
 
-def _write(raw: sqlite3.Connection, clock: Clock, most_bytes: int, batch: list[Request]) -> Outcomes:
-    return carry_out(partial(_transaction, raw, clock, most_bytes), batch)
+def _write(
+    raw: sqlite3.Connection,
+    clock: Clock,
+    chance: Chance,
+    max_read_bytes: int,
+    batch: list[PendingWrite],
+) -> BatchOutcome:
+    return execute_batch(partial(_transaction, raw, clock, chance, max_read_bytes), batch)
 
 
 @contextmanager
-def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Generator[Connection]:
-    with _OurWords():
+def _transaction(raw: sqlite3.Connection, clock: Clock, chance: Chance, max_read_bytes: int) -> Generator[Connection]:
+    with _TranslateErrors():
         raw.execute("BEGIN IMMEDIATE")
         try:
-            yield SQLiteConnection(raw, instant(clock.now()), Allowance(most_bytes))
+            yield SQLiteConnection(raw, format_timestamp(clock.now()), ReadBudget(max_read_bytes), chance)
             raw.execute("COMMIT")
         except BaseException:
             if raw.in_transaction:
@@ -203,33 +233,36 @@ def _transaction(raw: sqlite3.Connection, clock: Clock, most_bytes: int) -> Gene
             raise
 
 
-def _limit_texts(raw: sqlite3.Connection, most_bytes: int) -> None:
-    raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(most_bytes, 2**31 - 1))
+def _limit_value_length(raw: sqlite3.Connection, max_read_bytes: int) -> None:
+    raw.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, min(max_read_bytes, 2**31 - 1))
 
 
-class _OurWords:
-    """Says in our words what the driver raises. A context made of a generator would take as long as a small statement."""
+class _TranslateErrors:
+    """Raises errors of sqlite3 as exceptions of `db.errors`.
 
-    __slots__ = ("_readable",)
+    A context manager made from a generator would take as long as a small statement.
+    """
 
-    def __init__(self, readable: Allowance | None = None) -> None:
-        self._readable = readable
+    __slots__ = ("_read_budget",)
+
+    def __init__(self, read_budget: ReadBudget | None = None) -> None:
+        self._read_budget = read_budget
 
     def __enter__(self) -> None:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         if isinstance(error, sqlite3.DataError):
-            if self._readable is not None and error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
-                raise TooMuchToRead(self._readable.most) from error
+            if self._read_budget is not None and error.sqlite_errorcode == sqlite3.SQLITE_TOOBIG:
+                raise ReadTooLarge(self._read_budget.limit) from error
         elif isinstance(error, sqlite3.IntegrityError):
             if error.sqlite_errorname == "SQLITE_CONSTRAINT_FOREIGNKEY":
-                raise BrokenReference("A row that was to be written names one that is not there.") from error
-        elif isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _PASSING:
+                raise BrokenReference("A written row references a row that does not exist.") from error
+        elif isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in _TRANSIENT_ERROR_CODES:
             raise DatabaseUnavailable(f"The database file could not be used: {error}.") from error
 
 
-_PASSING = {
+_TRANSIENT_ERROR_CODES = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
     sqlite3.SQLITE_FULL,
@@ -242,18 +275,19 @@ def _connect(path: Path, busy_seconds: float) -> aiosqlite.Connection:
     return aiosqlite.connect(path, isolation_level=None, timeout=busy_seconds, cached_statements=512)
 
 
-async def _latest_state(connection: aiosqlite.Connection) -> str | None:
+async def _latest_state_id(connection: aiosqlite.Connection) -> str | None:
     ((latest,),) = await connection.execute_fetchall("SELECT max(id) FROM task_run_state")
     return latest
 
 
-async def _set(connection: aiosqlite.Connection, *pragmas: str) -> None:
+async def _set_pragmas(connection: aiosqlite.Connection, *pragmas: str) -> None:
     for pragma in ("journal_mode=WAL", "temp_store=MEMORY", "cache_size=-4096", *pragmas):
         await connection.execute(f"PRAGMA {pragma}")
 
 
-def _on_thread_of(
-    connection: aiosqlite.Connection, call: Callable[..., Answer], *arguments: object
-) -> Awaitable[Answer]:
-    """`call(raw connection, *arguments)` in one hop. aiosqlite has no public way to run more than one call a hop."""
+def _run_on_thread(connection: aiosqlite.Connection, call: Callable[..., T], *arguments: object) -> Awaitable[T]:
+    """Run `call(raw connection, *arguments)` on the connection's thread.
+
+    aiosqlite has no public way to make several calls of sqlite3 with one switch of threads.
+    """
     return connection._execute(call, connection._conn, *arguments)  # pyright: ignore

@@ -1,4 +1,4 @@
-"""Statements about concurrency limits, by tag, and the slots that runs hold of them."""
+"""Statements for concurrency limits and the slots that task runs hold."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from sqlalchemy import bindparam, delete, select, update
 
 from db.connection import Connection, Row
 from db.records import ConcurrencyLimitRecord
-from db.row_mapping import columns_of, insert_of, row_of
-from db.sql.dialects import is_among, is_key_among
+from db.row_mapping import insert_statement, record_columns, record_to_row
+from db.sql.lists import is_among, is_key_among
 from db.sql.statement import Statement
 from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
 
-_LIMITS = select(*columns_of(concurrency_limit, ConcurrencyLimitRecord))
+_LIMITS = select(*record_columns(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
 _LOCKED_BY_TAG = Statement(
     _LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags"))
@@ -21,117 +21,122 @@ _LOCKED_BY_TAG = Statement(
 )
 _BY_ID = Statement(_LIMITS.where(is_among(concurrency_limit.c.id, "ids")))
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
-_INSERT = insert_of(concurrency_limit, ConcurrencyLimitRecord)
+_INSERT = insert_statement(concurrency_limit, ConcurrencyLimitRecord)
 _UPDATE = Statement(
     update(concurrency_limit).where(concurrency_limit.c.id == bindparam("limit_id", required=True)),
     ["updated", "limit"],
 )
 _DELETE = Statement(delete(concurrency_limit).where(is_among(concurrency_limit.c.id, "ids")))
 
-_HOLDERS = Statement(
+_SLOT_HOLDERS = Statement(
     select(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
     .where(is_key_among(concurrency_slot.c.limit_id, "limits"))
     .order_by(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
 )
-_TAKE = Statement(concurrency_slot.insert(), ["limit_id", "task_run_id"])
-_FREE = Statement(
+_INSERT_SLOT = Statement(concurrency_slot.insert(), ["limit_id", "task_run_id"])
+_DELETE_SLOT = Statement(
     delete(concurrency_slot).where(
         concurrency_slot.c.limit_id == bindparam("of_limit", required=True),
         concurrency_slot.c.task_run_id == bindparam("of_run", required=True),
     )
 )
-_FREE_LIMITS = Statement(delete(concurrency_slot).where(is_among(concurrency_slot.c.limit_id, "limits")))
+_DELETE_SLOTS_OF_LIMITS = Statement(delete(concurrency_slot).where(is_among(concurrency_slot.c.limit_id, "limits")))
 
 
-_holding = select(concurrency_limit.c.tag).distinct().join_from(concurrency_limit, concurrency_slot)
-_TAGS_OF_TASK_RUNS = Statement(_holding.where(is_among(concurrency_slot.c.task_run_id, "ids")))
-_of_flow_runs = _holding.join(task_run, task_run.c.id == concurrency_slot.c.task_run_id)
-_TAGS_OF_FLOW_RUNS = Statement(_of_flow_runs.where(is_among(task_run.c.flow_run_id, "ids")))
+_held_tags = select(concurrency_limit.c.tag).distinct().join_from(concurrency_limit, concurrency_slot)
+_TAGS_OF_TASK_RUNS = Statement(_held_tags.where(is_among(concurrency_slot.c.task_run_id, "ids")))
+_held_tags_of_task_runs = _held_tags.join(task_run, task_run.c.id == concurrency_slot.c.task_run_id)
+_TAGS_OF_FLOW_RUNS = Statement(_held_tags_of_task_runs.where(is_among(task_run.c.flow_run_id, "ids")))
 _TAGS_OF_FLOWS = Statement(
-    _of_flow_runs.join(flow_run, flow_run.c.id == task_run.c.flow_run_id).where(is_among(flow_run.c.flow_id, "ids"))
+    _held_tags_of_task_runs.join(flow_run, flow_run.c.id == task_run.c.flow_run_id).where(
+        is_among(flow_run.c.flow_id, "ids")
+    )
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """A run's place in a limit."""
+    """A slot of a limit, held by a task run."""
 
     limit_id: str
     task_run_id: str
 
 
 def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
-    """The limits on these tags, in the order of the tags."""
-    return _by_tag(connection.fetch(_BY_TAG, {"tags": list(tags)}))
+    """Return the limits on these tags by tag, in the order of the tags."""
+    return _records_by_tag(connection.fetch(_BY_TAG, {"tags": list(tags)}))
 
 
 def lock_limits(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
-    """As `limits_by_tag`; nobody else changes these limits, or who holds their slots, before the transaction ends."""
-    return _by_tag(connection.fetch_locked(_LOCKED_BY_TAG, {"tags": list(tags)}))
+    """Lock the limits on these tags and return them as `limits_by_tag` does.
+
+    No other transaction changes these limits, or the holders of their slots, before this transaction ends.
+    """
+    return _records_by_tag(connection.fetch_locked(_LOCKED_BY_TAG, {"tags": list(tags)}))
 
 
-def _by_tag(rows: Sequence[Row]) -> dict[str, ConcurrencyLimitRecord]:
+def _records_by_tag(rows: Sequence[Row]) -> dict[str, ConcurrencyLimitRecord]:
     found = (ConcurrencyLimitRecord(*row) for row in rows)
     return {record.tag: record for record in found}
 
 
 def limits_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
-    """The limits that are there, by id."""
+    """Return the existing limits by id."""
     return {row[0]: ConcurrencyLimitRecord(*row) for row in connection.fetch(_BY_ID, {"ids": list(ids)})}
 
 
 def all_limits(connection: Connection) -> list[ConcurrencyLimitRecord]:
-    """Every limit, in the order of the tags."""
+    """Return every limit, in the order of the tags."""
     return [ConcurrencyLimitRecord(*row) for row in connection.fetch(_ALL)]
 
 
 def insert_limits(connection: Connection, records: Sequence[ConcurrencyLimitRecord]) -> None:
-    connection.run_many(_INSERT, [row_of(record) for record in records])
+    connection.run_many(_INSERT, [record_to_row(record) for record in records])
 
 
 def update_limits(connection: Connection, records: Sequence[ConcurrencyLimitRecord]) -> None:
-    """Write how much these limits allow."""
+    """Store the number of slots of each of these limits."""
     connection.run_many(
         _UPDATE, [{"limit_id": each.id, "updated": each.updated, "limit": each.limit} for each in records]
     )
 
 
 def delete_limits(connection: Connection, ids: Sequence[str]) -> None:
-    """Delete these limits with their slots."""
+    """Delete these limits together with their slots."""
     connection.run(_DELETE, {"ids": list(ids)})
 
 
-def holders_of(connection: Connection, limit_ids: Sequence[str]) -> dict[str, set[str]]:
-    """The runs that hold a slot of each of these limits."""
+def slot_holders(connection: Connection, limit_ids: Sequence[str]) -> dict[str, set[str]]:
+    """Return the ids of the task runs that hold a slot of each of these limits, by limit id."""
     holders: dict[str, set[str]] = {limit_id: set() for limit_id in limit_ids}
-    for limit_id, task_run_id in connection.fetch(_HOLDERS, {"limits": list(limit_ids)}):
+    for limit_id, task_run_id in connection.fetch(_SLOT_HOLDERS, {"limits": list(limit_ids)}):
         holders[limit_id].add(task_run_id)
     return holders
 
 
-def take_slots(connection: Connection, slots: Sequence[Slot]) -> None:
-    connection.run_many(_TAKE, [{"limit_id": each.limit_id, "task_run_id": each.task_run_id} for each in slots])
+def insert_slots(connection: Connection, slots: Sequence[Slot]) -> None:
+    connection.run_many(_INSERT_SLOT, [{"limit_id": each.limit_id, "task_run_id": each.task_run_id} for each in slots])
 
 
-def free_slots(connection: Connection, slots: Sequence[Slot]) -> None:
-    connection.run_many(_FREE, [{"of_limit": each.limit_id, "of_run": each.task_run_id} for each in slots])
+def delete_slots(connection: Connection, slots: Sequence[Slot]) -> None:
+    connection.run_many(_DELETE_SLOT, [{"of_limit": each.limit_id, "of_run": each.task_run_id} for each in slots])
 
 
-def free_limits(connection: Connection, limit_ids: Sequence[str]) -> None:
+def delete_slots_of_limits(connection: Connection, limit_ids: Sequence[str]) -> None:
     """Free all slots of these limits."""
-    connection.run(_FREE_LIMITS, {"limits": list(limit_ids)})
+    connection.run(_DELETE_SLOTS_OF_LIMITS, {"limits": list(limit_ids)})
 
 
 def tags_held_by_task_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """The tags of whose limits these task runs hold slots."""
+    """Return the tags of the limits whose slots these task runs hold."""
     return [row[0] for row in connection.fetch(_TAGS_OF_TASK_RUNS, {"ids": list(ids)})]
 
 
 def tags_held_by_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """The tags of whose limits the task runs of these flow runs hold slots."""
+    """Return the tags of the limits whose slots the task runs of these flow runs hold."""
     return [row[0] for row in connection.fetch(_TAGS_OF_FLOW_RUNS, {"ids": list(ids)})]
 
 
 def tags_held_by_flows(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """The tags of whose limits the task runs of these flows hold slots."""
+    """Return the tags of the limits whose slots the task runs of these flows hold."""
     return [row[0] for row in connection.fetch(_TAGS_OF_FLOWS, {"ids": list(ids)})]

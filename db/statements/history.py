@@ -1,7 +1,7 @@
-"""The statement about history: how many runs were meant to start in each interval of time, by the states they are in.
+"""The statement for the history: counts of task runs by state, in equal intervals of their expected start times.
 
-The database writes the answer down, in JSON: hundreds of small objects, each of which would otherwise be made of figures in
-Python, and written after that.
+The database formats the result as JSON. It consists of hundreds of small objects, each of which would otherwise be
+built from a row in Python and then serialized.
 """
 
 import re
@@ -39,187 +39,225 @@ from sqlalchemy.sql.operators import custom_op
 
 from db.connection import Connection
 from db.enums import StateType
-from db.errors import TooMuchToRead
 from db.query.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
-from db.query.pagination import MOST_STATEMENTS
+from db.query.pagination import MAX_CACHED_STATEMENTS
 from db.query.run_estimates import estimated_lateness_seconds, estimated_run_time_seconds
-from db.sql.dialects import MARK, formatted, json_number, json_text, rows_of
+from db.runtime.memory_budget import ReadTooLarge
+from db.sql.json_format import FALLBACK_MARK, json_number, json_text
+from db.sql.lists import unnest_rows
 from db.sql.statement import LongText, Statement
-from db.tables import Instant, task_run
+from db.sql.text import format_text
+from db.tables import Timestamp, task_run
 
-MOST_KINDS = 100
-"""Kinds of state, a type and a name, for each of which SQLite looks into each interval. Where there are more, people have
-written figures into the names of states, and it takes less to sort the runs of an interval."""
+MAX_STATE_KINDS = 100
+"""Maximum number of kinds of state (type and name) that SQLite looks up one by one in each interval. A larger number
+means that clients write changing values into the names of states. Sorting the runs of each interval is cheaper then."""
 
-Part = Literal["start", "end", "states"]
-"""What is known of an interval: two instants, and the states of its runs, with commas in between."""
+IntervalField = Literal["start", "end", "states"]
+"""A value of an interval: its start, its end, or the states of its runs, separated by commas."""
 
-Figure = Literal["type", "name", "runs", "run_time", "lateness"]
-"""What is known of the runs of an interval that are in states of one kind: its type, a word, and name, a JSON text; how many
-they are; their run times, and how late they are, summed in seconds."""
+StateField = Literal["type", "name", "runs", "run_time", "lateness"]
+"""A value of the runs of an interval that are in states of one kind: the state type, the state name as JSON, the
+number of runs, or the sum of their run times or of their lateness, in seconds."""
 
-Given = TypeVar("Given", bound=str)
+FieldName = TypeVar("FieldName", bound=str)
 Rows = Select[*tuple[Any, ...]]
 
 _ZERO, _COMMA, _NOTHING = literal_column("0", Integer()), literal_column("','", Text()), literal_column("''", Text())
-_types = rows_of("types", type=String())
+_types = unnest_rows("types", type=String())
 _expected = task_run.c.expected_start_time
 
 
 @dataclass(frozen=True, slots=True)
-class Pattern(Generic[Given]):
-    """How something is written down, in JSON."""
+class JsonPattern(Generic[FieldName]):
+    """A template for JSON text."""
 
     text: str
-    """With `%s` in it for each of the values, and no `%` else."""
-    values: tuple[Given, ...]
-    """Each at most once: every order of them is a statement of its own, which databases keep."""
+    """Contains `%s` for each of the values, and no other `%`."""
+    values: tuple[FieldName, ...]
+    """Each value occurs at most once. Every order of values is a separate statement, which the databases cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Intervals that follow each other without a gap, all of one length."""
+    """Consecutive intervals of equal length, without gaps."""
 
-    instants: list[str]
-    """When each begins, in order, and when the last one ends; nothing where there are none."""
-    start: int
-    """When the first one begins, in microseconds since the beginning of 1970."""
-    length: int
-    """How long each is, in microseconds; the calendar may end before the last one does."""
+    boundaries: list[str]
+    """Start of each interval in order, and the end of the last one. Empty when there are no intervals."""
+    start_microseconds: int
+    """Start of the first interval, in microseconds since 1970-01-01 UTC."""
+    length_microseconds: int
+    """Length of each interval, in microseconds. The calendar may end before the last interval does."""
 
 
-def write_history(
-    connection: Connection, filter: Filter, span: Span, of_interval: Pattern[Part], of_kind: Pattern[Figure]
+def render_history_json(
+    connection: Connection,
+    filter: Filter,
+    span: Span,
+    interval_pattern: JsonPattern[IntervalField],
+    state_pattern: JsonPattern[StateField],
 ) -> str:
-    """What has become of the runs that were meant to start in the intervals of this span, of which there are some.
+    """Return the JSON of all intervals of the span, separated by commas. The span must have at least one interval.
 
-    All intervals, each written by its pattern, with commas in between; the states by theirs, in the order of types, then
-    names. An interval holds its start, not its end. Runs without a state are left out. TooMuchToRead where that is longer
-    than what may still be read.
+    Each interval is formatted with its pattern, and its states with theirs, sorted by type and then name. A run belongs
+    to the interval of its expected start time. An interval includes its start and excludes its end. Runs without a
+    state are omitted.
+
+    Raises ReadTooLarge when the text exceeds the remaining read budget or `MAX_TEXT_BYTES`.
     """
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
-    longest = min(connection.allowance.left, LONGEST_TEXT)
-    given = {
-        "instants": span.instants,
+    max_length = min(connection.read_budget.remaining, MAX_TEXT_BYTES)
+    arguments = {
+        "instants": span.boundaries,
         "types": _STATE_TYPES,
-        "start": span.instants[0],
-        "end": span.instants[-1],
-        "start_microseconds": span.start,
-        "length_microseconds": span.length,
-        "length": _interval(span.length),
+        "start": span.boundaries[0],
+        "end": span.boundaries[-1],
+        "start_microseconds": span.start_microseconds,
+        "length_microseconds": span.length_microseconds,
+        "length": _format_interval(span.length_microseconds),
         "now": connection.now,
-        "of_interval": of_interval.text,
-        "of_kind": of_kind.text,
-        "length_of_kind": len(of_kind.text) + _LENGTH_OF_FIGURE * len(of_kind.values),
-        "longest": longest,
+        "interval_pattern": interval_pattern.text,
+        "state_pattern": state_pattern.text,
+        "length_of_kind": len(state_pattern.text) + _MAX_VALUE_LENGTH * len(state_pattern.values),
+        "max_length": max_length,
     }
-    statement = _statement(shape, of_interval.values, of_kind.values)
-    ((length, written),) = connection.fetch(statement, {**parameters, **given})
-    if length > longest:
-        raise TooMuchToRead(min(connection.allowance.most, LONGEST_TEXT))
-    return _UNUSUAL.sub(_usual, written) if MARK in written else written
+    statement = _statement(shape, interval_pattern.values, state_pattern.values)
+    ((length, text),) = connection.fetch(statement, {**parameters, **arguments})
+    if length > max_length:
+        raise ReadTooLarge(min(connection.read_budget.limit, MAX_TEXT_BYTES))
+    return _MARKED_NUMBER.sub(_format_marked_number, text) if FALLBACK_MARK in text else text
 
 
-LONGEST_TEXT = 2**29
-"""Bytes; PostgreSQL can make twice as many of one value."""
+MAX_TEXT_BYTES = 2**29
+"""Maximum size of the JSON text in bytes, half of what PostgreSQL allows for one value."""
 
 _STATE_TYPES = [[each.value] for each in StateType]
 
-_LENGTH_OF_FIGURE = 25
-"""How long a figure is at most that is no name."""
+_MAX_VALUE_LENGTH = 25
+"""Maximum number of characters of a formatted value other than a name."""
 
-_UNUSUAL = re.compile(f"{MARK}([^{MARK}]*){MARK}")
+_MARKED_NUMBER = re.compile(f"{FALLBACK_MARK}([^{FALLBACK_MARK}]*){FALLBACK_MARK}")
 
 
-def _usual(found: re.Match[str]) -> str:
-    """A number that databases write in ways of their own, as all others are written."""
-    number = float(found[1])
+def _format_marked_number(match: re.Match[str]) -> str:
+    """Format a number as JSON that the database has left in its own notation."""
+    number = float(match[1])
     if not isfinite(number):
-        raise ValueError(f"A history has come to {number}: a row holds what it may not.")
+        raise ValueError(f"A task run history contains {number}: a stored number is invalid.")
     return orjson.dumps(number).decode()
 
 
-def _interval(microseconds: int) -> str:
-    """The text of an interval for PostgreSQL, which before its version 15 took no number of microseconds beyond 32 bits."""
+def _format_interval(microseconds: int) -> str:
+    """Format an interval for PostgreSQL, which before version 15 accepts no number of microseconds beyond 32 bits."""
     minutes, rest = divmod(microseconds, 60_000_000)
     return f"{minutes // 60}:{minutes % 60:02}:{rest / 1_000_000:09.6f}"
 
 
-@lru_cache(MOST_STATEMENTS)
-def _statement(shape: Shape, parts: tuple[Part, ...], figures: tuple[Figure, ...]) -> Statement:
-    """One row: how long the states would be, 0 where that is not known before; and the intervals, unless it is too long."""
-    few_or_many = _few_in_sqlite if _asks_for_few(shape) else _many_in_sqlite
-    return Statement(few_or_many(shape, parts, figures), postgresql=_in_postgresql(shape, parts, figures))
+@lru_cache(MAX_CACHED_STATEMENTS)
+def _statement(
+    shape: Shape, interval_fields: tuple[IntervalField, ...], state_fields: tuple[StateField, ...]
+) -> Statement:
+    """Build the statement. Its one row has the length of the states, 0 when it is not known in advance, and the text.
+
+    The text does not contain the intervals when the length is too large.
+    """
+    build_for_sqlite = _few_runs_in_sqlite if _selects_by_id(shape) else _many_runs_in_sqlite
+    return Statement(
+        build_for_sqlite(shape, interval_fields, state_fields),
+        postgresql=_in_postgresql(shape, interval_fields, state_fields),
+    )
 
 
-def _asks_for_few(shape: Shape) -> bool:
-    """Whether the filter names ids, be it those of flow runs."""
-    for name, asked in shape:
-        if name in {"id", "flow_run_id"} and any(operator in {"one", "any"} for operator, _ in asked):
+def _selects_by_id(shape: Shape) -> bool:
+    """Return whether the filter selects by ids of task runs or flow runs."""
+    for name, conditions in shape:
+        if name in {"id", "flow_run_id"} and any(operator in {"one", "any"} for operator, _ in conditions):
             return True
-        if name == "flow_run" and _asks_for_few(tuple(part for part in asked if part[0] == "id")):
+        if name == "flow_run" and _selects_by_id(tuple(part for part in conditions if part[0] == "id")):
             return True
     return False
 
 
-def _few_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
-    """The runs that the filter names are looked up by their ids, and each is told its interval."""
+def _few_runs_in_sqlite(
+    shape: Shape, interval_fields: Sequence[IntervalField], state_fields: Sequence[StateField]
+) -> Rows:
+    """Build the statement for few runs: they are looked up by id, and the interval of each run is computed."""
     seconds = cast(func.strftime("%s", func.substr(_expected, 1, 19)), Integer)
     microseconds = seconds * 1_000_000 + cast(func.substr(_expected, 21, 6), Integer)
-    place = (microseconds - _number("start_microseconds")) // _number("length_microseconds")
-    # With a sign the time is no column to SQLite, which would rather go through the span, having statistics.
-    runs = _by_place(shape, place, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Instant))
-    kinds, spans = runs.subquery("kinds"), _spans()
-    text = _written(figures, kinds, json_text(kinds.c.name))
-    of_kinds = select(kinds.c.place, null(), null(), kinds.c.type, kinds.c.name, text)
-    both = union_all(select(*spans.c, null().label("type"), null().label("name"), null().label("text")), of_kinds)
-    # In this order they stand in a group.
+    interval_number = (microseconds - _integer_parameter("start_microseconds")) // _integer_parameter(
+        "length_microseconds"
+    )
+    # Without the unary plus, SQLite would scan the index of this column for the span when it has statistics.
+    runs = _sums_by_interval(
+        shape, interval_number, UnaryExpression(_expected, operator=custom_op[Any]("+"), type_=Timestamp)
+    )
+    kinds, spans = runs.subquery("kinds"), _interval_rows()
+    text = _format_kind_row(state_fields, kinds, json_text(kinds.c.name))
+    kind_rows = select(kinds.c.place, null(), null(), kinds.c.type, kinds.c.name, text)
+    both = union_all(select(*spans.c, null().label("type"), null().label("name"), null().label("text")), kind_rows)
+    # group_concat joins the rows of a group in this order.
     rows = both.order_by(*both.selected_columns["place", "type", "name"]).subquery("both")
     span = func.max(rows.c.starts_at).label("starts_at"), func.max(rows.c.ends_at).label("ends_at")
     states = func.group_concat(rows.c.text).label("states")
-    return _in_one_row(parts, select(*span, states).group_by(rows.c.place))
+    return _select_text(interval_fields, select(*span, states).group_by(rows.c.place))
 
 
-def _many_in_sqlite(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
-    """The runs of a kind and an interval lie together in an index: nothing is sorted, unless there are very many kinds."""
-    known, spans = _known_kinds(), _spans()
-    are_few = select(func.count()).select_from(known).scalar_subquery() <= MOST_KINDS
-    of_kinds = select(func.group_concat(_of_kind(shape, figures, known, spans))).select_from(known)
+def _many_runs_in_sqlite(
+    shape: Shape, interval_fields: Sequence[IntervalField], state_fields: Sequence[StateField]
+) -> Rows:
+    """Build the statement for many runs.
+
+    The runs of one kind and interval are adjacent in an index. They are only sorted when the kinds exceed
+    MAX_STATE_KINDS.
+    """
+    existing_kinds, spans = _existing_kinds(), _interval_rows()
+    has_few_kinds = select(func.count()).select_from(existing_kinds).scalar_subquery() <= MAX_STATE_KINDS
+    states_by_kind = select(
+        func.group_concat(_kind_text_of_interval(shape, state_fields, existing_kinds, spans))
+    ).select_from(existing_kinds)
     kinds = _kinds_of_interval(shape, spans)
-    of_interval = select(func.group_concat(_written(figures, kinds, json_text(kinds.c.name)))).select_from(kinds)
-    states = case((are_few, of_kinds.scalar_subquery()), else_=of_interval.scalar_subquery()).label("states")
-    return _in_one_row(parts, select(spans.c.starts_at, spans.c.ends_at, states))
+    states_of_interval = select(
+        func.group_concat(_format_kind_row(state_fields, kinds, json_text(kinds.c.name)))
+    ).select_from(kinds)
+    states = case((has_few_kinds, states_by_kind.scalar_subquery()), else_=states_of_interval.scalar_subquery()).label(
+        "states"
+    )
+    return _select_text(interval_fields, select(spans.c.starts_at, spans.c.ends_at, states))
 
 
-def _in_one_row(parts: Sequence[Part], intervals: Rows) -> Rows:
-    """What SQLite answers with, which itself limits how long a text is."""
-    # With a limit SQLite makes them one at a time, and ends where all that is written is too long.
+def _select_text(interval_fields: Sequence[IntervalField], intervals: Rows) -> Rows:
+    """Build the row that SQLite returns. SQLite itself limits the length of a text."""
+    # With a LIMIT, SQLite produces the intervals one by one and stops as soon as the text is too long.
     each = intervals.limit(-1).subquery("intervals")
-    written = type_coerce(func.group_concat(_of_interval(parts, each)), LongText())
-    return select(_ZERO, written).where(each.c.ends_at.is_not(None))
+    text = type_coerce(func.group_concat(_format_interval_row(interval_fields, each)), LongText())
+    return select(_ZERO, text).where(each.c.ends_at.is_not(None))
 
 
-def _spans() -> CTE:
-    """The intervals with their places, in order, and a last one that has no end, in which nothing is."""
+def _interval_rows() -> CTE:
+    """Build the intervals with their numbers, in order, and a last row without an end, which contains no runs."""
     each = func.json_each(bindparam("instants", type_=Text(), required=True)).table_valued("key", "value", name="each")
     start, end = each.c.value.label("starts_at"), func.lead(each.c.value).over(order_by=each.c.key).label("ends_at")
     return _materialized(select(each.c.key.label("place"), start, end).order_by(each.c.key), "spans")
 
 
-def _known_kinds() -> CTE:
-    """The types and names of state that there are, in order, one look into an index for each; at most MOST_KINDS + 1 of
-    each type."""
+def _existing_kinds() -> CTE:
+    """Build the existing kinds of state in order, with one index lookup for each.
+
+    There are at most MAX_STATE_KINDS + 1 kinds of each type.
+    """
     one = literal_column("1", Integer())
     first = select(_types.c.type, _least_name(_types.c.type).label("name"), one.label("number"))
     kinds = first.cte("kinds", recursive=True)
     following = select(kinds.c.type, _least_name(kinds.c.type, after=kinds.c.name), kinds.c.number + one)
-    kinds = kinds.union_all(following.where(kinds.c.name.is_not(None), kinds.c.number <= MOST_KINDS))
-    known = select(kinds.c.type, kinds.c.name, json_text(kinds.c.name).label("json")).where(kinds.c.name.is_not(None))
-    return _materialized(known.order_by(kinds.c.type, kinds.c.name), "known")
+    kinds = kinds.union_all(following.where(kinds.c.name.is_not(None), kinds.c.number <= MAX_STATE_KINDS))
+    existing_kinds = select(kinds.c.type, kinds.c.name, json_text(kinds.c.name).label("json")).where(
+        kinds.c.name.is_not(None)
+    )
+    return _materialized(existing_kinds.order_by(kinds.c.type, kinds.c.name), "known")
 
 
 def _materialized(rows: SelectBase, name: str) -> CTE:
-    """The rows, made once, however often the statement reads them."""
+    """Build the rows as a CTE that is computed once, however often the statement reads it."""
     return rows.cte(name).prefix_with("MATERIALIZED")
 
 
@@ -228,20 +266,22 @@ def _least_name(type_: ColumnElement[str], after: ColumnElement[str] | None = No
     return (names if after is None else names.where(task_run.c.state_name > after)).scalar_subquery()
 
 
-def _of_kind(shape: Shape, figures: Sequence[Figure], kinds: FromClause, spans: FromClause) -> ColumnElement[str]:
-    """The text about the runs of a kind in an interval; null where there are none."""
-    of_kind = task_run.c.state_type == kinds.c.type, task_run.c.state_name == kinds.c.name
-    sums = select(*_labelled(_sums())).where(*of_kind, *_in_interval(spans), *_let_through(shape))
+def _kind_text_of_interval(
+    shape: Shape, state_fields: Sequence[StateField], kinds: FromClause, spans: FromClause
+) -> ColumnElement[str]:
+    """Build the text for the runs of one kind in one interval. Null when it has no such runs."""
+    is_of_kind = task_run.c.state_type == kinds.c.type, task_run.c.state_name == kinds.c.name
+    sums = select(*_labelled(_sums())).where(*is_of_kind, *_in_interval(spans), *_filter_clauses(shape))
     runs = _hinted(sums.having(func.count() > _ZERO), _BY_KIND).correlate(spans, kinds).subquery()
-    columns: dict[Figure, ColumnElement[Any]] = {"type": kinds.c.type, **{name: runs.c[name] for name in _sums()}}
-    written = select(formatted("of_kind", *_filled_in(figures, columns, kinds.c.json)))
-    return written.select_from(runs).correlate(spans, kinds).scalar_subquery()
+    columns: dict[StateField, ColumnElement[Any]] = {"type": kinds.c.type, **{name: runs.c[name] for name in _sums()}}
+    text = select(format_text("state_pattern", *_pattern_values(state_fields, columns, kinds.c.json)))
+    return text.select_from(runs).correlate(spans, kinds).scalar_subquery()
 
 
 def _kinds_of_interval(shape: Shape, spans: FromClause) -> FromClause:
-    """A row for each kind of state that the runs of an interval have, in order."""
+    """Build a row for each kind of state among the runs of an interval, in order."""
     kind, has_state = (task_run.c.state_type, task_run.c.state_name), task_run.c.state_type.is_not(None)
-    runs = select(*_labelled(_kind_and_sums())).where(has_state, *_in_interval(spans), *_let_through(shape))
+    runs = select(*_labelled(_kind_and_sums())).where(has_state, *_in_interval(spans), *_filter_clauses(shape))
     return _hinted(runs.group_by(*kind).order_by(*kind), _BY_TIME).correlate(spans).subquery()
 
 
@@ -251,52 +291,63 @@ def _in_interval(spans: FromClause) -> tuple[ColumnElement[bool], ...]:
 
 _BY_KIND = "INDEXED BY ix_task_run_state_expected_start_time"
 _BY_TIME = "INDEXED BY ix_task_run_expected_start_time"
-"""Without statistics SQLite would rather take the index of any equation in the filter, once for each interval."""
+"""Without statistics, SQLite would use the index of any equality in the filter, once for each interval."""
 
 
 def _hinted(selected: Select[Any], hint: str) -> Select[Any]:
     return selected.with_hint(task_run, hint, "sqlite")
 
 
-def _in_postgresql(shape: Shape, parts: Sequence[Part], figures: Sequence[Figure]) -> Rows:
-    """The runs are read once, and each is told when its interval begins."""
-    # A cast alone would be carried out for each run.
+def _in_postgresql(shape: Shape, interval_fields: Sequence[IntervalField], state_fields: Sequence[StateField]) -> Rows:
+    """Build the statement for PostgreSQL: the runs are read once, and the start of each run's interval is computed."""
+    # A cast outside a subquery would be evaluated for each run.
     length = select(cast(bindparam("length", type_=Text(), required=True), IntervalType)).scalar_subquery()
-    counted = _by_place(shape, func.date_bin(length, _expected, _instant("start"))).subquery("counted")
-    # Not materialized, the runs would be sorted, and not what they are counted to.
+    counted = _sums_by_interval(shape, func.date_bin(length, _expected, _timestamp_parameter("start"))).subquery(
+        "counted"
+    )
+    # If this were not materialized, PostgreSQL would sort the runs instead of their counts.
     kinds = _materialized(select(counted, json_text(counted.c.name).label("json")), "kinds")
-    of_kind = _number("length_of_kind") + (func.octet_length(kinds.c.json) if "name" in figures else _ZERO)
-    length_of_kinds = cast(func.coalesce(func.sum(of_kind), _ZERO), BigInteger)
+    length_of_kind = _integer_parameter("length_of_kind") + (
+        func.octet_length(kinds.c.json) if "name" in state_fields else _ZERO
+    )
+    length_of_kinds = cast(func.coalesce(func.sum(length_of_kind), _ZERO), BigInteger)
     length_of_all = select(_materialized(select(length_of_kinds.label("length")), "lengths").c.length).scalar_subquery()
     in_order = aggregate_order_by(_COMMA, kinds.c.type, kinds.c.name)
-    states = func.string_agg(_written(figures, kinds, kinds.c.json), in_order).label("states")
-    of_places = select(kinds.c.place, states).group_by(kinds.c.place).subquery("of_places")
-    # asyncpg looks at each item of an array twice.
-    instants = func.jsonb_array_elements_text(cast(bindparam("instants", type_=Text(), required=True), JSONB))
-    each = instants.table_valued("starts_at", with_ordinality="number", name="each").render_derived()
+    states = func.string_agg(_format_kind_row(state_fields, kinds, kinds.c.json), in_order).label("states")
+    states_by_interval = select(kinds.c.place, states).group_by(kinds.c.place).subquery("of_places")
+    # JSON, because asyncpg visits each item of an array twice.
+    boundaries = func.jsonb_array_elements_text(cast(bindparam("instants", type_=Text(), required=True), JSONB))
+    each = boundaries.table_valued("starts_at", with_ordinality="number", name="each").render_derived()
     spans = select(each, func.lead(each.c.starts_at).over(order_by=each.c.number).label("ends_at")).subquery("spans")
-    found = spans.outerjoin(of_places, of_places.c.place == cast(spans.c.starts_at, Instant))
-    fits = length_of_all <= bindparam("longest", type_=BigInteger(), required=True), spans.c.ends_at.is_not(None)
-    columns = spans.c.number, spans.c.starts_at, spans.c.ends_at, of_places.c.states
-    intervals = select(*columns).select_from(found).where(*fits).subquery("intervals")
-    written = func.string_agg(_of_interval(parts, intervals), aggregate_order_by(_COMMA, intervals.c.number))
-    return select(length_of_all, func.coalesce(written, _NOTHING))
+    joined = spans.outerjoin(states_by_interval, states_by_interval.c.place == cast(spans.c.starts_at, Timestamp))
+    fits = length_of_all <= bindparam("max_length", type_=BigInteger(), required=True), spans.c.ends_at.is_not(None)
+    columns = spans.c.number, spans.c.starts_at, spans.c.ends_at, states_by_interval.c.states
+    intervals = select(*columns).select_from(joined).where(*fits).subquery("intervals")
+    text = func.string_agg(
+        _format_interval_row(interval_fields, intervals), aggregate_order_by(_COMMA, intervals.c.number)
+    )
+    return select(length_of_all, func.coalesce(text, _NOTHING))
 
 
-def _by_place(shape: Shape, place: ColumnElement[Any], expected: ColumnElement[Any] = _expected) -> Select[Any]:
-    """A row for each kind of state and place that the runs have which the filter lets through."""
-    place, in_span = place.label("place"), (expected >= _instant("start"), expected < _instant("end"))
+def _sums_by_interval(
+    shape: Shape, interval: ColumnElement[Any], expected: ColumnElement[Any] = _expected
+) -> Select[Any]:
+    """Build a row for each interval and kind of state among the runs that match the filter."""
+    interval, in_span = (
+        interval.label("place"),
+        (expected >= _timestamp_parameter("start"), expected < _timestamp_parameter("end")),
+    )
     has_state = task_run.c.state_type.is_not(None)
-    runs = select(place, *_labelled(_kind_and_sums())).where(*in_span, has_state, *_let_through(shape))
-    return runs.group_by(place, task_run.c.state_type, task_run.c.state_name)
+    runs = select(interval, *_labelled(_kind_and_sums())).where(*in_span, has_state, *_filter_clauses(shape))
+    return runs.group_by(interval, task_run.c.state_type, task_run.c.state_name)
 
 
-def _kind_and_sums() -> dict[Figure, ColumnElement[Any]]:
+def _kind_and_sums() -> dict[StateField, ColumnElement[Any]]:
     return {"type": task_run.c.state_type, "name": task_run.c.state_name, **_sums()}
 
 
-def _sums() -> dict[Figure, ColumnElement[Any]]:
-    """How many runs there are, their run times, and how late they are."""
+def _sums() -> dict[StateField, ColumnElement[Any]]:
+    """Build the number of runs, and the sums of their run times and of their lateness."""
     return {
         "runs": func.count(),
         "run_time": func.sum(estimated_run_time_seconds(task_run)),
@@ -304,47 +355,49 @@ def _sums() -> dict[Figure, ColumnElement[Any]]:
     }
 
 
-def _labelled(columns: Mapping[Figure, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
+def _labelled(columns: Mapping[StateField, ColumnElement[Any]]) -> list[ColumnElement[Any]]:
     return [column.label(name) for name, column in columns.items()]
 
 
-def _of_interval(parts: Sequence[Part], intervals: FromClause) -> ColumnElement[str]:
-    """The text about an interval, whose states may be null."""
-    columns: dict[Part, ColumnElement[Any]] = {
+def _format_interval_row(interval_fields: Sequence[IntervalField], intervals: FromClause) -> ColumnElement[str]:
+    """Build the text of an interval, whose states may be null."""
+    columns: dict[IntervalField, ColumnElement[Any]] = {
         "start": intervals.c.starts_at,
         "end": intervals.c.ends_at,
         "states": func.coalesce(intervals.c.states, _NOTHING),
     }
-    return formatted("of_interval", *(columns[part] for part in parts))
+    return format_text("interval_pattern", *(columns[part] for part in interval_fields))
 
 
-def _written(figures: Sequence[Figure], kinds: FromClause, name: ColumnElement[str]) -> ColumnElement[str]:
-    """The text about a kind, whose name is given as JSON."""
-    columns: dict[Figure, ColumnElement[Any]] = {figure: kinds.c[figure] for figure in _kind_and_sums()}
-    return formatted("of_kind", *_filled_in(figures, columns, name))
+def _format_kind_row(
+    state_fields: Sequence[StateField], kinds: FromClause, name: ColumnElement[str]
+) -> ColumnElement[str]:
+    """Build the text of a kind of state, whose name is given as JSON."""
+    columns: dict[StateField, ColumnElement[Any]] = {field: kinds.c[field] for field in _kind_and_sums()}
+    return format_text("state_pattern", *_pattern_values(state_fields, columns, name))
 
 
-def _filled_in(
-    figures: Sequence[Figure], columns: Mapping[Figure, ColumnElement[Any]], name: ColumnElement[str]
+def _pattern_values(
+    state_fields: Sequence[StateField], columns: Mapping[StateField, ColumnElement[Any]], name: ColumnElement[str]
 ) -> Iterable[ColumnElement[Any]]:
-    """The figures as they are filled in, where `name` is JSON."""
-    for figure in figures:
-        match figure:
+    """Yield the values to insert into the pattern, where `name` is JSON already."""
+    for field in state_fields:
+        match field:
             case "name":
                 yield name
             case "run_time" | "lateness":
-                yield json_number(columns[figure])
+                yield json_number(columns[field])
             case _:
-                yield columns[figure]
+                yield columns[field]
 
 
-def _let_through(shape: Shape) -> list[ColumnElement[bool]]:
+def _filter_clauses(shape: Shape) -> list[ColumnElement[bool]]:
     return clauses_of(shape, TASK_RUN_FIELDS, task_run, "at once")
 
 
-def _instant(parameter: str) -> ColumnElement[Any]:
-    return bindparam(parameter, type_=Instant, required=True)
+def _timestamp_parameter(parameter: str) -> ColumnElement[Any]:
+    return bindparam(parameter, type_=Timestamp, required=True)
 
 
-def _number(parameter: str) -> ColumnElement[int]:
+def _integer_parameter(parameter: str) -> ColumnElement[int]:
     return bindparam(parameter, type_=Integer(), required=True)

@@ -1,7 +1,8 @@
-"""Statements that find the runs which ended long ago, the longest ago first.
+"""Statements that find and delete the runs that ended long ago, oldest first.
 
-A background task run is looked at by itself. A task run of a flow run goes with its flow run, and a subflow stays as long as
-the flow run that it is part of goes on: a flow run that is under way, or comes back, finds all that it has done.
+A background task run is pruned individually. A task run of a flow run is pruned together with its flow run, and a
+subflow is kept until its parent flow run has ended. A flow run that is active, or that is retried, therefore finds all
+its earlier work.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 from sqlalchemy import BindParameter, ColumnElement, Table, bindparam, delete, func, literal_column, or_, select
 
 from db.connection import Connection
-from db.sql.dialects import is_among
+from db.sql.lists import is_among
 from db.sql.statement import Statement
 from db.tables import HAS_ENDED, IN_BACKGROUND, flow_run, task_run
 
@@ -19,51 +20,51 @@ _before: BindParameter[str] = bindparam("before", required=True)
 _limit: BindParameter[int] = bindparam("limit", required=True)
 
 
-def _is(condition: str) -> ColumnElement[Any]:
-    """The condition in the very words of an index, so that the index serves."""
+def _index_condition(condition: str) -> ColumnElement[Any]:
+    """Build the condition with the exact text of a partial index's predicate, which the use of the index requires."""
     return literal_column(condition)
 
 
 def _is_in_state(run: Table) -> ColumnElement[bool]:
-    # Not the bare column: SQLite would rather look for the states than for the time.
+    # With the bare column, SQLite would search an index for the states instead of for the time.
     return is_among(run.c.state_type.concat(literal_column("''")), "states")
 
 
-_in_background = (
-    _is(f"task_run.{IN_BACKGROUND}"),
-    _is(f"task_run.{HAS_ENDED}"),
+_background_conditions = (
+    _index_condition(f"task_run.{IN_BACKGROUND}"),
+    _index_condition(f"task_run.{HAS_ENDED}"),
     task_run.c.state_timestamp < _before,
     _is_in_state(task_run),
 )
-_ENDED_IN_BACKGROUND = Statement(
+_ENDED_BACKGROUND_TASK_RUNS = Statement(
     select(task_run.c.id)
-    .where(*_in_background)
+    .where(*_background_conditions)
     .order_by(task_run.c.state_timestamp)
     .limit(_limit)
     .with_for_update(skip_locked=True)
 )
-_COUNT_IN_BACKGROUND = Statement(select(func.count()).select_from(task_run).where(*_in_background))
+_COUNT_BACKGROUND_TASK_RUNS = Statement(select(func.count()).select_from(task_run).where(*_background_conditions))
 
 _parent_task_run, _parent = task_run.alias("parent_task_run"), flow_run.alias("parent")
-_goes_on_above = (
+_has_active_parent = (
     select(_parent.c.id)
     .join(_parent_task_run, _parent_task_run.c.flow_run_id == _parent.c.id)
     .where(
         _parent_task_run.c.id == flow_run.c.parent_task_run_id,
-        or_(_parent.c.state_type.is_(None), ~_is(f"parent.{HAS_ENDED}")),
+        or_(_parent.c.state_type.is_(None), ~_index_condition(f"parent.{HAS_ENDED}")),
     )
     .correlate(flow_run)
     .exists()
 )
-_flow_runs = (
-    _is(f"flow_run.{HAS_ENDED}"),
+_flow_run_conditions = (
+    _index_condition(f"flow_run.{HAS_ENDED}"),
     flow_run.c.state_timestamp < _before,
     _is_in_state(flow_run),
-    ~_goes_on_above,
+    ~_has_active_parent,
 )
 _ENDED_FLOW_RUNS = Statement(
     select(flow_run.c.id)
-    .where(*_flow_runs)
+    .where(*_flow_run_conditions)
     .order_by(flow_run.c.state_timestamp)
     .limit(_limit)
     .with_for_update(skip_locked=True)
@@ -77,64 +78,75 @@ _DELETE_EMPTY_FLOW_RUNS = Statement(
         ~select(task_run.c.id).where(task_run.c.flow_run_id == flow_run.c.id).correlate(flow_run).exists(),
     )
 )
-_COUNT_FLOW_RUNS = Statement(select(func.count()).select_from(flow_run).where(*_flow_runs))
-_COUNT_IN_FLOW_RUNS = Statement(
+_COUNT_FLOW_RUNS = Statement(select(func.count()).select_from(flow_run).where(*_flow_run_conditions))
+_COUNT_TASK_RUNS_OF_FLOW_RUNS = Statement(
     select(func.count())
     .select_from(task_run)
-    .where(task_run.c.flow_run_id.in_(select(flow_run.c.id).where(*_flow_runs)))
+    .where(task_run.c.flow_run_id.in_(select(flow_run.c.id).where(*_flow_run_conditions)))
 )
 
 _one: ColumnElement[int] = literal_column("1")
-_ALONE = Statement(
+_TRY_ACQUIRE_LOCK = Statement(
     select(_one),
     postgresql=select(func.pg_try_advisory_xact_lock(literal_column("6871429351"))),
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """Runs that have been in one of these states since before an instant."""
+class PruneCriteria:
+    """Selects runs that have been in one of `states` since before the timestamp `before`."""
 
     before: str
     states: Sequence[str]
 
 
-def ended_in_background(connection: Connection, ended: Ended, limit: int) -> list[str]:
-    """The background task runs that ended, so many at most; nobody else changes them before the transaction ends."""
-    return _ids(connection, _ENDED_IN_BACKGROUND, ended, limit)
+def ended_background_task_runs(connection: Connection, criteria: PruneCriteria, limit: int) -> list[str]:
+    """Lock at most `limit` background task runs that have ended, and return their ids, oldest first.
+
+    Runs that another transaction has locked are skipped. No other transaction changes the returned runs before this
+    transaction ends.
+    """
+    return _ids(connection, _ENDED_BACKGROUND_TASK_RUNS, criteria, limit)
 
 
-def ended_flow_runs(connection: Connection, ended: Ended, limit: int) -> list[str]:
-    """The flow runs that ended, so many at most; nobody else changes them before the transaction ends."""
-    return _ids(connection, _ENDED_FLOW_RUNS, ended, limit)
+def ended_flow_runs(connection: Connection, criteria: PruneCriteria, limit: int) -> list[str]:
+    """Lock at most `limit` flow runs that have ended, and return their ids, oldest first.
+
+    Runs that another transaction has locked are skipped. No other transaction changes the returned runs before this
+    transaction ends.
+    """
+    return _ids(connection, _ENDED_FLOW_RUNS, criteria, limit)
 
 
 def task_runs_of_flow_runs(connection: Connection, flow_run_ids: Sequence[str], limit: int) -> list[str]:
-    """Task runs of these flow runs, so many at most."""
+    """Return the ids of at most `limit` task runs of these flow runs."""
     rows = connection.fetch(_TASK_RUNS_OF_FLOW_RUNS, {"flow_runs": list(flow_run_ids), "limit": limit})
     return [row[0] for row in rows]
 
 
 def delete_empty_flow_runs(connection: Connection, flow_run_ids: Sequence[str]) -> int:
-    """Delete those of these flow runs that have no task runs left, and say how many these were."""
+    """Delete those of these flow runs that have no task runs left, and return their number."""
     return connection.run(_DELETE_EMPTY_FLOW_RUNS, {"flow_runs": list(flow_run_ids)})
 
 
-def count_ended(connection: Connection, ended: Ended) -> tuple[int, int]:
-    """How many task runs, in the background and of flow runs, and how many flow runs have ended."""
-    parameters = {"before": ended.before, "states": list(ended.states)}
-    in_background, flow_runs, in_flow_runs = (
+def count_ended(connection: Connection, criteria: PruneCriteria) -> tuple[int, int]:
+    """Count the runs to prune: task runs (background runs and those of flow runs), then flow runs."""
+    parameters = {"before": criteria.before, "states": list(criteria.states)}
+    background_count, flow_run_count, flow_run_task_count = (
         connection.fetch(statement, parameters)[0][0]
-        for statement in (_COUNT_IN_BACKGROUND, _COUNT_FLOW_RUNS, _COUNT_IN_FLOW_RUNS)
+        for statement in (_COUNT_BACKGROUND_TASK_RUNS, _COUNT_FLOW_RUNS, _COUNT_TASK_RUNS_OF_FLOW_RUNS)
     )
-    return in_background + in_flow_runs, flow_runs
+    return background_count + flow_run_task_count, flow_run_count
 
 
-def is_only_pruner(connection: Connection) -> bool:
-    """Whether no other server prunes; none will begin to before the transaction ends."""
-    return bool(connection.fetch_locked(_ALONE)[0][0])
+def try_acquire_pruning_lock(connection: Connection) -> bool:
+    """Acquire the lock for pruning until the transaction ends, and return whether no other server holds it.
+
+    Does not wait. On SQLite, which has a single server, it always succeeds.
+    """
+    return bool(connection.fetch_locked(_TRY_ACQUIRE_LOCK)[0][0])
 
 
-def _ids(connection: Connection, statement: Statement, ended: Ended, limit: int) -> list[str]:
-    parameters = {"before": ended.before, "states": list(ended.states), "limit": limit}
+def _ids(connection: Connection, statement: Statement, criteria: PruneCriteria, limit: int) -> list[str]:
+    parameters = {"before": criteria.before, "states": list(criteria.states), "limit": limit}
     return [row[0] for row in connection.fetch(statement, parameters)]

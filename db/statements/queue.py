@@ -1,6 +1,6 @@
-"""Statements about the queue: runs that wait for a worker, and the leases of those that have one.
+"""Statements for the queue: the entries of waiting runs, and the leases of delivered runs.
 
-Callers read entries, decide, and write whole entries back; all of it in one transaction, so nothing can come between.
+Callers read entries, decide, and write whole entries, all in one transaction. No other transaction can interfere.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,22 @@ from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, li
 from db.connection import Connection, Row
 from db.enums import StateType
 from db.records import QueueEntryRecord
-from db.row_mapping import columns_of, insert_of, row_of
-from db.sql.dialects import for_each, has_tag_among, is_key_among, later, rows_of
+from db.row_mapping import insert_statement, record_columns, record_to_row
+from db.sql.lists import is_key_among, unnest_rows
+from db.sql.planner_hints import nested_loop_join
 from db.sql.statement import Statement
+from db.sql.tags import has_tag_among
+from db.sql.time_arithmetic import add_seconds
 from db.tables import queue_entry, task_run
 
-QUEUE_ENTRY_COLUMNS = columns_of(queue_entry, QueueEntryRecord)
+QUEUE_ENTRY_COLUMNS = record_columns(queue_entry, QueueEntryRecord)
 QUEUE_ENTRY_WIDTH = len(QUEUE_ENTRY_COLUMNS)
 
 _now: BindParameter[str] = bindparam("now", required=True)
 _limit: BindParameter[int] = bindparam("limit", required=True)
 _entries = select(*QUEUE_ENTRY_COLUMNS)
 
-_INSERT = insert_of(queue_entry, QueueEntryRecord)
+_INSERT = insert_statement(queue_entry, QueueEntryRecord)
 _UPDATE = Statement(
     update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
     [each.name for each in fields(QueueEntryRecord)],
@@ -44,17 +47,17 @@ _LOCK_BY_LEASE = Statement(
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
-_RUNS_BY_LEASE = Statement(
+_TASK_RUN_IDS_BY_LEASE = Statement(
     select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_key_among(queue_entry.c.lease_id, "leases"))
 )
 _BY_LEASE = Statement(_leased.where(is_key_among(queue_entry.c.lease_id, "leases")))
 _UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
-_UNACKNOWLEDGED_AMONG = Statement(
+_UNACKNOWLEDGED_LEASE_IDS = Statement(
     select(queue_entry.c.lease_id).where(is_key_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
 )
 
-# One row for each side of each key. Both statements below look into the index of what waits once for each of them.
-_sides = rows_of("sides", task_key=Text(), is_retry=Boolean())
+# One row for each side of each key. Both statements below search the index of waiting entries once for each row.
+_sides = unnest_rows("sides", task_key=Text(), is_retry=Boolean())
 _waiting = queue_entry.alias("waiting")
 _of_side = (
     _waiting.c.lease_id.is_(None),
@@ -69,7 +72,7 @@ _due_of_side = (
     .correlate(_sides)
 )
 _locked_of_side = (
-    select(*columns_of(_waiting, QueueEntryRecord))
+    select(*record_columns(_waiting, QueueEntryRecord))
     .where(*_of_side, _waiting.c.available_at <= _now)
     .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
     .limit(_limit)
@@ -78,9 +81,11 @@ _locked_of_side = (
     .lateral("due")
 )
 _DUE = Statement(
-    _entries.select_from(for_each(_sides, queue_entry)).where(queue_entry.c.task_run_id.in_(_due_of_side)),
-    # What another server is claiming, or a change of state is about to take away, is passed over without waiting.
-    postgresql=select(*columns_of(_locked_of_side, QueueEntryRecord)).select_from(_sides.join(_locked_of_side, true())),
+    _entries.select_from(nested_loop_join(_sides, queue_entry)).where(queue_entry.c.task_run_id.in_(_due_of_side)),
+    # Entries that another server is claiming, or that a state change is about to remove, are skipped without waiting.
+    postgresql=select(*record_columns(_locked_of_side, QueueEntryRecord)).select_from(
+        _sides.join(_locked_of_side, true())
+    ),
 )
 _NEXT_DUE = Statement(
     select(select(func.min(_waiting.c.available_at)).where(*_of_side).correlate(_sides).scalar_subquery()).select_from(
@@ -96,17 +101,17 @@ _EXPIRED = Statement(
 )
 _NEXT_EXPIRY = Statement(select(func.min(queue_entry.c.lease_expires_at)).where(queue_entry.c.lease_id.is_not(None)))
 
-_run_on_until = later(
+_extended_expiry = add_seconds(
     bindparam("start", type_=queue_entry.c.lease_expires_at.type, required=True), queue_entry.c.lease_seconds
 )
-_LET_RUN_ON = Statement(
+_EXTEND_LEASES = Statement(
     update(queue_entry)
-    .values(lease_expires_at=_run_on_until)
+    .values(lease_expires_at=_extended_expiry)
     .where(
         queue_entry.c.lease_id.is_not(None),
         queue_entry.c.is_acknowledged,
-        queue_entry.c.lease_seconds <= bindparam("longest", required=True),
-        queue_entry.c.lease_expires_at < _run_on_until,
+        queue_entry.c.lease_seconds <= bindparam("max_lease_seconds", required=True),
+        queue_entry.c.lease_expires_at < _extended_expiry,
     )
 )
 
@@ -132,12 +137,12 @@ def queue_entry_from(row: Row) -> QueueEntryRecord:
 
 
 def insert_queue_entries(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:
-    connection.run_many(_INSERT, [row_of(entry) for entry in entries])
+    connection.run_many(_INSERT, [record_to_row(entry) for entry in entries])
 
 
 def update_queue_entries(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:
-    """Write these entries over what was there."""
-    connection.run_many(_UPDATE, [{"run_id": entry.task_run_id, **row_of(entry)} for entry in entries])
+    """Overwrite the stored entries of the same runs."""
+    connection.run_many(_UPDATE, [{"run_id": entry.task_run_id, **record_to_row(entry)} for entry in entries])
 
 
 def delete_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
@@ -145,31 +150,31 @@ def delete_queue_entries(connection: Connection, task_run_ids: Sequence[str]) ->
 
 
 def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) -> dict[str, QueueEntryRecord]:
-    """The entries of those runs that have one."""
+    """Return the entries of those runs that have one, by run id."""
     return {row[0]: queue_entry_from(row) for row in connection.fetch(_BY_RUN, {"ids": list(task_run_ids)})}
 
 
 def lock_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    """Keep these runs' places as they are until the transaction ends, but for what it does."""
+    """Lock the queue entries of these runs: no other transaction changes them before this transaction ends."""
     connection.lock(_LOCK, {"ids": list(task_run_ids)})
 
 
-def runs_by_lease(connection: Connection, lease_ids: Sequence[str]) -> dict[str, str]:
-    """The runs under those of these leases that there are, by lease; whether one has run out is not looked at."""
-    return {row[0]: row[1] for row in connection.fetch(_RUNS_BY_LEASE, {"leases": list(lease_ids)})}
+def task_run_ids_by_lease(connection: Connection, lease_ids: Sequence[str]) -> dict[str, str]:
+    """Return the ids of the runs under these leases, by lease id. Expired leases are included, unknown ones omitted."""
+    return {row[0]: row[1] for row in connection.fetch(_TASK_RUN_IDS_BY_LEASE, {"leases": list(lease_ids)})}
 
 
 def queue_entries_by_lease(
     connection: Connection, lease_ids: Sequence[str]
 ) -> dict[str, tuple[QueueEntryRecord, StateType | None]]:
-    """The entries under those of these leases that have not run out, each with the type of its run's state, by lease.
+    """Lock and return the entries under these leases, each with the state type of its run, by lease id.
 
-    Nobody else changes them before the transaction ends.
+    Unknown and expired leases are omitted. No other transaction changes the entries before this transaction ends.
     """
     connection.lock(_LOCK_BY_LEASE, {"leases": list(lease_ids)})
     rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids)})
     found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
-    # Not a condition of the statement's: SQLite would read all that is leased, in the order in which it runs out.
+    # With a condition in the statement, SQLite would read all leased entries in the order of their expiry.
     return {
         entry.lease_id or "": (entry, StateType(type) if type else None)
         for entry, type in found
@@ -178,45 +183,58 @@ def queue_entries_by_lease(
 
 
 def unacknowledged_entries(connection: Connection) -> list[QueueEntryRecord]:
-    """Every entry that was delivered and not yet taken over."""
+    """Return every entry that is delivered and not yet acknowledged."""
     return [queue_entry_from(row) for row in connection.fetch(_UNACKNOWLEDGED)]
 
 
 def due_entries(connection: Connection, task_keys: Sequence[str], per_side: int) -> list[QueueEntryRecord]:
-    """What may be claimed now: for each key the first `per_side` of its retry side and as many of its scheduled side."""
+    """Return the entries that can be claimed now: for each key, the first `per_side` entries of each side.
+
+    On PostgreSQL, the entries are locked until the transaction ends. Those that another transaction has locked are
+    skipped.
+    """
     parameters = {"sides": _sides_of(task_keys), "now": connection.now, "limit": per_side}
     return [queue_entry_from(row) for row in connection.fetch(_DUE, parameters)]
 
 
 def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
-    """When the next run of these keys is due, or has been: another server may be claiming it. None where none waits."""
+    """Return when the next run of these keys is due, or None when no run is waiting.
+
+    The time may have passed: another server may be claiming the run.
+    """
     rows = connection.fetch(_NEXT_DUE, {"sides": _sides_of(task_keys)})
     return min((row[0] for row in rows if row[0] is not None), default=None)
 
 
 def runs_with_expired_leases(connection: Connection, limit: int) -> list[str]:
-    """The runs whose leases have run out, the longest ago first."""
+    """Return the ids of at most `limit` runs whose leases have expired, earliest expiry first."""
     return [row[0] for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
 
 
-def let_leases_run_on(connection: Connection, start: str, longest_seconds: float) -> int:
-    """Let acknowledged leases of at most so many seconds run for their whole time from `start`; how many had less left."""
-    return connection.run(_LET_RUN_ON, {"start": start, "longest": longest_seconds})
+def extend_leases_after_outage(connection: Connection, start: str, max_lease_seconds: float) -> int:
+    """Extend acknowledged leases to their full time from `start`, and return the number of extended leases.
+
+    Leases of more than `max_lease_seconds`, and those that expire later anyway, are not changed.
+    """
+    return connection.run(_EXTEND_LEASES, {"start": start, "max_lease_seconds": max_lease_seconds})
 
 
-def unacknowledged_among(connection: Connection, lease_ids: Sequence[str]) -> set[str]:
-    """Those of these leases that are there and that nobody has taken over yet."""
-    return {row[0] for row in connection.fetch(_UNACKNOWLEDGED_AMONG, {"leases": list(lease_ids)})}
+def unacknowledged_lease_ids(connection: Connection, lease_ids: Sequence[str]) -> set[str]:
+    """Return those of these leases that exist and are not yet acknowledged."""
+    return {row[0] for row in connection.fetch(_UNACKNOWLEDGED_LEASE_IDS, {"leases": list(lease_ids)})}
 
 
 def next_expiry_at(connection: Connection) -> str | None:
-    """When the next lease runs out, or has run out; None where none is held."""
+    """Return when the next lease expires or has expired, or None when no lease is held."""
     ((expires_at,),) = connection.fetch(_NEXT_EXPIRY)
     return expires_at
 
 
 def entries_waiting_for_slots(connection: Connection, tags: Sequence[str], limit: int) -> list[QueueEntryRecord]:
-    """The entries that are to be due later because a limit on one of these tags was full, the next ones first."""
+    """Lock and return at most `limit` entries that were delayed because a limit on one of these tags was full.
+
+    The entries that are due next come first. Those that another transaction has locked are skipped.
+    """
     parameters = {"now": connection.now, "tags": list(tags), "limit": limit}
     return [queue_entry_from(row) for row in connection.fetch(_WAITING_FOR_SLOT, parameters)]
 

@@ -1,13 +1,16 @@
-"""The feed: changes of task runs' states, read page by page from a place on. The states themselves are the log.
+"""Statements for the feed: state changes of task runs, read page by page from a position.
 
-A place has to be one in an order of commits: what is committed after a page was read must come after that page, or it would
-never be read. On SQLite there is one writer, whose ids rise, so the state's id is its place.
+The stored states are the log of changes.
 
-On PostgreSQL transactions commit in another order than they begin in. A state is `written_in` its transaction's number, and
-a page ends before the oldest transaction that is still open: below that, nothing can be added any more. A transaction that
-has waited for a run may have a smaller number than the one it waited for; it then takes over the number of the run's last
-state, which keeps a run's states in their order. That is safe, since a number is only ever raised: whoever may still
-write with a number has itself a number that is not greater, and holds the page back.
+Positions must follow the order of commits: a state that is committed after a page was read must come after that page,
+or it would never be read. SQLite has one writer whose ids increase, and the id of a state is its position.
+
+PostgreSQL transactions commit in a different order than they begin. Each state stores the number of its transaction in
+`written_in`, and a page ends before the oldest transaction that is still open: no state with a smaller number can be
+added. A transaction that waited for a run may have a smaller number than the transaction it waited for. It then uses
+the number of the run's current state, which keeps the states of a run in order. This is safe because numbers are only
+ever raised: an open transaction that may still write a given number has a transaction number that is not greater, and
+pages end before that.
 """
 
 from collections.abc import Sequence
@@ -37,31 +40,31 @@ from sqlalchemy import (
 from db.connection import Connection, Row
 from db.enums import StateType
 from db.query.filters import TASK_RUN_FIELDS, Filter, Shape, clauses_of, shape_of
-from db.query.pagination import MOST_STATEMENTS
+from db.query.pagination import MAX_CACHED_STATEMENTS
 from db.records import StateRecord, TaskRunRecord
-from db.row_mapping import STATE_WIDTH, TASK_RUN_WIDTH, columns_of, state_from, task_run_from
+from db.row_mapping import STATE_WIDTH, TASK_RUN_WIDTH, record_columns, state_from_row, task_run_from_row
 from db.runtime.ids import new_id
 from db.sql.statement import Statement
 from db.tables import Id, task_run, task_run_state
 
-LEAST_ID = "00000000-0000-0000-0000-000000000000"
-GREATEST_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
+MIN_ID = "00000000-0000-0000-0000-000000000000"
+MAX_ID = "ffffffff-ffff-ffff-ffff-ffffffffffff"
 
 
 @dataclass(frozen=True, slots=True)
-class FeedPlace:
-    """A place in the feed: right behind the state with this id, whether that is still there or not."""
+class FeedPosition:
+    """A position in the feed, directly after the state with this id, even if that state has been deleted."""
 
     transaction: int | None
-    """What the state was written in; None on a database with a single writer."""
+    """The `written_in` of the state. None on a database with a single writer."""
     id: str
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """That a task run took a state; the run as it was when this was read."""
+class FeedChange:
+    """A state that a task run entered, and the run as it was when the change was read."""
 
-    place: FeedPlace
+    position: FeedPosition
     task_run: TaskRunRecord
     state: StateRecord
     previous_state_type: StateType | None
@@ -69,61 +72,70 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class FeedPage:
-    """The changes of a part of the feed that the filter lets through."""
+    """The changes of one part of the feed that match the filter."""
 
-    changes: Sequence[Change]
-    end: FeedPlace
-    """Where to read on."""
-    goes_on: bool = False
-    """Whether there may be more already."""
-    is_held_up: bool = False
-    """Whether there are changes that can not be read before an older transaction has ended."""
+    changes: Sequence[FeedChange]
+    end: FeedPosition
+    """Position from which the next page is read."""
+    has_more: bool = False
+    """Whether more changes may be available already."""
+    is_blocked: bool = False
+    """Whether changes exist that cannot be read until an older transaction has ended."""
     has_gap: bool = False
-    """Whether it begins further on than where it was to begin: changes between the two are left out."""
+    """Whether the page starts after the requested position. The changes in between are skipped."""
 
 
-def present_place(connection: Connection) -> FeedPlace:
-    """The place behind all that is written by now. Transactions that are still open are going to be after it."""
-    ((transaction, id),) = connection.fetch(_PRESENT)
-    return FeedPlace(transaction, id or LEAST_ID)
+def current_position(connection: Connection) -> FeedPosition:
+    """Return the position after the states that are committed now.
 
-
-def read_changes(connection: Connection, place: FeedPlace, filter: Filter, *, size: int, backlog: int) -> FeedPage:
-    """The changes right behind `place`: of the next `size`, those whose runs the filter lets through.
-
-    Where more than `backlog` are waiting there, and where nobody can tell what has been since, the page is empty, has a
-    gap, and ends further on.
+    States of transactions that are still open come after it, as do those of transactions that are newer than an open
+    one.
     """
-    ((horizon, next_transaction, is_held_up),) = connection.fetch(_HORIZON)
-    if not _can_go_on(place, next_transaction):
-        return FeedPage([], present_place(connection), goes_on=True, has_gap=True)
+    ((transaction, id),) = connection.fetch(_CURRENT_POSITION)
+    return FeedPosition(transaction, id or MIN_ID)
+
+
+def read_changes(
+    connection: Connection, position: FeedPosition, filter: Filter, *, size: int, backlog: int
+) -> FeedPage:
+    """Return the changes directly after `position`: of the next `size` changes, those whose runs match the filter.
+
+    When more than `backlog` changes follow the position, or when the feed cannot be resumed from it, the page is empty,
+    has a gap, and ends at a later position.
+    """
+    ((horizon, next_transaction, is_blocked),) = connection.fetch(_HORIZON)
+    if not _is_resumable(position, next_transaction):
+        return FeedPage([], current_position(connection), has_more=True, has_gap=True)
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
-    bounds = {"transaction": place.transaction, "id": place.id, "horizon": horizon}
+    bounds = {"transaction": position.transaction, "id": position.id, "horizon": horizon}
     rows = connection.fetch(_page_statement(shape, size), {**parameters, **bounds})
     if len(rows) < size:
-        end = _place_of(rows[-1]) if rows else place
-        return FeedPage(_changes_from(rows, connection.now), end, is_held_up=bool(is_held_up))
-    if connection.fetch(_BEYOND, {**bounds, "backlog": backlog}):
-        before_last = connection.fetch(_BEFORE_LAST, {"horizon": horizon, "size": size})
-        # Runs may be deleted meanwhile, so that there are no longer so many.
-        end = _place_of(before_last[0]) if before_last else present_place(connection)
-        return FeedPage([], end, goes_on=True, has_gap=True)
-    return FeedPage(_changes_from(rows, connection.now), _place_of(rows[-1]), goes_on=True)
+        end = _position_of(rows[-1]) if rows else position
+        return FeedPage(_changes_from(rows, connection.now), end, is_blocked=bool(is_blocked))
+    if connection.fetch(_EXCEEDS_BACKLOG, {**bounds, "backlog": backlog}):
+        before_last_page = connection.fetch(_BEFORE_LAST_PAGE, {"horizon": horizon, "size": size})
+        # Runs may have been deleted meanwhile, and less than a page of changes may be left.
+        end = _position_of(before_last_page[0]) if before_last_page else current_position(connection)
+        return FeedPage([], end, has_more=True, has_gap=True)
+    return FeedPage(_changes_from(rows, connection.now), _position_of(rows[-1]), has_more=True)
 
 
-def _can_go_on(place: FeedPlace, next_transaction: int | None) -> bool:
-    """Whether all that has been written since is behind the place: not so for one in another database's future."""
+def _is_resumable(position: FeedPosition, next_transaction: int | None) -> bool:
+    """Return whether the feed can be resumed from the position.
+
+    A position of another database may be in the future of this one.
+    """
     if next_transaction is None:
-        return place.transaction is None and place.id < new_id()
-    return place.transaction is not None and place.transaction < next_transaction
+        return position.transaction is None and position.id < new_id()
+    return position.transaction is not None and position.transaction < next_transaction
 
 
-def _changes_from(rows: Sequence[Row], now: str) -> list[Change]:
+def _changes_from(rows: Sequence[Row], now: str) -> list[FeedChange]:
     return [
-        Change(
-            _place_of(row),
-            task_run_from(row[_RUN:_STATE], now),
-            state_from(row[_STATE:_PREVIOUS]),
+        FeedChange(
+            _position_of(row),
+            task_run_from_row(row[_RUN:_STATE], now),
+            state_from_row(row[_STATE:_PREVIOUS]),
             None if row[_PREVIOUS] is None else StateType(row[_PREVIOUS]),
         )
         for row in rows
@@ -131,8 +143,8 @@ def _changes_from(rows: Sequence[Row], now: str) -> list[Change]:
     ]
 
 
-def _place_of(row: Row) -> FeedPlace:
-    return FeedPlace(row[0], row[1])
+def _position_of(row: Row) -> FeedPosition:
+    return FeedPosition(row[0], row[1])
 
 
 _RUN = 2
@@ -140,25 +152,25 @@ _STATE = _RUN + TASK_RUN_WIDTH + STATE_WIDTH
 _PREVIOUS = _STATE + STATE_WIDTH
 
 
-# --- transactions of PostgreSQL ---
+# --- transaction numbers of PostgreSQL ---
 
 
-def _number(transaction: ColumnElement[Any]) -> ColumnElement[int]:
+def _as_integer(transaction: ColumnElement[Any]) -> ColumnElement[int]:
     return cast(cast(transaction, Text), BigInteger)
 
 
-_OLDEST_OPEN = _number(func.pg_snapshot_xmin(func.pg_current_snapshot()))
-_NEXT = _number(func.pg_snapshot_xmax(func.pg_current_snapshot()))
-_last = task_run_state.alias("last")
-_LAST_WRITTEN_IN = (
-    select(_last.c.written_in)
-    .join_from(task_run, _last, _last.c.id == task_run.c.state_id)
-    # A database that was copied from another server has numbers that are still to come here.
-    .where(task_run.c.id == bindparam("of_run", required=True, type_=Id), _last.c.written_in < _NEXT)
+_OLDEST_OPEN = _as_integer(func.pg_snapshot_xmin(func.pg_current_snapshot()))
+_NEXT = _as_integer(func.pg_snapshot_xmax(func.pg_current_snapshot()))
+_current_state = task_run_state.alias("last")
+_CURRENT_STATE_WRITTEN_IN = (
+    select(_current_state.c.written_in)
+    .join_from(task_run, _current_state, _current_state.c.id == task_run.c.state_id)
+    # A database that was copied from another server may have numbers that this server has not reached yet.
+    .where(task_run.c.id == bindparam("of_run", required=True, type_=Id), _current_state.c.written_in < _NEXT)
     .scalar_subquery()
 )
-WRITTEN_IN = func.greatest(_number(func.pg_current_xact_id()), _LAST_WRITTEN_IN)
-"""What a new state of the run `of_run` is written in, whose state in its table is still the one before."""
+WRITTEN_IN = func.greatest(_as_integer(func.pg_current_xact_id()), _CURRENT_STATE_WRITTEN_IN)
+"""The `written_in` of a new state of the run `of_run`, whose row must still refer to the previous state."""
 
 
 # --- statements ---
@@ -169,19 +181,19 @@ _horizon = bindparam("horizon", required=True, type_=BigInteger())
 _size: BindParameter[int] = bindparam("size", required=True)
 _backlog: BindParameter[int] = bindparam("backlog", required=True)
 _written_in, _state_id = task_run_state.c.written_in, task_run_state.c.id
-_PLACE: list[ColumnElement[Any]] = [_written_in, _state_id]
+_POSITION_COLUMNS: list[ColumnElement[Any]] = [_written_in, _state_id]
 
 _HORIZON = Statement(
     select(null(), null(), false()),
     postgresql=select(_OLDEST_OPEN, _NEXT, exists().where(_written_in >= _OLDEST_OPEN)),
 )
-_PRESENT = Statement(
-    select(null(), func.max(_state_id)), postgresql=select(_OLDEST_OPEN - 1, literal(GREATEST_ID, Text()))
+_CURRENT_POSITION = Statement(
+    select(null(), func.max(_state_id)), postgresql=select(_OLDEST_OPEN - 1, literal(MAX_ID, Text()))
 )
 
 
-def _behind_place(selected: Select[Any]) -> tuple[Select[Any], Select[Any]]:
-    """What is behind the place, in the order of the feed: on SQLite, on PostgreSQL."""
+def _after_position(selected: Select[Any]) -> tuple[Select[Any], Select[Any]]:
+    """Select what follows the position, in the order of the feed. Returns the queries for SQLite and for PostgreSQL."""
     return (
         selected.where(_state_id > _id).order_by(_state_id),
         selected.where(tuple_(_written_in, _state_id) > tuple_(_transaction, _id), _written_in < _horizon).order_by(
@@ -190,31 +202,31 @@ def _behind_place(selected: Select[Any]) -> tuple[Select[Any], Select[Any]]:
     )
 
 
-_beyond_on_sqlite, _beyond_on_postgresql = _behind_place(select(*_PLACE).limit(1).offset(_backlog))
-_BEYOND = Statement(_beyond_on_sqlite, postgresql=_beyond_on_postgresql)
-_last_ones = select(*_PLACE).limit(1).offset(_size)
-_BEFORE_LAST = Statement(
-    _last_ones.order_by(_state_id.desc()),
-    postgresql=_last_ones.where(_written_in < _horizon).order_by(_written_in.desc(), _state_id.desc()),
+_backlog_on_sqlite, _backlog_on_postgresql = _after_position(select(*_POSITION_COLUMNS).limit(1).offset(_backlog))
+_EXCEEDS_BACKLOG = Statement(_backlog_on_sqlite, postgresql=_backlog_on_postgresql)
+_newest = select(*_POSITION_COLUMNS).limit(1).offset(_size)
+_BEFORE_LAST_PAGE = Statement(
+    _newest.order_by(_state_id.desc()),
+    postgresql=_newest.where(_written_in < _horizon).order_by(_written_in.desc(), _state_id.desc()),
 )
 
 
-@lru_cache(MOST_STATEMENTS)
+@lru_cache(MAX_CACHED_STATEMENTS)
 def _page_statement(shape: Shape, size: int) -> Statement:
-    # The size is written out: PostgreSQL takes an unknown one for a tenth of the table, and would read all of it.
-    part = select(*_PLACE, task_run_state.c.run_id).limit(literal_column(str(size)))
-    on_sqlite, on_postgresql = _behind_place(part)
+    # The size is a literal: for an unknown LIMIT, PostgreSQL assumes a tenth of the table and would read all of it.
+    part = select(*_POSITION_COLUMNS, task_run_state.c.run_id).limit(literal_column(str(size)))
+    on_sqlite, on_postgresql = _after_position(part)
     return Statement(_with_records(shape, on_sqlite), postgresql=_with_records(shape, on_postgresql))
 
 
 def _with_records(shape: Shape, part: Select[Any]) -> Select[Any]:
-    """Each row of a part of the feed; nulls beside it where the filter does not let its run through.
+    """Add the run and its states to each row of a part of the feed, or nulls when the run does not match the filter.
 
-    So the place moves on over whatever is not let through, and no statement looks at more of the feed than a page.
+    The position thereby advances past changes that do not match, and no statement reads more of the feed than a page.
     """
     each = part.subquery("part")
     state, current, previous = (task_run_state.alias(name) for name in ("change", "current", "previous"))
-    is_let_through = and_(task_run.c.id == each.c.run_id, *clauses_of(shape, TASK_RUN_FIELDS, task_run))
+    matches_filter = and_(task_run.c.id == each.c.run_id, *clauses_of(shape, TASK_RUN_FIELDS, task_run))
     previous_type = (
         select(previous.c.type)
         .where(
@@ -230,13 +242,13 @@ def _with_records(shape: Shape, part: Select[Any]) -> Select[Any]:
         select(
             each.c.written_in,
             each.c.id,
-            *columns_of(task_run, TaskRunRecord),
-            *columns_of(current, StateRecord),
-            *columns_of(state, StateRecord),
+            *record_columns(task_run, TaskRunRecord),
+            *record_columns(current, StateRecord),
+            *record_columns(state, StateRecord),
             previous_type,
         )
         .select_from(
-            each.outerjoin(task_run, is_let_through)
+            each.outerjoin(task_run, matches_filter)
             .outerjoin(state, and_(state.c.id == each.c.id, task_run.c.id.is_not(None)))
             .outerjoin(current, current.c.id == task_run.c.state_id)
         )

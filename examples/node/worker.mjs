@@ -1,16 +1,16 @@
-// A worker that keeps its word when servers, networks and other workers do not. `sendMail` stands for your work.
+// A worker that handles failures of servers, networks and other workers. Replace `sendMail` with your task.
 import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { createClient } from "graphql-ws";
 import WebSocket from "ws";
 
 const URL = process.env.RUNYARD_URL ?? "http://127.0.0.1:4200/graphql";
-const TOKEN = process.env.RUNYARD_TOKEN; // with the scope `work`, where the server lets in holders of tokens alone
-const SHOWN = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
+const TOKEN = process.env.RUNYARD_TOKEN; // with the scope `work`, if the server requires tokens
+const HEADERS = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
 const LEASE_SECONDS = Number(process.env.LEASE_SECONDS ?? 60);
-const AT_ONCE = 4; // runs that are worked on at a time
-const PREFETCH = 2; // runs that lie ready here meanwhile; more save no time, and keep other workers from them
-const SILENCE_SECONDS = 45; // an empty event comes every 15 seconds: three missed ones mean that the connection is dead
+const CONCURRENCY = 4; // runs that are executed at the same time
+const PREFETCH = 2; // delivered runs that wait here; more would only keep them from other workers
+const SILENCE_SECONDS = 45; // time limit for the next event; the server sends one at least every 15 seconds
 
 const SUBSCRIBE = `subscription ($prefetch: Int!, $seconds: Float!) {
   scheduledTaskRuns(taskKeys: ["send-mail"], prefetch: $prefetch, leaseSeconds: $seconds, workerName: "node") {
@@ -22,22 +22,22 @@ const RENEW = `mutation ($leases: [ID!]!, $seconds: Float!) {
 const RELEASE = `mutation ($leases: [ID!]!, $delay: Float!) {
   releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leaseId status } }`;
 
-/** Gives what is to be stored as the result; throws where the run has failed, or when `signal` tells it to stop.
- * A run may come twice when a worker dies in between, so use its id to notice what is done already.
- * Long computations belong in a worker thread: the heartbeat has to go on beside them. */
+/** Execute a run and return the result to store. Throw an error if the run has failed, or when `signal` is aborted.
+ * Use a worker thread for long computations: they must not delay the renewal of leases. A run is delivered again when
+ * its worker dies before it has reported the result. Use the run's id to detect work that is already done. */
 async function sendMail(run, signal) {
   await sleep((run.parameters?.seconds ?? 1) * 1000, undefined, { signal });
-  if (run.runCount < (run.parameters?.failures ?? 0)) throw new Error("the mail server is away");
+  if (run.runCount < (run.parameters?.failures ?? 0)) throw new Error("the mail server is unavailable");
   return { sent: true };
 }
 
-const waiting = []; // deliveries that are not begun
-const held = new Map(); // lease -> the AbortController of the work, for those that are begun
-const running = new Set(); // their promises
+const waiting = []; // deliveries that are not started
+const leases = new Map(); // lease id -> AbortController of the work, for started runs
+const running = new Set(); // promises of started runs
 let isDraining = false;
 
-/** Subscribe, and again whenever the connection or the server goes away. */
-async function receive(client) {
+/** Subscribe, and subscribe again after each lost connection. */
+async function receiveRuns(client) {
   for (let failures = 0; !isDraining; failures++) {
     let silence;
     try {
@@ -47,11 +47,11 @@ async function receive(client) {
       for (listen(); ; listen()) {
         const { value, done } = await events.next();
         clearTimeout(silence);
-        if (done) break; // the server is stopping, or we are
+        if (done) break; // the server or this worker is stopping
         if (value.errors) throw value.errors;
         failures = 0;
         waiting.push(...value.data.scheduledTaskRuns);
-        begin();
+        startRuns();
       }
     } catch (error) {
       if (isRefusal(error)) throw error;
@@ -62,96 +62,97 @@ async function receive(client) {
   }
 }
 
-/** Carry out what waits, as far as there are places. */
-function begin() {
-  while (!isDraining && running.size < AT_ONCE && waiting.length > 0) {
+/** Start waiting runs while fewer than `CONCURRENCY` runs are executing. */
+function startRuns() {
+  while (!isDraining && running.size < CONCURRENCY && waiting.length > 0) {
     const { taskRun: run, leaseId: lease } = waiting.shift();
     const work = new AbortController();
-    held.set(lease, work);
-    const done = carryOut(run, lease, work.signal)
-      // Refused (the run was deleted, say), or the lease was lost meanwhile.
-      .catch((error) => console.log(run.name, "is given up:", error.message ?? error[0].message))
+    leases.set(lease, work);
+    const done = executeRun(run, lease, work.signal)
+      // Refused (for example, the run was deleted), or the lease was lost.
+      .catch((error) => console.log(run.name, "abandoned:", error.message ?? error[0].message))
       .finally(() => {
-        held.delete(lease);
+        leases.delete(lease);
         running.delete(done);
-        begin();
+        startRuns();
       });
     running.add(done);
   }
 }
 
-/** Work, and report it. Only ACCEPT for RUNNING means that the work may begin. */
-async function carryOut(run, lease, signal) {
-  const answer = await report(run, lease, { type: "RUNNING" });
-  if (answer.status !== "ACCEPT" || !held.has(lease)) {
-    // WAIT: no slot is free, or it is too early. REJECT: there is a result already. ABORT: it is somebody else's, or
-    // must not run now. Handing it back is right for all: what is not ours any more is not changed by it.
-    await ask(RELEASE, { leases: [lease], delay: answer.delaySeconds ?? 30 }, lease);
+/** Execute a run and report its result. The work starts only if the state RUNNING was accepted. */
+async function executeRun(run, lease, signal) {
+  const result = await report(run, lease, { type: "RUNNING" });
+  if (result.status !== "ACCEPT" || !leases.has(lease)) {
+    // WAIT: no slot is free, or the run is not due. REJECT: the result was cached. ABORT: another worker has the run,
+    // or it must not start. Releasing is correct in each case: it has no effect under a lost lease.
+    await send(RELEASE, { leases: [lease], delay: result.delaySeconds ?? 30 }, lease);
     return;
   }
-  let outcome;
+  let state;
   try {
-    outcome = { type: "COMPLETED", data: await sendMail(run, signal) };
+    state = { type: "COMPLETED", data: await sendMail(run, signal) };
   } catch (error) {
-    // REJECT as the answer to FAILED means that it will be tried again, by any worker.
-    outcome = signal.aborted ? { type: "CANCELLED" } : { type: "FAILED", message: String(error.message) };
+    // The server responds to FAILED with REJECT when it has scheduled a retry, for any worker.
+    state = signal.aborted ? { type: "CANCELLED" } : { type: "FAILED", message: String(error.message) };
   }
-  if (held.has(lease)) await report(run, lease, outcome);
-  else console.log(run.name, "was lost"); // stop: whatever we reported would be answered ABORT
+  if (leases.has(lease)) await report(run, lease, state);
+  else console.log(run.name, "lease lost"); // a report would have no effect (ABORT)
 }
 
+/** Set the state of a run and return the orchestration result. */
 async function report(run, lease, state) {
-  // An id for each change: a report whose answer was lost is sent again, and still is made once.
+  // The transition id makes the report idempotent: it can be sent again when the response was lost.
   state = { ...state, details: { transitionId: randomUUID() } };
-  const answer = await ask(SET_STATE, { id: run.id, lease, state }, lease);
-  console.log(run.name, state.type, answer.status, answer.reason ?? "");
-  return answer;
+  const result = await send(SET_STATE, { id: run.id, lease, state }, lease);
+  console.log(run.name, state.type, result.status, result.reason ?? "");
+  return result;
 }
 
-/** Renew all that is held, in one call. Runs that are not begun are not renewed: that would acknowledge them. */
-async function beat() {
+/** Renew the leases of all started runs in one request. Renewing others would acknowledge runs that wait. */
+async function renewLeases() {
   for (;;) {
     await sleep((LEASE_SECONDS / 3) * 1000);
-    if (held.size === 0) continue;
-    for (const result of await ask(RENEW, { leases: [...held.keys()], seconds: LEASE_SECONDS })) {
-      const work = held.get(result.leaseId);
-      if (result.status === "LOST") held.delete(result.leaseId);
+    if (leases.size === 0) continue;
+    for (const result of await send(RENEW, { leases: [...leases.keys()], seconds: LEASE_SECONDS })) {
+      const work = leases.get(result.leaseId);
+      if (result.status === "LOST") leases.delete(result.leaseId);
       if (result.status === "LOST" || result.cancelRequested) work?.abort();
     }
   }
 }
 
-/** The answer to a request, which is sent until there is one, or until `lease` is lost. Over HTTP, so that a report
- * does not depend on the WebSocket that a delivery came by. */
-async function ask(query, variables, lease) {
+/** Send a request and return its result. Retries until the server responds or `lease` is lost.
+ * Uses HTTP: reports do not depend on the WebSocket of the subscription. */
+async function send(query, variables, lease) {
   for (let failures = 0; ; failures++) {
     try {
       const body = JSON.stringify({ query, variables });
-      const headers = { "content-type": "application/json", ...SHOWN };
+      const headers = { "content-type": "application/json", ...HEADERS };
       const response = await fetch(URL, { method: "POST", headers, body, signal: AbortSignal.timeout(10_000) });
       const { data, errors } = await response.json();
       if (errors) throw errors;
       return Object.values(data)[0];
     } catch (error) {
-      if (isRefusal(error) || (lease && !held.has(lease))) throw error;
-      console.log("No answer:", error.message ?? error[0].message);
+      if (isRefusal(error) || (lease && !leases.has(lease))) throw error;
+      console.log("No response:", error.message ?? error[0].message);
     }
     await backOff(failures);
   }
 }
 
-/** Whether asking again would not help. */
+/** Return whether the server refused the request permanently: a retry cannot succeed. */
 const isRefusal = (error) => Array.isArray(error) && error.some((each) => !each.extensions?.retryable);
 
-/** Wait longer after each failure in a row, and by chance, so that not all workers come back at one moment. */
+/** Wait longer after each consecutive failure. Random delays keep workers from reconnecting at the same time. */
 const backOff = (failures) =>
   sleep(Math.random() * Math.min(0.5 * 2 ** Math.min(failures, 6), LEASE_SECONDS / 3) * 1000);
 
-// Our own loop reconnects, as it has to begin anew anyway after a server that has stopped in order.
+// receiveRuns reconnects: it must also subscribe again after the server has completed the subscription.
 const url = URL.replace("http", "ws");
-const client = createClient({ url, webSocketImpl: WebSocket, connectionParams: SHOWN, retryAttempts: 0 });
+const client = createClient({ url, webSocketImpl: WebSocket, connectionParams: HEADERS, retryAttempts: 0 });
 
-/** Drain: the end of the subscription gives back what is not begun; what is begun is finished, and renewed meanwhile. */
+/** Shut down gracefully: ending the subscription releases waiting runs. Started runs finish under renewed leases. */
 async function drain() {
   isDraining = true;
   await client.dispose();
@@ -159,5 +160,5 @@ async function drain() {
   process.exit(0);
 }
 process.once("SIGTERM", drain).once("SIGINT", drain);
-beat();
-receive(client);
+renewLeases();
+receiveRuns(client);

@@ -1,4 +1,4 @@
-"""The claim: due runs become deliveries, each under a lease, for whoever has credit; all in one transaction."""
+"""The claim: leases due runs to subscribers that have credit, in one transaction."""
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
@@ -10,22 +10,22 @@ from db.records import QueueEntryRecord, TaskRunRecord
 from db.runtime.ids import new_id
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, task_runs
-from resolvers.batch_size import reading_portion
+from resolvers.batch_size import limit_read_size
 from resolvers.queue.multi_queue import MultiQueue
 
-LARGEST_CLAIM = 500
-"""Runs in one claim: other writers wait for its transaction."""
+MAX_CLAIM_SIZE = 500
+"""Maximum number of runs in one claim, because other writers wait for its transaction."""
 
-SPARE = 4
-"""How many runs of each side of a key a claim looks at beyond the key's share of the credit."""
+LOOKAHEAD_PER_SIDE = 4
+"""Number of runs that a claim reads on each side of a queue beyond the task key's share of the credit."""
 
-Dealt = list[tuple["Demand", QueueEntryRecord]]
-"""Who gets which run."""
+Assignments = list[tuple["Demand", QueueEntryRecord]]
+"""Queued runs with the demands that they are assigned to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """What one subscriber may still be given."""
+    """Task keys and credit of one subscriber."""
 
     subscriber: int
     task_keys: frozenset[str]
@@ -36,22 +36,22 @@ class Demand:
 
 @dataclass(frozen=True, slots=True)
 class ClaimRequest:
-    """The demands of all local subscribers."""
+    """The demands of all subscribers of this server that have credit."""
 
     demands: Sequence[Demand]
-    keys_in_turn: Sequence[str]
-    """Every key that is demanded; the first has the first turn."""
+    key_order: Sequence[str]
+    """All keys of the demands, in the order in which they are served."""
     acknowledge_seconds: float
-    """How long a delivery may stay unacknowledged."""
-    most: int = LARGEST_CLAIM
-    """How many runs to claim at the most."""
-    retries_in_a_row: Mapping[str, int] = field(default_factory=dict[str, int])
-    """What the last claim said of it, by key."""
+    """Time limit for acknowledging a delivery, in seconds."""
+    max_runs: int = MAX_CLAIM_SIZE
+    """Maximum number of runs to claim."""
+    consecutive_retries: Mapping[str, int] = field(default_factory=dict[str, int])
+    """`consecutive_retries` of the last claim of each key."""
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """A run on its way to a worker, and the lease that it is under."""
+    """A claimed run and its lease, for one subscriber."""
 
     subscriber: int
     lease_id: str
@@ -62,69 +62,74 @@ class Delivery:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """What a claim has brought."""
+    """Result of a claim."""
 
     deliveries: list[Delivery]
-    """In the order in which the runs were chosen."""
-    retries_in_a_row: dict[str, int]
-    """For each key, how many of its retry side have gone out since the last of its scheduled side."""
-    is_cut_short: bool
-    """Whether there was credit for more than might be claimed at once."""
+    """Deliveries in the order in which the runs were assigned."""
+    consecutive_retries: dict[str, int]
+    """For each key, the number of deliveries from its retry side since the last one from its scheduled side."""
+    is_truncated: bool
+    """Whether the claim reached `max_runs` while the demands had more credit."""
     next_due_at: str | None
-    """When another run of these keys comes due; None where none waits, or no credit is left for it."""
+    """Due time of the next waiting run with credit for its key; None when no such run exists. It may have passed."""
     is_contended: bool
-    """Whether a run is due already that was passed over, since another server may be claiming it."""
+    """Whether a due run was skipped, because another server may be claiming it."""
 
 
 def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
-    """Lease due runs to the demands: fair over the keys, and over the subscribers of a key.
+    """Lease due runs to the demands, in round robin over the task keys and over the subscribers of each key.
 
-    A lease runs for `acknowledge_seconds` first; acknowledging it gives it the time that its worker asked for.
+    A new lease lasts for `acknowledge_seconds`. Acknowledging it extends it to the `lease_seconds` of its demand.
     """
     return [_claim(connection, request) for request in requests]
 
 
 def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     demanded = sum(demand.credit for demand in request.demands)
-    credit = min(demanded, request.most)
+    credit = min(demanded, request.max_runs)
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
-    multi_queue, dealt = _choose(connection, request, credit)
-    for demand, entry in dealt:
+    multi_queue, assignments = _assign_due_runs(connection, request, credit)
+    for demand, entry in assignments:
         entry.lease_id = new_id()
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
         entry.waits_for_slot = False
-    queue.update_queue_entries(connection, [entry for _, entry in dealt])
-    with reading_portion(connection, request.most):
-        runs = task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in dealt]) if dealt else {}
-    keys = _wanted_still(request, dealt)
+    queue.update_queue_entries(connection, [entry for _, entry in assignments])
+    with limit_read_size(connection, request.max_runs):
+        runs = (
+            task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in assignments])
+            if assignments
+            else {}
+        )
+    keys = _unsatisfied_keys(request, assignments)
     next_due_at = queue.next_due_at(connection, keys) if keys else None
     return Claim(
         deliveries=[
             Delivery(demand.subscriber, entry.lease_id or "", expires_at, entry.attempt, runs[entry.task_run_id])
-            for demand, entry in dealt
+            for demand, entry in assignments
         ],
-        retries_in_a_row=multi_queue.retries_in_a_row,
-        is_cut_short=len(dealt) == credit < demanded,
+        consecutive_retries=multi_queue.consecutive_retries,
+        is_truncated=len(assignments) == credit < demanded,
         next_due_at=next_due_at,
         is_contended=next_due_at is not None and next_due_at <= connection.now,
     )
 
 
-def _choose(connection: Connection, request: ClaimRequest, credit: int) -> tuple[MultiQueue, Dealt]:
-    """Who gets which of the due runs, as if all of these had been looked at; and what the queues are like after that.
+def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int) -> tuple[MultiQueue, Assignments]:
+    """Assign due runs to the demands, and return the remaining queues and the assignments.
 
-    What is looked at stays locked until the commit, so that other servers pass it over: that is each key's share of the
-    credit and a little more, and all that the credit could take only where a key has come to the end of what was seen.
+    The result is the same as if all due runs had been read. Other servers skip the runs that are read, because they stay
+    locked until the commit. Each side of a queue is therefore read only up to its key's share of the credit and
+    LOOKAHEAD_PER_SIDE more. When all runs read from a side are assigned, every side is read again up to the full credit.
     """
-    keys = request.keys_in_turn
-    per_side = min(credit, ceil(credit / len(keys)) + SPARE)
+    keys = request.key_order
+    per_side = min(credit, ceil(credit / len(keys)) + LOOKAHEAD_PER_SIDE)
     while True:
         due = queue.due_entries(connection, keys, per_side)
-        multi_queue = MultiQueue.of(due, keys, request.retries_in_a_row)
-        dealt = deal(multi_queue, request.demands, most=credit)
-        if per_side == credit or per_side not in Counter(_side_of(entry) for _, entry in dealt).values():
-            return multi_queue, dealt
+        multi_queue = MultiQueue.of(due, keys, request.consecutive_retries)
+        assignments = assign_round_robin(multi_queue, request.demands, max_runs=credit)
+        if per_side == credit or per_side not in Counter(_side_of(entry) for _, entry in assignments).values():
+            return multi_queue, assignments
         per_side = credit
 
 
@@ -132,26 +137,28 @@ def _side_of(entry: QueueEntryRecord) -> tuple[str, bool]:
     return entry.task_key, entry.is_retry
 
 
-def _wanted_still(request: ClaimRequest, dealt: Dealt) -> list[str]:
-    """The keys of the demands that have credit left."""
-    served = Counter(demand.subscriber for demand, _ in dealt)
-    hungry = (demand.task_keys for demand in request.demands if demand.credit > served[demand.subscriber])
-    return sorted(frozenset[str]().union(*hungry))
+def _unsatisfied_keys(request: ClaimRequest, assignments: Assignments) -> list[str]:
+    """Return the keys of the demands that have credit left."""
+    served = Counter(demand.subscriber for demand, _ in assignments)
+    unsatisfied = (demand.task_keys for demand in request.demands if demand.credit > served[demand.subscriber])
+    return sorted(frozenset[str]().union(*unsatisfied))
 
 
-def deal(multi_queue: MultiQueue, demands: Sequence[Demand], *, most: int = LARGEST_CLAIM) -> Dealt:
-    """Who gets which of at most `most` runs: the keys take turns, and so do the subscribers that want a key."""
-    dealt: Dealt = []
-    line = deque(demand for demand in demands if demand.credit > 0)
-    while line and len(dealt) < most:
-        wanted = frozenset[str]().union(*(demand.task_keys for demand in line))
-        entry = multi_queue.take(wanted)
+def assign_round_robin(
+    multi_queue: MultiQueue, demands: Sequence[Demand], *, max_runs: int = MAX_CLAIM_SIZE
+) -> Assignments:
+    """Assign at most `max_runs` runs, in round robin over the task keys and over the subscribers of each key."""
+    assignments: Assignments = []
+    waiting = deque(demand for demand in demands if demand.credit > 0)
+    while waiting and len(assignments) < max_runs:
+        wanted_keys = frozenset[str]().union(*(demand.task_keys for demand in waiting))
+        entry = multi_queue.take(wanted_keys)
         if entry is None:
             break
-        place = next(place for place, demand in enumerate(line) if entry.task_key in demand.task_keys)
-        demand = line[place]
-        del line[place]
+        index = next(index for index, demand in enumerate(waiting) if entry.task_key in demand.task_keys)
+        demand = waiting[index]
+        del waiting[index]
         if demand.credit > 1:
-            line.append(replace(demand, credit=demand.credit - 1))
-        dealt.append((demand, entry))
-    return dealt
+            waiting.append(replace(demand, credit=demand.credit - 1))
+        assignments.append((demand, entry))
+    return assignments

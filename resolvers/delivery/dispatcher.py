@@ -1,7 +1,8 @@
-"""Claims due runs for all local subscribers at once, and hands them out.
+"""The dispatcher: claims due runs for all subscribers of this server and distributes them.
 
-One dispatcher a process. It claims when there is free credit and a hint that work may wait: a commit that queued a run or
-settled a lease, a new subscriber, or the moment when the next run comes due. A lost hint would cost time, never a run.
+Each process has one dispatcher. It claims when a subscriber has credit and a hint says that a run may be due. Hints are
+commits that queued a run or settled a lease, a new subscriber, and the due time of the next run. Losing a hint delays a
+run and never loses it.
 """
 
 import asyncio
@@ -10,88 +11,99 @@ import logging
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from db.connection import LeaseSettled, Missed, Notice, WorkWaits
+from db.connection import LeaseSettled, Notification, NotificationsMissed, WorkAvailable
 from db.database import Database
-from db.errors import DatabaseUnavailable, TooMuchToRead
+from db.errors import DatabaseUnavailable
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.timestamps import moment
+from db.runtime.memory_budget import ReadTooLarge
+from db.runtime.timestamps import parse_timestamp
 from db.statements import queue
-from resolvers.batch_size import Portion
-from resolvers.delivery.claim import LARGEST_CLAIM, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
-from resolvers.delivery.lease_recovery import take_back_from_lost_connections
-from resolvers.delivery.lease_sweeper import Sweep
-from resolvers.delivery.leases import finish_deliveries, give_back, give_back_all, let_leases_run_on
-from resolvers.delivery.metrics import QueueCounts
-from resolvers.delivery.round_robin import Turns
-from resolvers.delivery.subscribers import Claimant, Peer, Subscriber
+from resolvers.batch_size import AdaptiveBatchSize
+from resolvers.delivery.claim import MAX_CLAIM_SIZE, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.delivery.lease_recovery import recover_lost_connections
+from resolvers.delivery.lease_sweeper import LeaseSweeper
+from resolvers.delivery.leases import (
+    extend_leases_after_outage,
+    finish_deliveries,
+    release_all_unacknowledged,
+    release_unacknowledged,
+)
+from resolvers.delivery.metrics import DeliveryMetrics
+from resolvers.delivery.round_robin import RoundRobin
+from resolvers.delivery.subscribers import ClientConnection, LongPollClaim, Subscriber
 from resolvers.errors import ServerStopping
 
 log = logging.getLogger("runyard.queue")
 
 
-CONTENDED = timedelta(milliseconds=20)
-"""How long to wait before asking again for a due run that another server may just be claiming."""
+CONTENTION_DELAY = timedelta(milliseconds=20)
+"""Delay before the next claim when another server may be claiming a due run at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
 class QueueTimers:
-    """The queue's times, in seconds."""
+    """Timeouts and intervals of delivery, in seconds."""
 
     acknowledge: float = 30.0
-    """How long a delivery may stay unacknowledged before somebody else gets it."""
+    """Time limit for acknowledging a delivery. After it, the run is redelivered."""
     keep_alive: float = 15.0
-    """How long a subscription stays silent before it sends an empty event."""
+    """Maximum time between two events of a subscription. An empty event is sent after it."""
     sweep: float = 5.0
-    """How long an expired lease may go unnoticed."""
+    """Maximum time between two checks for expired leases."""
     retry_database: float = 1.0
-    """How long to wait before a database that is away is asked again."""
+    """Delay before the next claim after a failure, such as an unavailable database."""
     poll: float = 5.0
-    """How long work may go unnoticed on a database that other servers use too, where their word of it is lost."""
+    """Interval between claims when several servers use the database. It limits the delay of a lost notification."""
     drain: float = 10.0
-    """How long subscriptions may take to end when the server stops, before what they have is given back without them."""
+    """Time limit for subscriptions to end when the server stops. After it, the dispatcher releases their deliveries."""
 
 
 class Dispatcher:
-    """The local subscribers and the claims made for them."""
+    """Claims and distributes due runs for the subscribers of this server."""
 
-    def __init__(
-        self, database: Database, clock: Clock, timers: QueueTimers, chance: Callable[[], float] = random.random
-    ) -> None:
-        """`chance`, from 0 to 1, keeps servers that share the database from doing the same at the same moment."""
+    def __init__(self, database: Database, clock: Clock, timers: QueueTimers, chance: Chance = random.random) -> None:
+        """`chance` spreads the lease sweeps of servers that share the database."""
         self._database = database
         self._clock = clock
         self._timers = timers
         self._subscribers: dict[int, Subscriber] = {}
         self._holders: dict[str, Subscriber] = {}
-        """Who was handed the unacknowledged leases."""
-        self._numbers = itertools.count(1)
-        self._listening: Counter[str] = Counter()
-        self._turns = Turns()
-        self._portion = Portion(LARGEST_CLAIM)
+        """The subscriber of each unacknowledged lease, by lease id."""
+        self._subscriber_numbers = itertools.count(1)
+        self._subscriber_counts: Counter[str] = Counter()
+        self._round_robin = RoundRobin()
+        self._batch_size = AdaptiveBatchSize(MAX_CLAIM_SIZE)
         self._wake = asyncio.Event()
-        self._sweep = Sweep(database, clock, longest_wait_seconds=timers.sweep, chance=chance)
-        self.counts = QueueCounts(self._sweep.taken_back)
-        self._left = asyncio.Event()
-        self._giving_back: set[asyncio.Task[None]] = set()
+        self._sweeper = LeaseSweeper(database, clock, max_wait_seconds=timers.sweep, chance=chance)
+        self.metrics = DeliveryMetrics(self._sweeper.recovered)
+        self._subscriber_left = asyncio.Event()
+        self._releasing: set[asyncio.Task[None]] = set()
         self._is_stopping = False
-        self._has_missed = False
-        database.listen(self._hear)
-        database.after_outages(let_leases_run_on)
+        self._has_missed_notifications = False
+        database.listen(self._on_notifications)
+        database.on_outage_end(extend_leases_after_outage)
 
-    async def start(self, *, alone: bool) -> None:
-        """Begin to deliver. `alone`: no other server uses this database, so what is unacknowledged is nobody's."""
-        if alone and (count := await self._database.write(give_back_all, "start")):
-            log.info("Put back %d deliveries that nobody had acknowledged when the last server ended.", count)
+    async def start(self, *, is_only_server: bool) -> None:
+        """Start to deliver and to sweep.
+
+        With `is_only_server`, no other server uses the database: all unacknowledged deliveries are requeued first.
+        """
+        if is_only_server and (count := await self._database.write(release_all_unacknowledged, "start")):
+            log.info("Requeued %d deliveries that were unacknowledged when the previous server stopped", count)
         self._dispatching = asyncio.create_task(self._dispatch(), name="dispatcher")
-        self._sweeping = asyncio.create_task(self._sweep.run(), name="sweep")
+        self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweep")
 
     async def stop(self) -> None:
-        """Claim nothing more, end the subscriptions, and return when each has given back what it had not acknowledged."""
+        """Stop claiming, end all subscriptions, and return when their unacknowledged deliveries are released.
+
+        After `timers.drain` seconds, the deliveries of subscriptions that have not ended are released as well.
+        """
         self._is_stopping = True
         self._wake.set()
         self._sweeping.cancel()
@@ -101,14 +113,16 @@ class Dispatcher:
         try:
             async with asyncio.timeout(self._timers.drain):
                 while self._subscribers:
-                    self._left.clear()
-                    await self._left.wait()
+                    self._subscriber_left.clear()
+                    await self._subscriber_left.wait()
         except TimeoutError:
-            # They are stuck in sending to clients that do not read.
-            log.warning("%d subscriptions do not end; what they have is given back.", len(self._subscribers))
+            # Sending blocks when a client does not read.
+            log.warning(
+                "%d subscriptions did not end before the timeout; releasing their deliveries", len(self._subscribers)
+            )
             for subscriber in list(self._subscribers.values()):
-                await self._give_back(list(subscriber.unacknowledged))
-        await asyncio.gather(*self._giving_back)
+                await self._release(list(subscriber.unacknowledged))
+        await asyncio.gather(*self._releasing)
 
     async def deliver(
         self,
@@ -118,17 +132,21 @@ class Dispatcher:
         lease_seconds: float,
         worker_name: str | None,
         auto_acknowledge: bool,
-        peer: Peer,
+        peer: ClientConnection,
     ) -> AsyncGenerator[list[Delivery]]:
-        """Deliveries of these keys for one worker, as they come due, and an empty list now and then as a sign of life.
+        """Yield deliveries of these task keys for one worker as they become due. An empty list is a keep-alive.
 
-        With `auto_acknowledge` a run is out of the queue before it is handed over, so it is delivered at most once.
-        However the iteration ends, what was delivered and not acknowledged is given back before it has ended. If `peer`
-        is lost by then, the run that it had in hand may be why, and waits longer each time.
+        With `auto_acknowledge`, a run is removed from the queue before it is yielded: it is delivered at most once.
+
+        Unacknowledged deliveries are released before the iterator finishes, however it ends. If the connection of `peer`
+        was lost, the run that the worker was probably executing is redelivered after a delay, which increases
+        with each lost worker.
+
+        Raises ServerStopping when the server is stopping.
         """
-        subscriber = Subscriber(next(self._numbers), task_keys, prefetch, lease_seconds, worker_name, peer)
+        subscriber = Subscriber(next(self._subscriber_numbers), task_keys, prefetch, lease_seconds, worker_name, peer)
         async with self._subscribe(subscriber):
-            while (deliveries := await subscriber.next(self._clock, self._timers.keep_alive)) is not None:
+            while (deliveries := await subscriber.next_deliveries(self._clock, self._timers.keep_alive)) is not None:
                 if auto_acknowledge and deliveries:
                     lease_ids = [delivery.lease_id for delivery in deliveries]
                     held = await self._database.write_all(finish_deliveries, lease_ids)
@@ -146,89 +164,96 @@ class Dispatcher:
         wait_seconds: float,
         worker_name: str | None,
     ) -> list[Delivery]:
-        """What a single claim brings, as soon as it brings anything; nothing, once `wait_seconds` are over.
+        """Claim up to `limit` due runs. Return as soon as one is claimed, or an empty list after `wait_seconds`.
 
-        The leases outlive the call. Cancelling it gives back what was claimed for it. A stop ends it with nothing.
+        The leases outlive the call. Cancelling the call releases what was claimed for it. Returns an empty list when the
+        server stops during the call, and raises ServerStopping when it is already stopping.
         """
-        claimant = Claimant(next(self._numbers), task_keys, limit, lease_seconds, worker_name)
-        async with self._subscribe(claimant):
-            await self._clock.wait(claimant.answered, self._clock.now() + timedelta(seconds=wait_seconds))
-            if not claimant.answered.is_set():
-                # The last look: also the first one, where nobody is to wait.
-                claimant.waits_no_longer = True
+        long_poll = LongPollClaim(next(self._subscriber_numbers), task_keys, limit, lease_seconds, worker_name)
+        async with self._subscribe(long_poll):
+            await self._clock.wait(long_poll.completed, self._clock.now() + timedelta(seconds=wait_seconds))
+            if not long_poll.completed.is_set():
+                # The last attempt is also the first one when `wait_seconds` is 0.
+                long_poll.is_last_attempt = True
                 self._wake.set()
-                await claimant.answered.wait()
-            if deliveries := claimant.answer():
-                self._forget_holder(claimant)
-                claimant.unacknowledged.clear()
+                await long_poll.completed.wait()
+            if deliveries := long_poll.result():
+                self._forget_holder(long_poll)
+                long_poll.unacknowledged.clear()
             return deliveries
 
-    def listening(self) -> Counter[str]:
-        """How many subscriptions and waiting claims of this server want each key."""
-        return self._listening.copy()
+    def subscriber_counts(self) -> Counter[str]:
+        """Return the number of subscriptions and waiting claims of this server, by task key."""
+        return self._subscriber_counts.copy()
 
     @asynccontextmanager
     async def _subscribe(self, subscriber: Subscriber) -> AsyncGenerator[None]:
         if self._is_stopping:
             raise ServerStopping
         self._subscribers[subscriber.number] = subscriber
-        self._listening.update(subscriber.task_keys)
+        self._subscriber_counts.update(subscriber.task_keys)
         self._wake.set()
         try:
             yield
         finally:
             del self._subscribers[subscriber.number]
-            self._left.set()
-            # Counter's own difference: it drops what has come to nothing.
-            self._listening -= Counter(subscriber.task_keys)
+            self._subscriber_left.set()
+            # `-=` drops counts of zero, unlike `Counter.subtract`.
+            self._subscriber_counts -= Counter(subscriber.task_keys)
             self._forget_holder(subscriber)
-            # In a task of its own: the subscription may be ending because it was cancelled.
-            giving_back = asyncio.create_task(self._give_back(list(subscriber.unacknowledged), subscriber.suspect))
-            self._giving_back.add(giving_back)
-            giving_back.add_done_callback(self._giving_back.discard)
-            await asyncio.shield(giving_back)
+            # A separate task, because the current one may be cancelled.
+            releasing = asyncio.create_task(self._release(list(subscriber.unacknowledged), subscriber.suspect_lease_id))
+            self._releasing.add(releasing)
+            releasing.add_done_callback(self._releasing.discard)
+            await asyncio.shield(releasing)
 
     def _forget_holder(self, subscriber: Subscriber) -> None:
         for lease_id in subscriber.unacknowledged:
             self._holders.pop(lease_id, None)
 
-    async def _give_back(self, lease_ids: list[str], suspect: str | None = None) -> None:
+    async def _release(self, lease_ids: list[str], suspect_lease_id: str | None = None) -> None:
         try:
-            if suspect is not None:
-                await self._database.write(take_back_from_lost_connections, suspect)
-            for start in range(0, len(lease_ids), LARGEST_CLAIM):
-                await self._database.write_all(give_back, lease_ids[start : start + LARGEST_CLAIM])
+            if suspect_lease_id is not None:
+                await self._database.write(recover_lost_connections, suspect_lease_id)
+            for start in range(0, len(lease_ids), MAX_CLAIM_SIZE):
+                await self._database.write_all(release_unacknowledged, lease_ids[start : start + MAX_CLAIM_SIZE])
         except DatabaseUnavailable as error:
-            log.warning("Up to %d deliveries stay leased until their time is up: %s", len(lease_ids), error)
+            log.warning(
+                "Could not release up to %d deliveries; they are redelivered after their leases expire: %s",
+                len(lease_ids),
+                error,
+            )
 
-    def _hear(self, notices: Sequence[Notice]) -> None:
-        """Take a commit's notices as hints."""
-        for notice in notices:
-            if isinstance(notice, WorkWaits):
-                if notice.task_key in self._listening:
+    def _on_notifications(self, notifications: Sequence[Notification]) -> None:
+        """Wake the dispatcher and return credit, according to the notifications of a commit."""
+        for notification in notifications:
+            if isinstance(notification, WorkAvailable):
+                if notification.task_key in self._subscriber_counts:
                     self._wake.set()
-            elif isinstance(notice, LeaseSettled):
-                self._return_credit(notice)
-            elif isinstance(notice, Missed):
-                self._has_missed = True
+            elif isinstance(notification, LeaseSettled):
+                self._return_credit(notification)
+            elif isinstance(notification, NotificationsMissed):
+                self._has_missed_notifications = True
                 self._wake.set()
 
-    def _return_credit(self, notice: LeaseSettled) -> None:
-        subscriber = self._holders.pop(notice.lease_id, None)
+    def _return_credit(self, notification: LeaseSettled) -> None:
+        subscriber = self._holders.pop(notification.lease_id, None)
         if subscriber is not None:
-            subscriber.unacknowledged.pop(notice.lease_id, None)
+            subscriber.unacknowledged.pop(notification.lease_id, None)
             self._wake.set()
 
-    async def _catch_up(self) -> None:
-        """Return the credit of leases that other servers may have told of in vain: nobody would tell again."""
-        self._has_missed = False
+    async def _return_missed_credit(self) -> None:
+        """Return the credit of leases whose LeaseSettled may have been missed, since notifications are not repeated."""
+        self._has_missed_notifications = False
         lease_ids = list(self._holders)
         if not lease_ids:
             return
         try:
-            still_open = await self._database.read(lambda connection: queue.unacknowledged_among(connection, lease_ids))
+            still_open = await self._database.read(
+                lambda connection: queue.unacknowledged_lease_ids(connection, lease_ids)
+            )
         except BaseException:
-            self._has_missed = True
+            self._has_missed_notifications = True
             raise
         for lease_id in lease_ids:
             if lease_id not in still_open:
@@ -239,82 +264,82 @@ class Dispatcher:
             self._wake.clear()
             demands: list[Demand] = []
             try:
-                if self._has_missed:
-                    await self._catch_up()
+                if self._has_missed_notifications:
+                    await self._return_missed_credit()
                 demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
                 if not demands:
                     await self._wake.wait()
                     continue
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
-                log.warning("Claims wait for the database: %s", error)
-                self._fail(demands, error)
-                await self._pause()
+                log.warning("The database is unavailable for claims, retrying: %s", error)
+                self._notify_failed(demands, error)
+                await self._wait_for_database()
                 continue
             except Exception as error:
-                # Deliveries must not end with one fault; it is told whole, each time.
-                log.exception("A claim failed; it is tried again.")
-                self._fail(demands, error)
-                await self._pause()
+                # A fault must not end all deliveries. Each one is logged with its traceback.
+                log.exception("A claim failed, retrying")
+                self._notify_failed(demands, error)
+                await self._wait_for_database()
                 continue
-            await self._clock.wait(self._wake, self._look_again_at(claim))
+            await self._clock.wait(self._wake, self._next_claim_at(claim))
 
-    def _fail(self, demands: Sequence[Demand], error: Exception) -> None:
+    def _notify_failed(self, demands: Sequence[Demand], error: Exception) -> None:
         for demand in demands:
             if subscriber := self._subscribers.get(demand.subscriber):
-                subscriber.fail(error)
+                subscriber.on_claim_failed(error)
 
-    def _look_again_at(self, claim: Claim) -> datetime | None:
-        """When there may be more to claim, if nobody says so before."""
-        next_due = moment(claim.next_due_at) if claim.next_due_at else None
+    def _next_claim_at(self, claim: Claim) -> datetime | None:
+        """Return when to claim next if no hint arrives before; None to wait for a hint."""
+        next_due = parse_timestamp(claim.next_due_at) if claim.next_due_at else None
         if not self._database.is_shared:
             return next_due
         now = self._clock.now()
         if claim.is_contended:
-            return now + CONTENDED
+            return now + CONTENTION_DELAY
         poll = now + timedelta(seconds=self._timers.poll)
         return min(poll, next_due) if next_due else poll
 
-    async def _pause(self) -> None:
+    async def _wait_for_database(self) -> None:
         self._wake.clear()
         await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
 
     async def _claim(self, demands: list[Demand]) -> Claim:
-        """Claim for these demands and hand out."""
-        keys = self._turns.in_turn(frozenset[str]().union(*(demand.task_keys for demand in demands)))
-        retries = self._turns.retries_in_a_row(keys)
-        began = time.perf_counter()
+        """Claim runs for these demands and distribute them to the subscribers."""
+        keys = self._round_robin.order_keys(frozenset[str]().union(*(demand.task_keys for demand in demands)))
+        retries = self._round_robin.consecutive_retries(keys)
+        started_at = time.perf_counter()
         claim = None
         while claim is None:
-            most = self._portion.size
-            request = ClaimRequest(demands, keys, self._timers.acknowledge, most, retries)
+            max_runs = self._batch_size.size
+            request = ClaimRequest(demands, keys, self._timers.acknowledge, max_runs, retries)
             try:
                 claim = await self._database.write(claim_due_runs, request)
-            except TooMuchToRead as error:
-                self._portion.was_too_much(most, error)
-        if claim.is_cut_short:
-            self._portion.has_fitted()
-        self.counts.count(claim, time.perf_counter() - began)
-        self._turns.note(claim)
+            except ReadTooLarge as error:
+                self._batch_size.shrink(max_runs, error)
+        if claim.is_truncated:
+            self._batch_size.record_success()
+        self.metrics.record(claim, time.perf_counter() - started_at)
+        self._round_robin.record(claim)
         if claim.deliveries:
-            self._sweep.hint()
+            self._sweeper.notify_leased()
         orphans: list[str] = []
         for number, deliveries in itertools.groupby(
             sorted(claim.deliveries, key=lambda each: each.subscriber), key=lambda each: each.subscriber
         ):
-            handed = list(deliveries)
-            # Whoever was served goes to the end of the line.
+            delivered = list(deliveries)
+            # Reinserting a served subscriber moves it to the end of the round robin.
             if subscriber := self._subscribers.pop(number, None):
                 self._subscribers[number] = subscriber
-                self._holders |= {delivery.lease_id: subscriber for delivery in handed}
-                subscriber.hand(handed)
+                self._holders |= {delivery.lease_id: subscriber for delivery in delivered}
+                subscriber.enqueue(delivered)
             else:
-                # It ended while the claim was under way.
-                orphans += [delivery.lease_id for delivery in handed]
+                # The subscriber ended during the claim.
+                orphans += [delivery.lease_id for delivery in delivered]
         for demand in demands:
             if subscriber := self._subscribers.get(demand.subscriber):
-                subscriber.end_turn(is_cut_short=claim.is_cut_short)
-        await self._give_back(orphans)
-        if claim.is_cut_short:
+                subscriber.on_claim_completed(is_truncated=claim.is_truncated)
+        await self._release(orphans)
+        if claim.is_truncated:
             self._wake.set()
         return claim

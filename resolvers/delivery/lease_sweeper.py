@@ -1,95 +1,100 @@
-"""Ends leases that have run out, so that a silent worker holds nothing up."""
+"""The lease sweeper: finds expired leases and recovers their runs."""
 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from db.connection import Connection
 from db.database import Database
-from db.errors import DatabaseUnavailable, TooMuchToRead
+from db.errors import DatabaseUnavailable
+from db.runtime.chance import Chance
 from db.runtime.clock import Clock
-from db.runtime.timestamps import moment
+from db.runtime.memory_budget import ReadTooLarge
+from db.runtime.timestamps import parse_timestamp
 from db.statements import queue
-from resolvers.batch_size import Portion, reading_portion
-from resolvers.delivery.lease_recovery import take_back_from_lost_workers
+from resolvers.batch_size import AdaptiveBatchSize, limit_read_size
+from resolvers.delivery.lease_recovery import recover_expired_leases
 
 log = logging.getLogger("runyard.queue")
 
-LARGEST_SWEEP = 500
-"""Leases in one transaction; what is left over follows in the next."""
+MAX_SWEEP_SIZE = 500
+"""Maximum number of leases in one transaction. The next transactions recover the rest."""
 
 
 def sweep_leases(connection: Connection, sizes: Sequence[int]) -> list[Counter[str] | Exception]:
-    """Take back the runs whose leases have run out by the database's clock; how many of each kind these were.
+    """Recover runs whose leases have expired by the database's clock. Return the number of leases by outcome.
 
-    It is done once, for the smallest of these numbers of runs.
+    One sweep serves all callers. It recovers at most the smallest of `sizes`, and each caller receives its result.
     """
     size = min(sizes)
-    with reading_portion(connection, size):
+    with limit_read_size(connection, size):
         lost = queue.runs_with_expired_leases(connection, size)
-        taken_back = take_back_from_lost_workers(connection, lost)
-    return [taken_back] * len(sizes)
+        recovered = recover_expired_leases(connection, lost)
+    return [recovered] * len(sizes)
 
 
-class Sweep:
-    """Sweeps when the next lease runs out, and sleeps while there is none, unless other servers may lease, too."""
+class LeaseSweeper:
+    """Sweeps when the next lease expires.
 
-    def __init__(
-        self, database: Database, clock: Clock, *, longest_wait_seconds: float, chance: Callable[[], float]
-    ) -> None:
+    Waits for `notify_leased` while no lease exists, unless other servers, which may lease runs too, use the database.
+    """
+
+    def __init__(self, database: Database, clock: Clock, *, max_wait_seconds: float, chance: Chance) -> None:
         self._database = database
         self._clock = clock
         self._chance = chance
-        self._longest_wait = timedelta(seconds=longest_wait_seconds)
+        self._max_wait = timedelta(seconds=max_wait_seconds)
         self._leased = asyncio.Event()
-        self._portion = Portion(LARGEST_SWEEP)
-        self.taken_back = Counter[str]()
-        """What it has taken back so far, by kind."""
+        self._batch_size = AdaptiveBatchSize(MAX_SWEEP_SIZE)
+        self.recovered = Counter[str]()
+        """Number of recovered leases since the start, by outcome."""
 
-    def hint(self) -> None:
-        """There are leases now."""
+    def notify_leased(self) -> None:
+        """Report that this server has leased runs."""
         self._leased.set()
 
     async def run(self) -> None:
-        """Sweep until cancelled. A database that is away is tried again."""
+        """Sweep until cancelled. Failures are logged and retried, those of an unavailable database included."""
         never = asyncio.Event()
         while True:
             self._leased.clear()
-            size = self._portion.size
+            size = self._batch_size.size
             try:
                 next_expiry = await self._database.read(queue.next_expiry_at)
                 if next_expiry is None and not self._database.is_shared:
                     await self._leased.wait()
                     continue
-                if next_expiry is not None and moment(next_expiry) <= self._clock.now():
-                    taken_back = await self._database.write(sweep_leases, size)
-                    if taken_back:
-                        self._portion.has_fitted()
-                        self.taken_back.update(taken_back)
-                        log.info("Took back %d runs whose leases had run out.", taken_back.total())
+                if next_expiry is not None and parse_timestamp(next_expiry) <= self._clock.now():
+                    recovered = await self._database.write(sweep_leases, size)
+                    if recovered:
+                        self._batch_size.record_success()
+                        self.recovered.update(recovered)
+                        log.info("Recovered %d runs with expired leases", recovered.total())
                         continue
-                    # Another server is at it.
+                    # Another server is recovering these leases.
                     next_expiry = None
-            except TooMuchToRead as error:
-                self._portion.was_too_much(size, error)
+            except ReadTooLarge as error:
+                self._batch_size.shrink(size, error)
                 continue
             except DatabaseUnavailable as error:
-                log.warning("The sweep waits for the database: %s", error)
+                log.warning("The database is unavailable for the lease sweep, retrying: %s", error)
                 next_expiry = None
             except Exception:
-                # Sweeping must not end with one fault; it is told whole, each time.
-                log.exception("The sweep failed; it is tried again.")
+                # A fault must not end sweeping. Each one is logged with its traceback.
+                log.exception("The lease sweep failed, retrying")
                 next_expiry = None
-            await self._clock.wait(never, self._look_again_at(next_expiry))
+            await self._clock.wait(never, self._next_sweep_at(next_expiry))
 
-    def _look_again_at(self, next_expiry: str | None) -> datetime:
-        """When the next lease runs out; after a while in any case, since acknowledging shortens or lengthens a lease
-        without a word to the sweep. Of several servers each looks at a moment of its own, and mostly one does the work.
+    def _next_sweep_at(self, next_expiry: str | None) -> datetime:
+        """Return when to sweep next: at the next expiry, and after `max_wait_seconds` at the latest.
+
+        The upper limit is needed because acknowledging changes the expiry of a lease without a notification. On a shared
+        database, each server adds a random delay. Usually one of them then recovers all expired leases.
         """
         chance = self._chance() if self._database.is_shared else 1.0
-        look_again = self._clock.now() + self._longest_wait * (1 + chance) / 2
+        latest = self._clock.now() + self._max_wait * (1 + chance) / 2
         if next_expiry is None:
-            return look_again
-        return min(look_again, moment(next_expiry) + self._longest_wait * (1 - chance) / 10)
+            return latest
+        return min(latest, parse_timestamp(next_expiry) + self._max_wait * (1 - chance) / 10)

@@ -1,26 +1,27 @@
-"""What the queue counts of its own work."""
+"""Metrics of delivery."""
 
 from collections import Counter
 from dataclasses import dataclass, field
 
-from db.runtime.histograms import SECONDS, Distribution
+from db.runtime.histograms import SECONDS_BUCKETS, Histogram
 from resolvers.delivery.claim import Claim
 
 
 @dataclass(slots=True)
-class QueueCounts:
-    """What this server has claimed, delivered and taken back since it started."""
+class DeliveryMetrics:
+    """Claims, deliveries and recovered leases of this server since it started."""
 
-    taken_back: Counter[str]
-    """Leases that ran out, by what became of the run, as `take_back_from_lost_workers` says it."""
-    claim_seconds: Distribution = field(default_factory=lambda: Distribution(SECONDS))
-    """How long each claim took, its wait for other writes included."""
+    recovered: Counter[str]
+    """Number of expired leases by outcome, as returned by `recover_expired_leases`."""
+    claim_seconds: Histogram = field(default_factory=lambda: Histogram(SECONDS_BUCKETS))
+    """Duration of each claim, including its wait for other writes."""
     first_deliveries: int = 0
+    """Number of deliveries of runs that had not been delivered before."""
     redeliveries: int = 0
-    """Deliveries of runs that had been delivered before."""
+    """Number of deliveries of runs that had been delivered before."""
 
-    def count(self, claim: Claim, seconds: float) -> None:
-        """Count a claim that took so many seconds, and its deliveries."""
+    def record(self, claim: Claim, seconds: float) -> None:
+        """Record the duration and the deliveries of a claim."""
         self.claim_seconds.add(seconds)
         first = sum(delivery.attempt == 1 for delivery in claim.deliveries)
         self.first_deliveries += first

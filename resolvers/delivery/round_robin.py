@@ -1,7 +1,7 @@
-"""Whose turn it is, from claim to claim.
+"""Round robin over task keys, remembered between claims.
 
-Workers come and go, some of them with each claim, so this is kept by key and not by worker. Only hints: what is forgotten
-costs a key a turn, and no run.
+It is stored by task key and not by worker, because a worker may exist for only one claim. It is a hint: forgetting a key
+can cost the key a turn and never a run.
 """
 
 import itertools
@@ -10,41 +10,41 @@ from dataclasses import dataclass
 
 from resolvers.delivery.claim import Claim
 
-MOST_KEYS = 10_000
-"""How many keys are remembered; those that were served longest ago are forgotten first."""
+MAX_KEYS = 10_000
+"""Maximum number of keys remembered. The least recently served keys are forgotten first."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Served:
-    """When a key was last served, by the number of the delivery, and how it stands between its two sides."""
+class _LastServed:
+    """Sequence number of the last delivery of a key, and its consecutive deliveries from the retry side."""
 
     number: int
-    retries_in_a_row: int
+    consecutive_retries: int
 
 
-_NEVER = _Served(0, 0)
+_NEVER = _LastServed(0, 0)
 
 
-class Turns:
-    """What was served lately."""
+class RoundRobin:
+    """The order in which task keys are served."""
 
     def __init__(self) -> None:
-        self._served: dict[str, _Served] = {}
+        self._served: dict[str, _LastServed] = {}
         self._numbers = itertools.count(1)
 
-    def in_turn(self, task_keys: Iterable[str]) -> list[str]:
-        """The keys in the order of their turns: the one that was served longest ago is first."""
+    def order_keys(self, task_keys: Iterable[str]) -> list[str]:
+        """Return the keys in the order of their turns, the least recently served first. Ties are sorted by key."""
         return sorted(task_keys, key=lambda key: (self._served.get(key, _NEVER).number, key))
 
-    def retries_in_a_row(self, task_keys: Iterable[str]) -> dict[str, int]:
-        """For each key, how many of its retry side have gone out since the last of its scheduled side."""
-        return {key: self._served.get(key, _NEVER).retries_in_a_row for key in task_keys}
+    def consecutive_retries(self, task_keys: Iterable[str]) -> dict[str, int]:
+        """Return for each key the number of deliveries from its retry side since the last one from its scheduled side."""
+        return {key: self._served.get(key, _NEVER).consecutive_retries for key in task_keys}
 
-    def note(self, claim: Claim) -> None:
-        """Remember what was served."""
+    def record(self, claim: Claim) -> None:
+        """Record the deliveries of a claim."""
         for delivery in claim.deliveries:
             key = delivery.task_run.task_key
             self._served.pop(key, None)
-            self._served[key] = _Served(next(self._numbers), claim.retries_in_a_row[key])
-        for key in list(itertools.islice(self._served, max(0, len(self._served) - MOST_KEYS))):
+            self._served[key] = _LastServed(next(self._numbers), claim.consecutive_retries[key])
+        for key in list(itertools.islice(self._served, max(0, len(self._served) - MAX_KEYS))):
             del self._served[key]

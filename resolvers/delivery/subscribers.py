@@ -1,4 +1,4 @@
-"""Those whom the dispatcher claims for: subscriptions, which go on, and claims of their own, which end with one answer."""
+"""Subscribers of the dispatcher: subscriptions, which receive many events, and single claims, which return one result."""
 
 import asyncio
 from collections.abc import Iterable, Sequence
@@ -8,23 +8,23 @@ from datetime import timedelta
 from db.runtime.clock import Clock
 from resolvers.delivery.claim import Delivery, Demand
 
-LARGEST_EVENT = 256 * 1024
-"""Characters in one event, roughly: many clients take a megabyte and no more."""
+MAX_EVENT_CHARACTERS = 256 * 1024
+"""Approximate maximum of characters in one event. Many clients limit messages to one megabyte."""
 
-MOST_WAITING = 16 * 1024 * 1024
-"""Characters on the way to a subscriber, roughly, above which it is given no more: it may not be reading at all."""
+MAX_UNSENT_CHARACTERS = 16 * 1024 * 1024
+"""Approximate number of unsent characters above which a subscriber has no credit, because it may not be reading."""
 
 
 @dataclass(slots=True)
-class Peer:
-    """The other end of the connection that a subscription is served over."""
+class ClientConnection:
+    """The client connection that a subscription uses."""
 
     is_lost: bool = False
-    """Whether the connection ended while operations were under way: whoever is there may have died."""
+    """Whether the connection ended while operations were running. The worker may have died."""
 
 
 class Subscriber:
-    """One subscription's place at the dispatcher: what it listens to, its credit, and what is on its way to it."""
+    """A subscription as the dispatcher sees it: its task keys, its credit and its unsent deliveries."""
 
     def __init__(
         self,
@@ -33,109 +33,113 @@ class Subscriber:
         prefetch: int,
         lease_seconds: float,
         worker_name: str | None,
-        peer: Peer | None = None,
+        peer: ClientConnection | None = None,
     ) -> None:
         self.number = number
         self.task_keys = frozenset(task_keys)
         self.unacknowledged: dict[str, None] = {}
-        """The leases in the order in which they were handed over."""
+        """Ids of the unacknowledged leases, in the order in which they were enqueued."""
         self._prefetch = prefetch
         self._lease_seconds = lease_seconds
         self._worker_name = worker_name
-        self._peer = peer or Peer()
-        self._arrived: list[Delivery] = []
-        self._waiting = 0
-        """How many characters have arrived, roughly."""
+        self._peer = peer or ClientConnection()
+        self._pending: list[Delivery] = []
+        self._unsent_characters = 0
+        """Approximate number of characters in the pending deliveries."""
         self.was_full = False
-        """Whether it could have been given no more when it last took what had arrived."""
+        """Whether MAX_UNSENT_CHARACTERS was exceeded before the last event was taken."""
         self._event = asyncio.Event()
         self._is_closed = False
 
     @property
     def demand(self) -> Demand:
-        """What it may still be given."""
+        """Task keys and credit for the next claim."""
         return Demand(self.number, self.task_keys, self._credit, self._lease_seconds, self._worker_name)
 
     @property
     def _credit(self) -> int:
-        return 0 if self._waiting > MOST_WAITING else self._prefetch - len(self.unacknowledged)
+        return 0 if self._unsent_characters > MAX_UNSENT_CHARACTERS else self._prefetch - len(self.unacknowledged)
 
     @property
-    def suspect(self) -> str | None:
-        """The lease of the run that its worker may have died of: the one that it had in hand, where the peer is lost.
+    def suspect_lease_id(self) -> str | None:
+        """Lease of the run that may have caused the loss of the worker; None when the connection was not lost.
 
-        A worker that takes runs in their order has the first one in hand that was sent and not acknowledged.
+        A worker that executes runs in order was executing the first run that was sent and not acknowledged.
         """
         first = next(iter(self.unacknowledged), None)
-        is_sent = first not in {delivery.lease_id for delivery in self._arrived}
+        is_sent = first not in {delivery.lease_id for delivery in self._pending}
         return first if self._peer.is_lost and is_sent else None
 
-    def hand(self, deliveries: Sequence[Delivery]) -> None:
-        """Put deliveries on the way to it."""
+    def enqueue(self, deliveries: Sequence[Delivery]) -> None:
+        """Add deliveries. They are pending until they are sent, and use credit until they are acknowledged."""
         self.unacknowledged |= dict.fromkeys(delivery.lease_id for delivery in deliveries)
-        self._arrived.extend(deliveries)
-        self._waiting += sum(map(_size_of, deliveries))
+        self._pending.extend(deliveries)
+        self._unsent_characters += sum(map(_size_of, deliveries))
         self._event.set()
 
-    def end_turn(self, *, is_cut_short: bool) -> None:
-        """A claim that it had a part in is over; `is_cut_short` where there may have been more that is due."""
+    def on_claim_completed(self, *, is_truncated: bool) -> None:
+        """Handle the end of a claim that included this subscriber. With `is_truncated`, more runs may be due."""
 
-    def fail(self, error: Exception) -> None:
-        """A claim that it had a part in has failed; it is tried again."""
+    def on_claim_failed(self, error: Exception) -> None:
+        """Handle the failure of a claim that included this subscriber. The dispatcher retries the claim."""
 
     def close(self) -> None:
-        """Let it end."""
+        """End the iteration over deliveries."""
         self._is_closed = True
         self._event.set()
 
-    async def next(self, clock: Clock, keep_alive_seconds: float) -> list[Delivery] | None:
-        """The deliveries that have arrived, one or more; none after `keep_alive_seconds`; None when the stream is over."""
+    async def next_deliveries(self, clock: Clock, keep_alive_seconds: float) -> list[Delivery] | None:
+        """Wait for deliveries and return them, as many as fit into one event.
+
+        Returns an empty list after `keep_alive_seconds`, and None when the subscriber is closed.
+        """
         await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
         if self._is_closed:
             return None
-        self.was_full = self._waiting > MOST_WAITING
-        arrived, self._arrived = _cut_event(self._arrived)
-        self._waiting -= sum(map(_size_of, arrived))
-        if not self._arrived:
+        self.was_full = self._unsent_characters > MAX_UNSENT_CHARACTERS
+        pending, self._pending = _split_event(self._pending)
+        self._unsent_characters -= sum(map(_size_of, pending))
+        if not self._pending:
             self._event.clear()
-        return arrived
+        return pending
 
 
-class Claimant(Subscriber):
-    """A claim by itself: it is given what one claim brings, and told when that is nothing and it waits no longer."""
+class LongPollClaim(Subscriber):
+    """A single claim: receives the deliveries of one claim, or none when its last attempt finds no due run."""
 
-    waits_no_longer = False
-    _has_stood_in_line = False
+    is_last_attempt = False
+    """Whether the next conclusive claim ends the wait even without deliveries."""
+    _has_had_turn = False
     _error: Exception | None = None
 
     @property
-    def answered(self) -> asyncio.Event:
-        """Set once there is an answer."""
+    def completed(self) -> asyncio.Event:
+        """Event that is set when the result is available."""
         return self._event
 
     @property
     def _credit(self) -> int:
-        # Its task may not have come to the answer yet: what a second claim gave it would be given back.
-        return 0 if self.answered.is_set() else self._prefetch
+        # The waiting task may not have read the result yet, and would release the deliveries of a second claim.
+        return 0 if self.completed.is_set() else self._prefetch
 
-    def end_turn(self, *, is_cut_short: bool) -> None:
-        # Those who were served while it was not stand behind it the next time: then there is nothing for it.
-        if self.waits_no_longer and (not is_cut_short or self._has_stood_in_line):
+    def on_claim_completed(self, *, is_truncated: bool) -> None:
+        # After a truncated claim, the subscribers that it served move behind this one. The second claim is conclusive.
+        if self.is_last_attempt and (not is_truncated or self._has_had_turn):
             self._event.set()
-        self._has_stood_in_line = True
+        self._has_had_turn = True
 
-    def fail(self, error: Exception) -> None:
-        """It is no use to wait on: whoever claims asks again."""
+    def on_claim_failed(self, error: Exception) -> None:
+        """End the wait with the error. The client retries the claim itself."""
         self._error = error
         self._event.set()
 
-    def answer(self) -> list[Delivery]:
-        """What it was given. Raises what a claim has failed with; nothing where it was told to end."""
+    def result(self) -> list[Delivery]:
+        """Return the deliveries, or an empty list when closed. Raises the error of a failed claim."""
         if self._is_closed:
             return []
-        if self._error is not None and not self._arrived:
+        if self._error is not None and not self._pending:
             raise self._error
-        return self._arrived
+        return self._pending
 
 
 def _size_of(delivery: Delivery) -> int:
@@ -144,11 +148,11 @@ def _size_of(delivery: Delivery) -> int:
     return size if state is None else size + len(state.message or "") + len(state.data or "")
 
 
-def _cut_event(arrived: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
-    """As many deliveries, one at least, as make an event that every client can take; and the rest."""
+def _split_event(pending: list[Delivery]) -> tuple[list[Delivery], list[Delivery]]:
+    """Split off the deliveries of the next event, up to MAX_EVENT_CHARACTERS but at least one. Return both parts."""
     size = 0
-    for count, delivery in enumerate(arrived):
+    for count, delivery in enumerate(pending):
         size += _size_of(delivery)
-        if count and size > LARGEST_EVENT:
-            return arrived[:count], arrived[count:]
-    return arrived, []
+        if count and size > MAX_EVENT_CHARACTERS:
+            return pending[:count], pending[count:]
+    return pending, []

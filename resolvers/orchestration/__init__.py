@@ -1,10 +1,14 @@
-"""How a change of state is decided.
+"""Orchestration: decides which state a run enters when a client proposes one.
 
-A *transition* is proposed; the rules of a *policy* are asked in their order and give *verdicts*; what they leave of the
-proposal becomes the run's new state. Everything here is pure: the facts were loaded before, and others write the outcome.
+A *transition* holds the proposal and all facts about the run. The *rules* of a *policy* are applied to it in order, and
+each returns a *verdict* or None. `decide` combines the verdicts into one decision.
 
-    transition.py   Transition (all the facts), ProposedState, the verdicts, the `rule` decorator
-    policy.py       which rules govern which run, in the order they are asked: the table of contents
-    engine.py       asks the rules, and carries a decided state into the run's figures
-    rules/          one rule a file
+    transition.py  Transition with its facts, ProposedState, the verdicts, and the `rule` decorator
+    policy.py      the ordered rules of each kind of run: the place to start reading
+    decide.py      applies a policy to a transition
+    rules/         one rule a file
+
+Guarantees: everything here is pure. The callers load the facts before and write the decision afterwards.
+
+Imports no other room of `resolvers`, and of `db` only enums, records and timestamps.
 """

@@ -1,15 +1,17 @@
-"""Which rules govern which run, in the order they are asked.
+"""Policies: the rules for each kind of run, in the order in which they are applied.
 
-The order matters where it says so: a rule that ends the matter hides the ones after it.
+A rule that rejects, aborts or waits hides the rules after it. Comments give the reason where the order matters.
 """
 
 from collections.abc import Sequence
 
-from resolvers.orchestration.rules.flow_runs.cancel_at_once_what_never_started import cancel_at_once_what_never_started
-from resolvers.orchestration.rules.flow_runs.cancelling_ends_in_cancelled import cancelling_ends_in_cancelled
+from resolvers.orchestration.rules.flow_runs.cancel_scheduled_flow_runs_immediately import (
+    cancel_scheduled_flow_runs_immediately,
+)
 from resolvers.orchestration.rules.flow_runs.late_only_if_scheduled import late_only_if_scheduled
 from resolvers.orchestration.rules.flow_runs.leave_terminal_flow_run_states import leave_terminal_flow_run_states
 from resolvers.orchestration.rules.flow_runs.pause_flow_runs import pause_flow_runs
+from resolvers.orchestration.rules.flow_runs.restrict_cancelling_to_cancelled import restrict_cancelling_to_cancelled
 from resolvers.orchestration.rules.flow_runs.resume_flow_runs import resume_flow_runs
 from resolvers.orchestration.rules.flow_runs.retry_failed_flow_runs import retry_failed_flow_runs
 from resolvers.orchestration.rules.shared.copy_scheduled_time import copy_scheduled_time
@@ -30,9 +32,9 @@ from resolvers.orchestration.transition import Rule
 Policy = Sequence[Rule]
 
 IN_FLOW_RUN: Policy = (
-    fence_lost_leases,  # first, and in every policy: whoever lost a run has no say
-    retrieve_from_cache,  # before the rules that would hold a run back: a kept result needs no run
-    leave_terminal_states,  # before what asks for the count of runs, which it resets
+    fence_lost_leases,  # first, in every policy: a worker without its lease changes nothing
+    retrieve_from_cache,  # before the rules that delay a run: a cached result needs no execution
+    leave_terminal_states,  # before the rules that read the run count, which it resets
     flow_run_must_be_running,
     take_concurrency_slots,
     copy_scheduled_time,
@@ -46,7 +48,7 @@ IN_FLOW_RUN: Policy = (
 
 IN_BACKGROUND: Policy = (
     fence_lost_leases,
-    prevent_pending,  # before the rules that would let a claim pass
+    prevent_pending,  # before the rules that accept or amend a claim
     retrieve_from_cache,
     leave_terminal_states,
     take_concurrency_slots,
@@ -59,12 +61,12 @@ IN_BACKGROUND: Policy = (
 """Task runs without a flow run."""
 
 FORCED: Policy = (fence_lost_leases, mark_unknown_results)
-"""Task runs that are created in a flow run, and proposals with `force`: nothing is asked but who is asking."""
+"""Task runs that are created in a flow run, and proposals with `force`: only the lease is checked."""
 
 FLOW_RUN: Policy = (
-    leave_terminal_flow_run_states,  # before the next, whose REJECT would hide its ABORT
-    cancelling_ends_in_cancelled,
-    cancel_at_once_what_never_started,
+    leave_terminal_flow_run_states,  # before the next rule, whose REJECT would hide its ABORT
+    restrict_cancelling_to_cancelled,
+    cancel_scheduled_flow_runs_immediately,
     prevent_pending,
     late_only_if_scheduled,
     pause_flow_runs,
@@ -73,24 +75,24 @@ FLOW_RUN: Policy = (
     wait_for_scheduled_time,
     retry_failed_flow_runs,
 )
-"""Flow runs themselves."""
+"""Flow runs."""
 
 FORCED_FLOW_RUN: Policy = (mark_unknown_results,)
-"""Flow runs that are created, and proposals for one with `force`."""
+"""Flow runs that are created, and proposals for flow runs with `force`."""
 
 
 def task_run_policy(*, in_flow_run: bool, forced: bool) -> Policy:
-    """The policy for a change of a task run's state."""
+    """Return the policy for a state change of a task run."""
     if forced:
         return FORCED
     return IN_FLOW_RUN if in_flow_run else IN_BACKGROUND
 
 
 def task_run_creation_policy(*, in_flow_run: bool) -> Policy:
-    """The policy for a task run's first state: in a flow run any is taken, in the background the rules are asked."""
+    """Return the policy for the first state of a task run. Rules apply only to background runs."""
     return FORCED if in_flow_run else IN_BACKGROUND
 
 
 def flow_run_policy(*, forced: bool) -> Policy:
-    """The policy for a change of a flow run's state."""
+    """Return the policy for a state change of a flow run."""
     return FORCED_FLOW_RUN if forced else FLOW_RUN

@@ -1,4 +1,4 @@
-"""The words of orchestration: a transition, what a rule may say about it, and what a rule is."""
+"""Types of orchestration: transitions, verdicts and rules."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -9,13 +9,13 @@ from db.enums import TERMINAL, StateType
 from db.records import JsonText, RunRecord, StateDetails, StateRecord
 
 ANY_STATE: frozenset[StateType | None] = frozenset({None, *StateType})
-"""Every type of state, and none at all: a run that is being created."""
+"""All state types, and None for a run that has no state yet."""
 
 TERMINAL_STATES: frozenset[StateType | None] = frozenset(TERMINAL)
 
 
 class OrchestrationStatus(StrEnum):
-    """What came of a proposal."""
+    """Result of proposing a state."""
 
     ACCEPT = "ACCEPT"
     REJECT = "REJECT"
@@ -25,7 +25,7 @@ class OrchestrationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ProposedState:
-    """A state that somebody wants a run to take."""
+    """A state that a client proposes, or that a rule sets instead."""
 
     type: StateType
     name: str
@@ -36,7 +36,7 @@ class ProposedState:
 
 @dataclass(frozen=True, slots=True)
 class FlowRunFacts:
-    """What a task run's rules may ask about its flow run."""
+    """Facts about the flow run of a task run."""
 
     state_type: StateType | None
     run_count: int
@@ -52,37 +52,39 @@ class LimitFacts:
     tag: str
     limit: int
     used_by_others: int
-    """How many slots other runs hold."""
+    """Number of slots that other runs hold."""
 
 
 @dataclass(frozen=True, slots=True)
 class Transition:
-    """A proposal and all the facts that a rule may ask about. Loaded beforehand; rules read nothing."""
+    """A proposed state and all facts that rules use. The facts are loaded before, because rules execute no reads."""
 
     run: RunRecord
     proposed: ProposedState
     now: str
-    """The instant of the decision, by the database's clock."""
+    """Timestamp of the decision, by the database's clock."""
     flow_run: FlowRunFacts | None = None
-    """The flow run of a task run; None for one in the background, and for a flow run itself."""
+    """Flow run of a task run; None for background runs and for flow runs."""
     flow_run_run_count: int = 0
-    """The flow run's count of runs when this task run last ran."""
+    """Run count of the flow run when this task run last became RUNNING."""
     run_count: int = 0
-    """The run's count of runs, as far as the rules asked so far have left it."""
+    """Run count of the run, including the changes of rules that were applied before."""
     limits: Sequence[LimitFacts] = ()
-    """The concurrency limits on a task run's tags, in the order of the tags."""
+    """Concurrency limits on the tags of a task run, sorted by tag."""
     cached: StateRecord | None = None
-    """The state kept under the proposal's cache key, where one is and may be used."""
+    """Cached state for the cache key of the proposal; None when none exists or it has expired."""
     chance: float = 0.5
-    """A number drawn evenly from 0 to 1, for what is left to chance."""
+    """Random number, at least 0 and below 1, for random choices of rules."""
+    new_pause_key: str | None = None
+    """Key for a pause that is proposed without a key. Set in every transition of a flow run."""
     lease_id: str | None = None
-    """The lease under which the proposal is made; None from those who need none."""
+    """Lease that the client names in the proposal; None from clients that are not workers."""
     held_lease_id: str | None = None
-    """The lease that the run is under, if that has not run out."""
+    """Current lease of the run; None when it has no lease or the lease has expired."""
 
     @property
     def current(self) -> StateRecord | None:
-        """The state that the run is in."""
+        """Current state of the run; None when it has no state yet."""
         return self.run.state
 
     @property
@@ -92,23 +94,23 @@ class Transition:
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """What is to happen beside the new state, if that is taken. None stands for nothing."""
+    """Changes to apply together with the new state. None means no change."""
 
     run_count: int | None = None
-    """What the run's count of runs is set to before the new state is counted."""
+    """New run count, set before the new state is counted."""
     flow_run_run_count: int | None = None
-    """What a task run remembers of its flow run's count."""
+    """New value of the flow run's run count as recorded in a task run."""
     takes_slots: bool | None = None
     """Whether the run takes a slot of each limit on its tags."""
-    keeps_result: bool | None = None
-    """Whether the state is kept under its cache key."""
+    caches_result: bool | None = None
+    """Whether the state is stored in the result cache under its cache key."""
     pause_keys: Sequence[str] | None = None
-    """What a flow run's list of pauses becomes."""
+    """New list of the pause keys that a flow run has used."""
     resuming: bool | None = None
-    """What a flow run's mark of being resumed becomes."""
+    """New value of the `resuming` flag of a flow run."""
 
-    def joined(self, later: "Effects") -> "Effects":
-        """These, and then those of a later rule."""
+    def merge(self, later: "Effects") -> "Effects":
+        """Combine these effects with those of a later rule, which take precedence."""
         changed = {each.name: value for each in fields(later) if (value := getattr(later, each.name)) is not None}
         return replace(self, **changed)
 
@@ -118,38 +120,38 @@ NO_EFFECTS = Effects()
 
 @dataclass(frozen=True, slots=True)
 class Amend:
-    """Let the proposal pass, changed. It keeps its type; the changes are dropped if a later rule does not let it pass."""
+    """Verdict: accept the proposal with changes. Its type stays. A later Reject, Abort or Wait discards the changes."""
 
     proposed: ProposedState | None = None
-    """The changed proposal; None leaves it."""
+    """The changed proposal; None keeps it unchanged."""
     effects: Effects = NO_EFFECTS
 
 
 @dataclass(frozen=True, slots=True)
 class Reject:
-    """Not this state: another one instead, or none."""
+    """Verdict: do not set the proposed state. The run enters `replacement` instead, or keeps its state when it is None."""
 
     reason: str
-    instead: ProposedState | None = None
+    replacement: ProposedState | None = None
     effects: Effects = NO_EFFECTS
-    """What is to happen beside the substitute."""
+    """Effects to apply together with the replacement."""
 
 
 @dataclass(frozen=True, slots=True)
 class Abort:
-    """Not this state, and the caller should stop working on the run."""
+    """Verdict: do not set the proposed state. The client must stop working on the run."""
 
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Not yet: ask again after the delay."""
+    """Verdict: do not set the proposed state yet. The client may propose it again after the delay."""
 
     reason: str
     delay_seconds: float
     for_slot: bool = False
-    """Whether what is waited for is a concurrency slot, which may come sooner."""
+    """Whether the run waits for a concurrency slot, which may be freed before the delay ends."""
 
 
 Verdict = Amend | Reject | Abort | Wait
@@ -159,7 +161,7 @@ Decide = Callable[[Transition], Verdict | None]
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of orchestration: which transitions it governs, and what it says about one. None lets it pass as it is."""
+    """An orchestration rule: the transitions that it governs, and its function. A verdict of None changes nothing."""
 
     name: str
     leaving: frozenset[StateType | None]
@@ -171,7 +173,7 @@ class Rule:
 
 
 def rule(*, leaving: Any = ANY_STATE, entering: Any = ANY_STATE) -> Callable[[Decide], Rule]:
-    """Make a function from a transition to a verdict a rule for transitions from `leaving` to `entering`."""
+    """Turn a function into a rule for transitions from one of the `leaving` types to one of the `entering` types."""
 
     def make(decide: Decide) -> Rule:
         return Rule(decide.__name__, frozenset(leaving), frozenset(entering), decide)

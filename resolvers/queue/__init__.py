@@ -1,17 +1,16 @@
-"""How a due run reaches one worker at a time.
+"""The queues of background task runs, one for each task key.
 
-The queue is a table: a run in the background has a row in it from the transaction that makes it SCHEDULED until it is
-taken over or has ended. What is kept in memory here are hints, and which local subscriber may still be given how much.
+The queue is a table. A run has an entry from the transaction that makes it SCHEDULED until the run ends, or until a
+client without its lease moves it out of SCHEDULED before a worker has acknowledged it. While a worker has the run, the
+entry contains the lease. Memory holds only hints, such as cached counts.
 
-    placement.py    where a change of state leaves a run in the queue
-    bounds.py       how many runs may wait for a key
-    task_queue.py   one key's due runs          multi_queue.py  a fair choice over several keys
-    turns.py        whose turn it is, from one claim to the next
-    claim.py        the claim: gives due runs to local subscribers' free credit, in one transaction
-    leases.py       acknowledge, give back, take over
-    subscriber.py   those whom the dispatcher claims for
-    dispatcher.py   claims for all local subscribers at once, and hands out
-    sweep.py        takes back what was delivered and never taken over
-    figures.py      how it stands with each key      depths.py       the same, for a bounded number of keys
-    counts.py       what it counts of its own work
+    entries.py      effects of state changes on queue entries
+    capacity.py     limits on the number of waiting runs
+    task_queue.py   delivery order of one task key
+    multi_queue.py  round robin over several task keys
+    stats.py        statistics for the API
+    depth.py        depths for metrics, for a bounded number of task keys
+
+Guarantees: the state of a run and its entry change in the same transaction. Imports `resolvers.orchestration`,
+`resolvers.errors` and `db`.
 """

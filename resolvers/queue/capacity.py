@@ -1,6 +1,7 @@
-"""How many runs may wait on each side of a key's queue, and who is refused beyond that.
+"""Limits on the number of waiting runs on each side of a task key's queue.
 
-Bounds what clients add. What rules and sweeps put back always finds its place: a failure that was reported is not lost.
+The limits apply to runs that clients add. Runs that rules or the lease sweeper requeue are always accepted, because a
+reported failure must not be lost.
 """
 
 from collections import Counter
@@ -13,45 +14,46 @@ from db.statements import queue_stats
 from db.statements.queue_stats import Side
 from resolvers.errors import QueueFull
 
-REMEMBERED_SECONDS = 1.0
-"""How long a count is good for where other servers add, too."""
+COUNT_TTL_SECONDS = 1.0
+"""Time for which a cached count is used when other servers add runs to the same queues."""
 
-MOST_SIDES = 10_000
-"""How many counts are remembered."""
+MAX_CACHED_COUNTS = 10_000
+"""Maximum number of cached counts."""
 
 
 @dataclass(slots=True)
 class _Headroom:
-    """What may be added to a side without counting again."""
+    """Number of runs that may be added to a side without counting it again, and the time of the last count."""
 
-    left: int
+    remaining: int
     counted_at: str
 
 
 @dataclass(slots=True)
-class Room:
-    """What one batch of changes may add to the queues."""
+class CapacityReservation:
+    """Number of runs that one batch of changes may add to each side."""
 
-    bounds: "QueueBounds"
-    left: Mapping[Side, int]
+    capacity: "QueueCapacity"
+    remaining: Mapping[Side, int]
     argument: str
-    """What a refusal names."""
-    joined: Counter[Side] = field(default_factory=Counter[Side])
+    """Name of the argument in a refusal."""
+    reserved: Counter[Side] = field(default_factory=Counter[Side])
 
-    def join(self, side: Side) -> None:
-        """Add a run to a side that the room was asked for. QueueFull where there is none left."""
-        if self.joined[side] >= self.left[side]:
+    def reserve(self, side: Side) -> None:
+        """Reserve capacity for one run on a side of this reservation. Raises QueueFull when none is left."""
+        if self.reserved[side] >= self.remaining[side]:
             task_key, is_retry = side
-            raise QueueFull(self.argument, task_key, is_retry=is_retry, most=self.bounds.most(side))
-        self.joined[side] += 1
-        self.bounds.use_up(side)
+            raise QueueFull(self.argument, task_key, is_retry=is_retry, limit=self.capacity.max_waiting(side))
+        self.reserved[side] += 1
+        self.capacity.count_added(side)
 
 
-class QueueBounds:
-    """The bounds, and what is remembered of how full the queues are: hints, by which no run is refused.
+class QueueCapacity:
+    """The limits of the queues, and cached counts of their remaining capacity.
 
-    Counting a side that is nearly full reads all of it, so it is done once for as many runs as there is room for. Where
-    other servers add, too, it is half of them, and the count is good for a second.
+    Counting a side reads all of its waiting runs, so one count is used for as many runs as it leaves capacity for. When
+    other servers add runs to the same queues, it is used for half of that capacity and for `COUNT_TTL_SECONDS`. Cached
+    counts are hints: a run is refused only after a new count.
     """
 
     def __init__(self, *, max_scheduled: int, max_retry: int, is_shared: bool) -> None:
@@ -60,43 +62,43 @@ class QueueBounds:
         self._is_shared = is_shared
         self._headroom: dict[Side, _Headroom] = {}
 
-    def most(self, side: Side) -> int:
-        """How many may wait on it."""
+    def max_waiting(self, side: Side) -> int:
+        """Return the maximum number of waiting runs of the side."""
         return self.max_retry if side[1] else self.max_scheduled
 
-    def room(self, connection: Connection, joining: Iterable[Side], *, argument: str) -> Room:
-        """The room for a batch that may add a run to each of the sides that it names, as often as it names them.
+    def begin_reservation(self, connection: Connection, sides: Iterable[Side], *, argument: str) -> CapacityReservation:
+        """Return a reservation for a batch that adds at most one run for each item of `sides`, which may repeat a side.
 
-        One statement, where the batch may be more than what is known to fit; else none. Nobody is refused without it.
+        Costs one statement when the batch may exceed a cached count, otherwise none.
         """
-        asked = Counter(joining)
-        left: dict[Side, int] = {}
-        for side, count in asked.items():
-            known = self._known(side, connection.now)
-            if known is not None and count <= known:
-                left[side] = count
-        if unknown := asked.keys() - left.keys():
-            for side, count in queue_stats.count_waiting(connection, unknown).items():
-                left[side] = max(0, self.most(side) - count)
-                self._remember(side, left[side], connection.now)
-        return Room(self, left, argument)
+        requested = Counter(sides)
+        remaining: dict[Side, int] = {}
+        for side, count in requested.items():
+            cached = self._cached_remaining(side, connection.now)
+            if cached is not None and count <= cached:
+                remaining[side] = count
+        if uncached := requested.keys() - remaining.keys():
+            for side, count in queue_stats.count_waiting(connection, uncached).items():
+                remaining[side] = max(0, self.max_waiting(side) - count)
+                self._cache_remaining(side, remaining[side], connection.now)
+        return CapacityReservation(self, remaining, argument)
 
-    def use_up(self, side: Side) -> None:
-        """A run is added to the side."""
-        if known := self._headroom.get(side):
-            known.left -= 1
+    def count_added(self, side: Side) -> None:
+        """Reduce the cached capacity of a side by an added run."""
+        if cached := self._headroom.get(side):
+            cached.remaining -= 1
 
-    def _known(self, side: Side, now: str) -> int | None:
-        known = self._headroom.get(side)
-        if known is None or (self._is_shared and abs(seconds_between(known.counted_at, now)) > REMEMBERED_SECONDS):
+    def _cached_remaining(self, side: Side, now: str) -> int | None:
+        cached = self._headroom.get(side)
+        if cached is None or (self._is_shared and abs(seconds_between(cached.counted_at, now)) > COUNT_TTL_SECONDS):
             return None
-        return known.left
+        return cached.remaining
 
-    def _remember(self, side: Side, left: int, now: str) -> None:
+    def _cache_remaining(self, side: Side, remaining: int, now: str) -> None:
         _, is_retry = side
         if is_retry:
-            # Rules and sweeps add to it without a word to us.
+            # A cached count would be wrong: rules and the lease sweeper add to the retry side without a reservation.
             return
-        if len(self._headroom) >= MOST_SIDES:
+        if len(self._headroom) >= MAX_CACHED_COUNTS:
             self._headroom.clear()
-        self._headroom[side] = _Headroom(left // 2 if self._is_shared else left, now)
+        self._headroom[side] = _Headroom(remaining // 2 if self._is_shared else remaining, now)

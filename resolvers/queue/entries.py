@@ -1,9 +1,9 @@
-"""Where a change of state leaves a run in the queue. Decides; `Placements.write` carries a whole batch out at the end."""
+"""Effects of state changes on queue entries. They are collected for a batch, and `QueueChanges.write` writes them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from db.connection import Connection, LeaseSettled, Notice, WorkWaits
+from db.connection import Connection, LeaseSettled, Notification, WorkAvailable
 from db.enums import TERMINAL, StateType
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.runtime.timestamps import seconds_after
@@ -12,79 +12,81 @@ from db.statements.queue_stats import Side
 from resolvers.orchestration.transition import ProposedState
 
 RETRY_STATES = {"AwaitingRetry", "AwaitingRedelivery"}
-"""SCHEDULED states that a failure or a lost worker was turned into: such runs go to the retry side of their key."""
+"""Names of SCHEDULED states that follow a failure or a lost worker. Runs in these states wait on the retry side."""
 
 
 @dataclass(slots=True)
-class Placements:
-    """What a batch of changes does to the queue."""
+class QueueChanges:
+    """The queue entries that a batch of changes inserts, updates and deletes, and the notifications about them."""
 
     inserted: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
     updated: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
     deleted: list[str] = field(default_factory=list[str])
-    notices: list[Notice] = field(default_factory=list[Notice])
+    notifications: list[Notification] = field(default_factory=list[Notification])
 
-    def follow(
+    def apply_state(
         self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None, lease_id: str | None
     ) -> None:
-        """Place `run`, whose new state is `state`, proposed under `lease_id` if under any; `entry` is its present place.
+        """Update the queue for `run`, which has entered `state`. `entry` is the current queue entry of the run.
 
-        SCHEDULED queues it, whoever had it. The holder of its lease keeps it until it ends. One that leaves SCHEDULED by
-        anybody else's hand leaves the queue, unless a worker had taken it over before.
+        A SCHEDULED run is queued, and any lease on it ends. A run that enters another state under its own lease
+        (`lease_id`) stays leased until it ends. A run that leaves SCHEDULED in any other way is removed from the queue,
+        unless a worker has acknowledged it.
         """
         if run.flow_run_id is not None:
             return
-        if is_to_be_queued(run, state):
+        if waits_for_worker(run, state):
             self._enqueue(run, state, entry)
         elif entry is None:
             return
-        elif state.type in TERMINAL or not (entry.is_acknowledged or holds(entry, lease_id)):
-            self.drop(entry)
-        elif holds(entry, lease_id):
-            self.keep(entry, state.timestamp, waits_for_slot=False)
+        elif state.type in TERMINAL or not (entry.is_acknowledged or is_leased_under(entry, lease_id)):
+            self.remove(entry)
+        elif is_leased_under(entry, lease_id):
+            self.keep_leased(entry, state.timestamp, waits_for_slot=False)
 
-    def keep(self, entry: QueueEntryRecord, now: str, *, waits_for_slot: bool) -> None:
-        """The worker shows that it has the run: that is as good as an acknowledgement."""
+    def keep_leased(self, entry: QueueEntryRecord, now: str, *, waits_for_slot: bool) -> None:
+        """Acknowledge the lease implicitly: its worker has shown that it received the run."""
         is_changed = entry.waits_for_slot != waits_for_slot
         entry.waits_for_slot = waits_for_slot
-        if take_over(entry, now):
-            self._settle(entry)
+        if acknowledge(entry, now):
+            self._notify_lease_settled(entry)
             is_changed = True
         if is_changed:
             self.updated.append(entry)
 
-    def hasten(self, entries: Sequence[QueueEntryRecord], now: str) -> None:
-        """Make these entries due now, since a slot that they wait for has become free."""
-        placed = {entry.task_run_id for entry in (*self.inserted, *self.updated)} | set(self.deleted)
+    def make_due(self, entries: Sequence[QueueEntryRecord], now: str) -> None:
+        """Make entries due because a slot that they wait for was freed. Skip entries that the batch already changes."""
+        changed_ids = {entry.task_run_id for entry in (*self.inserted, *self.updated)} | set(self.deleted)
         for entry in entries:
-            if entry.task_run_id not in placed:
+            if entry.task_run_id not in changed_ids:
                 entry.available_at, entry.waits_for_slot = now, False
                 self.updated.append(entry)
-                self.notices.append(WorkWaits(entry.task_key))
+                self.notifications.append(WorkAvailable(entry.task_key))
 
-    def put_back(self, entry: QueueEntryRecord, available_at: str) -> None:
-        """End the lease and let the run wait again, at the head of its key once it is due.
+    def requeue(self, entry: QueueEntryRecord, available_at: str) -> None:
+        """End the lease and requeue the run on the retry side, due at `available_at`.
 
-        Whoever let the lease run out without a word is given no other run for it until it names the lease.
+        Publishes no `LeaseSettled`: a worker that let its lease expire unacknowledged does not regain the credit until
+        it names the lease in a request.
         """
-        self.notices.append(put_back(entry))
+        self.notifications.append(requeue(entry))
         entry.available_at = available_at
         self.updated.append(entry)
 
-    def drop(self, entry: QueueEntryRecord) -> None:
-        """End the lease and take the run out of the queue."""
+    def remove(self, entry: QueueEntryRecord) -> None:
+        """End the lease and remove the run from the queue."""
         self.deleted.append(entry.task_run_id)
-        self._settle(entry)
+        self._notify_lease_settled(entry)
 
     def write(self, connection: Connection) -> None:
         queue.insert_queue_entries(connection, self.inserted)
         queue.update_queue_entries(connection, self.updated)
         queue.delete_queue_entries(connection, self.deleted)
-        connection.announce(self.notices)
+        connection.notify(self.notifications)
 
     def _enqueue(self, run: TaskRunRecord, state: StateRecord, entry: QueueEntryRecord | None) -> None:
         available_at = run.next_scheduled_start_time or state.timestamp
-        is_retry = goes_to_retry_side(state)
+        is_retry = is_retry_state(state)
         if entry is None:
             self.inserted.append(
                 QueueEntryRecord(
@@ -101,58 +103,63 @@ class Placements:
                 )
             )
         else:
-            self._settle(entry)
+            self._notify_lease_settled(entry)
             end_lease(entry)
             entry.available_at, entry.is_retry, entry.waits_for_slot = available_at, is_retry, False
             if state.name != "AwaitingRedelivery":
                 entry.lapses = 0
             self.updated.append(entry)
-        self.notices.append(WorkWaits(run.task_key))
+        self.notifications.append(WorkAvailable(run.task_key))
 
-    def _settle(self, entry: QueueEntryRecord) -> None:
+    def _notify_lease_settled(self, entry: QueueEntryRecord) -> None:
         if entry.lease_id is not None:
-            self.notices.append(LeaseSettled(entry.lease_id))
+            self.notifications.append(LeaseSettled(entry.lease_id))
 
 
-def is_to_be_queued(run: TaskRunRecord, state: StateRecord | ProposedState) -> bool:
-    """Whether the run waits for a worker in this state."""
-    # What stands for a subflow is carried out by it, and by no worker.
-    stands_for_subflow = state.details.child_flow_run_id is not None
-    return run.flow_run_id is None and state.type is StateType.SCHEDULED and not stands_for_subflow
+def waits_for_worker(run: TaskRunRecord, state: StateRecord | ProposedState) -> bool:
+    """Return whether the run waits for a worker in this state."""
+    # A task run that represents a subflow is executed by the subflow, not by a worker.
+    represents_subflow = state.details.child_flow_run_id is not None
+    return run.flow_run_id is None and state.type is StateType.SCHEDULED and not represents_subflow
 
 
-def goes_to_retry_side(state: StateRecord | ProposedState) -> bool:
+def is_retry_state(state: StateRecord | ProposedState) -> bool:
     return state.name in RETRY_STATES
 
 
-def side_joined(run: TaskRunRecord, state: ProposedState, entry: QueueEntryRecord | None) -> Side | None:
-    """The side of a queue that the run would wait on in this state, and does not wait on yet; None where none is."""
-    if not is_to_be_queued(run, state):
+def entered_side(run: TaskRunRecord, state: ProposedState, entry: QueueEntryRecord | None) -> Side | None:
+    """Return the side of a queue that the run would join by entering this state.
+
+    None if the run would not wait for a worker, or already waits on that side.
+    """
+    if not waits_for_worker(run, state):
         return None
-    is_retry = goes_to_retry_side(state)
-    waits_there = entry is not None and entry.lease_id is None and entry.is_retry == is_retry
-    return None if waits_there else (run.task_key, is_retry)
+    is_retry = is_retry_state(state)
+    is_waiting_there = entry is not None and entry.lease_id is None and entry.is_retry == is_retry
+    return None if is_waiting_there else (run.task_key, is_retry)
 
 
-MOST_HASTENED = 100
-"""How many runs freed slots make due at a time: more than there are slots would only wait again."""
+MAX_SLOT_WAITERS_PER_WAKE = 100
+"""Maximum number of runs that freed slots make due at a time. More runs than free slots would only wait again."""
 
 
-def make_due_for_slots(connection: Connection, tags: Sequence[str]) -> None:
-    """Make due, within a transaction that has freed slots of these tags, the runs that wait for one."""
+def make_slot_waiters_due(connection: Connection, tags: Sequence[str]) -> None:
+    """Make the runs due that wait for a slot of these tags. Call it in the transaction that has freed slots."""
     if tags:
-        placements = Placements()
-        placements.hasten(queue.entries_waiting_for_slots(connection, tags, MOST_HASTENED), connection.now)
-        placements.write(connection)
+        queue_changes = QueueChanges()
+        queue_changes.make_due(
+            queue.entries_waiting_for_slots(connection, tags, MAX_SLOT_WAITERS_PER_WAKE), connection.now
+        )
+        queue_changes.write(connection)
 
 
-def holds(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:
-    """Whether `lease_id` is the lease that the run is under."""
+def is_leased_under(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:
+    """Return whether the run is under the lease `lease_id`."""
     return lease_id is not None and entry is not None and entry.lease_id == lease_id
 
 
-def take_over(entry: QueueEntryRecord, now: str) -> bool:
-    """Acknowledge the lease: from `now` it runs for the time its worker asked for. Whether it was not acknowledged yet."""
+def acknowledge(entry: QueueEntryRecord, now: str) -> bool:
+    """Acknowledge the lease, which then lasts `lease_seconds` from `now`. Return False if already acknowledged."""
     if entry.is_acknowledged:
         return False
     entry.is_acknowledged = True
@@ -161,13 +168,13 @@ def take_over(entry: QueueEntryRecord, now: str) -> bool:
 
 
 def end_lease(entry: QueueEntryRecord) -> None:
-    """Make the entry one that waits, under nobody's lease."""
+    """Remove the lease from the entry, which then waits for a worker."""
     entry.lease_id = entry.lease_seconds = entry.lease_expires_at = entry.worker_name = None
     entry.is_acknowledged = False
 
 
-def put_back(entry: QueueEntryRecord) -> WorkWaits:
-    """End the lease and put the run at the head of its key: the retry side, due since it was."""
+def requeue(entry: QueueEntryRecord) -> WorkAvailable:
+    """End the lease and requeue the run on the retry side. Its due time does not change."""
     end_lease(entry)
     entry.is_retry = True
-    return WorkWaits(entry.task_key)
+    return WorkAvailable(entry.task_key)

@@ -1,4 +1,4 @@
-"""A fair choice over the queues of several task keys."""
+"""Round robin over the queues of several task keys."""
 
 from collections import deque
 from collections.abc import Container, Iterable, Mapping
@@ -8,38 +8,41 @@ from resolvers.queue.task_queue import TaskQueue
 
 
 class MultiQueue:
-    """Several task queues that take turns: no key waits more than one turn of each other key that has work."""
+    """Task queues that are served in turn: a key waits at most one turn of each other key that has due runs."""
 
     def __init__(self, queues: Iterable[TaskQueue]) -> None:
-        self._turns = deque(queues)
+        self._queues = deque(queues)
 
     @classmethod
     def of(
         cls,
         entries: Iterable[QueueEntryRecord],
-        keys_in_turn: Iterable[str],
-        retries_in_a_row: Mapping[str, int] | None = None,
+        key_order: Iterable[str],
+        consecutive_retries: Mapping[str, int] | None = None,
     ) -> "MultiQueue":
-        """The due runs `entries`, by key; the first of `keys_in_turn` has the first turn.
+        """Group the due runs `entries` by task key. Keys are served in `key_order`, which must contain every key.
 
-        `retries_in_a_row` is what their queues had of it when they were last looked at.
+        `consecutive_retries`: the value of each queue after the previous claim.
         """
-        retries = retries_in_a_row or {}
-        by_key: dict[str, list[QueueEntryRecord]] = {key: [] for key in keys_in_turn}
+        retries = consecutive_retries or {}
+        by_key: dict[str, list[QueueEntryRecord]] = {key: [] for key in key_order}
         for entry in entries:
             by_key[entry.task_key].append(entry)
         return cls(TaskQueue(key, of_key, retries.get(key, 0)) for key, of_key in by_key.items())
 
-    def take(self, wanted: Container[str]) -> QueueEntryRecord | None:
-        """The next run of a key that is wanted; None where no such key has any. The key then goes to the end of the line."""
-        for place, queue in enumerate(self._turns):
-            if len(queue) and queue.task_key in wanted:
-                del self._turns[place]
-                self._turns.append(queue)
+    def take(self, task_keys: Container[str]) -> QueueEntryRecord | None:
+        """Take the next run of one of `task_keys` and move its key to the end of the order.
+
+        Returns None if these keys have no run.
+        """
+        for index, queue in enumerate(self._queues):
+            if len(queue) and queue.task_key in task_keys:
+                del self._queues[index]
+                self._queues.append(queue)
                 return queue.take()
         return None
 
     @property
-    def retries_in_a_row(self) -> dict[str, int]:
-        """For each key, how many of its retry side have gone out since the last of its scheduled side."""
-        return {queue.task_key: queue.retries_in_a_row for queue in self._turns}
+    def consecutive_retries(self) -> dict[str, int]:
+        """Number of runs taken from the retry side since the last run of the scheduled side, by key."""
+        return {queue.task_key: queue.consecutive_retries for queue in self._queues}

@@ -1,19 +1,19 @@
-"""How it stands with each task key's queue: what waits and is leased, as the database has it, and who listens here."""
+"""Queue statistics by task key: numbers of runs in the database, and of subscribers at this server."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from db.connection import Connection
-from db.records import QueueFigures
+from db.records import QueueStats
 from db.runtime.timestamps import seconds_between
-from db.statements.queue_stats import queue_figures
-from resolvers.queue.capacity import QueueBounds
+from db.statements.queue_stats import read_queue_stats
+from resolvers.queue.capacity import QueueCapacity
 
 
 @dataclass(frozen=True, slots=True)
-class TaskQueueFigures:
-    """One task key's queue at a glance."""
+class TaskQueueStats:
+    """Queue statistics and limits of one task key."""
 
     task_key: str
     scheduled: int
@@ -27,23 +27,28 @@ class TaskQueueFigures:
 
 
 def read_task_queues(
-    connection: Connection, task_keys: Sequence[str] | None, listening: Counter[str], bounds: QueueBounds
-) -> list[TaskQueueFigures]:
-    """The queues of these keys, in their order; or of every key with work or listeners, in the order of the keys."""
-    found = queue_figures(connection, task_keys)
-    keys = sorted(found.keys() | listening.keys()) if task_keys is None else task_keys
-    return [_shown(found.get(key) or QueueFigures(key), listening[key], bounds, connection.now) for key in keys]
+    connection: Connection, task_keys: Sequence[str] | None, subscriber_counts: Counter[str], capacity: QueueCapacity
+) -> list[TaskQueueStats]:
+    """Return the statistics of these keys, in the same order.
+
+    Without `task_keys`, returns those of every key that has runs in its queue or subscribers, sorted by key.
+    """
+    found = read_queue_stats(connection, task_keys)
+    keys = sorted(found.keys() | subscriber_counts.keys()) if task_keys is None else task_keys
+    return [
+        _to_stats(found.get(key) or QueueStats(key), subscriber_counts[key], capacity, connection.now) for key in keys
+    ]
 
 
-def _shown(figures: QueueFigures, subscribers: int, bounds: QueueBounds, now: str) -> TaskQueueFigures:
-    return TaskQueueFigures(
-        task_key=figures.task_key,
-        scheduled=figures.scheduled,
-        retry=figures.retry,
-        delayed=figures.delayed,
-        leased=figures.leased,
-        oldest_wait_seconds=None if figures.oldest_due_at is None else seconds_between(figures.oldest_due_at, now),
+def _to_stats(stats: QueueStats, subscribers: int, capacity: QueueCapacity, now: str) -> TaskQueueStats:
+    return TaskQueueStats(
+        task_key=stats.task_key,
+        scheduled=stats.scheduled,
+        retry=stats.retry,
+        delayed=stats.delayed,
+        leased=stats.leased,
+        oldest_wait_seconds=None if stats.oldest_due_at is None else seconds_between(stats.oldest_due_at, now),
         subscribers=subscribers,
-        max_scheduled=bounds.max_scheduled,
-        max_retry=bounds.max_retry,
+        max_scheduled=capacity.max_scheduled,
+        max_retry=capacity.max_retry,
     )

@@ -1,25 +1,25 @@
-"""One task key's due runs, as a claim has found them."""
+"""Delivery order of the due runs of one task key, within one claim."""
 
 from collections import deque
 from collections.abc import Iterable
 
 from db.records import QueueEntryRecord
 
-MOST_RETRIES_IN_A_ROW = 4
-"""How many runs of a key's retry side go out, where its scheduled side has some due, before one of these does."""
+MAX_CONSECUTIVE_RETRIES = 4
+"""Number of runs taken from the retry side in a row before a due run of the scheduled side is taken."""
 
 
 class TaskQueue:
-    """The due runs of one key in the order in which they are to go out: the retry side first, then by due time.
+    """The due runs of one key in delivery order: the retry side first, each side sorted by due time.
 
-    A retry side that never runs dry leaves the scheduled side a turn now and then.
+    A retry side that is never empty does not starve the scheduled side: see `MAX_CONSECUTIVE_RETRIES`.
     """
 
-    def __init__(self, task_key: str, entries: Iterable[QueueEntryRecord], retries_in_a_row: int = 0) -> None:
-        """`retries_in_a_row` is what the queue of this key had before it was looked at anew."""
+    def __init__(self, task_key: str, entries: Iterable[QueueEntryRecord], consecutive_retries: int = 0) -> None:
+        """`consecutive_retries`: the value of this key's queue after the previous claim."""
         self.task_key = task_key
-        self.retries_in_a_row = retries_in_a_row
-        """How many of the retry side have gone out since the last of the scheduled side."""
+        self.consecutive_retries = consecutive_retries
+        """Number of runs taken from the retry side since the last run of the scheduled side."""
         ordered = sorted(entries, key=lambda each: (each.available_at, each.task_run_id))
         self._retry = deque(each for each in ordered if each.is_retry)
         self._scheduled = deque(each for each in ordered if not each.is_retry)
@@ -28,10 +28,10 @@ class TaskQueue:
         return len(self._retry) + len(self._scheduled)
 
     def take(self) -> QueueEntryRecord:
-        """The run that is next; IndexError where there is none."""
-        if self._retry and (self.retries_in_a_row < MOST_RETRIES_IN_A_ROW or not self._scheduled):
-            self.retries_in_a_row += 1
+        """Take the next run. Raises IndexError if the queue is empty."""
+        if self._retry and (self.consecutive_retries < MAX_CONSECUTIVE_RETRIES or not self._scheduled):
+            self.consecutive_retries += 1
             return self._retry.popleft()
         entry = self._scheduled.popleft()
-        self.retries_in_a_row = 0
+        self.consecutive_retries = 0
         return entry

@@ -1,44 +1,46 @@
-"""Task runs on their way into new states: decides each of a batch, and writes what came of all of them at the end."""
+"""Transitions of a batch of task runs: decides each of them, then writes the effects of all together."""
 
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from db.connection import Connection
 from db.enums import StateType
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
+from db.runtime.chance import Chance
 from db.statements import queue, result_cache, states
 from db.statements.result_cache import CacheRecord
-from resolvers.orchestration.decide import Decision, decide, enter
+from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import Policy
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
-from resolvers.queue.capacity import Room
-from resolvers.queue.entries import MOST_HASTENED, Placements, side_joined
-from resolvers.transitions.concurrency_slots import SlotBook
+from resolvers.queue.capacity import CapacityReservation
+from resolvers.queue.entries import MAX_SLOT_WAITERS_PER_WAKE, QueueChanges, entered_side
+from resolvers.transitions.concurrency_slots import SlotLedger
+from resolvers.transitions.enter_state import enter_state
 
 
 @dataclass(slots=True)
-class TaskRunMoves:
-    """The changes of one batch. Each sees what the ones before it did to the slots and results that they share."""
+class TaskRunTransitions:
+    """The transitions of one batch. Each sees the effects of earlier ones on shared slots and cached results."""
 
     now: str
-    slots: SlotBook
-    cached: dict[str, StateRecord]
-    room: Room | None = None
-    """What may be added to the queues; None where everything finds its place."""
-    placements: Placements = field(default_factory=Placements)
-    moved: list[TaskRunRecord] = field(default_factory=list[TaskRunRecord])
-    kept: list[CacheRecord] = field(default_factory=list[CacheRecord])
+    chance: Chance
+    slots: SlotLedger
+    cached_states: dict[str, StateRecord]
+    reservation: CapacityReservation | None = None
+    """Number of runs that may be added to the queues; None for no limit."""
+    queue_changes: QueueChanges = field(default_factory=QueueChanges)
+    changed_runs: list[TaskRunRecord] = field(default_factory=list[TaskRunRecord])
+    cache_entries: list[CacheRecord] = field(default_factory=list[CacheRecord])
 
     @classmethod
     def load(
         cls, connection: Connection, runs: Iterable[TaskRunRecord], proposals: Iterable[ProposedState]
-    ) -> "TaskRunMoves":
-        """Load the facts that the runs share: at most three statements."""
-        asked = [each.details.cache_key for each in proposals if each.type is StateType.RUNNING]
-        keys = [key for key in asked if key]
-        slots = SlotBook.load(connection, runs)
-        return cls(connection.now, slots, result_cache.cached_states(connection, keys))
+    ) -> "TaskRunTransitions":
+        """Load the facts that the runs share, in at most three statements."""
+        cache_keys = [each.details.cache_key for each in proposals if each.type is StateType.RUNNING]
+        keys = [key for key in cache_keys if key]
+        slots = SlotLedger.load(connection, runs)
+        return cls(connection.now, connection.chance, slots, result_cache.cached_states(connection, keys))
 
     def propose(
         self,
@@ -50,9 +52,10 @@ class TaskRunMoves:
         entry: QueueEntryRecord | None,
         lease_id: str | None,
     ) -> tuple[Decision, StateRecord | None]:
-        """Decide, and put the run into the state that comes of it: what was decided, and the new state if there is one.
+        """Decide a proposed state and apply the decision to `run`. Return the decision and the new state, if any.
 
-        QueueFull, with nothing changed, where the queue has no room for what was proposed; rules' own states find theirs.
+        Raises QueueFull, with nothing changed, when the proposed state would queue the run and the queue has reached
+        its limit. States that rules set instead are not limited.
         """
         held_lease_id = entry.lease_id if entry and (entry.lease_expires_at or "") > self.now else None
         decision = decide(
@@ -64,45 +67,47 @@ class TaskRunMoves:
                 flow_run=flow_run,
                 flow_run_run_count=run.flow_run_run_count,
                 limits=self.slots.facts_for(run),
-                cached=self.cached.get(proposed.details.cache_key or ""),
-                chance=random.random(),  # noqa: S311 - spreads retries, keeps no secret
+                cached=self.cached_states.get(proposed.details.cache_key or ""),
+                chance=self.chance(),
                 lease_id=lease_id,
                 held_lease_id=held_lease_id,
             ),
         )
         if decision.state is None:
             if entry is not None and lease_id is not None and lease_id == held_lease_id:
-                self.placements.keep(entry, self.now, waits_for_slot=decision.waits_for_slot)
+                self.queue_changes.keep_leased(entry, self.now, waits_for_slot=decision.waits_for_slot)
             return decision, None
-        if self.room is not None and (side := side_joined(run, proposed, entry)) is not None:
-            self.room.join(side)
-        state = self._enter(run, decision, proposed.details.transition_id)
-        self.placements.follow(run, state, entry, lease_id)
+        if self.reservation is not None and (side := entered_side(run, proposed, entry)) is not None:
+            self.reservation.reserve(side)
+        state = self._apply_decision(run, decision, proposed.details.transition_id)
+        self.queue_changes.apply_state(run, state, entry, lease_id)
         return decision, state
 
     def write_changes(self, connection: Connection) -> None:
-        """Write all but the runs themselves, which are there or have just been made."""
+        """Write all effects except those on the runs themselves, whose rows must exist already."""
         if freed := self.slots.freed_tags():
-            self.placements.hasten(queue.entries_waiting_for_slots(connection, freed, MOST_HASTENED), self.now)
-        # Nothing is read from here on, so that all of it can go to the database at once.
-        states.insert_task_run_states(connection, [run.state for run in self.moved if run.state])
+            self.queue_changes.make_due(
+                queue.entries_waiting_for_slots(connection, freed, MAX_SLOT_WAITERS_PER_WAKE), self.now
+            )
+        # No read follows, so all of these statements can be sent to the database together.
+        states.insert_task_run_states(connection, [run.state for run in self.changed_runs if run.state])
         self.slots.write(connection)
-        result_cache.keep_states(connection, self.kept)
-        self.placements.write(connection)
+        result_cache.cache_states(connection, self.cache_entries)
+        self.queue_changes.write(connection)
 
-    def _enter(self, run: TaskRunRecord, decision: Decision, transition_id: str | None) -> StateRecord:
+    def _apply_decision(self, run: TaskRunRecord, decision: Decision, transition_id: str | None) -> StateRecord:
         assert decision.state is not None
         effects = decision.effects
         if effects.run_count is not None:
             run.run_count = effects.run_count
         if effects.flow_run_run_count is not None:
             run.flow_run_run_count = effects.flow_run_run_count
-        state = enter(run, decision.state, self.now, transition_id=transition_id)
-        self.slots.follow(run, state.type, takes_slots=bool(effects.takes_slots))
+        state = enter_state(run, decision.state, self.now, transition_id=transition_id)
+        self.slots.apply_state(run, state.type, takes_slots=bool(effects.takes_slots))
         details = decision.state.details
-        if effects.keeps_result and details.cache_key:
-            self.kept.append(CacheRecord(state.id, details.cache_key, details.cache_expiration, self.now))
+        if effects.caches_result and details.cache_key:
+            self.cache_entries.append(CacheRecord(state.id, details.cache_key, details.cache_expiration, self.now))
             if details.cache_expiration is None or details.cache_expiration > self.now:
-                self.cached[details.cache_key] = state
-        self.moved.append(run)
+                self.cached_states[details.cache_key] = state
+        self.changed_runs.append(run)
         return state

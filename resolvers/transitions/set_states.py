@@ -1,4 +1,4 @@
-"""Proposing states: the rules decide, and what they decide is written once."""
+"""Setting states: the rules decide proposed states, and the results of a batch are written together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -6,20 +6,22 @@ from dataclasses import dataclass, replace
 from db.connection import Connection, LeaseSettled
 from db.enums import StateType
 from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, to_json
+from db.runtime.ids import new_id
 from db.statements import flow_runs, states, task_runs
 from db.statements.task_runs import TaskRunFacts
 from resolvers.errors import NotFound, QueueFull
-from resolvers.orchestration.decide import Decision, decide, enter
+from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
 from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
-from resolvers.queue.capacity import QueueBounds
-from resolvers.queue.entries import holds, side_joined
-from resolvers.transitions.batch import TaskRunMoves
+from resolvers.queue.capacity import QueueCapacity
+from resolvers.queue.entries import entered_side, is_leased_under
+from resolvers.transitions.batch import TaskRunTransitions
+from resolvers.transitions.enter_state import enter_state
 
 
 @dataclass(frozen=True, slots=True)
 class StateChange:
-    """A state that somebody proposes for a run."""
+    """A state proposed for a run."""
 
     id: str
     proposed: ProposedState
@@ -28,8 +30,8 @@ class StateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class TaskRunOutcome:
-    """What came of a proposal for a task run."""
+class TaskRunTransitionResult:
+    """Result of a proposed state for a task run."""
 
     status: OrchestrationStatus
     state: StateRecord | None
@@ -40,8 +42,8 @@ class TaskRunOutcome:
 
 
 @dataclass(frozen=True, slots=True)
-class FlowRunOutcome:
-    """What came of a proposal for a flow run."""
+class FlowRunTransitionResult:
+    """Result of a proposed state for a flow run."""
 
     status: OrchestrationStatus
     state: StateRecord | None
@@ -52,43 +54,45 @@ class FlowRunOutcome:
 
 
 def set_task_run_states(
-    connection: Connection, changes: Sequence[StateChange], bounds: QueueBounds | None = None
-) -> list[TaskRunOutcome | Exception]:
-    """Orchestrate each change by itself, in order; those of one run one after the other.
+    connection: Connection, changes: Sequence[StateChange], capacity: QueueCapacity | None = None
+) -> list[TaskRunTransitionResult | Exception]:
+    """Orchestrate the changes in order. Each has its own result, and a later change of a run sees the earlier ones.
 
-    Costs a constant number of statements while no run is named twice. NotFound for a run that is not there; QueueFull
-    where a queue would go beyond its bounds.
+    Costs a constant number of statements unless a run occurs twice. Returns NotFound for an unknown run, and QueueFull
+    when a queue has reached its limit. Without `capacity`, queues have no limit.
     """
-    waves = list(_waves(changes))
-    if len(waves) > 1:
-        # Each locks its own, but locks are to be taken in one order by all of them.
+    parts = list(_split_by_run(changes))
+    if len(parts) > 1:
+        # Each part locks its runs. Locking all of them first, in one order, prevents deadlocks.
         task_runs.lock_task_runs(connection, [change.id for change in changes])
-    return [result for wave in waves for result in _set_task_run_states(connection, wave, bounds)]
+    return [result for part in parts for result in _set_task_run_states(connection, part, capacity)]
 
 
 def _set_task_run_states(
-    connection: Connection, changes: Sequence[StateChange], bounds: QueueBounds | None
-) -> list[TaskRunOutcome | Exception]:
+    connection: Connection, changes: Sequence[StateChange], capacity: QueueCapacity | None
+) -> list[TaskRunTransitionResult | Exception]:
     facts_by_id = task_runs.task_run_facts(connection, [_key_of(change) for change in changes])
     runs = [facts.run for facts in facts_by_id.values()]
-    moves = TaskRunMoves.load(connection, runs, [change.proposed for change in changes])
-    if bounds is not None:
+    transitions = TaskRunTransitions.load(connection, runs, [change.proposed for change in changes])
+    if capacity is not None:
         sides = [
-            side_joined(facts.run, change.proposed, facts.queue_entry)
+            entered_side(facts.run, change.proposed, facts.queue_entry)
             for change in changes
             if (facts := facts_by_id.get(change.id))
         ]
-        moves.room = bounds.room(connection, filter(None, sides), argument="state")
-    results: list[TaskRunOutcome | Exception] = []
+        transitions.reservation = capacity.begin_reservation(connection, filter(None, sides), argument="state")
+    results: list[TaskRunTransitionResult | Exception] = []
     for change in changes:
         facts = facts_by_id.get(change.id)
         if facts is None:
             results.append(NotFound("task run", change.id))
-        elif facts.earlier is not None and not _begins_under_lost_lease(facts.earlier, change, facts, connection.now):
-            results.append(TaskRunOutcome(*_answer_again(facts.earlier, change), task_run=facts.run))
+        elif facts.recorded_state is not None and not _begins_under_lost_lease(
+            facts.recorded_state, change, facts, connection.now
+        ):
+            results.append(TaskRunTransitionResult(*_repeated_fields(facts.recorded_state, change), task_run=facts.run))
         else:
             try:
-                decision, state = moves.propose(
+                decision, state = transitions.propose(
                     task_run_policy(in_flow_run=facts.run.flow_run_id is not None, forced=change.force),
                     facts.run,
                     change.proposed,
@@ -99,23 +103,26 @@ def _set_task_run_states(
             except QueueFull as refusal:
                 results.append(refusal)
                 continue
-            results.append(TaskRunOutcome(*_answer(decision, facts.run.state, state), task_run=facts.run))
-    moves.write_changes(connection)
-    task_runs.update_task_run_progress(connection, moves.moved)
-    # Whoever names a lease has seen the delivery, even where the lease is lost: the credit for it is free again.
-    connection.announce(LeaseSettled(change.lease_id) for change in changes if change.lease_id is not None)
+            results.append(
+                TaskRunTransitionResult(*_result_fields(decision, facts.run.state, state), task_run=facts.run)
+            )
+    transitions.write_changes(connection)
+    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    # A client that names a lease has received the delivery, even if the lease is lost, so its credit is free again.
+    connection.notify(LeaseSettled(change.lease_id) for change in changes if change.lease_id is not None)
     return results
 
 
-def _begins_under_lost_lease(earlier: StateRecord, change: StateChange, facts: TaskRunFacts, now: str) -> bool:
-    """Whether a worker that repeats this transition would go on with a run that somebody else may have by now.
+def _begins_under_lost_lease(recorded_state: StateRecord, change: StateChange, facts: TaskRunFacts, now: str) -> bool:
+    """Return whether the worker that repeats this transition has lost its lease and must not continue with the run.
 
-    What ended its work, for good or until a retry, has ended the lease, too: that report may be repeated.
+    Another worker may have the run by now. A transition that ended the work, permanently or until a retry, has ended
+    the lease as well, and may be repeated.
     """
-    if change.lease_id is None or earlier.type not in (StateType.PENDING, StateType.RUNNING):
+    if change.lease_id is None or recorded_state.type not in (StateType.PENDING, StateType.RUNNING):
         return False
     entry = facts.queue_entry
-    return not holds(entry, change.lease_id) or entry is None or (entry.lease_expires_at or "") <= now
+    return not is_leased_under(entry, change.lease_id) or entry is None or (entry.lease_expires_at or "") <= now
 
 
 def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
@@ -127,57 +134,61 @@ def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
     )
 
 
-def set_flow_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[FlowRunOutcome | Exception]:
-    """As `set_task_run_states`, for flow runs."""
-    waves = list(_waves(changes))
-    if len(waves) > 1:
+def set_flow_run_states(
+    connection: Connection, changes: Sequence[StateChange]
+) -> list[FlowRunTransitionResult | Exception]:
+    """Orchestrate changes of flow runs, as `set_task_run_states` does for task runs."""
+    parts = list(_split_by_run(changes))
+    if len(parts) > 1:
         flow_runs.lock_flow_runs(connection, [change.id for change in changes])
-    return [result for wave in waves for result in _set_flow_run_states(connection, wave)]
+    return [result for part in parts for result in _set_flow_run_states(connection, part)]
 
 
-def _set_flow_run_states(connection: Connection, changes: Sequence[StateChange]) -> list[FlowRunOutcome | Exception]:
+def _set_flow_run_states(
+    connection: Connection, changes: Sequence[StateChange]
+) -> list[FlowRunTransitionResult | Exception]:
     facts_by_id = flow_runs.flow_run_facts(connection, [_key_of(change) for change in changes])
-    results: list[FlowRunOutcome | Exception] = []
-    moved: list[FlowRunRecord] = []
+    results: list[FlowRunTransitionResult | Exception] = []
+    changed_runs: list[FlowRunRecord] = []
     for change in changes:
         if change.id not in facts_by_id:
             results.append(NotFound("flow run", change.id))
             continue
-        run, earlier = facts_by_id[change.id]
-        if earlier is not None:
-            results.append(FlowRunOutcome(*_reject_again(earlier, change), flow_run=run))
+        run, recorded_state = facts_by_id[change.id]
+        if recorded_state is not None:
+            results.append(FlowRunTransitionResult(*_repeated_flow_run_fields(recorded_state, change), flow_run=run))
             continue
-        transition = Transition(run, change.proposed, connection.now)
+        transition = Transition(run, change.proposed, connection.now, new_pause_key=new_id())
         decision = decide(flow_run_policy(forced=change.force), transition)
         state = None
         if decision.state is not None:
             state = enter_flow_run_state(run, decision, connection.now, change.proposed.details.transition_id)
-            moved.append(run)
-        results.append(FlowRunOutcome(*_answer(decision, run.state, state), flow_run=run))
-    states.insert_flow_run_states(connection, [run.state for run in moved if run.state])
-    flow_runs.update_flow_run_progress(connection, moved)
-    follow_subflows(connection, moved)
+            changed_runs.append(run)
+        results.append(FlowRunTransitionResult(*_result_fields(decision, run.state, state), flow_run=run))
+    states.insert_flow_run_states(connection, [run.state for run in changed_runs if run.state])
+    flow_runs.update_flow_run_progress(connection, changed_runs)
+    copy_states_to_parent_task_runs(connection, changed_runs)
     return results
 
 
 def enter_flow_run_state(
     run: FlowRunRecord, decision: Decision, now: str, transition_id: str | None = None
 ) -> StateRecord:
-    """Put the flow run into the decided state, with what is to happen beside it. Writes nothing."""
+    """Apply the decided state and its effects to the flow run, in memory, and return the new state."""
     assert decision.state is not None
     effects = decision.effects
     if effects.pause_keys is not None:
         run.pause_keys_json = to_json(list(effects.pause_keys))
     if effects.resuming is not None:
         run.resuming = effects.resuming
-    return enter(run, decision.state, now, transition_id=transition_id)
+    return enter_state(run, decision.state, now, transition_id=transition_id)
 
 
-def follow_subflows(connection: Connection, moved: Sequence[FlowRunRecord]) -> None:
-    """Give the task runs that stand for these flow runs copies of their states, whatever the rules would say."""
+def copy_states_to_parent_task_runs(connection: Connection, changed_runs: Sequence[FlowRunRecord]) -> None:
+    """Copy the states of these flow runs to the task runs that represent them, without applying the rules."""
     copies = [
         StateChange(run.parent_task_run_id, _copy_for_parent(run, run.state), force=True)
-        for run in moved
+        for run in changed_runs
         if run.parent_task_run_id is not None and run.state is not None
     ]
     if copies:
@@ -189,40 +200,43 @@ def _copy_for_parent(run: FlowRunRecord, state: StateRecord) -> ProposedState:
     return ProposedState(state.type, state.name, state.message, state.data, details)
 
 
-Answer = tuple[OrchestrationStatus, StateRecord | None, str | None, float | None, bool]
-"""An outcome without its run."""
+_ResultFields = tuple[OrchestrationStatus, StateRecord | None, str | None, float | None, bool]
+"""Fields of a transition result without the run."""
 
 
-def _answer(decision: Decision, present: StateRecord | None, written: StateRecord | None) -> Answer:
-    return decision.status, present, decision.reason, decision.delay_seconds, written is not None
+def _result_fields(decision: Decision, current: StateRecord | None, new: StateRecord | None) -> _ResultFields:
+    return decision.status, current, decision.reason, decision.delay_seconds, new is not None
 
 
-def _answer_again(earlier: StateRecord, change: StateChange) -> Answer:
-    """The answer to a transition that has already been made: the state that it made. Nothing is written."""
-    if earlier.type is change.proposed.type:
-        return OrchestrationStatus.ACCEPT, earlier, None, None, False
-    reason = f"This transition was made before, and made the run {earlier.name}."
-    return OrchestrationStatus.REJECT, earlier, reason, None, False
+def _repeated_fields(recorded_state: StateRecord, change: StateChange) -> _ResultFields:
+    """Return the result of repeating a transition: the state that it set before. Nothing is written."""
+    if recorded_state.type is change.proposed.type:
+        return OrchestrationStatus.ACCEPT, recorded_state, None, None, False
+    reason = (
+        f"This transition id has already set the state {recorded_state.name}. Use a new id to propose another state."
+    )
+    return OrchestrationStatus.REJECT, recorded_state, reason, None, False
 
 
-def _reject_again(earlier: StateRecord, change: StateChange) -> Answer:
-    """As `_answer_again`, but not as if it had been made now: clients of flow runs count on being told."""
+def _repeated_flow_run_fields(recorded_state: StateRecord, change: StateChange) -> _ResultFields:
+    """Return the same as `_repeated_fields`, but REJECT unless forced: clients of flow runs rely on it."""
     if change.force:
-        return _answer_again(earlier, change)
-    return OrchestrationStatus.REJECT, earlier, "This transition was made before.", None, False
+        return _repeated_fields(recorded_state, change)
+    reason = "This transition id has already been used. Use a new id to propose another state."
+    return OrchestrationStatus.REJECT, recorded_state, reason, None, False
 
 
 def _key_of(change: StateChange) -> tuple[str, str | None]:
     return change.id, change.proposed.details.transition_id
 
 
-def _waves(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChange]]:
-    """The changes in their order, cut so that no part names a run twice."""
+def _split_by_run(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChange]]:
+    """Split the changes, in order, into parts that contain each run at most once."""
     start = 0
     seen: set[str] = set()
-    for place, change in enumerate(changes):
+    for index, change in enumerate(changes):
         if change.id in seen:
-            yield changes[start:place]
-            start, seen = place, set[str]()
+            yield changes[start:index]
+            start, seen = index, set[str]()
         seen.add(change.id)
     yield changes[start:]

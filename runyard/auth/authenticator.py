@@ -1,4 +1,4 @@
-"""Who is let in where access is by tokens: whoever shows a valid one, as `Authorization: Bearer …`."""
+"""Authentication by API tokens, sent as `Authorization: Bearer …`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -9,148 +9,153 @@ from math import ceil
 from starlette.requests import HTTPConnection
 
 from db.database import Database
+from db.errors import DatabaseUnavailable
 from db.records import TokenRecord
-from db.runtime.timestamps import instant, moment
-from resolvers.api_tokens import Caller, caller_of, is_secret_of, parts_of, read_token, read_valid_ids
-from resolvers.storage import DatabaseUnavailable
-from runyard.auth.failed_attempts import WrongTokens
-from runyard.auth.last_used import TokenUse
+from db.runtime.timestamps import format_timestamp, parse_timestamp
+from resolvers.api_tokens import Caller, authenticate_token, has_secret, parse_token, read_token, read_valid_ids
+from runyard.auth.failed_attempts import FailedAttempts
+from runyard.auth.last_used import LastUsedRecorder
 
-KEPT_FOR = timedelta(seconds=5)
-"""How long a token that was looked up is taken for what it was, so that requests cost no statement: how long it may go
-unnoticed that one was revoked."""
+TOKEN_CACHE_TTL = timedelta(seconds=5)
+"""Time for which a token that was looked up is not read again. A revoked token can be accepted for this time."""
 
 
 class Unauthenticated(Exception):
-    """No valid token has come along."""
+    """The request has no valid token."""
 
 
-class TooManyWrongTokens(Exception):
-    """More wrong tokens have come from this address than are looked at."""
+class TooManyFailedAttempts(Exception):
+    """The address has reached its limit of invalid tokens."""
 
-    def __init__(self, wait: float) -> None:
-        self.seconds = ceil(wait)
-        super().__init__(f"Too many wrong tokens have come from this address; try again in {self.seconds} seconds.")
+    def __init__(self, wait_seconds: float) -> None:
+        self.retry_after_seconds = ceil(wait_seconds)
+        super().__init__(f"Too many invalid tokens from this address. Retry in {self.retry_after_seconds} seconds.")
 
 
-def address_of(connection: HTTPConnection) -> str:
-    """Where a request or a WebSocket has come from; empty where that has no address."""
+def client_address(connection: HTTPConnection) -> str:
+    """Return the IP address of the client of a request or WebSocket; empty if it has none."""
     return connection.client.host if connection.client else ""
 
 
-class Access:
-    """The tokens of a database, as far as they are in use.
+class Authenticator:
+    """Authenticates callers by their API tokens, with a cache of the tokens in use.
 
-    While the database is away, who was let in before goes on to be, until the token expires. Where too many wrong tokens
-    come from, a token is only looked up that is among the valid ones. These are read every few seconds at most, so that
-    wrong ones cost nothing, and lock nobody out who comes by the same address with a right one.
+    While the database is unavailable, cached tokens remain valid until they expire. When an address has reached its
+    limit of invalid tokens, its tokens are looked up only if their id is that of a valid token. The valid ids are read
+    at most once in `TOKEN_CACHE_TTL`, so more invalid tokens cost no statements, and clients with a valid token are not
+    locked out by others at the same address.
     """
 
-    def __init__(self, database: Database, wrong_tokens: WrongTokens) -> None:
+    def __init__(self, database: Database, failed_attempts: FailedAttempts) -> None:
         self._database = database
-        self._wrong_tokens = wrong_tokens
-        self._use = TokenUse(database)
-        self._known: dict[str, tuple[TokenRecord, datetime]] = {}
-        """Tokens, and when they were looked up. What is no token is not kept: nobody can fill this up."""
+        self._failed_attempts = failed_attempts
+        self._last_used_recorder = LastUsedRecorder(database)
+        self._token_cache: dict[str, tuple[TokenRecord, datetime]] = {}
+        """Tokens by id, and when they were looked up. Unknown ids are not cached, so clients cannot fill the cache."""
         self._valid_ids: tuple[frozenset[str], datetime] | None = None
-        """The ids of all valid tokens, and when they were looked up."""
-        self._looking: dict[str, asyncio.Task[None]] = {}
-        """What is being looked up: for all that come with one token meanwhile, one statement does."""
+        """Ids of all valid tokens, and when they were read."""
+        self._pending_reads: dict[str, asyncio.Task[None]] = {}
+        """Reads in progress. Concurrent requests with the same token share one statement."""
 
-    async def caller(self, authorization: str | None, address: str = "") -> Caller:
-        """Who comes with this header. Unauthenticated where nobody is to be let in, TooManyWrongTokens where that has been
-        said too often; DatabaseUnavailable where it can not be known."""
+    async def authenticate(self, authorization: str | None, address: str = "") -> Caller:
+        """Return the caller that an Authorization header identifies.
+
+        Raises Unauthenticated if there is no valid token, TooManyFailedAttempts if the address has reached its limit of
+        invalid tokens, and DatabaseUnavailable if the token cannot be looked up.
+        """
         scheme, _, token = (authorization or "").partition(" ")
-        parts = parts_of(token) if scheme.lower() == "bearer" else None
+        parts = parse_token(token) if scheme.lower() == "bearer" else None
         if parts is None:
-            raise Unauthenticated("Send an API token along: Authorization: Bearer runyard_…")
+            raise Unauthenticated("An API token is required. Send it in the header Authorization: Bearer runyard_…")
         id, secret = parts
-        known = self._known.get(id)
-        if known is not None and is_secret_of(known[0], secret):
-            caller = self._caller_of(await self._look_up(id), secret)
+        cached = self._token_cache.get(id)
+        if cached is not None and has_secret(cached[0], secret):
+            caller = self._verify_token(await self._find_token(id), secret)
         else:
-            caller = await self._stranger(id, secret, address)
+            caller = await self._authenticate_uncached(id, secret, address)
         if caller is None:
-            raise Unauthenticated("This token is not valid: it may have expired, or been revoked.")
+            raise Unauthenticated("The token is invalid, or it has expired or been revoked.")
         return caller
 
-    async def _stranger(self, id: str, secret: str, address: str) -> Caller | None:
-        """Who comes with a token that was not right until now; None where it still is not."""
-        wait = self._wrong_tokens.count(address, self._database.clock.now())
-        if wait is not None and not await self._is_valid(id):
-            raise self._refusal(address, wait)
+    async def _authenticate_uncached(self, id: str, secret: str, address: str) -> Caller | None:
+        """Return the caller of a token that is not cached with this secret; None if the token is invalid."""
+        wait_seconds = self._failed_attempts.record_attempt(address, self._database.clock.now())
+        if wait_seconds is not None and not await self._is_valid(id):
+            raise self._too_many_attempts(address, wait_seconds)
         try:
-            caller = self._caller_of(await self._look_up(id), secret)
+            caller = self._verify_token(await self._find_token(id), secret)
         except BaseException:
-            # Nobody knows whether it is wrong.
-            if wait is None:
-                self._wrong_tokens.take_back(address)
+            # The token could not be verified, so the attempt does not count as failed.
+            if wait_seconds is None:
+                self._failed_attempts.undo_attempt(address)
             raise
-        if wait is None:
+        if wait_seconds is None:
             if caller is not None:
-                self._wrong_tokens.take_back(address)
+                self._failed_attempts.undo_attempt(address)
         elif caller is None:
-            raise self._refusal(address, wait)
+            raise self._too_many_attempts(address, wait_seconds)
         return caller
 
-    def _refusal(self, address: str, wait: float) -> TooManyWrongTokens:
-        self._wrong_tokens.tell(address)
-        return TooManyWrongTokens(wait)
+    def _too_many_attempts(self, address: str, wait_seconds: float) -> TooManyFailedAttempts:
+        self._failed_attempts.log_limit_reached(address)
+        return TooManyFailedAttempts(wait_seconds)
 
-    def _caller_of(self, found: tuple[TokenRecord, datetime] | None, secret: str) -> Caller | None:
-        caller = found and caller_of(found[0], secret, instant(self._database.clock.now()))
-        if found and caller:
-            self._use.note(found[0])
+    def _verify_token(self, cached_token: tuple[TokenRecord, datetime] | None, secret: str) -> Caller | None:
+        caller = cached_token and authenticate_token(
+            cached_token[0], secret, format_timestamp(self._database.clock.now())
+        )
+        if cached_token and caller:
+            self._last_used_recorder.record_use(cached_token[0])
         return caller
 
-    async def end_of(self, caller: Caller) -> None:
-        """Return when the caller's token has expired or is revoked."""
+    async def wait_until_invalid(self, caller: Caller) -> None:
+        """Return when the caller's token has expired or been revoked."""
         clock, never = self._database.clock, asyncio.Event()
         while True:
-            found = await self._look_up(caller.token_id)
-            if found is None or not found[0].is_valid(instant(clock.now())):
+            cached_token = await self._find_token(caller.token_id)
+            if cached_token is None or not cached_token[0].is_valid(format_timestamp(clock.now())):
                 return
-            record, looked_up_at = found
-            until = looked_up_at + KEPT_FOR
-            await clock.wait(never, min(until, moment(record.expires_at)) if record.expires_at else until)
+            record, looked_up_at = cached_token
+            until = looked_up_at + TOKEN_CACHE_TTL
+            await clock.wait(never, min(until, parse_timestamp(record.expires_at)) if record.expires_at else until)
 
-    async def _look_up(self, id: str) -> tuple[TokenRecord, datetime] | None:
-        known = self._known.get(id)
-        if known is None or not self._is_fresh(known[1]):
-            await self._once(id, partial(self._read, id))
-        return self._known.get(id)
+    async def _find_token(self, id: str) -> tuple[TokenRecord, datetime] | None:
+        cached = self._token_cache.get(id)
+        if cached is None or not self._is_fresh(cached[1]):
+            await self._read_single_flight(id, partial(self._refresh_token, id))
+        return self._token_cache.get(id)
 
     async def _is_valid(self, id: str) -> bool:
-        """Whether there is a valid token of this id, or was a few seconds ago."""
+        """Return whether a valid token has this id, as of at most `TOKEN_CACHE_TTL` ago."""
         if self._valid_ids is None or not self._is_fresh(self._valid_ids[1]):
-            await self._once("all", self._read_valid_ids)
+            await self._read_single_flight("all", self._refresh_valid_ids)
         return self._valid_ids is not None and id in self._valid_ids[0]
 
     def _is_fresh(self, looked_up_at: datetime) -> bool:
-        return timedelta(0) <= self._database.clock.now() - looked_up_at < KEPT_FOR
+        return timedelta(0) <= self._database.clock.now() - looked_up_at < TOKEN_CACHE_TTL
 
-    async def _once(self, name: str, read: Callable[[], Coroutine[None, None, None]]) -> None:
-        """Read, once for all who ask meanwhile."""
-        looking = self._looking.get(name)
-        if looking is None:
-            looking = self._looking[name] = asyncio.create_task(read(), name="token")
-            looking.add_done_callback(lambda _: self._looking.pop(name))
-        # Others wait for it, too.
-        await asyncio.shield(looking)
+    async def _read_single_flight(self, name: str, read: Callable[[], Coroutine[None, None, None]]) -> None:
+        """Run a read once for all concurrent callers with the same name."""
+        pending = self._pending_reads.get(name)
+        if pending is None:
+            pending = self._pending_reads[name] = asyncio.create_task(read(), name="token")
+            pending.add_done_callback(lambda _: self._pending_reads.pop(name))
+        # Shielded, because other callers wait for the same read.
+        await asyncio.shield(pending)
 
-    async def _read(self, id: str) -> None:
+    async def _refresh_token(self, id: str) -> None:
         now = self._database.clock.now()
         try:
             record = await self._database.read(lambda connection: read_token(connection, id))
         except DatabaseUnavailable:
-            if id not in self._known:
+            if id not in self._token_cache:
                 raise
-            record = self._known[id][0]
+            record = self._token_cache[id][0]
         if record is None:
-            self._known.pop(id, None)
+            self._token_cache.pop(id, None)
         else:
-            self._known[id] = record, now
+            self._token_cache[id] = record, now
 
-    async def _read_valid_ids(self) -> None:
+    async def _refresh_valid_ids(self) -> None:
         now = self._database.clock.now()
         self._valid_ids = await self._database.read(read_valid_ids), now

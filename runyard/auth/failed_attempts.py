@@ -1,4 +1,4 @@
-"""How many wrong tokens have come from where: each costs a look into the database, and nobody is to have it for nothing."""
+"""Limit on invalid tokens by client address, because each lookup costs a read from the database."""
 
 import logging
 from collections import OrderedDict
@@ -8,66 +8,71 @@ from ipaddress import IPv6Address, ip_address
 
 log = logging.getLogger("runyard.auth.authenticator")
 
-MOST_ADDRESSES = 10_000
-"""Addresses that are remembered, those that were seen last: nobody can fill this up."""
+MAX_ADDRESSES = 10_000
+"""Limit on the number of addresses kept in memory. Beyond it, the least recently seen one is dropped."""
 
 
 @dataclass(slots=True)
 class _Window:
-    """A span of time, from the first wrong token of an address on."""
+    """Period that starts with the first invalid token of an address."""
 
     ends_at: datetime
     count: int = 0
-    is_told: bool = False
-    """Whether the log tells that there were too many."""
+    is_logged: bool = False
+    """Whether it was logged that the address reached the limit."""
 
 
-class WrongTokens:
-    """The wrong tokens of each address, of which `most` are looked at within `seconds`."""
+class FailedAttempts:
+    """Counts the invalid tokens of each address and allows `max_attempts` within `window_seconds`."""
 
-    def __init__(self, most: int, seconds: float) -> None:
-        self._most = most
-        self._length = timedelta(seconds=seconds)
+    def __init__(self, max_attempts: int, window_seconds: float) -> None:
+        self._max_attempts = max_attempts
+        self._window_length = timedelta(seconds=window_seconds)
         self._windows: OrderedDict[str, _Window] = OrderedDict()
 
-    def count(self, address: str, now: datetime) -> float | None:
-        """Count one for wrong, until it turns out to be right: many that come at once are not to be looked at all.
+    def record_attempt(self, address: str, now: datetime) -> float | None:
+        """Count an attempt as failed before it is verified, to limit concurrent attempts too.
 
-        How many seconds it would have to wait, and not counted, where the address has had its share.
+        Returns None when the attempt is allowed. When the address has reached the limit, returns the seconds until the
+        window ends, and the attempt is not counted.
         """
-        place = network_of(address)
-        window = self._windows.get(place)
-        # A clock may be set back.
-        if window is None or not now < window.ends_at <= now + self._length:
-            window = self._windows[place] = _Window(now + self._length)
-            if len(self._windows) > MOST_ADDRESSES:
+        network = client_network(address)
+        window = self._windows.get(network)
+        # After the clock was set back, a window that ends too far in the future is replaced.
+        if window is None or not now < window.ends_at <= now + self._window_length:
+            window = self._windows[network] = _Window(now + self._window_length)
+            if len(self._windows) > MAX_ADDRESSES:
                 self._windows.popitem(last=False)
-        self._windows.move_to_end(place)
-        if window.count >= self._most:
+        self._windows.move_to_end(network)
+        if window.count >= self._max_attempts:
             return (window.ends_at - now).total_seconds()
         window.count += 1
         return None
 
-    def tell(self, address: str) -> None:
-        """Tell the log, once, that this address has had its share."""
-        window = self._windows.get(network_of(address))
-        if window is not None and not window.is_told:
-            window.is_told = True
-            log.warning("%d wrong tokens have come from %s; for a while, no more are looked up.", self._most, address)
+    def log_limit_reached(self, address: str) -> None:
+        """Log that the address has reached the limit, once in a window."""
+        window = self._windows.get(client_network(address))
+        if window is not None and not window.is_logged:
+            window.is_logged = True
+            log.warning(
+                "Received %d invalid tokens from %s; only valid token ids are looked up until the window ends.",
+                self._max_attempts,
+                address,
+            )
 
-    def take_back(self, address: str) -> None:
-        """Count one less: it was right."""
-        window = self._windows.get(network_of(address))
+    def undo_attempt(self, address: str) -> None:
+        """Subtract an attempt whose token was valid or could not be verified."""
+        window = self._windows.get(client_network(address))
         if window is not None and window.count > 0:
             window.count -= 1
 
 
-def network_of(address: str) -> str:
-    """What one client has: an address, or of IPv6 the 64 bits that are its network's."""
+def client_network(address: str) -> str:
+    """Return the key that a client is counted by: an IPv4 address, or the /64 network of an IPv6 address."""
     try:
-        known = ip_address(address.partition("%")[0])
+        parsed = ip_address(address.partition("%")[0])
     except ValueError:
         return address
-    if isinstance(known, IPv6Address) and known.ipv4_mapped is None:
-        return f"{int(known) >> 64:x}::/64"
+    if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is None:
+        return f"{int(parsed) >> 64:x}::/64"
     return address

@@ -1,4 +1,12 @@
-"""The command `runyard`. What it needs is imported when a command needs it, so that help and refusals come at once."""
+"""The command `runyard`.
+
+    doctor.py  `runyard doctor`
+    prune.py   `runyard prune`
+    tokens.py  `runyard token`
+
+Invalid settings and unusable databases exit with a message, without a traceback. Each command imports its dependencies
+when it is called: the help and error messages appear without delay. May import every layer.
+"""
 
 import logging
 import sys
@@ -13,8 +21,8 @@ import typer
 if TYPE_CHECKING:
     from runyard.settings import Settings
 
-HOUSE = Path(__file__).resolve().parent.parent.parent
-OUR_PACKAGES = ("db", "queries", "resolvers", "schema")
+PACKAGE_ROOT = Path(__file__).resolve().parent.parent.parent
+TOP_LEVEL_PACKAGES = ("db", "queries", "resolvers", "schema")
 
 app = typer.Typer(
     help="A GraphQL API server for task runs.",
@@ -22,37 +30,38 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-database_commands = typer.Typer(help="The database.", no_args_is_help=True)
-schema_commands = typer.Typer(help="The GraphQL schema.", no_args_is_help=True)
-token_commands = typer.Typer(help="API tokens, by which clients are let in.", no_args_is_help=True)
+database_commands = typer.Typer(help="Manage the database.", no_args_is_help=True)
+schema_commands = typer.Typer(help="Show the GraphQL schema.", no_args_is_help=True)
+token_commands = typer.Typer(help="Manage API tokens.", no_args_is_help=True)
 app.add_typer(database_commands, name="db")
 app.add_typer(token_commands, name="token")
 app.add_typer(schema_commands, name="schema")
 
 
 def main() -> None:
-    """Run the command, unless a foreign package stands where one of ours should."""
-    refuse_foreign_packages()
+    """Run the command. Exits with a message when a foreign package shadows one of Runyard."""
+    check_package_origins()
     app()
 
 
-def refuse_foreign_packages() -> None:
-    """Exit with a clear message where `db`, `schema`, ... are somebody else's: these names are common."""
-    for name in OUR_PACKAGES:
-        # Looked for, not imported: a foreign package is not to run.
+def check_package_origins() -> None:
+    """Exit with a message when `db`, `schema`, … are not the packages of Runyard: these names are common."""
+    for name in TOP_LEVEL_PACKAGES:
+        # The package is located but not imported: a foreign package must not be executed.
         spec = find_spec(name)
         found = spec.origin if spec else None
-        if found is None or Path(found).resolve().parent.parent != HOUSE:
+        if found is None or Path(found).resolve().parent.parent != PACKAGE_ROOT:
             sys.exit(
-                f"runyard: the package {name!r} at {found or 'an unknown place'} is not Runyard's, which is in {HOUSE}.\n"
-                "Install Runyard in an environment of its own (python3 -m venv), start it in a folder that has no "
-                f"{name!r} package, and look at PYTHONPATH."
+                f"runyard: The package {name!r} at {found or 'an unknown path'} is not part of Runyard, "
+                f"which is installed in {PACKAGE_ROOT}.\n"
+                "Install Runyard in a separate environment (python3 -m venv), start it in a folder without a "
+                f"{name!r} package, and check PYTHONPATH."
             )
 
 
 @app.callback(invoke_without_command=True)
 def show_version(
-    version: Annotated[bool, typer.Option("--version", help="Tell the version.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False,
 ) -> None:
     if version:
         from runyard import __version__  # noqa: PLC0415
@@ -63,128 +72,136 @@ def show_version(
 
 @app.command()
 def serve(
-    host: Annotated[str | None, typer.Option(help="The address to listen on [RUNYARD_HOST; 127.0.0.1].")] = None,
-    port: Annotated[int | None, typer.Option(help="The port to listen on [RUNYARD_PORT; 4200].")] = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on [RUNYARD_HOST; 127.0.0.1].")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on [RUNYARD_PORT; 4200].")] = None,
 ) -> None:
-    """Start the server. SIGTERM or Ctrl-C stops it in order."""
+    """Start the server. SIGTERM or Ctrl-C shuts it down gracefully."""
     from runyard.app import build_app  # noqa: PLC0415
-    from runyard.file_lock import FileInUse, only_server_of  # noqa: PLC0415
-    from runyard.logs import set_up_logs  # noqa: PLC0415
+    from runyard.file_lock import FileInUse, acquire_file_lock  # noqa: PLC0415
+    from runyard.logs import configure_logging  # noqa: PLC0415
     from runyard.persisted_documents import TrustedDocumentsUnusable  # noqa: PLC0415
     from runyard.server import build_server  # noqa: PLC0415
 
-    settings = _settings(host=host, port=port)
-    for_people = set_up_logs(settings.log_level, settings.log_format)
-    _make_ready(settings)
+    settings = _load_settings(host=host, port=port)
+    is_console = configure_logging(settings.log_level, settings.log_format)
+    _prepare_database(settings)
     if settings.needs_tokens:
         _require_token(settings)
-    for welcome in (
-        f"Runyard keeps its runs in {settings.database_shown}",
+    database_kind = "SQLite" if isinstance(settings.database, Path) else "PostgreSQL"
+    for message in (
+        f"Using {database_kind} database {settings.redacted_database}",
         f"GraphiQL is at http://{settings.host}:{settings.port}/",
-        "Access is by API tokens" if settings.needs_tokens else f"Whoever reaches {settings.host} is let in",
+        "Authentication is enabled: clients need an API token"
+        if settings.needs_tokens
+        else f"Authentication is disabled: clients on {settings.host} need no token",
     ):
-        typer.echo(welcome, err=True) if for_people else logging.getLogger("runyard").info(welcome)
+        typer.echo(message, err=True) if is_console else logging.getLogger("runyard").info(message)
     try:
         server = build_server(build_app(settings), settings)
-        alone = only_server_of(settings.database) if isinstance(settings.database, Path) else nullcontext()
-        with alone, suppress(KeyboardInterrupt):
+        file_lock = acquire_file_lock(settings.database) if isinstance(settings.database, Path) else nullcontext()
+        with file_lock, suppress(KeyboardInterrupt):
             server.run()
     except (FileInUse, TrustedDocumentsUnusable) as error:
         sys.exit(f"runyard: {error}")
     if not server.started:
-        sys.exit("runyard: the server could not start; the reason is above.")
+        sys.exit("runyard: The server did not start. The reason is logged above.")
 
 
 @app.command("prune")
 def prune_runs(
-    older_than: Annotated[str, typer.Option(help="How long ago they have to have ended: 30d, 12h, P30D.")],
+    older_than: Annotated[str, typer.Option(help="Delete runs that ended longer ago than this: 30d, 12h, P30D.")],
     state: Annotated[
         list[str] | None,
-        typer.Option(help="Only those that ended COMPLETED, FAILED, CANCELLED or CRASHED; may be given several times."),
+        typer.Option(help="Delete only runs in this state: COMPLETED, FAILED, CANCELLED or CRASHED. Repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only tell how many these are.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count the runs.")] = False,
 ) -> None:
-    """Delete runs that ended long ago. Servers may go on meanwhile.
+    """Delete runs that ended long ago. Servers can keep running meanwhile.
 
-    A task run of a flow run goes with its flow run, when that has ended long ago.
+    Task runs of a flow run are deleted together with the flow run, not before.
     """
     import asyncio  # noqa: PLC0415
 
     from db.enums import TERMINAL, StateType  # noqa: PLC0415
     from db.errors import DatabaseError  # noqa: PLC0415
     from runyard.cli.prune import prune_database  # noqa: PLC0415
-    from runyard.durations import read_duration  # noqa: PLC0415
+    from runyard.durations import parse_duration  # noqa: PLC0415
 
     try:
-        keep = read_duration(older_than)
+        min_age = parse_duration(older_than)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--older-than") from None
-    named = {name.upper() for name in state or TERMINAL}
-    if unknown := sorted(named - {each.value for each in TERMINAL}):
+    state_names = {name.upper() for name in state or TERMINAL}
+    if unknown := sorted(state_names - {each.value for each in TERMINAL}):
         ends = ", ".join(sorted(TERMINAL))
-        raise typer.BadParameter(f"{unknown[0]} is no state that a run ends in: {ends}.", param_hint="--state")
-    settings = _settings()
+        raise typer.BadParameter(f"{unknown[0]} is not a terminal state. Use one of {ends}.", param_hint="--state")
+    settings = _load_settings()
     if isinstance(settings.database, Path):
         if not settings.database.exists():
-            sys.exit(f"runyard: There is no file {settings.database}.")
+            sys.exit(f"runyard: No such file: {settings.database}")
     else:
         _require_current(settings)
-    states = [StateType(name) for name in sorted(named)]
+    states = [StateType(name) for name in sorted(state_names)]
     try:
-        asyncio.run(prune_database(settings, keep, states, dry_run=dry_run, tell=typer.echo))
+        asyncio.run(prune_database(settings, min_age, states, dry_run=dry_run, report=typer.echo))
     except DatabaseError as error:
-        sys.exit(f"runyard: {error} What was deleted until now stays deleted; the same again goes on with it.")
+        sys.exit(f"runyard: {error} Runs that were already deleted stay deleted. Run the command again to continue.")
 
 
 @app.command("doctor")
 def run_doctor() -> None:
-    """Look whether everything is as it has to be, and say what to do where it is not. Changes nothing."""
-    from runyard.cli.doctor import examine  # noqa: PLC0415
+    """Check the settings and the database, and suggest how to fix problems. Changes nothing.
+
+    Exits with 1 when a check fails.
+    """
+    from runyard.cli.doctor import run_checks  # noqa: PLC0415
 
     is_healthy = True
-    for finding in examine(_settings()):
-        typer.echo(f"{'✓' if finding.is_good else '✗'} {finding.text}")
-        is_healthy = is_healthy and finding.is_good
+    for finding in run_checks(_load_settings()):
+        typer.echo(f"{'✓' if finding.is_ok else '✗'} {finding.text}")
+        is_healthy = is_healthy and finding.is_ok
     if not is_healthy:
         raise typer.Exit(1)
 
 
 @database_commands.command("upgrade")
 def upgrade() -> None:
-    """Bring the database up to date, making it if there is none."""
-    settings = _settings()
+    """Apply pending migrations to the database. Creates a SQLite file that does not exist."""
+    settings = _load_settings()
     changed = _upgrade(settings.database)
-    typer.echo(f"{settings.database_shown} {'is now' if changed else 'was already'} up to date.")
+    typer.echo(f"{settings.redacted_database} {'is now' if changed else 'was already'} up to date.")
 
 
 @token_commands.command("create")
 def create_token(
     scope: Annotated[
         list[str],
-        typer.Option(help="What it is good for: read, write (and read), or work; may be given several times."),
+        typer.Option(help="Scope of the token: read, write (includes read) or work. Repeatable."),
     ],
     expires: Annotated[
-        str | None, typer.Option(help="How long it is valid: 90d, 12h, P1Y; left out, for ever.")
+        str | None, typer.Option(help="How long the token is valid: 90d, 12h, P1Y. By default, it does not expire.")
     ] = None,
-    name: Annotated[str | None, typer.Option(help="What it is for, so that people know it again.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name to recognize the token by in the list.")] = None,
 ) -> None:
-    """Make a token and print it: this once, since only a hash of it is kept."""
+    """Create a token and print it once. Only its SHA-256 hash is stored."""
     from db.enums import Scope  # noqa: PLC0415
-    from resolvers.api_tokens import WantedToken  # noqa: PLC0415
+    from resolvers.api_tokens import NewToken  # noqa: PLC0415
     from runyard.cli import tokens  # noqa: PLC0415
-    from runyard.durations import read_duration  # noqa: PLC0415
+    from runyard.durations import parse_duration  # noqa: PLC0415
 
     if unknown := sorted(set(scope) - set(Scope)):
-        raise typer.BadParameter(f"{unknown[0]} is no scope: {', '.join(Scope)}.", param_hint="--scope")
+        raise typer.BadParameter(f"{unknown[0]} is not a scope. Use one of {', '.join(Scope)}.", param_hint="--scope")
     try:
-        lifetime = None if expires is None else read_duration(expires)
+        lifetime = None if expires is None else parse_duration(expires)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--expires") from None
-    wanted = WantedToken(frozenset(map(Scope, scope)), name, lifetime)
-    with _told_plainly():
-        made = tokens.create(_settings_with_database(), wanted)
-    typer.echo(made.text)
-    typer.echo(f"Keep it: it can not be shown again. `runyard token revoke {made.record.id}` ends it.", err=True)
+    new_token = NewToken(frozenset(map(Scope, scope)), name, lifetime)
+    with _exit_on_error():
+        created = tokens.create(_settings_with_database(), new_token)
+    typer.echo(created.text)
+    typer.echo(
+        f"Save it now; it cannot be shown again. Revoke it with `runyard token revoke {created.record.id}`.", err=True
+    )
 
 
 @token_commands.command("list")
@@ -192,19 +209,19 @@ def list_tokens() -> None:
     """List all tokens, without their secrets."""
     from runyard.cli import tokens  # noqa: PLC0415
 
-    with _told_plainly():
-        for line in tokens.tell_all(_settings_with_database()):
+    with _exit_on_error():
+        for line in tokens.format_token_table(_settings_with_database()):
             typer.echo(line)
 
 
 @token_commands.command("revoke")
 def revoke_token(
-    token: Annotated[str, typer.Argument(help="Its id, as listed, or a beginning that no other has.")],
+    token: Annotated[str, typer.Argument(help="Id of the token, a unique prefix of the id, or the token itself.")],
 ) -> None:
-    """Let a token open nothing any more. Servers notice within seconds, and end what is open with it."""
+    """Revoke a token. Within seconds, servers reject it and close its connections."""
     from runyard.cli import tokens  # noqa: PLC0415
 
-    with _told_plainly():
+    with _exit_on_error():
         revoked = tokens.revoke(_settings_with_database(), token)
     typer.echo(f"{revoked.id} is revoked.")
 
@@ -218,13 +235,13 @@ def print_schema() -> None:
 
 
 def _settings_with_database() -> "Settings":
-    settings = _settings()
-    _make_ready(settings)
+    settings = _load_settings()
+    _prepare_database(settings)
     return settings
 
 
-def _make_ready(settings: "Settings") -> None:
-    """Have a database that is there and current: a SQLite file is made so, of PostgreSQL it is expected."""
+def _prepare_database(settings: "Settings") -> None:
+    """Create and migrate a SQLite file; exit when the migrations of a PostgreSQL database are not current."""
     if isinstance(settings.database, Path):
         _upgrade(settings.database)
     else:
@@ -232,22 +249,22 @@ def _make_ready(settings: "Settings") -> None:
 
 
 def _require_token(settings: "Settings") -> None:
-    """Exit where nobody would be let in."""
+    """Exit when no token is valid: the server would reject every client."""
     from runyard.cli import tokens  # noqa: PLC0415
 
-    with _told_plainly():
+    with _exit_on_error():
         has_any = tokens.has_any(settings)
     if not has_any:
         sys.exit(
-            f"runyard: Access to {settings.host} is by API tokens, and {settings.database_shown} has no valid one. Make one "
-            "with `runyard token create --scope read --scope write --scope work`, or let anybody in who reaches that "
-            "address: RUNYARD_ACCESS=anonymous."
+            f"runyard: Clients on {settings.host} need an API token, but {settings.redacted_database} has no valid "
+            "token. Create one with `runyard token create --scope read --scope write --scope work`, or disable "
+            "authentication with RUNYARD_ACCESS=anonymous."
         )
 
 
 @contextmanager
-def _told_plainly() -> Generator[None]:
-    """Exit with what the database, or whoever refuses, has to say."""
+def _exit_on_error() -> Generator[None]:
+    """Exit with the message of a database error or refusal."""
     from db.errors import DatabaseError  # noqa: PLC0415
     from resolvers.errors import Refusal  # noqa: PLC0415
 
@@ -271,32 +288,41 @@ def _upgrade(database: Path | str) -> bool:
 
 
 def _require_current(settings: "Settings") -> None:
-    """Exit where PostgreSQL has not the migrations of this version: several servers use it, one person upgrades it."""
+    """Exit when the migrations of a PostgreSQL database are not those of this version.
+
+    Servers do not apply them, because several servers can share the database.
+    """
     from db import migrations  # noqa: PLC0415
     from db.errors import DatabaseError  # noqa: PLC0415
+    from db.statements.schema_version import HEAD  # noqa: PLC0415
 
     try:
         revision = migrations.postgresql_revision(str(settings.database))
     except DatabaseError as error:
         sys.exit(f"runyard: {error}")
-    if revision != migrations.HEAD:
+    if revision != HEAD:
         sys.exit(
-            f"runyard: {settings.database_shown} is at migration {revision or 'none'}, and this version needs "
-            f"{migrations.HEAD}. `runyard db upgrade` brings an older one up to date."
+            f"runyard: {settings.redacted_database} is at migration {revision or 'none'}, but this version needs "
+            f"{HEAD}. Upgrade an older database with `runyard db upgrade`."
         )
 
 
-def _settings(**given: object) -> "Settings":
+def _setting_error(location: tuple[int | str, ...], message: str) -> str:
+    """Return the message of an invalid setting, which begins with its variable."""
+    message = message.removeprefix("Value error, ")
+    return f"RUNYARD_{'_'.join(map(str, location)).upper()}: {message}" if location else message
+
+
+def _load_settings(**overrides: object) -> "Settings":
     from pydantic import ValidationError  # noqa: PLC0415
 
     from runyard.settings import Settings  # noqa: PLC0415
 
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # pyright: ignore
+        settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # pyright: ignore
         _ = settings.database
     except ValidationError as error:
-        faults = (f"RUNYARD_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}" for each in error.errors())
-        sys.exit("runyard: " + "\n".join(faults))
+        sys.exit("runyard: " + "\n".join(_setting_error(each["loc"], each["msg"]) for each in error.errors()))
     except ValueError as error:
         sys.exit(f"runyard: {error}")
     return settings

@@ -1,152 +1,168 @@
-"""`runyard doctor`: looks at the settings and the database as a server would meet them, and says what to do."""
+"""`runyard doctor`: checks the settings and the database as a server would use them, and suggests fixes."""
 
 import asyncio
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from db.diagnostics import PostgreSQLServer, free_disk_bytes, is_writable, look_at_file, look_at_server
+from db.diagnostics import (
+    PostgreSQLServerInfo,
+    free_disk_bytes,
+    inspect_postgresql_server,
+    inspect_sqlite_file,
+    is_writable,
+)
 from db.errors import DatabaseError
-from db.migrations import HEAD
-from runyard.file_lock import server_of
+from db.statements.schema_version import HEAD
+from runyard.file_lock import find_lock_holder
 from runyard.settings import Settings
 
-LEAST_FREE_BYTES = 500 * 2**20
-LARGEST_CLOCK_DIFFERENCE_SECONDS = 2.0
-LEAST_POSTGRESQL = 14
-UPGRADE = "run `runyard db upgrade`"
+MIN_FREE_BYTES = 500 * 2**20
+MAX_CLOCK_DIFFERENCE_SECONDS = 2.0
+MIN_POSTGRESQL_VERSION = 14
+UPGRADE_ADVICE = "run `runyard db upgrade`"
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at, and what to do about it where it is not good."""
+    """Result of one check; for a problem, the text includes how to fix it."""
 
-    is_good: bool
+    is_ok: bool
     text: str
 
 
-def examine(settings: Settings) -> Iterator[Finding]:
-    """Each finding, as it is made."""
-    yield from _settings(settings)
+def run_checks(settings: Settings) -> Iterator[Finding]:
+    """Run all checks and yield each finding when it is available."""
+    yield from _check_settings(settings)
     if isinstance(settings.database, Path):
-        yield from _file(settings.database, settings)
+        yield from _check_sqlite_file(settings.database, settings)
     else:
-        yield from _server(settings.database, settings)
+        yield from _check_postgresql_server(settings.database, settings)
 
 
-def _settings(settings: Settings) -> Iterator[Finding]:
+def _check_settings(settings: Settings) -> Iterator[Finding]:
     for name in sorted(settings.model_fields_set):
-        value = settings.database_shown if name == "database_url" else getattr(settings, name)
-        yield _good(f"RUNYARD_{name.upper()} is {value}")
-    yield _good(f"all other settings have their defaults; the database is {settings.database_shown}")
+        value = settings.redacted_database if name == "database_url" else getattr(settings, name)
+        yield _ok(f"RUNYARD_{name.upper()} is {value}")
+    yield _ok(f"all other settings have their defaults; the database is {settings.redacted_database}")
     if settings.needs_tokens:
-        yield _good(f"access to {settings.host} is by API tokens")
+        yield _ok(f"clients on {settings.host} need an API token")
     elif settings.is_on_loopback:
-        yield _good(f"access is open to whoever is on this machine, since {settings.host} is a loopback address")
+        yield _ok(f"authentication is disabled: {settings.host} is a loopback address")
     else:
-        yield _good(f"access is open to whoever reaches {settings.host}, as RUNYARD_ACCESS says")
+        yield _ok(f"authentication is disabled on {settings.host} by RUNYARD_ACCESS")
 
 
-def _file(path: Path, settings: Settings) -> Iterator[Finding]:
+def _check_sqlite_file(path: Path, settings: Settings) -> Iterator[Finding]:
     if is_writable(path):
-        yield _good(f"{path} can be written")
+        yield _ok(f"{path} is writable")
     else:
-        yield _bad(f"{path} can not be written: let this user write the file and its folder")
+        yield _problem(f"{path} is not writable: allow this user to write the file and its folder")
     free = free_disk_bytes(path)
-    if free >= LEAST_FREE_BYTES:
-        yield _good(f"its disk has {_size(free)} left")
+    if free >= MIN_FREE_BYTES:
+        yield _ok(f"its disk has {_format_size(free)} of free space")
     else:
-        yield _bad(
-            f"its disk has only {_size(free)} left: make room, or `runyard prune` lets room in the file be used again"
+        yield _problem(
+            f"its disk has only {_format_size(free)} of free space: free more, or run `runyard prune` to make space in "
+            "the file reusable"
         )
     if not path.exists():
-        yield _good("the file is not there yet: `runyard serve` makes it")
-        yield from _tokens(0, settings)
+        yield _ok("the file does not exist yet: `runyard serve` creates it")
+        yield from _check_tokens(0, settings)
         return
     try:
-        file = look_at_file(path, settings.database_busy_seconds)
+        file = inspect_sqlite_file(path, settings.database_busy_seconds)
     except DatabaseError as error:
-        yield _bad(f"the file can not be read: {error} Set RUNYARD_DATABASE_URL to another one, or bring a backup back")
-        return
-    yield _good(f"it has {_size(file.bytes)}, of which {_size(file.free_bytes)} are free to be used again")
-    if file.wal_bytes <= max(file.bytes, 64 * 2**20):
-        yield _good(f"its write-ahead log has {_size(file.wal_bytes)}")
-    else:
-        yield _bad(
-            f"its write-ahead log has {_size(file.wal_bytes)}: some program reads the file for so long that the log can "
-            "not be brought in; end that program"
+        yield _problem(
+            f"the file cannot be read: {error} Set RUNYARD_DATABASE_URL to another file, or restore a backup"
         )
-    yield _migrations(file.revision)
-    yield from _tokens(file.valid_tokens, settings)
-    holder = server_of(path)
-    yield _good("no server has it open" if holder is None else f"a server has it open, process {holder}")
-
-
-def _server(url: str, settings: Settings) -> Iterator[Finding]:
-    try:
-        server = asyncio.run(look_at_server(url, settings.database_timeout_seconds))
-    except DatabaseError as error:
-        yield _bad(f"{error} See that the server runs and that RUNYARD_DATABASE_URL names it, a user and a database")
         return
-    answers = f"the database answers: PostgreSQL {server.version}"
-    if server.major >= LEAST_POSTGRESQL:
-        yield _good(answers)
+    yield _ok(
+        f"its size is {_format_size(file.bytes)}, of which {_format_size(file.free_bytes)} are reusable free space"
+    )
+    if file.wal_bytes <= max(file.bytes, 64 * 2**20):
+        yield _ok(f"the size of its write-ahead log is {_format_size(file.wal_bytes)}")
     else:
-        yield _bad(f"{answers}, which is too old for histories: upgrade it to {LEAST_POSTGRESQL} or later")
-    yield _migrations(server.revision)
-    yield from _tokens(server.valid_tokens, settings)
-    seconds = server.clock_ahead.total_seconds()
-    said = f"its clock is {abs(seconds):.3f} seconds {'ahead of' if seconds > 0 else 'behind'} this machine's"
-    if abs(seconds) <= LARGEST_CLOCK_DIFFERENCE_SECONDS:
-        yield _good(said)
-    else:
-        yield _bad(f"{said}: set both by NTP. Servers go by the database's, but their logs do not")
-    yield _connections(server, settings)
+        yield _problem(
+            f"the size of its write-ahead log is {_format_size(file.wal_bytes)}: a program keeps a read transaction "
+            "open, which prevents checkpoints; end that program"
+        )
+    yield _check_migrations(file.revision)
+    yield from _check_tokens(file.valid_tokens, settings)
+    holder = find_lock_holder(path)
+    yield _ok("no server uses it" if holder is None else f"a server uses it: process {holder}")
 
 
-def _connections(server: PostgreSQLServer, settings: Settings) -> Finding:
+def _check_postgresql_server(url: str, settings: Settings) -> Iterator[Finding]:
+    try:
+        server = asyncio.run(inspect_postgresql_server(url, settings.database_timeout_seconds))
+    except DatabaseError as error:
+        yield _problem(
+            f"{error} Check that PostgreSQL is running and that RUNYARD_DATABASE_URL names its host, a user and a "
+            "database"
+        )
+        return
+    message = f"connected to PostgreSQL {server.version}"
+    if server.major >= MIN_POSTGRESQL_VERSION:
+        yield _ok(message)
+    else:
+        yield _problem(
+            f"{message}, which does not support `taskRunHistory`: upgrade it to {MIN_POSTGRESQL_VERSION} or later"
+        )
+    yield _check_migrations(server.revision)
+    yield from _check_tokens(server.valid_tokens, settings)
+    seconds = server.clock_offset.total_seconds()
+    message = f"its clock is {abs(seconds):.3f} seconds {'ahead of' if seconds > 0 else 'behind'} this machine's"
+    if abs(seconds) <= MAX_CLOCK_DIFFERENCE_SECONDS:
+        yield _ok(message)
+    else:
+        yield _problem(f"{message}: synchronize both by NTP. Servers use the database's clock, but their logs do not")
+    yield _check_connections(server, settings)
+
+
+def _check_connections(server: PostgreSQLServerInfo, settings: Settings) -> Finding:
     each = settings.database_connections + 1
-    said = (
-        f"a server opens up to {each} connections; the database takes {server.most_connections}, "
+    message = (
+        f"a server opens up to {each} connections; the database allows {server.max_connections}, "
         f"and {server.open_connections} are open"
     )
-    if each <= server.most_connections:
-        return _good(f"{said}: enough for {server.most_connections // each} servers in all")
-    return _bad(f"{said}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections")
+    if each <= server.max_connections:
+        return _ok(f"{message}: enough for {server.max_connections // each} servers")
+    return _problem(f"{message}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections")
 
 
-def _tokens(count: int, settings: Settings) -> Iterator[Finding]:
+def _check_tokens(count: int, settings: Settings) -> Iterator[Finding]:
     if not settings.needs_tokens:
         return
     if count:
-        yield _good(f"{count} API {'token is' if count == 1 else 'tokens are'} valid")
+        yield _ok(f"{count} API {'token is' if count == 1 else 'tokens are'} valid")
     else:
-        yield _bad(
-            "no API token is valid, so nobody would be let in: make one with `runyard token create --scope read`"
+        yield _problem(
+            "no API token is valid, so every client is rejected: create one with `runyard token create --scope read`"
         )
 
 
-def _migrations(revision: str | None) -> Finding:
+def _check_migrations(revision: str | None) -> Finding:
     if revision == HEAD:
-        return _good(f"its migrations are current ({HEAD})")
+        return _ok(f"its migrations are current ({HEAD})")
     if revision is None:
-        return _bad(f"it has no migrations: {UPGRADE}")
+        return _problem(f"it has no migrations: {UPGRADE_ADVICE}")
     if revision < HEAD:
-        return _bad(f"it is at migration {revision}, and this version needs {HEAD}: {UPGRADE}")
-    return _bad(
-        f"it is at migration {revision}, of a later version than this, which knows {HEAD}: install that version"
+        return _problem(f"it is at migration {revision}, but this version needs {HEAD}: {UPGRADE_ADVICE}")
+    return _problem(
+        f"it is at migration {revision}, newer than {HEAD} of this version: install a later version of Runyard"
     )
 
 
-def _good(text: str) -> Finding:
-    return Finding(is_good=True, text=text)
+def _ok(text: str) -> Finding:
+    return Finding(is_ok=True, text=text)
 
 
-def _bad(text: str) -> Finding:
-    return Finding(is_good=False, text=text)
+def _problem(text: str) -> Finding:
+    return Finding(is_ok=False, text=text)
 
 
-def _size(count: float) -> str:
+def _format_size(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
             return f"{count:,.0f} {unit}" if unit == "bytes" else f"{count:,.1f} {unit}"

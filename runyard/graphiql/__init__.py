@@ -1,16 +1,22 @@
-"""The page that a browser sees at /graphql: GraphiQL, with our documents in its tabs.
+"""The GraphiQL page that browsers receive at `/graphql`, with the documents of the main operations in its tabs.
 
-It works without any other host: `static/` holds all that it loads, built by esbuild from `web/` and stored compressed,
-under names that carry a hash of their content, so that a browser asks for each file once. The page's policy forbids
-inline scripts, blobs and every foreign origin; what the page needs to know travels in a block of JSON.
+    page.py          renders the page
+    static_files.py  serves the built files
+    bundle.py        reads the manifest of the last build
+    web/             sources
 
-`static/manifest.json` names the built files and the hashes of the sources that they were built from. After a change in
-`web/`, run `npm ci && npm run build` there and commit both; `npm run check` says whether they belong together.
+Guarantees: the page loads files from its own origin only, and works offline. `static/` contains these files, built from
+`web/` with esbuild and stored compressed. Their names contain a hash of their content, which allows browsers to cache
+them permanently. The Content-Security-Policy of the page forbids inline scripts, blobs and every other origin. Its
+configuration is a block of JSON.
 
-Nothing here knows the schema or the settings: whoever puts the application together hands over documents and a path.
+`static/manifest.json` lists the built files and the hashes of their sources. After a change in `web/`, run
+`npm ci && npm run build` there and commit both. `npm run check` reports whether `static/` matches the sources.
+
+Does not depend on the schema or the settings: the caller passes documents and paths. Imports nothing of Runyard.
 """
 
-from runyard.graphiql.page import Page, Tab, graphiql_page
+from runyard.graphiql.page import GraphiQLPage, Tab, graphiql_page
 from runyard.graphiql.static_files import graphiql_static
 
-__all__ = ["Page", "Tab", "graphiql_page", "graphiql_static"]
+__all__ = ["GraphiQLPage", "Tab", "graphiql_page", "graphiql_static"]

@@ -1,3 +1,5 @@
+"""The built files of the page, as listed in the manifest of the last build."""
+
 import gzip
 import json
 from collections.abc import Mapping, Sequence
@@ -6,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import TypedDict
 
-STATIC = Path(__file__).parent / "static"
+STATIC_DIRECTORY = Path(__file__).parent / "static"
 
 MEDIA_TYPES = {
     ".css": "text/css",
@@ -17,7 +19,7 @@ MEDIA_TYPES = {
 
 
 class Entries(TypedDict):
-    """The files that the page names itself; those load the others."""
+    """Names of the files that the page refers to. These files load the others."""
 
     script: str
     style: str
@@ -38,7 +40,7 @@ class BuiltFile:
         return self.path.suffix == ".gz"
 
     def read(self) -> bytes:
-        """The bytes as they are stored, compressed or not."""
+        """Return the bytes as stored, compressed or not."""
         return self.path.read_bytes()
 
     def read_plain(self) -> bytes:
@@ -48,7 +50,7 @@ class BuiltFile:
 
 @dataclass(frozen=True)
 class Bundle:
-    """What the last build made. A name that is not in `files` does not exist, whatever lies in the folder."""
+    """Result of the last build. Other files in the folder are not served."""
 
     entries: Entries
     files: Mapping[str, BuiltFile]
@@ -56,9 +58,9 @@ class Bundle:
 
 @cache
 def read_bundle() -> Bundle:
-    manifest = json.loads((STATIC / "manifest.json").read_bytes())
+    manifest = json.loads((STATIC_DIRECTORY / "manifest.json").read_bytes())
     files = {
-        name: BuiltFile(STATIC / row["file"], MEDIA_TYPES[Path(name).suffix], row["sha256"])
+        name: BuiltFile(STATIC_DIRECTORY / row["file"], MEDIA_TYPES[Path(name).suffix], row["sha256"])
         for name, row in manifest["files"].items()
     }
     return Bundle(manifest["entries"], files)

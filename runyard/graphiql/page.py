@@ -1,3 +1,5 @@
+"""Rendering of the GraphiQL page: HTML, configuration and response headers."""
+
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -10,17 +12,17 @@ from runyard.graphiql.bundle import Entries, read_bundle
 
 HEADERS = {
     "Cache-Control": "no-cache",
-    # Monaco, the editor, sets its measures and colours as inline styles: without 'unsafe-inline' it stays hidden.
+    # The Monaco editor sets its sizes and colours with inline styles: without 'unsafe-inline' it stays hidden.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; worker-src 'self'; "
         "font-src 'self' data:; img-src 'self' data:; connect-src 'self'; "
         "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
     ),
-    # One address answers programs too, with JSON.
+    # The same URL returns JSON to programs.
     "Vary": "Accept",
 }
 
-PAGE = """\
+PAGE_TEMPLATE = """\
 <!doctype html>
 <html lang="en">
 <head>
@@ -43,60 +45,60 @@ PAGE = """\
 """
 
 
-Page = Callable[[Request], Response]
-"""Answers a browser's request with the page."""
+GraphiQLPage = Callable[[Request], Response]
+"""Starlette endpoint that returns the page."""
 
 
 @dataclass(frozen=True)
 class Tab:
-    """A document that is open at the first visit; its operation's name becomes the tab's title.
+    """A document that is open at the first visit. The name of its operation is the title of the tab.
 
-    The variables are JSON text, shown as written. Later visits show what the browser remembers instead.
+    The variables are JSON text, shown unchanged. Later visits show the tabs that the browser has stored.
     """
 
     query: str
     variables: str = ""
 
 
-def graphiql_page(*, endpoint: str, tabs: Sequence[Tab], title: str, static_path: str = "/graphiql") -> Page:
-    """A Starlette endpoint that answers with GraphiQL, ready to talk to `endpoint` on the same origin.
+def graphiql_page(*, endpoint: str, tabs: Sequence[Tab], title: str, static_path: str = "/graphiql") -> GraphiQLPage:
+    """Return a Starlette endpoint for GraphiQL that sends its requests to `endpoint` on the same origin.
 
-    Subscriptions go to the same address as a WebSocket. The page is written once; each request gets a response of its
-    own, since middleware may change its headers. `static_path` is where `graphiql_static()` is mounted.
+    Subscriptions are sent to the same path over WebSocket. The page is rendered once, but each request gets a separate
+    response, because middleware can change its headers. `static_path` is where `graphiql_static()` is mounted.
     """
-    page = write_page(endpoint, tabs, title, static_path).encode()
+    page = render_page(endpoint, tabs, title, static_path).encode()
 
-    def show_graphiql(request: Request) -> Response:  # noqa: ARG001 - the shape of an endpoint
+    def show_graphiql(request: Request) -> Response:  # noqa: ARG001 - signature of a Starlette endpoint
         return HTMLResponse(page, headers=HEADERS)
 
     return show_graphiql
 
 
-def write_page(endpoint: str, tabs: Sequence[Tab], title: str, static_path: str) -> str:
+def render_page(endpoint: str, tabs: Sequence[Tab], title: str, static_path: str) -> str:
     entries = read_bundle().entries
 
-    def address(name: str) -> str:
+    def url_of(name: str) -> str:
         return f"{static_path.rstrip('/')}/{name}"
 
-    return PAGE.format(
+    return PAGE_TEMPLATE.format(
         title=escape(title),
-        favicon=escape(address(entries["favicon"])),
-        licences=escape(address(entries["licences"])),
-        style=escape(address(entries["style"])),
-        script=escape(address(entries["script"])),
-        preload="\n".join(f'<link rel="modulepreload" href="{escape(address(name))}">' for name in entries["preload"]),
-        config=write_config(entries, endpoint, tabs, title, address),
+        favicon=escape(url_of(entries["favicon"])),
+        licences=escape(url_of(entries["licences"])),
+        style=escape(url_of(entries["style"])),
+        script=escape(url_of(entries["script"])),
+        preload="\n".join(f'<link rel="modulepreload" href="{escape(url_of(name))}">' for name in entries["preload"]),
+        config=render_config(entries, endpoint, tabs, title, url_of),
     )
 
 
-def write_config(
-    entries: Entries, endpoint: str, tabs: Sequence[Tab], title: str, address: Callable[[str], str]
+def render_config(
+    entries: Entries, endpoint: str, tabs: Sequence[Tab], title: str, url_of: Callable[[str], str]
 ) -> str:
     config = {
         "title": title,
         "endpoint": endpoint,
         "tabs": [asdict(tab) for tab in tabs],
-        "workers": {label: address(name) for label, name in entries["workers"].items()},
+        "workers": {label: url_of(name) for label, name in entries["workers"].items()},
     }
-    # Without this character no text can end the script element or open a comment in it.
+    # Without this character, no text can end the script element or open a comment in it (script injection).
     return json.dumps(config, ensure_ascii=False).replace("<", "\\u003c")

@@ -1,3 +1,5 @@
+"""Serving of the built files of the GraphiQL page, with permanent caching and content negotiation."""
+
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -9,17 +11,17 @@ from runyard.graphiql.bundle import BuiltFile, read_bundle
 
 HEADERS = {
     "Cache-Control": "public, max-age=31536000, immutable",
-    # A worker obeys the policy of its own file, not the page's.
+    # A worker is subject to the policy of its own file, not to that of the page.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'",
     "Vary": "Accept-Encoding",
 }
 
 
 def graphiql_static() -> ASGIApp:
-    """The built files, to be mounted at one path; for any other name, 404.
+    """Return an application that serves the built files by name, and 404 for other names.
 
-    Names are looked up among those that the build wrote down and never become paths. Files go out as they are stored,
-    compressed; a client that does not take gzip gets them decompressed.
+    Names are looked up in the manifest and never used as paths. Files are sent compressed, as stored. Clients that do
+    not accept gzip receive them decompressed.
     """
     return Router([Route("/{name}", serve_file)], redirect_slashes=False)
 
@@ -39,7 +41,7 @@ async def serve_file(request: Request) -> Response:
 
 
 def entity_tag(file: BuiltFile, is_gzip: bool) -> str:
-    """Differs between the two encodings, since their bytes do."""
+    """Return the ETag of a file. It differs between the two encodings, because their bytes differ."""
     return f'"{file.sha256[:32]}{"-gzip" if is_gzip else ""}"'
 
 
@@ -52,7 +54,7 @@ def accepts_gzip(accept_encoding: str) -> bool:
 
 
 def read_weight(parameter: str) -> float:
-    """The number in `q=0.5`; 1 without one, 0 for what cannot be read."""
+    """Return the weight in `q=0.5`; 1 without a weight, 0 when it is invalid."""
     name, _, value = parameter.partition("=")
     if name.strip() != "q":
         return 1.0

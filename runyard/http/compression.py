@@ -1,35 +1,35 @@
-"""Answers made smaller for clients that take them so. Small ones are left alone, and large ones are made on a thread."""
+"""Compression of responses with gzip. Small responses are sent uncompressed; large ones are compressed in a thread."""
 
 import asyncio
 import gzip
 
 from starlette.requests import Request
 
-from runyard.http.requests import header, read_once
+from runyard.http.requests import cached_header_parser, header_values
 
-LEVEL = 1
-"""zlib's fastest: twice the effort takes another tenth off."""
+COMPRESSION_LEVEL = 1
+"""The fastest level of zlib. Twice the CPU time reduces the size by only another tenth."""
 
-ON_THREAD_BYTES = 64 * 1024
-"""From here on compressing takes longer than a hop to a thread."""
+THREAD_MIN_BYTES = 64 * 1024
+"""Size from which compression takes longer than the switch to a thread."""
 
 
-async def compressed(request: Request, body: bytes, above_bytes: int, headers: dict[str, str]) -> bytes:
-    """The body as it is to be sent; `headers` are told what was done to it."""
-    if len(body) <= above_bytes:
+async def compress_body(request: Request, body: bytes, threshold_bytes: int, headers: dict[str, str]) -> bytes:
+    """Return the body, compressed if the client accepts gzip and the body exceeds the threshold. Updates `headers`."""
+    if len(body) <= threshold_bytes:
         return body
     headers["Vary"] = f"{headers['Vary']}, Accept-Encoding" if "Vary" in headers else "Accept-Encoding"
-    if not takes_gzip(",".join(header(request, b"accept-encoding"))):
+    if not accepts_gzip(",".join(header_values(request, b"accept-encoding"))):
         return body
     headers["Content-Encoding"] = "gzip"
-    if len(body) < ON_THREAD_BYTES:
-        return gzip.compress(body, LEVEL, mtime=0)
-    return await asyncio.to_thread(gzip.compress, body, LEVEL, mtime=0)
+    if len(body) < THREAD_MIN_BYTES:
+        return gzip.compress(body, COMPRESSION_LEVEL, mtime=0)
+    return await asyncio.to_thread(gzip.compress, body, COMPRESSION_LEVEL, mtime=0)
 
 
-@read_once
-def takes_gzip(accept_encoding: str) -> bool:
-    """Whether a header takes gzip, by name or by the star."""
+@cached_header_parser
+def accepts_gzip(accept_encoding: str) -> bool:
+    """Return whether an Accept-Encoding header accepts gzip, by name or by `*`."""
     weights: dict[str, float] = {}
     for each in accept_encoding.split(","):
         name, *parameters = (part.strip().lower() for part in each.split(";"))

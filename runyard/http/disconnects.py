@@ -1,44 +1,44 @@
-"""Whether a client is still there: work that nobody waits for is not to be gone on with."""
+"""Cancellation of requests whose client has disconnected."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from resolvers.storage import Alarms, Cancelling
+from db.runtime.deadlines import SharedTimer, TaskCancellation
 
 Receive = Callable[[], Awaitable[Any]]
 
-AT_ONCE_SECONDS = 0.25
-"""Requests answered in this time, which are nearly all, are not watched: watching costs more than a small one."""
+WATCH_DELAY_SECONDS = 0.25
+"""Delay before a request is watched. Nearly all requests end earlier, and watching costs more than a small request."""
 
 
-async def until_gone(receive: Receive) -> None:
-    """Return when the client has gone away. Its request has to have been read."""
+async def wait_for_disconnect(receive: Receive) -> None:
+    """Return when the client disconnects. The request body must have been read before."""
     while (await receive())["type"] != "http.disconnect":
         continue
 
 
-class Presence(Cancelling):
-    """Watches for a client that goes away before it is answered, and cancels the task that watches then."""
+class DisconnectWatcher(TaskCancellation):
+    """Cancels the task that created it when the client disconnects before it receives a response."""
 
-    def __init__(self, alarms: Alarms, receive: Receive) -> None:
-        """The client's request has to have been read. Watching begins when one of these alarms rings."""
+    def __init__(self, timer: SharedTimer, receive: Receive) -> None:
+        """Watch the client after the delay of `timer`. The request body must have been read before."""
         super().__init__()
-        self._alarms = alarms
+        self._timer = timer
         self._receive = receive
-        self._watching: asyncio.Task[None] | None = None
-        alarms.set(self)
+        self._watch_task: asyncio.Task[None] | None = None
+        timer.schedule(self)
 
     def end(self) -> None:
-        self._alarms.unset(self)
-        if self._watching is not None:
-            self._watching.cancel()
+        self._timer.cancel(self)
+        if self._watch_task is not None:
+            self._watch_task.cancel()
         super().end()
 
-    def ring(self) -> None:
-        """Begin to watch: the request is not answered at once."""
-        self._watching = self.loop.create_task(self._watch())
+    def on_timeout(self) -> None:
+        """Start to watch the client."""
+        self._watch_task = self.loop.create_task(self._watch())
 
     async def _watch(self) -> None:
-        await until_gone(self._receive)
+        await wait_for_disconnect(self._receive)
         self.cancel()

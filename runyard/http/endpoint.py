@@ -1,7 +1,7 @@
-"""GraphQL over HTTP: POST for everything, GET for queries, streams for who takes them, and the page for browsers.
+"""GraphQL over HTTP: POST for all operations, GET for queries, event streams on request, and GraphiQL for browsers.
 
-Follows the GraphQL-over-HTTP specification: `application/graphql-response+json` says by its status whether a request could
-be run at all; `application/json`, for older clients, is 200 for whatever GraphQL could look at.
+Follows the GraphQL-over-HTTP specification. With `application/graphql-response+json`, the status shows whether the
+operation was executed; with `application/json`, for older clients, it is 200 for every well-formed GraphQL request.
 """
 
 import asyncio
@@ -18,59 +18,60 @@ from strawberry.http.websocket_origin import is_same_origin
 from strawberry.types.execution import ExecutionResult, PreExecutionError
 from strawberry.types.graphql import OperationType
 
+from db.errors import DatabaseUnavailable
+from db.runtime.deadlines import SharedTimer
 from resolvers.api_tokens import Caller
-from resolvers.storage import Alarms, DatabaseUnavailable
-from runyard.auth.authenticator import Access, TooManyWrongTokens, Unauthenticated, address_of
-from runyard.graphiql import Page
-from runyard.http.compression import compressed
-from runyard.http.disconnects import AT_ONCE_SECONDS, Presence
+from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
+from runyard.graphiql import GraphiQLPage
+from runyard.http.compression import compress_body
+from runyard.http.disconnects import WATCH_DELAY_SECONDS, DisconnectWatcher
 from runyard.http.requests import (
     BadRequest,
-    checked_parameters,
-    header,
-    parameters_in_body,
-    parameters_in_query_string,
+    accepted_media_types,
+    header_values,
+    parse_body,
+    parse_query_string,
     read_body,
-    types_in,
+    validate_parameters,
 )
-from runyard.http.responses import Answer
+from runyard.http.responses import GraphQLResponse
 from runyard.http.sse import EVENT_STREAM, EventStream
 from runyard.persisted_documents import TrustedDocuments
 from schema.context import Context
-from schema.execution.engine import RunyardSchema, Weighed
+from schema.execution.engine import RunyardSchema, SizedResult
 
 ENDPOINT = "/graphql"
-RESPONSE_TYPE = "application/graphql-response+json"
-OLDER_TYPE = "application/json"
+GRAPHQL_RESPONSE_TYPE = "application/graphql-response+json"
+JSON_TYPE = "application/json"
 VARY = {"Vary": "Accept"}
-"""Browsers get a page at the same address."""
+"""The response depends on Accept: browsers get GraphiQL at the same URL."""
 
-_AS_JSON = {RESPONSE_TYPE, OLDER_TYPE, "*/*", "application/*"}
-_EVERYTHING = (OperationType.QUERY, OperationType.MUTATION)
+_JSON_TYPES = {GRAPHQL_RESPONSE_TYPE, JSON_TYPE, "*/*", "application/*"}
+_QUERY_OR_MUTATION = (OperationType.QUERY, OperationType.MUTATION)
 
 
 @dataclass(slots=True)
-class _Asked:
-    """An operation, and what it is to be run with."""
+class _OperationRequest:
+    """An operation with the parameters for its execution."""
 
     query: str
     variables: dict[str, Any] | None
     operation_name: str | None
     extensions: dict[str, Any] | None
     type: OperationType | None
-    """None where the document has no such operation, as running it will tell."""
+    """None when the document has no such operation; executing it returns the error."""
 
 
 class GraphQLOverHTTP:
-    """The endpoint."""
+    """The HTTP endpoint."""
 
     def __init__(
         self,
         schema: RunyardSchema,
         context: Context,
-        page: Page,
-        trusted: TrustedDocuments,
-        access: Access | None,
+        page: GraphiQLPage,
+        trusted_documents: TrustedDocuments,
+        authenticator: Authenticator | None,
         *,
         max_body_bytes: int,
         body_seconds: float,
@@ -81,152 +82,164 @@ class GraphQLOverHTTP:
         self._schema = schema
         self._context = context
         self._page = page
-        self._trusted = trusted
-        self._access = access
+        self._trusted_documents = trusted_documents
+        self._authenticator = authenticator
         self._max_body_bytes = max_body_bytes
-        self._body_timeouts = Alarms(body_seconds)
-        self._not_at_once = Alarms(AT_ONCE_SECONDS)
+        self._body_timer = SharedTimer(body_seconds)
+        self._disconnect_timer = SharedTimer(WATCH_DELAY_SECONDS)
         self._compress_above_bytes = compress_above_bytes
         self._keep_alive_seconds = keep_alive_seconds
         self._allowed_origins = frozenset(allowed_origins)
-        self._large_answers = asyncio.Lock()
+        self._large_response_lock = asyncio.Lock()
 
-    async def __call__(self, request: Request) -> Response | Answer:
-        """Answer one request. Whatever is wrong with it is told as JSON, with a code."""
-        accepted = types_in(",".join(header(request, b"accept")))
+    async def __call__(self, request: Request) -> Response | GraphQLResponse:
+        """Handle one request. Request errors are returned as JSON with a code."""
+        accepted = accepted_media_types(",".join(header_values(request, b"accept")))
         if request.method == "GET" and "text/html" in accepted:
             return self._page(request)
-        media_type = RESPONSE_TYPE if RESPONSE_TYPE in accepted else OLDER_TYPE
-        takes_json = not accepted.isdisjoint(_AS_JSON)
+        media_type = GRAPHQL_RESPONSE_TYPE if GRAPHQL_RESPONSE_TYPE in accepted else JSON_TYPE
+        takes_json = not accepted.isdisjoint(_JSON_TYPES)
         try:
             if not takes_json and EVENT_STREAM not in accepted:
-                raise BadRequest(406, f"Answers are {RESPONSE_TYPE} or {OLDER_TYPE}, or {EVENT_STREAM}.")
-            context = self._context if self._access is None else await self._admitted(self._access, request)
-            asked = self._asked(request, await self._parameters(request))
-            if EVENT_STREAM in accepted and (asked.type is OperationType.SUBSCRIPTION or not takes_json):
-                last_words = None if context.caller is None else partial(self._last_words, context.caller)
-                return EventStream(self._stream(asked, context), VARY, self._keep_alive_seconds, last_words)
-            if asked.type is OperationType.SUBSCRIPTION:
+                raise BadRequest(406, f"Accept must include {GRAPHQL_RESPONSE_TYPE}, {JSON_TYPE} or {EVENT_STREAM}.")
+            context = (
+                self._context if self._authenticator is None else await self._authenticate(self._authenticator, request)
+            )
+            operation_request = self._parse_operation(request, await self._read_parameters(request))
+            if EVENT_STREAM in accepted and (operation_request.type is OperationType.SUBSCRIPTION or not takes_json):
+                final_result = None if context.caller is None else partial(self._wait_for_token_expiry, context.caller)
+                return EventStream(
+                    self._stream(operation_request, context), VARY, self._keep_alive_seconds, final_result
+                )
+            if operation_request.type is OperationType.SUBSCRIPTION:
                 raise BadRequest(
                     400,
-                    "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
+                    "Subscriptions must be sent over WebSocket (graphql-transport-ws), or by POST with the header "
                     f"Accept: {EVENT_STREAM}.",
                 )
-            presence = Presence(self._not_at_once, request.receive)
+            disconnect_watcher = DisconnectWatcher(self._disconnect_timer, request.receive)
             try:
-                result = await self._execute(asked, context)
+                result = await self._execute(operation_request, context)
             except asyncio.CancelledError:
-                if presence.has_cancelled():
+                if disconnect_watcher.uncancel():
                     raise ClientDisconnect from None
                 raise
             finally:
-                presence.end()
+                disconnect_watcher.end()
         except BadRequest as refusal:
-            return _told(refusal, media_type)
+            return _error_response(refusal, media_type)
         except asyncio.CancelledError:
-            # By uvicorn, which stops and waits no longer: nobody else cancels a request that is not told of it above.
-            return _stopping(media_type)
+            # Cancelled by uvicorn at the end of its shutdown timeout; other cancellations are handled above.
+            return _shutdown_response(media_type)
         except ClientDisconnect:
-            return Response(status_code=400)  # nobody reads it
+            return Response(status_code=400)  # not received: the client has disconnected
         headers = VARY.copy()
-        status = _status_of(result) if media_type == RESPONSE_TYPE else 200
-        held = result.weight if isinstance(result, Weighed) else None
-        if held is None or held.is_small:
-            body = orjson.dumps(_body_of(result))
+        status = _status_code(result) if media_type == GRAPHQL_RESPONSE_TYPE else 200
+        response_size = result.response_size if isinstance(result, SizedResult) else None
+        if response_size is None or response_size.is_small:
+            body = orjson.dumps(_response_body(result))
         else:
-            body = await self._written_in_turn(_body_of(result))
-        # What it was made of can take as much memory again.
+            body = await self._serialize_large_response(_response_body(result))
+        # The result can take as much memory as the body.
         del result
-        sent = await compressed(request, body, self._compress_above_bytes, headers)
-        return Answer(sent, status, headers, media_type, held)
+        payload = await compress_body(request, body, self._compress_above_bytes, headers)
+        return GraphQLResponse(payload, status, headers, media_type, response_size)
 
-    async def _written_in_turn(self, body: dict[str, Any]) -> bytes:
-        """A large answer as JSON: one at a time, and others are let through in between, since each holds them up."""
-        async with self._large_answers:
+    async def _serialize_large_response(self, body: dict[str, Any]) -> bytes:
+        """Serialize a large response: one at a time, after other tasks have run, because it blocks the event loop."""
+        async with self._large_response_lock:
             await asyncio.sleep(0)
             return orjson.dumps(body)
 
-    async def _parameters(self, request: Request) -> dict[str, Any]:
+    async def _read_parameters(self, request: Request) -> dict[str, Any]:
         if request.method == "GET":
-            self._refuse_other_sites(request)
-            return parameters_in_query_string(request)
+            self._reject_cross_origin(request)
+            return parse_query_string(request)
         if request.method == "POST":
-            return parameters_in_body(request, await read_body(request, self._max_body_bytes, self._body_timeouts))
-        message = "GraphQL is asked by GET or POST."
+            return parse_body(request, await read_body(request, self._max_body_bytes, self._body_timer))
+        message = "GraphQL requests must use GET or POST."
         if request.method == "PUT":
-            message += " Of graphql-sse, the mode of distinct connections is served."
+            message += " The single connection mode of graphql-sse is not supported."
         raise BadRequest(405, message, {"Allow": "GET, POST"})
 
-    def _refuse_other_sites(self, request: Request) -> None:
-        """Answer no page of another site: browsers send a GET for any page. For a POST of JSON they ask first (CORS)."""
+    def _reject_cross_origin(self, request: Request) -> None:
+        """Reject GET requests from pages of other origins.
+
+        Browsers send a GET for any page, but a POST of JSON only after a preflight request (CORS).
+        """
         headers = request.headers
         origin, site = headers.get("origin"), headers.get("sec-fetch-site")
         if origin is not None and not self._allowed_origins.isdisjoint({origin, "*"}):
             return
         is_own = origin is None or is_same_origin(origin, headers.get("host"))
         if site not in ("same-origin", "none") if site is not None else not is_own:
-            raise BadRequest(403, "Pages of other sites can not ask by GET.", code="FORBIDDEN")
+            message = "Cross-origin GET requests are rejected unless RUNYARD_ALLOWED_ORIGINS lists the origin."
+            raise BadRequest(403, message, code="FORBIDDEN")
 
-    def _asked(self, request: Request, parameters: dict[str, Any]) -> _Asked:
-        query, variables, operation_name, extensions = checked_parameters(self._trusted, parameters)
-        operation = self._schema.documents.find(query, operation_name)
+    def _parse_operation(self, request: Request, parameters: dict[str, Any]) -> _OperationRequest:
+        query, variables, operation_name, extensions = validate_parameters(self._trusted_documents, parameters)
+        operation = self._schema.documents.find_operation(query, operation_name)
         type_ = operation and operation.type
         if type_ is not None and type_ is not OperationType.QUERY and request.method == "GET":
-            raise BadRequest(405, f"{type_.value.capitalize()}s are sent by POST.", {"Allow": "POST"})
-        return _Asked(query, variables, operation_name, extensions, type_)
+            raise BadRequest(405, f"{type_.value.capitalize()}s must be sent by POST.", {"Allow": "POST"})
+        return _OperationRequest(query, variables, operation_name, extensions, type_)
 
-    async def _admitted(self, access: Access, request: Request) -> Context:
+    async def _authenticate(self, authenticator: Authenticator, request: Request) -> Context:
         try:
-            caller = await access.caller(request.headers.get("authorization"), address_of(request))
+            caller = await authenticator.authenticate(request.headers.get("authorization"), client_address(request))
         except Unauthenticated as error:
             raise BadRequest(401, str(error), {"WWW-Authenticate": "Bearer"}, code="UNAUTHENTICATED") from None
-        except TooManyWrongTokens as error:
-            refusal = BadRequest(429, str(error), {"Retry-After": str(error.seconds)}, code="TOO_MANY_WRONG_TOKENS")
+        except TooManyFailedAttempts as error:
+            refusal = BadRequest(
+                429, str(error), {"Retry-After": str(error.retry_after_seconds)}, code="TOO_MANY_WRONG_TOKENS"
+            )
         except DatabaseUnavailable:
-            refusal = BadRequest(503, "The database is busy or away; try again.", code="UNAVAILABLE")
+            refusal = BadRequest(503, "The database is busy or unavailable. Retry the request.", code="UNAVAILABLE")
         else:
             return self._context.for_caller(caller)
         refusal.extensions["retryable"] = True
         raise refusal
 
-    async def _last_words(self, caller: Caller) -> bytes:
-        """Why a stream is over, when the caller's token is valid no more."""
-        assert self._access is not None
-        await self._access.end_of(caller)
-        error = {"message": "The token is valid no more.", "extensions": {"code": "UNAUTHENTICATED"}}
+    async def _wait_for_token_expiry(self, caller: Caller) -> bytes:
+        """Return the last result of a stream when the caller's token has expired or been revoked."""
+        assert self._authenticator is not None
+        await self._authenticator.wait_until_invalid(caller)
+        error = {"message": "The token has expired or been revoked.", "extensions": {"code": "UNAUTHENTICATED"}}
         return orjson.dumps({"errors": [error]})
 
-    def _execute(self, asked: _Asked, context: Context) -> Awaitable[ExecutionResult]:
+    def _execute(self, operation_request: _OperationRequest, context: Context) -> Awaitable[ExecutionResult]:
         return self._schema.execute(
-            asked.query,
-            asked.variables,
+            operation_request.query,
+            operation_request.variables,
             context,
             None,
-            asked.operation_name,
-            _EVERYTHING,
-            asked.extensions,
+            operation_request.operation_name,
+            _QUERY_OR_MUTATION,
+            operation_request.extensions,
         )
 
-    async def _stream(self, asked: _Asked, context: Context) -> AsyncGenerator[bytes, None]:
-        results = await self._schema.stream(asked.query, asked.variables, context, None, asked.operation_name)
+    async def _stream(self, operation_request: _OperationRequest, context: Context) -> AsyncGenerator[bytes, None]:
+        results = await self._schema.stream(
+            operation_request.query, operation_request.variables, context, None, operation_request.operation_name
+        )
         async with aclosing(results):
             async for result in results:
-                yield orjson.dumps(_body_of(result))
+                yield orjson.dumps(_response_body(result))
 
 
-def _told(refusal: BadRequest, media_type: str) -> Response:
+def _error_response(refusal: BadRequest, media_type: str) -> Response:
     error = {"message": str(refusal), "extensions": refusal.extensions}
     return Response(orjson.dumps({"errors": [error]}), refusal.status, VARY | refusal.headers, media_type)
 
 
-def _stopping(media_type: str) -> Response:
-    message = "The server stops, and has given this up; what it had begun to write may be written. Ask again."
+def _shutdown_response(media_type: str) -> Response:
+    message = "The server is stopping and cancelled the request. A mutation may have been committed. Retry the request."
     refusal = BadRequest(503, message, {"Connection": "close"}, code="UNAVAILABLE")
     refusal.extensions["retryable"] = True
-    return _told(refusal, media_type)
+    return _error_response(refusal, media_type)
 
 
-def _status_of(result: ExecutionResult) -> int:
+def _status_code(result: ExecutionResult) -> int:
     if not isinstance(result, PreExecutionError):
         return 200
     codes = {(error.extensions or {}).get("code") for error in result.errors or ()}
@@ -234,7 +247,7 @@ def _status_of(result: ExecutionResult) -> int:
     return {"UNAVAILABLE": 503, "FORBIDDEN": 403}.get(code or "", 400)
 
 
-def _body_of(result: ExecutionResult) -> dict[str, Any]:
+def _response_body(result: ExecutionResult) -> dict[str, Any]:
     if not result.errors:
         body: dict[str, Any] = {"data": result.data}
     else:

@@ -1,4 +1,4 @@
-"""What operators and their machines ask: does the process live, and may it be sent requests."""
+"""Health checks: whether the process is alive, and whether it is ready for requests."""
 
 import logging
 
@@ -6,29 +6,36 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
-from resolvers.storage import DatabaseUnavailable
-from runyard.services import Life
+from db.errors import DatabaseUnavailable
+from runyard.services import Services
 
 log = logging.getLogger("runyard.http.health")
 
 
 async def healthz(_request: Request) -> Response:
-    """200 while the process lives."""
-    return _answer(200, "alive")
+    """Respond with 200 while the process is alive."""
+    return _status_response(200, "alive")
 
 
 async def readyz(request: Request) -> Response:
-    """200 while requests can be served: the database is reached, its migrations are current, and no stop is under way."""
-    life: Life = request.app.state.life
-    if life.is_stopping:
-        return _answer(503, "stopping")
+    """Respond with 200 while the server is ready for requests, otherwise with 503.
+
+    It is ready when the database is available, its migrations are current, and the server is not stopping.
+    """
+    services: Services = request.app.state.services
+    if services.is_stopping:
+        return _status_response(503, "stopping")
     try:
-        is_current = await life.database.is_current()
+        is_current = await services.database.is_current()
     except DatabaseUnavailable as error:
         log.warning("Not ready: %s", error)
-        return _answer(503, "the database is away")
-    return _answer(200, "ready") if is_current else _answer(503, "the database's migrations are not current")
+        return _status_response(503, "the database is unavailable")
+    return (
+        _status_response(200, "ready")
+        if is_current
+        else _status_response(503, "the database's migrations are not current")
+    )
 
 
-def _answer(status: int, word: str) -> Response:
-    return Response(orjson.dumps({"status": word}), status, {"Cache-Control": "no-store"}, "application/json")
+def _status_response(status: int, status_text: str) -> Response:
+    return Response(orjson.dumps({"status": status_text}), status, {"Cache-Control": "no-store"}, "application/json")

@@ -1,7 +1,7 @@
-"""Where requests are for: names that the server does not go by are refused.
+"""Host check: requests for unknown host names are rejected.
 
-A page from anywhere can have its own name lead to a loopback address (DNS rebinding) and then ask the server there as if it
-came from it. The name in the header `Host` gives it away.
+With DNS rebinding, a web page makes its own host name resolve to a loopback address and then sends same-origin requests
+to the server there. The `Host` header of these requests contains the name of the page.
 """
 
 from typing import TYPE_CHECKING
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Receive, Scope, Send
 
-OPEN_PATHS = {"/healthz", "/readyz"}
-"""What machines ask by address, and what tells nothing else."""
+EXEMPT_PATHS = {"/healthz", "/readyz"}
+"""Health checks, which probes request by IP address. Their responses contain no data."""
 
 
-class KnownHosts:
-    """Middleware: lets requests through that are for one of `hosts`, in lower case and without ports; others get 421.
+class HostCheck:
+    """Middleware that rejects requests with 421 unless they are for one of `hosts` (lower case, without ports).
 
-    Who names no host at all is no browser, and passes.
+    Requests without a `Host` header are accepted: browsers always send one.
     """
 
     def __init__(self, app: "ASGIApp", hosts: frozenset[str]) -> None:
@@ -28,20 +28,20 @@ class KnownHosts:
         self._hosts = hosts
 
     def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> "Awaitable[None]":
-        if scope["type"] != "lifespan" and scope["path"] not in OPEN_PATHS:
+        if scope["type"] != "lifespan" and scope["path"] not in EXEMPT_PATHS:
             for name, value in scope["headers"]:
-                if name == b"host" and (host := name_in(value)) not in self._hosts:
+                if name == b"host" and (host := host_name(value)) not in self._hosts:
                     if scope["type"] == "websocket":
-                        # Instead of the upgrade; the client gets 403.
+                        # A close before the accept rejects the upgrade with 403.
                         return send({"type": "websocket.close"})
                     refusal = PlainTextResponse(
-                        f"This server does not go by the name {host!r}. RUNYARD_ALLOWED_HOSTS lists its names.\n", 421
+                        f"The host {host!r} is not allowed. Allowed hosts are listed in RUNYARD_ALLOWED_HOSTS.\n", 421
                     )
                     return refusal(scope, receive, send)
         return self._app(scope, receive, send)
 
 
-def name_in(header: bytes) -> str:
-    """The name or address in a header `Host`, without its port."""
+def host_name(header: bytes) -> str:
+    """Return the host name or address in a `Host` header, without the port."""
     name, _, port = header.rpartition(b":")
     return (name if port.isdigit() else header).decode("latin-1").lower()

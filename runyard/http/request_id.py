@@ -1,4 +1,4 @@
-"""What goes with a request through all layers: its id, by which log and answer are brought together, and its trace."""
+"""Request id and trace context of a request, available to all layers. The id connects log lines and responses."""
 
 import os
 import re
@@ -12,21 +12,22 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REQUEST_ID = b"x-request-id"
-TRACE_PARENT = b"traceparent"
+REQUEST_ID_HEADER = b"x-request-id"
+TRACE_PARENT_HEADER = b"traceparent"
 
-SAFE = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
-"""Browsers are to take each answer for what it says it is, and to tell nobody where they were."""
+SECURITY_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
+"""Make browsers use the declared media type of each response and send no Referer header."""
 
-_SANE = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
-"""What may go into a log and back into a header as it came."""
+_VALID_REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+"""Request ids that are safe in logs and in response headers without escaping."""
 
 
-class RequestContext:
-    """Middleware: takes the id from the header `x-request-id` where a proxy or client has given a sane one, else makes one;
-    and the trace from `traceparent`. Every answer gets the id, and the headers that keep browsers safe.
+class RequestIdMiddleware:
+    """Middleware that sets the request id and the trace context, and adds the id and security headers to responses.
 
-    A WebSocket is one request, however many operations go over it, and belongs to no trace: these would outlast it.
+    The id is that of the `x-request-id` header if it is valid, otherwise a random one. The trace context is that of the
+    `traceparent` header. A WebSocket is one request with all its operations. It belongs to no trace, because the
+    operations would outlast the trace.
     """
 
     def __init__(self, app: "ASGIApp") -> None:
@@ -36,17 +37,17 @@ class RequestContext:
         if scope["type"] == "lifespan":
             return self._app(scope, receive, send)
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        given = headers.get(REQUEST_ID, b"")
-        id = given if _SANE.fullmatch(given) else os.urandom(8).hex().encode()
-        # Every request has a task of its own, so these are undone by its end; what uvicorn says of it until then is marked.
+        received = headers.get(REQUEST_ID_HEADER, b"")
+        id = received if _VALID_REQUEST_ID.fullmatch(received) else os.urandom(8).hex().encode()
+        # Each request has its own task, so the values end with it; log lines of uvicorn until then also contain the id.
         request_id.set(id.decode())
-        if TRACE_PARENT in headers and scope["type"] == "http":
-            parent = headers[TRACE_PARENT].decode("latin-1")
+        if TRACE_PARENT_HEADER in headers and scope["type"] == "http":
+            parent = headers[TRACE_PARENT_HEADER].decode("latin-1")
             trace_parent.set(parent if is_trace_parent(parent) else None)
 
         async def send_with_id(message: "Message") -> None:
             if message["type"] in ("http.response.start", "websocket.accept"):
-                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, id), *SAFE]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, id), *SECURITY_HEADERS]
             await send(message)
 
         return self._app(scope, receive, send_with_id)

@@ -1,7 +1,7 @@
-"""`/metrics`: what the server has measured, and how deep its queues are, in the words of Prometheus.
+"""`/metrics`: the measurements of the server and the depths of its queues, in the Prometheus format.
 
-The numbers are kept by whoever does the work; here they are read when somebody asks. So prometheus_client is loaded at the
-first scrape, and costs a server that nobody scrapes nothing.
+The numbers are kept where the work is done and read at each scrape. prometheus_client is loaded at the first scrape:
+without scrapes it costs nothing.
 """
 
 import asyncio
@@ -14,38 +14,39 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from db.runtime.histograms import Distribution
+from db.database import Database
+from db.errors import DatabaseUnavailable
+from db.runtime.histograms import Histogram
 from resolvers.queue.depth import QueueDepth, read_depths
-from resolvers.storage import Database, DatabaseUnavailable
 from runyard import __version__
-from runyard.observability.metrics import Meter
-from runyard.services import Life
+from runyard.observability.metrics import OperationMetrics
+from runyard.services import Services
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
 log = logging.getLogger("runyard.observability.prometheus")
 
-MOST_TASK_KEYS = 50
-"""Task keys that are told apart, those with the most runs; the rest are added up as `other`."""
+MAX_TASK_KEY_LABELS = 50
+"""Number of task keys with their own label: those with the most runs. The others are added up as `other`."""
 
-FRESH_SECONDS = 1.0
-"""How long the depths of the queues are good for: many scrapers read them from the database once."""
+DEPTHS_CACHE_SECONDS = 1.0
+"""How long queue depths are cached, because several scrapers can request them at the same time."""
 
 
-class Metrics:
-    """What a server tells Prometheus. Each has a registry of its own, so that several in one process stay apart."""
+class PrometheusMetrics:
+    """The `/metrics` endpoint. Has its own registry, because a process can run several servers."""
 
-    def __init__(self, meter: Meter, life: Life) -> None:
-        self._meter = meter
-        self._life = life
+    def __init__(self, operation_metrics: OperationMetrics, services: Services) -> None:
+        self._operation_metrics = operation_metrics
+        self._services = services
         self._registry: Any = None
-        self._reading = asyncio.Lock()
+        self._read_lock = asyncio.Lock()
         self._depths: Mapping[str, QueueDepth] | None = None
         self._fresh_until = 0.0
 
     async def __call__(self, request: Request) -> Response:
-        """Answer a scrape."""
+        """Respond to a scrape."""
         from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
@@ -58,116 +59,139 @@ class Metrics:
         return Response(encode(self._registry), headers={"content-type": content_type, "cache-control": "no-store"})
 
     async def _read_depths(self) -> None:
-        """Read how deep the queues are, unless that is known; None where the database is away."""
-        async with self._reading:
+        """Read the queue depths unless they are cached. They are None when the database is unavailable."""
+        async with self._read_lock:
             if time.monotonic() < self._fresh_until:
                 return
             try:
-                self._depths = await self._life.database.read(partial(read_depths, most=MOST_TASK_KEYS))
+                self._depths = await self._services.database.read(partial(read_depths, limit=MAX_TASK_KEY_LABELS))
             except DatabaseUnavailable as error:
-                log.warning("The queues could not be read: %s", error)
+                log.warning("Could not read the queue depths: %s", error)
                 self._depths = None
-            self._fresh_until = time.monotonic() + FRESH_SECONDS
+            self._fresh_until = time.monotonic() + DEPTHS_CACHE_SECONDS
 
     def collect(self) -> Iterator["Metric"]:
-        """Every metric, as prometheus_client asks for them."""
-        yield _gauge("runyard_info", "The server.", ["version", "database"], {(__version__, self._database.name): 1})
-        yield from self._operations()
-        yield from self._queue()
-        yield from self._deliveries()
-        yield from self._storage()
+        """Yield every metric. Called by prometheus_client."""
+        yield _gauge(
+            "runyard_info",
+            "Version and database of the server.",
+            ["version", "database"],
+            {(__version__, self._database.name): 1},
+        )
+        yield from self._collect_operations()
+        yield from self._collect_queue()
+        yield from self._collect_deliveries()
+        yield from self._collect_storage()
 
     @property
     def _database(self) -> Database:
-        return self._life.database
+        return self._services.database
 
-    def _operations(self) -> Iterator["Metric"]:
-        meter = self._meter
+    def _collect_operations(self) -> Iterator["Metric"]:
+        operation_metrics = self._operation_metrics
         yield _counter(
             "runyard_operations",
-            "Operations that are over, by name and by what came of them.",
+            "Completed operations by name and outcome.",
             ["operation", "outcome"],
-            meter.operations,
+            operation_metrics.operations,
         )
         yield _histogram(
-            "runyard_operation_seconds", "How long queries and mutations took.", ["operation"], meter.seconds.items()
+            "runyard_operation_seconds",
+            "Duration of queries and mutations.",
+            ["operation"],
+            operation_metrics.durations.items(),
         )
-        yield _counter("runyard_errors", "Errors that clients were told, by code.", ["code"], _labelled(meter.errors))
-        yield _gauge("runyard_subscriptions", "Subscriptions under way.", [], {(): meter.streams})
-        yield _gauge("runyard_websockets", "Open WebSockets.", [], {(): meter.sockets})
+        yield _counter(
+            "runyard_errors",
+            "Errors returned to clients, by code.",
+            ["code"],
+            _to_label_values(operation_metrics.errors),
+        )
+        yield _gauge("runyard_subscriptions", "Active subscriptions.", [], {(): operation_metrics.active_subscriptions})
+        yield _gauge("runyard_websockets", "Open WebSockets.", [], {(): operation_metrics.open_websockets})
         yield _histogram(
-            "runyard_event_loop_lateness_seconds", "How late the event loop was.", [], [("", meter.lateness)]
+            "runyard_event_loop_lateness_seconds",
+            "Delay of the event loop.",
+            [],
+            [("", operation_metrics.event_loop_lag)],
         )
 
-    def _queue(self) -> Iterator["Metric"]:
+    def _collect_queue(self) -> Iterator["Metric"]:
         yield _gauge(
-            "runyard_database_up", "Whether the queues could be read.", [], {(): int(self._depths is not None)}
+            "runyard_database_up",
+            "Whether the database is available: 1 if the queue depths could be read, otherwise 0.",
+            [],
+            {(): int(self._depths is not None)},
         )
         depths = self._depths or {}
         yield _gauge(
             "runyard_queue_runs",
-            "Runs in the queue of a task key: due (scheduled, or a retry), due later, or leased to a worker.",
+            "Runs in the queue of a task key: due on the scheduled or retry side, delayed, or leased to a worker.",
             ["task_key", "place"],
             {
-                (key, place): getattr(depth, place)
+                (key, side): getattr(depth, side)
                 for key, depth in depths.items()
-                for place in ("scheduled", "retry", "delayed", "leased")
+                for side in ("scheduled", "retry", "delayed", "leased")
             },
         )
         yield _gauge(
             "runyard_queue_oldest_wait_seconds",
-            "How long the run of a task key that has been due for longest has waited.",
+            "How long the oldest due run of a task key has waited.",
             ["task_key"],
             {(key,): depth.oldest_wait_seconds for key, depth in depths.items()},
         )
 
-    def _deliveries(self) -> Iterator["Metric"]:
-        counts = self._life.dispatcher.counts
+    def _collect_deliveries(self) -> Iterator["Metric"]:
+        counts = self._services.dispatcher.metrics
         yield _counter(
             "runyard_deliveries",
-            "Runs that this server has delivered, for the first time or again.",
+            "Runs delivered by this server, for the first time or again.",
             ["attempt"],
             {("first",): counts.first_deliveries, ("again",): counts.redeliveries},
         )
         yield _counter(
             "runyard_leases_lost",
-            "Leases that ran out: the run was never taken over, goes on elsewhere (lapsed), or has crashed.",
+            "Expired leases by outcome: not acknowledged, run requeued, retried or cancelled (lapsed), or run crashed.",
             ["outcome"],
-            _labelled({kind: counts.taken_back[kind] for kind in ("unacknowledged", "lapsed", "crashed")}),
+            _to_label_values({kind: counts.recovered[kind] for kind in ("unacknowledged", "lapsed", "crashed")}),
         )
-        yield _histogram("runyard_claim_seconds", "How long claims of due runs took.", [], [("", counts.claim_seconds)])
+        yield _histogram("runyard_claim_seconds", "Duration of claims of due runs.", [], [("", counts.claim_seconds)])
 
-    def _storage(self) -> Iterator["Metric"]:
-        commits = self._database.commits
-        yield _histogram("runyard_commit_seconds", "How long writing transactions took.", [], [("", commits.seconds)])
-        yield _histogram("runyard_commit_items", "Items written in one transaction.", [], [("", commits.items)])
+    def _collect_storage(self) -> Iterator["Metric"]:
+        commits = self._database.commit_stats
+        yield _histogram(
+            "runyard_commit_seconds", "Duration of write transactions.", [], [("", commits.duration_seconds)]
+        )
+        yield _histogram("runyard_commit_items", "Items written per transaction.", [], [("", commits.items)])
         yield _gauge(
-            "runyard_writes_waiting", "Writes that wait for a transaction.", [], {(): self._database.writes_waiting}
+            "runyard_writes_waiting", "Writes waiting for a transaction.", [], {(): self._database.pending_writes}
         )
         yield _histogram(
             "runyard_write_wait_seconds",
-            "How long writes waited until a transaction was begun for them.",
+            "How long writes waited for a transaction to begin.",
             [],
-            [("", commits.waits)],
+            [("", commits.wait_seconds)],
         )
-        pool = self._database.connections
+        pool = self._database.connection_stats
         yield _gauge(
             "runyard_database_connections",
-            "Connections to the database; of a SQLite file, those that read.",
+            "Connections to the database. On SQLite, the read connections.",
             ["state"],
             {("used",): pool.used, ("idle",): pool.idle},
         )
-        yield _gauge("runyard_database_connections_most", "How many may be open.", [], {(): pool.most})
-        yield _gauge("runyard_database_connections_awaited", "How many wait for a connection.", [], {(): pool.waiting})
+        yield _gauge("runyard_database_connections_most", "Limit on database connections.", [], {(): pool.max_size})
+        yield _gauge(
+            "runyard_database_connections_awaited", "Callers waiting for a database connection.", [], {(): pool.waiting}
+        )
         yield _histogram(
             "runyard_database_connection_wait_seconds",
-            "How long was waited for a connection.",
+            "How long callers waited for a database connection.",
             [],
-            [("", pool.waits)],
+            [("", pool.wait_seconds)],
         )
 
 
-def _labelled(counts: Mapping[str, int]) -> dict[tuple[str], int]:
+def _to_label_values(counts: Mapping[str, int]) -> dict[tuple[str], int]:
     return {(label,): count for label, count in counts.items()}
 
 
@@ -192,13 +216,11 @@ def _gauge(name: str, description: str, labels: list[str], values: Values) -> "M
     return family
 
 
-def _histogram(
-    name: str, description: str, labels: list[str], distributions: Iterable[tuple[str, Distribution]]
-) -> "Metric":
+def _histogram(name: str, description: str, labels: list[str], histograms: Iterable[tuple[str, Histogram]]) -> "Metric":
     from prometheus_client.core import HistogramMetricFamily  # noqa: PLC0415
 
     family = HistogramMetricFamily(name, description, labels=labels)
-    for label, each in distributions:
+    for label, each in histograms:
         total, buckets = 0, list[tuple[str, float]]()
         for bound, count in zip([*map(str, each.bounds), "+Inf"], each.counts, strict=True):
             total += count

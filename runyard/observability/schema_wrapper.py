@@ -1,4 +1,4 @@
-"""What happens around every operation, like measuring and tracing, without a word of it in the schema."""
+"""Hooks around every operation, for metrics and tracing. The schema does not depend on them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
@@ -12,10 +12,10 @@ from schema.context import Context
 from schema.execution.engine import RunyardSchema
 
 
-class Around(ABC):
-    """Stands for a schema, which all servers in a process share, and has something to do around what is run through it.
+class SchemaWrapper(ABC):
+    """Proxy of a schema that wraps the execution of operations. Wrappers can be nested.
 
-    All else is the schema's own. Several can stand before each other.
+    The servers of a process share one schema, but each server has its own wrappers.
     """
 
     def __init__(self, schema: RunyardSchema) -> None:
@@ -27,20 +27,20 @@ class Around(ABC):
 
     @property
     def as_schema(self) -> RunyardSchema:
-        """Itself, for those who need a schema."""
+        """This wrapper, typed as a schema."""
         return cast("RunyardSchema", self)
 
     @abstractmethod
-    async def around_one(
+    async def wrap_execution(
         self, run: Callable[[], Awaitable[ExecutionResult]], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
-        """Run an operation, and give what comes of it."""
+        """Execute an operation with `run` and return its result."""
 
     @abstractmethod
-    def around_stream(
+    def wrap_stream(
         self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """Pass on what an operation yields, and close it with this."""
+        """Yield the results of an operation. Closing the returned generator closes `results`."""
 
     def execute(
         self,
@@ -52,8 +52,8 @@ class Around(ABC):
         allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
         operation_extensions: dict[str, Any] | None = None,
     ) -> Awaitable[ExecutionResult]:
-        """As `RunyardSchema.execute`."""
-        # Not begun here: whoever is cancelled before its first step would leave it behind.
+        """Wrap `RunyardSchema.execute`."""
+        # Created by the wrapper: a coroutine created here would never be awaited if the wrapper is cancelled first.
         run = partial(
             self._schema.execute,
             query,
@@ -64,7 +64,7 @@ class Around(ABC):
             allowed_operation_types,
             operation_extensions,
         )
-        return self.around_one(run, query, operation_name)
+        return self.wrap_execution(run, query, operation_name)
 
     async def stream(
         self,
@@ -74,6 +74,6 @@ class Around(ABC):
         root_value: Any = None,
         operation_name: str | None = None,
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """As `RunyardSchema.stream`."""
+        """Wrap `RunyardSchema.stream`."""
         results = await self._schema.stream(query, variable_values, context_value, root_value, operation_name)
-        return self.around_stream(results, query, operation_name)
+        return self.wrap_stream(results, query, operation_name)

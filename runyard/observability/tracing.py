@@ -1,7 +1,7 @@
-"""OpenTelemetry: a span for each request to the API, for each operation, and for each transaction that it asks for.
+"""OpenTelemetry traces: a span for each request to the API, each operation and each of its transactions.
 
-Spans are made where the extra `otel` is installed and its variables name where they go (`OTEL_EXPORTER_OTLP_ENDPOINT`).
-Otherwise nothing here is put in anybody's way, and the packages are not loaded.
+Tracing requires the extra `otel` and an exporter in the environment (`OTEL_EXPORTER_OTLP_ENDPOINT`). Otherwise nothing
+is wrapped and the OpenTelemetry packages are not loaded.
 """
 
 import logging
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from strawberry.types.execution import ExecutionResult
 
-from resolvers.storage import Connection, Database
+from db.connection import Connection
+from db.database import Database
 from resolvers.trace_context import trace_parent
 from runyard.http.endpoint import ENDPOINT
-from runyard.observability.schema_wrapper import Around
+from runyard.observability.schema_wrapper import SchemaWrapper
+from schema.errors import SERVER_ERROR_CODES
 from schema.execution.engine import RunyardSchema
 
 if TYPE_CHECKING:
@@ -24,17 +26,16 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("runyard.observability.tracing")
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
-WHERE_TO = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-_FAULTS = {"INTERNAL", "UNAVAILABLE"}
+ENDPOINT_VARIABLES = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 class Tracing:
-    """Makes spans and sends them off."""
+    """Creates spans and exports them."""
 
     def __init__(self) -> None:
-        from opentelemetry import trace  # noqa: PLC0415 - only where it is asked for
+        from opentelemetry import trace  # noqa: PLC0415 - loaded only when configured
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415
         from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
@@ -42,7 +43,7 @@ class Tracing:
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415
 
         name = {} if "OTEL_SERVICE_NAME" in os.environ else {"service.name": "runyard"}
-        # A provider of its own: others in the process keep theirs.
+        # Not the global provider, which other code in the process may use.
         self._provider = TracerProvider(resource=Resource.create(name))
         self._provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         self._tracer = self._provider.get_tracer("runyard")
@@ -51,22 +52,26 @@ class Tracing:
 
     @classmethod
     def from_environment(cls) -> "Tracing | None":
-        """What the environment asks for; None where it asks for nothing, or the extra is not installed."""
-        if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(map(os.environ.get, WHERE_TO)):
+        """Return the tracing that the environment configures; None without configuration or without the extra."""
+        if os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or not any(
+            map(os.environ.get, ENDPOINT_VARIABLES)
+        ):
             return None
         try:
             return cls()
         except ModuleNotFoundError as error:
-            log.warning("No traces are sent, since %s is not installed: pip install 'runyard[otel]'.", error.name)
+            log.warning(
+                "Tracing is disabled: %s is not installed. Install it with: pip install 'runyard[otel]'", error.name
+            )
             return None
 
     def close(self) -> None:
-        """Send what has not been sent. Waits for that."""
+        """Export the remaining spans. Blocks until they are sent."""
         self._provider.shutdown()
 
     @contextmanager
-    def request(self, method: str, headers: dict[str, str]) -> Generator[Any]:
-        """A span around a request to the API."""
+    def request_span(self, method: str, headers: dict[str, str]) -> Generator[Any]:
+        """Create a span around a request to the API, as part of the trace in its headers."""
         with self._tracer.start_as_current_span(
             f"{method} {ENDPOINT}",
             context=self._propagator.extract(headers),
@@ -76,8 +81,8 @@ class Tracing:
             yield span
 
     @contextmanager
-    def operation(self, kind: str, name: str | None, query: str) -> Generator[Any]:
-        """A span around a query or mutation; what it creates belongs to it."""
+    def operation_span(self, kind: str, name: str | None, query: str) -> Generator[Any]:
+        """Create a span around a query or mutation. Runs that it creates are stored with this trace context."""
         attributes = {"graphql.operation.type": kind, "graphql.document.sha256": sha256(query.encode()).hexdigest()}
         if name:
             attributes["graphql.operation.name"] = name
@@ -91,25 +96,25 @@ class Tracing:
                 trace_parent.reset(token)
 
     @contextmanager
-    def transaction(self, work: str) -> Generator[Any]:
-        """A span around a transaction, where it belongs to a trace."""
+    def transaction_span(self, work: str) -> Generator[Any]:
+        """Create a span around a transaction if it belongs to a trace."""
         if not self._trace.get_current_span().get_span_context().is_valid:
             yield None
             return
         with self._tracer.start_as_current_span(work, kind=self._trace.SpanKind.CLIENT) as span:
             yield span
 
-    def tell(self, span: Any, result: ExecutionResult) -> None:
-        """Put what came of an operation on its span."""
+    def record_result(self, span: Any, result: ExecutionResult) -> None:
+        """Add the error codes of a result to the span of its operation."""
         codes = sorted({str((error.extensions or {}).get("code")) for error in result.errors or ()})
         if codes:
             span.set_attribute("graphql.error.codes", codes)
-            if not _FAULTS.isdisjoint(codes):
+            if not SERVER_ERROR_CODES.isdisjoint(codes):
                 span.set_status(self._trace.StatusCode.ERROR)
 
 
 class TracedRequests:
-    """Middleware: each request to the API over HTTP is a span, part of the trace that its client names."""
+    """Middleware that creates a span for each HTTP request to the API, as part of the client's trace."""
 
     def __init__(self, app: "ASGIApp", tracing: Tracing) -> None:
         self._app = app
@@ -120,64 +125,66 @@ class TracedRequests:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        with self._tracing.request(scope["method"], headers) as span:
+        with self._tracing.request_span(scope["method"], headers) as span:
 
-            async def send_and_tell(message: "Message") -> None:
+            async def send_with_status(message: "Message") -> None:
                 if message["type"] == "http.response.start":
                     span.set_attribute("http.response.status_code", message["status"])
                 await send(message)
 
-            await self._app(scope, receive, send_and_tell)
+            await self._app(scope, receive, send_with_status)
 
 
-class TracedSchema(Around):
-    """A schema, with a span around each query and mutation. Subscriptions have none: they would be as long as a worker
-    lives."""
+class TracedSchema(SchemaWrapper):
+    """Schema that creates a span for each query and mutation, but not for subscriptions.
+
+    The span of a subscription would last as long as its worker.
+    """
 
     def __init__(self, schema: RunyardSchema, tracing: Tracing) -> None:
         super().__init__(schema)
         self._tracing = tracing
 
-    async def around_one(
+    async def wrap_execution(
         self, run: Callable[[], Awaitable[ExecutionResult]], query: str | None, operation_name: str | None
     ) -> ExecutionResult:
         kind, name = self._kind_and_name(query, operation_name)
-        with self._tracing.operation(kind, name, query or "") as span:
+        with self._tracing.operation_span(kind, name, query or "") as span:
             result = await run()
-            self._tracing.tell(span, result)
+            self._tracing.record_result(span, result)
             return result
 
-    def around_stream(
+    def wrap_stream(
         self, results: AsyncGenerator[ExecutionResult, None], query: str | None, operation_name: str | None
     ) -> AsyncGenerator[ExecutionResult, None]:
         kind, name = self._kind_and_name(query, operation_name)
-        return results if kind == "subscription" else self._one(results, kind, name, query or "")
+        return results if kind == "subscription" else self._trace_stream(results, kind, name, query or "")
 
-    async def _one(
+    async def _trace_stream(
         self, results: AsyncGenerator[ExecutionResult, None], kind: str, name: str | None, query: str
     ) -> AsyncGenerator[ExecutionResult, None]:
-        # The span is over before the result goes out: a generator may be left in another task than it was entered in.
-        with self._tracing.operation(kind, name, query) as span:
-            done = [result async for result in results]
-            for result in done:
-                self._tracing.tell(span, result)
-        for result in done:
+        # The span ends before the results are yielded: a generator can be closed in a different task than started.
+        with self._tracing.operation_span(kind, name, query) as span:
+            completed = [result async for result in results]
+            for result in completed:
+                self._tracing.record_result(span, result)
+        for result in completed:
             yield result
 
     def _kind_and_name(self, query: str | None, operation_name: str | None) -> tuple[str, str | None]:
-        operation = self.documents.find(query, operation_name)
+        operation = self.documents.find_operation(query, operation_name)
         if operation is None:
             return "document", operation_name
         return operation.type.value, operation.name
 
 
 def traced_database(database: Database, tracing: Tracing) -> Database:
-    """The database, with a span around each transaction that belongs to a trace."""
+    """Return a proxy of the database that creates a span for each transaction that belongs to a trace."""
     return cast("Database", _TracedDatabase(database, tracing))
 
 
 class _TracedDatabase:
-    """Stands for the database. A span of a write lasts until its group of writes is on disk."""
+    """Proxy of a database. The span of a write ends when its group commit is durable."""
 
     def __init__(self, database: Database, tracing: Tracing) -> None:
         self._database = database
@@ -186,14 +193,14 @@ class _TracedDatabase:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._database, name)
 
-    async def read(self, work: Callable[[Connection], Answer]) -> Answer:
-        with self._tracing.transaction("read"):
+    async def read(self, work: Callable[[Connection], Result]) -> Result:
+        with self._tracing.transaction_span("read"):
             return await self._database.read(work)
 
     async def write(self, operation: Any, item: Any) -> Any:
-        with self._tracing.transaction(f"write {operation.__name__}"):
+        with self._tracing.transaction_span(f"write {operation.__name__}"):
             return await self._database.write(operation, item)
 
     async def write_all(self, operation: Any, items: Sequence[Any]) -> Any:
-        with self._tracing.transaction(f"write {operation.__name__}"):
+        with self._tracing.transaction_span(f"write {operation.__name__}"):
             return await self._database.write_all(operation, items)

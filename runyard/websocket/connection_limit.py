@@ -1,44 +1,44 @@
-"""How many WebSockets one client may have open: the holder of a token, or an address where there are none."""
+"""Limit on the open WebSockets of each client: of a token, or of an IP address while there is no token."""
 
 from collections import Counter
 
 
-class SocketPlaces:
-    """The places that all clients take."""
+class ConnectionLimit:
+    """Counts the open connections of each client."""
 
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._taken: Counter[str] = Counter()
+    def __init__(self, max_connections: int) -> None:
+        self._max_connections = max_connections
+        self._open_counts: Counter[str] = Counter()
 
-    def take(self, client: str) -> "Place | None":
-        """A place of this client's; None where it has as many as it may."""
-        if self._taken[client] >= self._most:
+    def acquire(self, client: str) -> "ConnectionSlot | None":
+        """Return a slot for a connection of the client; None when it has reached the limit."""
+        if self._open_counts[client] >= self._max_connections:
             return None
-        self._taken[client] += 1
-        return Place(self, client)
+        self._open_counts[client] += 1
+        return ConnectionSlot(self, client)
 
-    def free(self, client: str) -> None:
-        self._taken[client] -= 1
-        if not self._taken[client]:
-            del self._taken[client]
+    def release(self, client: str) -> None:
+        self._open_counts[client] -= 1
+        if not self._open_counts[client]:
+            del self._open_counts[client]
 
 
-class Place:
-    """The place of one socket."""
+class ConnectionSlot:
+    """The slot of one connection."""
 
-    def __init__(self, places: SocketPlaces, client: str) -> None:
-        self._places = places
+    def __init__(self, limit: ConnectionLimit, client: str) -> None:
+        self._limit = limit
         self._client = client
 
-    def move_to(self, client: str) -> bool:
-        """Let it be a place of `client`, which has turned out to be at the other end; False where that has enough."""
-        place = self._places.take(client)
-        if place is None:
+    def transfer_to(self, client: str) -> bool:
+        """Count the connection for another client. Returns False, unchanged, when that client has reached the limit."""
+        slot = self._limit.acquire(client)
+        if slot is None:
             return False
-        self._places.free(self._client)
+        self._limit.release(self._client)
         self._client = client
         return True
 
-    def leave(self) -> None:
-        """Give the place back."""
-        self._places.free(self._client)
+    def release(self) -> None:
+        """Free the slot."""
+        self._limit.release(self._client)

@@ -1,15 +1,15 @@
-"""GraphQL over WebSocket, by the protocol graphql-transport-ws.
+"""GraphQL over WebSocket: the protocol graphql-transport-ws.
 
-Strawberry's handler keeps the protocol; here its gaps are closed: frames are text, malformed messages close the socket
-with 4400 instead of a traceback, a document with a syntax error ends its own operation and no other, and only the current
-protocol is offered, since clients that list the legacy one first would get it.
+Strawberry's handler implements the protocol. This module closes its gaps: frames are text, malformed messages close the
+socket with 4400 instead of raising, and a document with a syntax error ends only its own operation. Only the current
+protocol is offered, because clients that list the legacy protocol first would get that one.
 
-Where access is by tokens, one comes in the payload of the introduction, under `Authorization`, or with the upgrade, where
-a client can set headers. Without a valid one the socket is closed with 4403, and so it is when its token is valid no more:
-clients may come again with another one.
+With authentication, the token is sent as `Authorization` in the payload of `connection_init`, or as a header of the
+upgrade request. The socket is closed with 4403 if the token is invalid, and when it expires or is revoked. Clients can
+then reconnect with another token.
 
-A socket that is one too many of its client is closed with 4429. Sockets count for their address, until an introduction with
-a token says whose they are.
+A socket that exceeds the connection limit of its client is closed with 4429. It counts for its IP address until
+`connection_init` with a token identifies the client.
 """
 
 import asyncio
@@ -27,82 +27,86 @@ from strawberry.subscriptions import GRAPHQL_TRANSPORT_WS_PROTOCOL
 from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import BaseGraphQLTransportWSHandler
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
-from resolvers.storage import DatabaseUnavailable
-from runyard.auth.authenticator import Access, TooManyWrongTokens, Unauthenticated, address_of
-from runyard.json_input import read_json
+from db.errors import DatabaseUnavailable
+from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
+from runyard.json_input import parse_json
 from runyard.persisted_documents import DocumentRefused, TrustedDocuments
-from runyard.websocket.connection_limit import Place, SocketPlaces
+from runyard.websocket.connection_limit import ConnectionLimit, ConnectionSlot
 from schema.context import Context
 from schema.execution.engine import RunyardSchema
 
-SEND_SECONDS = 20.0
-"""How long a client may leave a message unread, once the buffers are full, before its operation ends."""
+SEND_TIMEOUT_SECONDS = 20.0
+"""Time for which a client may leave a message unread once the buffers are full. After it, the operation ends."""
 
-LONGEST_REASON = 120
-"""Bytes of a close frame's reason; the protocol has room for 123."""
+MAX_CLOSE_REASON_BYTES = 120
+"""Size limit of a close reason in bytes. The WebSocket protocol allows 123."""
 
 
-FORBIDDEN = 4403, "Forbidden"
-TOO_MANY_WRONG = 4403, "Too many wrong tokens from this address"
-TOO_MANY = 4429, "Too many sockets of this client"
-TRY_AGAIN = 1013, "The database is away"
+CLOSE_FORBIDDEN = 4403, "Forbidden"
+CLOSE_TOO_MANY_FAILED_ATTEMPTS = 4403, "Too many invalid tokens from this address"
+CLOSE_TOO_MANY_CONNECTIONS = 4429, "Too many connections from this client"
+CLOSE_TRY_AGAIN_LATER = 1013, "The database is unavailable"
 
 
 class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
-    _ending: "asyncio.Task[None] | None" = None
-    """Waits for the end of the token."""
+    _token_expiry_task: "asyncio.Task[None] | None" = None
+    """Waits until the token expires or is revoked."""
 
     async def handle_connection_init(self, message: Any) -> None:
-        access = cast("GraphQLOverWebSocket", self.view).access
-        if access is None or self.connection_init_received or not isinstance(message.get("payload", {}), dict):
+        authenticator = cast("GraphQLOverWebSocket", self.view).authenticator
+        if authenticator is None or self.connection_init_received or not isinstance(message.get("payload", {}), dict):
             await super().handle_connection_init(message)
             return
-        if (refusal := await self._admit(access, message.get("payload", {}))) is not None:
+        if (refusal := await self._authenticate(authenticator, message.get("payload", {}))) is not None:
             code, reason = refusal
             await self.websocket.close(code, reason)
             return
         await super().handle_connection_init(message)
-        self._ending = asyncio.create_task(self._end_with_token(access), name="token")
+        self._token_expiry_task = asyncio.create_task(self._close_on_token_expiry(authenticator), name="token")
 
-    async def _admit(self, access: Access, payload: dict[str, Any]) -> tuple[int, str] | None:
-        """Learn who is there; the code and reason to close the socket with where it is not to be let in."""
+    async def _authenticate(self, authenticator: Authenticator, payload: dict[str, Any]) -> tuple[int, str] | None:
+        """Authenticate the client. Returns the close code and reason when it is rejected, otherwise None."""
         socket: WebSocket = cast("_Adapter", self.websocket).ws
-        given = payload.get("Authorization", payload.get("authorization", socket.headers.get("authorization")))
+        authorization = payload.get("Authorization", payload.get("authorization", socket.headers.get("authorization")))
         try:
-            caller = await access.caller(given if isinstance(given, str) else None, address_of(socket))
+            caller = await authenticator.authenticate(
+                authorization if isinstance(authorization, str) else None, client_address(socket)
+            )
         except Unauthenticated:
-            return FORBIDDEN
-        except TooManyWrongTokens:
-            return TOO_MANY_WRONG
+            return CLOSE_FORBIDDEN
+        except TooManyFailedAttempts:
+            return CLOSE_TOO_MANY_FAILED_ATTEMPTS
         except DatabaseUnavailable:
-            return TRY_AGAIN
-        place: Place = socket.state.place
-        if not place.move_to(f"token {caller.token_id}"):
-            return TOO_MANY
+            return CLOSE_TRY_AGAIN_LATER
+        slot: ConnectionSlot = socket.state.slot
+        if not slot.transfer_to(f"token {caller.token_id}"):
+            return CLOSE_TOO_MANY_CONNECTIONS
         self.context.caller = caller
         return None
 
-    async def _end_with_token(self, access: Access) -> None:
+    async def _close_on_token_expiry(self, authenticator: Authenticator) -> None:
         assert self.context.caller is not None
-        await access.end_of(self.context.caller)
+        await authenticator.wait_until_invalid(self.context.caller)
         self.connection_acknowledged = False
-        # The operations end while the peer is there: whoever has lost the right to be served has not died of a run.
+        # Not `self.shutdown`, which marks the peer as lost: an expired token does not mean that the worker crashed.
         await super().shutdown()
-        # Nobody need be told who has gone meanwhile.
+        # The client may have disconnected in the meantime.
         with suppress(RuntimeError, WebSocketDisconnect):
-            await self.websocket.close(*FORBIDDEN)
+            await self.websocket.close(*CLOSE_FORBIDDEN)
 
     async def handle_message(self, message: Message) -> None:
-        if (fault := _fault_of(message)) is not None:
-            await self.handle_invalid_message(fault)
+        if (message_error := _find_message_error(message)) is not None:
+            await self.handle_invalid_message(message_error)
         elif message["type"] == "connection_init" and message.get("payload") is None:
             await super().handle_message({"type": "connection_init"})
-        elif message["type"] == "subscribe" and self._is_full and message["id"] not in self.operations:
+        elif message["type"] == "subscribe" and self._is_at_operation_limit and message["id"] not in self.operations:
             extensions = {"code": "BAD_USER_INPUT"}
-            error = {"message": "This socket has too many operations under way.", "extensions": extensions}
-            await self._refuse(message["id"], error)
+            limit = self.max_subscriptions_per_connection
+            message_text = f"The connection has reached its limit of {limit} concurrent operations."
+            error = {"message": message_text, "extensions": extensions}
+            await self._send_error(message["id"], error)
         elif message["type"] == "subscribe" and self.connection_acknowledged and message["id"] not in self.operations:
-            await self._run_trusted(message)
+            await self._handle_subscribe_message(message)
         else:
             await super().handle_message(message)
 
@@ -110,38 +114,38 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         try:
             await super().send_message(message)
         except WebSocketDisconnected as error:
-            # Who is there and does not read is not lost.
+            # A client that is connected but does not read is not lost.
             self.context.peer.is_lost |= not isinstance(error.__cause__, TimeoutError)
             raise
 
     async def handle_task_exception(self, error: Exception) -> None:
-        # An operation that has something to say once its socket is closed is no fault: it ends, and says nothing.
+        # An operation that sends after its socket was closed is not an internal error; it ends without a log line.
         if not isinstance(error, WebSocketDisconnected):
             await super().handle_task_exception(error)
 
     async def shutdown(self) -> None:
-        """End what is under way: the client has gone without ending it."""
-        if self._ending is not None:
-            self._ending.cancel()
+        """End all operations: the client disconnected without completing them."""
+        if self._token_expiry_task is not None:
+            self._token_expiry_task.cancel()
         self.context.peer.is_lost = True
         await super().shutdown()
 
-    async def _run_trusted(self, message: Any) -> None:
+    async def _handle_subscribe_message(self, message: Any) -> None:
         view = cast("GraphQLOverWebSocket", self.view)
         try:
-            message["payload"]["query"] = view.trusted.query(message["payload"])
+            message["payload"]["query"] = view.trusted_documents.resolve(message["payload"])
         except DocumentRefused as refused:
-            await self._refuse(message["id"], {"message": str(refused), "extensions": refused.extensions})
+            await self._send_error(message["id"], {"message": str(refused), "extensions": refused.extensions})
         else:
             await super().handle_message(message)
 
-    async def _refuse(self, id: str, error: dict[str, Any]) -> None:
+    async def _send_error(self, id: str, error: dict[str, Any]) -> None:
         await self.websocket.send_json({"id": id, "type": "error", "payload": [error]})
 
     @property
-    def _is_full(self) -> bool:
-        most = self.max_subscriptions_per_connection
-        return self.connection_acknowledged and most is not None and len(self.operations) >= most
+    def _is_at_operation_limit(self) -> bool:
+        max_operations = self.max_subscriptions_per_connection
+        return self.connection_acknowledged and max_operations is not None and len(self.operations) >= max_operations
 
     @staticmethod
     def _get_pre_execution_close_reason(error: GraphQLError) -> str | None:
@@ -151,18 +155,18 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
 class _Adapter(ASGIWebSocketAdapter):
     async def send_json(self, message: Any) -> None:
         try:
-            async with asyncio.timeout(SEND_SECONDS):
+            async with asyncio.timeout(SEND_TIMEOUT_SECONDS):
                 await self.ws.send_text(orjson.dumps(message).decode())
         except (WebSocketDisconnect, RuntimeError, TimeoutError) as error:
-            # RuntimeError is Starlette's answer to a send after the close.
+            # Starlette raises RuntimeError for a send after the close.
             raise WebSocketDisconnected from error
 
     async def close(self, code: int, reason: str) -> None:
-        await super().close(code, reason.encode()[:LONGEST_REASON].decode(errors="ignore"))
+        await super().close(code, reason.encode()[:MAX_CLOSE_REASON_BYTES].decode(errors="ignore"))
 
 
 class GraphQLOverWebSocket(GraphQL[Context, None]):
-    """The endpoint, as an ASGI application for WebSockets."""
+    """The WebSocket endpoint, an ASGI application."""
 
     websocket_adapter_class = _Adapter  # pyright: ignore[reportAssignmentType]
     graphql_transport_ws_handler_class = _Handler
@@ -171,11 +175,11 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
         self,
         schema: RunyardSchema,
         context: Context,
-        trusted: TrustedDocuments,
-        access: Access | None,
+        trusted_documents: TrustedDocuments,
+        authenticator: Authenticator | None,
         *,
         max_operations: int,
-        max_sockets: int,
+        max_connections: int,
         connection_init_seconds: float,
         allowed_origins: Sequence[str],
     ) -> None:
@@ -188,49 +192,49 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
             allowed_origins=allowed_origins,
         )
         self._context = context
-        self._places = SocketPlaces(max_sockets)
-        self.trusted = trusted
-        self.access = access
+        self._connection_limit = ConnectionLimit(max_connections)
+        self.trusted_documents = trusted_documents
+        self.authenticator = authenticator
 
     async def get_context(self, request: object, response: object) -> Context:
         return self._context.for_socket()
 
     def decode_json(self, data: str | bytes) -> object:
-        return read_json(data)
+        return parse_json(data)
 
     async def endpoint(self, socket: WebSocket) -> None:
         """Serve one socket until it is closed."""
-        place = self._places.take(f"address {address_of(socket)}")
-        if place is None:
+        slot = self._connection_limit.acquire(f"address {client_address(socket)}")
+        if slot is None:
             await socket.accept(await self.pick_websocket_subprotocol(socket))
-            await socket.close(*TOO_MANY)
+            await socket.close(*CLOSE_TOO_MANY_CONNECTIONS)
             return
-        socket.state.place = place
+        socket.state.slot = slot
         try:
             await self.run(socket)
         finally:
-            place.leave()
+            slot.release()
 
 
-def _fault_of(message: object) -> str | None:
-    """What is wrong with the form of a client's message; None where nothing is."""
+def _find_message_error(message: object) -> str | None:
+    """Return what is malformed about a client's message; None when it is well-formed."""
     if not isinstance(message, dict):
-        return "A message has to be a JSON object."
+        return "The message must be a JSON object."
     message = cast("dict[str, Any]", message)
     if not isinstance(message.get("type"), str):
-        return "A message has to have a type."
+        return "The message must have a type."
     if message["type"] in ("subscribe", "complete") and not (isinstance(message.get("id"), str) and message["id"]):
-        return "The message has to have an id, which is a text."
+        return "The message must have an id, which is a non-empty string."
     if message["type"] == "subscribe":
-        return _payload_fault_of(message.get("payload"))
+        return _find_payload_error(message.get("payload"))
     if message["type"] in ("ping", "pong") and not isinstance(message.get("payload"), dict | None):
-        return "The payload has to be a JSON object."
+        return "The payload must be a JSON object."
     return None
 
 
-def _payload_fault_of(payload: object) -> str | None:
+def _find_payload_error(payload: object) -> str | None:
     if not isinstance(payload, dict):
-        return "The payload has to be a JSON object."
+        return "The payload must be a JSON object."
     payload = cast("dict[str, Any]", payload)
     for name, kind, required in (
         ("query", str, payload.get("documentId") is None),
@@ -241,5 +245,5 @@ def _payload_fault_of(payload: object) -> str | None:
     ):
         value = payload.get(name)
         if not (isinstance(value, kind) or (value is None and not required)):
-            return f"The payload's {name} is missing or of the wrong type."
+            return f"The payload's {name} is missing or has the wrong type."
     return None

@@ -1,9 +1,9 @@
-"""Writes functions that complete plain data: Python source, compiled once for what a document selects of a type.
+"""Compiles selections into Python functions that complete their values.
 
-graphql-core finds out anew for each field of each object which resolver it has, what its type is wrapped in and how a leaf
-is serialized. All that is known beforehand where a field is an attribute, so it is written down as one dictionary display.
-A written function answers what the ordinary path would answer or raises; then the ordinary path is taken, which also words
-the errors.
+For each field of each object, graphql-core looks up the resolver, the wrappers of the type and the serializer of the
+leaf. For fields that are read from attributes, all of this is known in advance, and a selection becomes one dictionary
+display. A compiled function returns what graphql-core would return, or raises an exception. The caller then falls back
+to graphql-core, which also produces the error messages.
 """
 
 from collections.abc import Callable
@@ -30,24 +30,24 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from schema.limits.response_size import LONG, weighed
+from schema.limits.response_size import COUNTED_TEXT_LENGTH, count_characters
 
-MOST_SOURCES = 500
-"""Compiled sources that are kept."""
+MAX_CACHED_SOURCES = 500
+"""Maximum number of compiled sources in the cache."""
 
 OutputType = Any
-"""A type of GraphQL's; graphql-core's own name for it leaves the arguments of its generics open."""
+"""A GraphQL output type. The alias in graphql-core leaves the arguments of its generic types unknown."""
 
-Collect = Callable[[GraphQLObjectType, FieldDetailsList], GroupedFieldSet]
-Complete = Callable[[Any], Any]
-
-
-class NotPlain(Exception):
-    """Here is what only the ordinary path can complete, or complain about."""
+CollectFields = Callable[[GraphQLObjectType, FieldDetailsList], GroupedFieldSet]
+CompleteFunction = Callable[[Any], Any]
 
 
-class Prepared:
-    """A value that a resolver has completed already."""
+class NotCompilable(Exception):
+    """Only graphql-core can complete this selection or value, or report its error."""
+
+
+class CompletedValue:
+    """A value that its resolver has already completed."""
 
     __slots__ = ("value",)
 
@@ -55,225 +55,243 @@ class Prepared:
         self.value = value
 
 
-@lru_cache(maxsize=MOST_SOURCES)
-def _code(source: str) -> CodeType:
-    # Documents often differ in nothing but the arguments written into them, and compiling costs the most.
-    return compile(source, "<plain data>", "exec")
+@lru_cache(maxsize=MAX_CACHED_SOURCES)
+def _compile_source(source: str) -> CodeType:
+    # Documents often differ only in literal arguments, and compiling is the most expensive step.
+    return compile(source, "<compiled selection>", "exec")
 
 
 @dataclass(frozen=True, slots=True)
-class Field:
-    """A field that takes no arguments."""
+class SelectedField:
+    """A field without arguments."""
 
     attribute: str
     type: OutputType
     is_attribute: bool
-    """Whether it is read from the attribute of that name, and not resolved by a function."""
+    """Whether the value is read from `attribute`. Otherwise a function resolves it."""
 
 
-WriteField = Callable[[Field, FieldDetailsList], str]
+ExpressionWriter = Callable[[SelectedField, FieldDetailsList], str]
 
 
-class Writer:
-    """Writes the functions for one selection. Its methods give expressions, or raise NotPlain."""
+class FunctionWriter:
+    """Generates the functions for one selection. Its methods return source expressions or raise NotCompilable."""
 
-    def __init__(self, collect: Collect) -> None:
+    def __init__(self, collect: CollectFields) -> None:
         self.collect = collect
-        self.leaves = LEAVES
-        """How scalars are completed."""
-        self._numbers = count()
-        self._functions: list[str] = []
-        self._names: dict[str, Any] = {
+        self.leaf_expressions = LEAF_EXPRESSIONS
+        """Condition and result expression for each scalar."""
+        self._name_numbers = count()
+        self._function_sources: list[str] = []
+        self._namespace: dict[str, Any] = {
             "Fragment": orjson.Fragment,
-            "known_objects": _known_objects,
+            "object_classes": _object_classes,
             "is_object": _is_object,
-            "prepared": _prepared,
+            "unwrap_completed": _unwrap_completed,
         }
 
-    def compiled(self) -> dict[str, Callable[..., Any]]:
-        """The written functions by their names."""
-        exec(_code("\n".join(self._functions)), self._names)  # noqa: S102 - written here, of names and literals
-        return self._names
+    def compile_functions(self) -> dict[str, Callable[..., Any]]:
+        """Compile the generated functions and return a namespace that holds them by name."""
+        exec(_compile_source("\n".join(self._function_sources)), self._namespace)  # noqa: S102 - source of names and literals, generated here
+        return self._namespace
 
-    def function(self, parameters: str, *lines: str) -> str:
-        """Write a function; its name."""
-        name = f"function_{next(self._numbers)}"
-        self._functions.append("\n    ".join([f"def {name}({parameters}):", *lines]))
+    def add_function(self, parameters: str, *lines: str) -> str:
+        """Generate a function and return its name."""
+        name = f"function_{next(self._name_numbers)}"
+        self._function_sources.append("\n    ".join([f"def {name}({parameters}):", *lines]))
         return name
 
-    def name(self, value: object) -> str:
-        """A name for `value` in what is written."""
-        name = f"value_{next(self._numbers)}"
-        self._names[name] = value
+    def add_value(self, value: object) -> str:
+        """Bind `value` in the namespace of the generated functions and return its name."""
+        name = f"value_{next(self._name_numbers)}"
+        self._namespace[name] = value
         return name
 
-    def display(self, type_: GraphQLObjectType, fields: GroupedFieldSet, write_field: WriteField) -> str:
-        """A dictionary display of an object's fields."""
-        declared = {key: field_of(type_, details) for key, details in fields.items()}
-        return _display(
+    def object_display(self, type_: GraphQLObjectType, fields: GroupedFieldSet, write_field: ExpressionWriter) -> str:
+        """Return a dictionary display of an object's fields."""
+        selected_fields = {key: selected_field(type_, details) for key, details in fields.items()}
+        return _dict_display(
             {
                 key: repr(type_.name) if field is None else write_field(field, fields[key])
-                for key, field in declared.items()
+                for key, field in selected_fields.items()
             }
         )
 
-    def record(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
-        """A function that completes an object from the attributes of a record."""
+    def add_object_function(self, type_: GraphQLObjectType, details: FieldDetailsList) -> str:
+        """Generate a function that completes an object from the attributes of a record; return its name."""
         fields = self.collect(type_, details)
-        # Most selections that are not plain show it at once, before anything is written.
+        # Rejects most selections that cannot be compiled before any source is generated.
         if not all(
-            field is None or field.is_attribute for field in (field_of(type_, each) for each in fields.values())
+            field is None or field.is_attribute for field in (selected_field(type_, each) for each in fields.values())
         ):
-            raise NotPlain
-        return self._record_function(type_, self.display(type_, fields, self._attribute))
+            raise NotCompilable
+        return self._add_checked_function(type_, self.object_display(type_, fields, self._attribute_expression))
 
-    def part_of_record(self, type_: GraphQLObjectType, fields: GroupedFieldSet) -> tuple[str, GroupedFieldSet]:
-        """As `record`, but with None for the fields that are not plain; and these fields."""
-        rest: GroupedFieldSet = {}
+    def add_partial_object_function(
+        self, type_: GraphQLObjectType, fields: GroupedFieldSet
+    ) -> tuple[str, GroupedFieldSet]:
+        """Generate a function like `add_object_function`, with None for fields that cannot be compiled.
+
+        Returns its name and these fields.
+        """
+        remaining: GroupedFieldSet = {}
         items: dict[str, str] = {}
         for key, details in fields.items():
-            written = len(self._functions)
+            source_count = len(self._function_sources)
             try:
-                field = field_of(type_, details)
-                items[key] = repr(type_.name) if field is None else self._attribute(field, details)
-            except NotPlain:
-                del self._functions[written:]
-                rest[key] = details
+                field = selected_field(type_, details)
+                items[key] = repr(type_.name) if field is None else self._attribute_expression(field, details)
+            except NotCompilable:
+                del self._function_sources[source_count:]
+                remaining[key] = details
                 items[key] = "None"
-        return self._record_function(type_, _display(items)), rest
+        return self._add_checked_function(type_, _dict_display(items)), remaining
 
-    def _record_function(self, type_: GraphQLObjectType, display: str) -> str:
+    def _add_checked_function(self, type_: GraphQLObjectType, display: str) -> str:
         if type_.is_type_of:
-            check = f"if not {self.name(type_.is_type_of)}(source, None):"
+            check = f"if not {self.add_value(type_.is_type_of)}(source, None):"
         else:
-            check = "if type(source) not in known_objects and not is_object(source):"
-        return self.function("source", check, "    return prepared(source)", f"return {display}")
+            check = "if type(source) not in object_classes and not is_object(source):"
+        return self.add_function("source", check, "    return unwrap_completed(source)", f"return {display}")
 
-    def _attribute(self, field: Field, details: FieldDetailsList) -> str:
+    def _attribute_expression(self, field: SelectedField, details: FieldDetailsList) -> str:
         if not field.is_attribute:
-            raise NotPlain
-        return self.value(field.type, details, f"source.{field.attribute}")
+            raise NotCompilable
+        return self.value_expression(field.type, details, f"source.{field.attribute}")
 
-    def value(self, type_: OutputType, details: FieldDetailsList, source: str) -> str:
-        """An expression that completes `source`, an expression, as a value of this type."""
+    def value_expression(self, type_: OutputType, details: FieldDetailsList, source: str) -> str:
+        """Return an expression that completes the expression `source` as a value of this type."""
         if isinstance(type_, GraphQLNonNull):
-            return self._not_null(_inner(type_), details, source)
-        name, binding = self._bound(source)
-        return f"(None if {binding} is None else {self._not_null(type_, details, name)})"
+            return self._non_null_expression(_wrapped_type(type_), details, source)
+        name, binding = self._bind_expression(source)
+        return f"(None if {binding} is None else {self._non_null_expression(type_, details, name)})"
 
-    def _not_null(self, type_: OutputType, details: FieldDetailsList, source: str) -> str:
+    def _non_null_expression(self, type_: OutputType, details: FieldDetailsList, source: str) -> str:
         if is_leaf_type(type_):
-            return self._leaf(type_, source)
+            return self._leaf_expression(type_, source)
         if isinstance(type_, GraphQLList):
-            name, binding = self._bound(source)
-            item = self.value(_inner(type_), details, f"{name}_item")
-            return f"([{item} for {name}_item in {name}] if type({binding}) is list else prepared({name}))"
+            name, binding = self._bind_expression(source)
+            item = self.value_expression(_wrapped_type(type_), details, f"{name}_item")
+            return f"([{item} for {name}_item in {name}] if type({binding}) is list else unwrap_completed({name}))"
         if isinstance(type_, GraphQLObjectType):
-            return f"{self.record(type_, details)}({source})"
-        raise NotPlain
+            return f"{self.add_object_function(type_, details)}({source})"
+        raise NotCompilable
 
-    def _leaf(self, type_: GraphQLLeafType, source: str) -> str:
+    def _leaf_expression(self, type_: GraphQLLeafType, source: str) -> str:
         if isinstance(type_, GraphQLEnumType):
             names = {value.value: name for name, value in type_.values.items()}
-            return f"{self.name(names)}[{source}]"
-        slowly = self.name(_slowly(type_))
-        if type_.name not in self.leaves:
-            return f"{slowly}({source})"
-        name, binding = self._bound(source)
-        test, result = self.leaves[type_.name]
-        test = test.replace("{}", binding, 1).replace("{}", name)
-        return f"({result.replace('{}', name)} if {test} else {slowly}({name}))"
+            return f"{self.add_value(names)}[{source}]"
+        fallback = self.add_value(_fallback_completion(type_))
+        if type_.name not in self.leaf_expressions:
+            return f"{fallback}({source})"
+        name, binding = self._bind_expression(source)
+        condition, result = self.leaf_expressions[type_.name]
+        condition = condition.replace("{}", binding, 1).replace("{}", name)
+        return f"({result.replace('{}', name)} if {condition} else {fallback}({name}))"
 
-    def _bound(self, source: str) -> tuple[str, str]:
-        """A name for the value of `source`, and an expression that gives it that name."""
+    def _bind_expression(self, source: str) -> tuple[str, str]:
+        """Return a name for the value of `source`, and an expression that binds the name."""
         if source.isidentifier():
             return source, source
-        name = f"value_{next(self._numbers)}"
+        name = f"value_{next(self._name_numbers)}"
         return name, f"({name} := {source})"
 
 
-def _inner(wrapper: Any) -> OutputType:
+def _wrapped_type(wrapper: Any) -> OutputType:
     return wrapper.of_type
 
 
-LEAVES = {
-    "String": (f"type({{}}) is str and len({{}}) < {LONG}", "{}"),
+LEAF_EXPRESSIONS = {
+    "String": (f"type({{}}) is str and len({{}}) < {COUNTED_TEXT_LENGTH}", "{}"),
     "ID": ("type({}) is str", "{}"),
     "DateTime": ("type({}) is str", "{}"),
-    "JSON": (f"type({{}}) is str and len({{}}) < {LONG}", "Fragment({})"),
+    "JSON": (f"type({{}}) is str and len({{}}) < {COUNTED_TEXT_LENGTH}", "Fragment({})"),
     "Boolean": ("{} is True or {} is False", "{}"),
     "Int": ("type({}) is int and -0x8000_0000 <= {} <= 0x7FFF_FFFF", "{}"),
     "Float": ("type({}) is float and {} - {} == 0", "{}"),
 }
-"""For each scalar, what its usual values are and what they become. The others go through the scalar's own function, and
-long texts are weighed there."""
+"""For each scalar, the condition for common values and their completed form.
 
-LEAVES_OF_ANY_LENGTH = LEAVES | {"String": ("type({}) is str", "{}"), "JSON": ("type({}) is str", "Fragment({})")}
-"""The same for texts that have been weighed already."""
+Other values use the scalar's own serializer, which also counts long texts towards the response size.
+"""
+
+UNCOUNTED_LEAF_EXPRESSIONS = LEAF_EXPRESSIONS | {
+    "String": ("type({}) is str", "{}"),
+    "JSON": ("type({}) is str", "Fragment({})"),
+}
+"""The same for texts that are already counted towards the response size."""
 
 
-_KNOWN_LEAVES = {"String": str, "ID": str, "DateTime": str, "JSON": str, "Int": int}
-"""Scalars that are answered as they are stored, and what they are stored as."""
+_STORED_LEAF_TYPES = {"String": str, "ID": str, "DateTime": str, "JSON": str, "Int": int}
+"""Scalars that are returned as stored, and the Python type of the stored value."""
 
 
-def known_leaf(type_: OutputType, stored: Any, source: str) -> str | None:
-    """An expression that completes `source`, whose value is what `stored` says, as a leaf of this type.
+def stored_leaf_expression(type_: OutputType, stored: Any, source: str) -> str | None:
+    """Return an expression that completes `source`, a value of the type `stored`, as a leaf of this type.
 
-    None where that says too little: the value has to be looked at.
+    Returns None when the stored type does not guarantee a valid value, and each value must be checked.
     """
     may_be_null = not isinstance(type_, GraphQLNonNull)
-    leaf = type_ if may_be_null else _inner(type_)
-    known = _KNOWN_LEAVES.get(leaf.name) if isinstance(leaf, GraphQLScalarType) else None
-    if known is None or stored not in ((known, known | None) if may_be_null else (known,)):
+    leaf = type_ if may_be_null else _wrapped_type(type_)
+    python_type = _STORED_LEAF_TYPES.get(leaf.name) if isinstance(leaf, GraphQLScalarType) else None
+    if python_type is None or stored not in ((python_type, python_type | None) if may_be_null else (python_type,)):
         return None
     if leaf.name != "JSON":
         return source
-    return f"Fragment({source})" if stored is known else f"(None if {source} is None else Fragment({source}))"
+    return f"Fragment({source})" if stored is python_type else f"(None if {source} is None else Fragment({source}))"
 
 
-def field_of(type_: GraphQLObjectType, details: FieldDetailsList) -> Field | None:
-    """The field that is selected; None for `__typename`. NotPlain where it takes arguments or is GraphQL's own."""
+def selected_field(type_: GraphQLObjectType, details: FieldDetailsList) -> SelectedField | None:
+    """Return the selected field; None for `__typename`.
+
+    Raises NotCompilable when the field takes arguments or belongs to introspection.
+    """
     node: FieldNode = details[0].node
     if node.name.value == "__typename":
         return None
     field = type_.fields.get(node.name.value)
     definition = field and field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
     if field is None or field.args or not isinstance(definition, StrawberryField):
-        raise NotPlain
-    return Field(definition.python_name, field.type, definition.is_basic_field)  # pyright: ignore[reportUnknownMemberType]
+        raise NotCompilable
+    return SelectedField(definition.python_name, field.type, definition.is_basic_field)  # pyright: ignore[reportUnknownMemberType]
 
 
-def _display(items: dict[str, str]) -> str:
+def _dict_display(items: dict[str, str]) -> str:
     return "{" + ", ".join(f"{key!r}: {value}" for key, value in items.items()) + "}"
 
 
-_SIMPLE = {bool, int, float, str}
+_SCALAR_TYPES = {bool, int, float, str}
 
 
-def _slowly(type_: GraphQLScalarType) -> Complete:
+def _fallback_completion(type_: GraphQLScalarType) -> CompleteFunction:
     def complete(value: Any) -> Any:
-        if type(value) not in _SIMPLE:
-            raise NotPlain
-        completed = type_.coerce_output_value(weighed(value) if type(value) is str else value)
+        if type(value) not in _SCALAR_TYPES:
+            raise NotCompilable
+        completed = type_.coerce_output_value(count_characters(value) if type(value) is str else value)
         if completed is None or completed is Undefined:
-            raise NotPlain
+            raise NotCompilable
         return completed
 
     return complete
 
 
-_known_objects: set[type] = set()
-"""Classes whose instances may be sources of fields. Neither None, nor exceptions, nor anything that is to be awaited."""
+_object_classes: set[type] = set()
+"""Classes whose instances can be sources of fields. Excludes None, exceptions and awaitables."""
 
 
 def _is_object(value: Any) -> bool:
-    if value is None or value is Undefined or isinstance(value, Exception | Prepared) or optimized_is_awaitable(value):
+    if (
+        value is None
+        or value is Undefined
+        or isinstance(value, Exception | CompletedValue)
+        or optimized_is_awaitable(value)
+    ):
         return False
-    _known_objects.add(value.__class__)
+    _object_classes.add(value.__class__)
     return True
 
 
-def _prepared(value: Any) -> Any:
-    if type(value) is Prepared:
+def _unwrap_completed(value: Any) -> Any:
+    if type(value) is CompletedValue:
         return value.value
-    raise NotPlain
+    raise NotCompilable

@@ -1,8 +1,9 @@
-"""Reads variables and arguments by functions that are made once for each type, each operation and each field.
+"""Coerces variables and arguments with functions that are built once for each type, operation and field.
 
-graphql-core makes the types of variables anew for each request, and looks at each field that a type of inputs has: a filter
-has dozens, of which a request gives two or three. What it would do with the others is nothing, unless one is required or has
-a default value. Where anything is not as it has to be, nothing is read: graphql-core is to say why.
+graphql-core rebuilds the types of variables for each request and visits every field of an input type. A filter has
+dozens of fields, and a request sets two or three of them. The others matter only when they are required or have a
+default value. When a value is invalid, coercion raises CoercionFailed, and graphql-core repeats it to produce the
+error.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -34,91 +35,93 @@ from graphql.utilities.coerce_input_value import (
     coerce_input_literal,  # pyright: ignore[reportUnknownVariableType]
 )
 
-Coerce = Callable[[Any], Any]
-"""Gives the value as resolvers get it; Undefined where it is none of the type."""
+Coercer = Callable[[Any], Any]
+"""Returns the value as resolvers receive it; Undefined when it is not a valid value of the type."""
 
-MOST_TYPES = 500
-"""Types of objects whose functions are kept; a schema has some thirty."""
-
-
-class Unreadable(Exception):
-    """graphql-core is to say what is wrong."""
+MAX_CACHED_TYPES = 500
+"""Maximum number of input object types whose coercers are cached. The schema has about thirty."""
 
 
-class Variables:
-    """The variables of one operation."""
+class CoercionFailed(Exception):
+    """A value is invalid. The caller falls back to graphql-core, which reports the error."""
+
+
+class VariableCoercer:
+    """Coerces the variables of one operation."""
 
     def __init__(self, schema: GraphQLSchema, operation: OperationDefinitionNode) -> None:
-        """Unreadable where one has a type that there is not, or a default value that it can not have."""
-        self.booleans: list[str] = []
-        """Those that can be used in `@skip` and `@include`."""
-        self._each: list[tuple[Any, Coerce, Any, bool]] = []
+        """Raise CoercionFailed when a variable has an unknown type or an invalid default value."""
+        self.boolean_variables: list[str] = []
+        """Boolean variables: the only ones that `@skip` and `@include` accept."""
+        self._definitions: list[tuple[Any, Coercer, Any, bool]] = []
         for definition in operation.variable_definitions or ():
             signature = get_variable_signature(schema, definition)
             if isinstance(signature, GraphQLError):
-                raise Unreadable
+                raise CoercionFailed
             type_ = cast("Any", signature).type
-            self._each.append((signature, coercer(type_), _default(signature), isinstance(type_, GraphQLNonNull)))
+            self._definitions.append(
+                (signature, build_coercer(type_), _default_value(signature), isinstance(type_, GraphQLNonNull))
+            )
             if str(type_) in ("Boolean", "Boolean!"):
-                self.booleans.append(signature.name)
+                self.boolean_variables.append(signature.name)
 
-    def read(self, given: Mapping[str, Any]) -> VariableValues:
-        """The variables, from JSON. Unreadable where one is not as it has to be."""
+    def coerce(self, values: Mapping[str, Any]) -> VariableValues:
+        """Coerce variables from JSON. Raises CoercionFailed when a value is invalid."""
         sources: dict[str, VariableValueSource] = {}
         coerced: dict[str, Any] = {}
-        for signature, coerce, default, is_required in self._each:
-            name, value = signature.name, given.get(signature.name, Undefined)
+        for signature, coerce, default, is_required in self._definitions:
+            name, value = signature.name, values.get(signature.name, Undefined)
             sources[name] = VariableValueSource(signature, value)
             if value is not Undefined:
                 coerced[name] = value = coerce(value)
                 if value is Undefined:
-                    raise Unreadable
+                    raise CoercionFailed
             elif default is not Undefined:
                 coerced[name] = default
             elif is_required:
-                raise Unreadable
+                raise CoercionFailed
         return VariableValues(sources, coerced)
 
 
-class Arguments:
-    """The arguments of one field as a document has it, outside of fragments with variables of their own."""
+class ArgumentCoercer:
+    """Coerces the arguments of one field node. Fragments that define variables are not supported."""
 
     def __init__(self, field: GraphQLField, node: FieldNode) -> None:
-        """Unreadable where one has a value that it can not have."""
-        given = {argument.name.value: argument.value for argument in node.arguments or ()}
-        self._fixed: dict[str, Any] = {}
+        """Raise CoercionFailed when an argument has an invalid literal or a required argument is missing."""
+        values = {argument.name.value: argument.value for argument in node.arguments or ()}
+        self._constants: dict[str, Any] = {}
         self._variables: list[tuple[str, str, Any, bool, bool]] = []
-        self._mixed: list[tuple[str, ValueNode, Any]] = []
+        self._literals_with_variables: list[tuple[str, ValueNode, Any]] = []
         for name, argument in field.args.items():
-            out_name, value = argument.out_name or name, given.get(name)
+            out_name, value = argument.out_name or name, values.get(name)
             type_ = cast("Any", argument).type
-            is_required, default = is_required_argument(argument), _default(argument)
+            is_required, default = is_required_argument(argument), _default_value(argument)
             if isinstance(value, VariableNode):
                 not_null = isinstance(type_, GraphQLNonNull)
                 self._variables.append((out_name, value.name.value, default, is_required, not_null))
             elif value is not None and _has_variables(value):
-                self._mixed.append((out_name, value, type_))
+                self._literals_with_variables.append((out_name, value, type_))
             elif value is not None:
-                self._fixed[out_name] = _readable(coerce_input_literal(value, type_))
+                self._constants[out_name] = _require_defined(coerce_input_literal(value, type_))
             elif default is not Undefined:
-                self._fixed[out_name] = default
+                self._constants[out_name] = default
             elif is_required:
-                raise Unreadable
+                raise CoercionFailed
 
-    def read(self, variables: VariableValues) -> dict[str, Any]:
-        """The arguments with these variables. Unreadable where one is not as it has to be."""
-        read = self._fixed.copy()
+    def coerce(self, variables: VariableValues) -> dict[str, Any]:
+        """Coerce the arguments with these variables. Raises CoercionFailed when a value is invalid."""
+        coerced = self._constants.copy()
         for name, variable, default, is_required, not_null in self._variables:
             value = variables.coerced.get(variable, Undefined)
             if (value is None and not_null) or (value is Undefined and is_required):
-                raise Unreadable
+                raise CoercionFailed
             if value is Undefined:
                 value = default
             if value is not Undefined:
-                read[name] = value
-        for name, node, type_ in self._mixed:
-            read[name] = _readable(coerce_input_literal(node, type_, variables))
-        return read
+                coerced[name] = value
+        for name, node, type_ in self._literals_with_variables:
+            coerced[name] = _require_defined(coerce_input_literal(node, type_, variables))
+        return coerced
 
 
 def _has_variables(node: ValueNode) -> bool:
@@ -129,104 +132,106 @@ def _has_variables(node: ValueNode) -> bool:
     return isinstance(node, VariableNode)
 
 
-def _readable(value: Any) -> Any:
+def _require_defined(value: Any) -> Any:
     if value is Undefined:
-        raise Unreadable
+        raise CoercionFailed
     return value
 
 
-def _default(argument: Any) -> Any:
-    """The default value of an argument or variable; Undefined where it has none."""
+def _default_value(argument: Any) -> Any:
+    """Return the default value of an argument or variable; Undefined when it has none."""
     try:
         return coerce_default_value(argument)
     except TypeError:
-        raise Unreadable from None
+        raise CoercionFailed from None
 
 
-def coercer(type_: Any, null: Any = None) -> Coerce:
-    """The function that coerces values of JSON to this type, and gives `null` for null."""
+def build_coercer(type_: Any, null_value: Any = None) -> Coercer:
+    """Return a function that coerces JSON values to this type and returns `null_value` for null."""
     if isinstance(type_, GraphQLNonNull):
-        return coercer(cast("Any", type_).of_type, null=Undefined)
+        return build_coercer(cast("Any", type_).of_type, null_value=Undefined)
     if isinstance(type_, GraphQLInputObjectType):
-        return _object_coercer(type_, null)
+        return _build_object_coercer(type_, null_value)
     if isinstance(type_, GraphQLList):
-        return _list_coercer(type_, null)
-    return _leaf_coercer(type_.coerce_input_value, null)
+        return _build_list_coercer(type_, null_value)
+    return _build_leaf_coercer(type_.coerce_input_value, null_value)
 
 
-def _leaf_coercer(coerce_input: Coerce, null: Any) -> Coerce:
+def _build_leaf_coercer(coerce_input: Coercer, null_value: Any) -> Coercer:
     def coerce(value: Any) -> Any:
         if value is None:
-            return null
+            return null_value
         try:
             return coerce_input(value)
-        except Exception:  # noqa: BLE001 - whatever it is, graphql-core is to say it
+        except Exception:  # noqa: BLE001 - graphql-core reports the error
             return Undefined
 
     return coerce
 
 
-def _list_coercer(type_: Any, null: Any) -> Coerce:
-    coerce_item = coercer(type_.of_type)
+def _build_list_coercer(type_: Any, null_value: Any) -> Coercer:
+    coerce_item = build_coercer(type_.of_type)
 
     def coerce(value: Any) -> Any:
         if value is None:
-            return null
-        # A single value stands for a list of one.
+            return null_value
+        # GraphQL coerces a single value to a list of one item.
         coerced: list[Any] = []
         items: list[Any] = value if isinstance(value, list) else [value]  # pyright: ignore[reportUnknownVariableType]
         for item in items:
-            if (one := coerce_item(item)) is Undefined:
+            if (coerced_item := coerce_item(item)) is Undefined:
                 return Undefined
-            coerced.append(one)
+            coerced.append(coerced_item)
         return coerced
 
     return coerce
 
 
-@lru_cache(MOST_TYPES)
-def _object_coercer(type_: Any, null: Any) -> Coerce:
-    # Types refer to each other, and to themselves: their fields are looked at when the first value comes.
-    fields_of = cache(partial(_fields, type_))
+@lru_cache(MAX_CACHED_TYPES)
+def _build_object_coercer(type_: Any, null_value: Any) -> Coercer:
+    # Types refer to each other and to themselves, and their coercers can only be built on first use.
+    fields_of = cache(partial(_build_field_coercers, type_))
 
     def coerce(value: Any) -> Any:
         if not isinstance(value, dict):
-            return null if value is None else Undefined
-        fields, missed = fields_of()
-        given: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
+            return null_value if value is None else Undefined
+        fields, required_or_defaulted = fields_of()
+        values: dict[str, Any] = value  # pyright: ignore[reportUnknownVariableType]
         coerced: dict[str, Any] = {}
-        for name, item in given.items():
-            out_name, coerce_field = fields.get(name, _UNKNOWN)
-            if (one := coerce_field(item)) is Undefined:
+        for name, item in values.items():
+            out_name, coerce_field = fields.get(name, _UNKNOWN_FIELD)
+            if (coerced_item := coerce_field(item)) is Undefined:
                 return Undefined
-            coerced[out_name] = one
-        for name, out_name, default in missed:
-            if name not in given:
+            coerced[out_name] = coerced_item
+        for name, out_name, default in required_or_defaulted:
+            if name not in values:
                 if default is Undefined:
                     return Undefined
                 coerced[out_name] = default
-        if type_.is_one_of and (len(given) != 1 or None in coerced.values()):
+        if type_.is_one_of and (len(values) != 1 or None in coerced.values()):
             return Undefined
         return type_.out_type(coerced)
 
     return coerce
 
 
-_UNKNOWN: tuple[str, Coerce] = "", lambda _value: Undefined
-"""What a field is that the type has not got."""
+_UNKNOWN_FIELD: tuple[str, Coercer] = "", lambda _value: Undefined
+"""Entry for fields that the type does not define."""
 
 
-def _fields(type_: Any) -> tuple[dict[str, tuple[str, Coerce]], Sequence[tuple[str, str, Any]]]:
-    """A type's fields by their names, as what resolvers call them and their functions; and those that it is not nothing to
-    leave out, with what resolvers call them and their default values."""
-    fields = {name: (field.out_name or name, coercer(field.type)) for name, field in type_.fields.items()}
-    missed = [
+def _build_field_coercers(type_: Any) -> tuple[dict[str, tuple[str, Coercer]], Sequence[tuple[str, str, Any]]]:
+    """Return the name for resolvers and the coercer of each field, and the fields that are required or have a default.
+
+    Each required or defaulted field comes with its GraphQL name, its name for resolvers, and its default value.
+    """
+    fields = {name: (field.out_name or name, build_coercer(field.type)) for name, field in type_.fields.items()}
+    required_or_defaulted = [
         (name, fields[name][0], coerce_default_value(field))
         for name, field in type_.fields.items()
-        if _is_missed(field)
+        if _is_required_or_has_default(field)
     ]
-    return fields, missed
+    return fields, required_or_defaulted
 
 
-def _is_missed(field: GraphQLInputField) -> bool:
+def _is_required_or_has_default(field: GraphQLInputField) -> bool:
     return is_required_input_field(field) or coerce_default_value(field) is not Undefined

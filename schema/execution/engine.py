@@ -1,6 +1,6 @@
-"""The schema as it is asked: what an operation is, who may run it, and how large its answer may be.
+"""Executes operations: selects them, checks scopes and variables, and applies the time limit and the response limit.
 
-Strawberry's own pipeline of extensions is not used: nothing here needs it, and it is paid for on every request.
+Strawberry's extension pipeline is not used: nothing here needs it, and every request would pay for it.
 """
 
 import asyncio
@@ -24,21 +24,21 @@ from strawberry.types.graphql import OperationType
 from strawberry.types.scalar import ScalarDefinition
 from strawberry.utils.aio import aclosing
 
-from resolvers.storage import Alarms, Crowd, Deadline
-from schema.context import Context
-from schema.errors import OutOfTime, public_error
-from schema.execution.document_cache import Document, Documents, refused
-from schema.execution.executor import Executor, known
-from schema.execution.gather import gather_fields_when_begun
-from schema.execution.input_builders import build_by_written_functions
+from schema.errors import OperationTimedOut, to_client_error
+from schema.execution.document_cache import Document, DocumentCache, pre_execution_error
+from schema.execution.executor import Executor, as_awaitable
+from schema.execution.gather import install_gather_started
+from schema.execution.input_builders import install_input_builders
 from schema.execution.operation import Operation
-from schema.limits.options import DEFAULT, Rules
-from schema.limits.response_size import Weight
-from schema.limits.text_checks import look_at_variables
+from schema.execution.operation_context import OperationContext
+from schema.limits.options import DEFAULT_OPTIONS, EngineOptions
+from schema.limits.response_size import ResponseSize, ResponseSizeLimit
+from schema.limits.text_checks import check_variables
+from schema.limits.time_limit import TimeLimit
 
 
 class RunyardSchema(strawberry.Schema):
-    """The schema, executed our way."""
+    """The GraphQL schema with its document cache, limits and compiled functions."""
 
     def __init__(
         self,
@@ -46,183 +46,184 @@ class RunyardSchema(strawberry.Schema):
         mutation: type,
         subscription: type,
         scalars: Mapping[object, ScalarDefinition],
-        rules: Rules = DEFAULT,
+        options: EngineOptions = DEFAULT_OPTIONS,
         *,
-        write_plain_data: bool = True,
+        use_fast_path: bool = True,
     ) -> None:
-        """`write_plain_data`: whether plain data is completed by functions written for it, or as everything else."""
+        """`use_fast_path`: whether compiled functions complete selections where possible, or always graphql-core."""
         config = StrawberryConfig(scalar_map=dict(scalars))
         super().__init__(  # pyright: ignore[reportUnknownMemberType]
             query, mutation, subscription, execution_context_class=Executor, config=config
         )
-        self._rules = rules
-        self._timeouts = Alarms(rules.request_seconds)
-        self._crowd = Crowd(rules.answers_bytes)
-        self.documents = Documents(self._schema, rules, write_plain_data=write_plain_data)
-        gather_fields_when_begun()
-        _leave_out_null_defaults(self._schema)
-        build_by_written_functions(self)
+        self._options = options
+        self._time_limit = TimeLimit(options.request_seconds)
+        self._response_size_limit = ResponseSizeLimit(options.limits.answer_bytes, options.total_response_bytes)
+        self.documents = DocumentCache(self._schema, options, use_fast_path=use_fast_path)
+        install_gather_started()
+        _remove_null_defaults(self._schema)
+        install_input_builders(self)
 
     def _extend_introspection(self) -> None:
-        """Leave `isOneOf` as graphql-core tells it: Strawberry's way fails for lists, and for what is not null."""
+        """Keep graphql-core's resolver for `isOneOf`: Strawberry's resolver fails for list and non-null types."""
 
     def execute(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         query: str | None,
         variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
+        context_value: OperationContext | None = None,
         root_value: Any = None,
         operation_name: str | None = None,
         allowed_operation_types: Iterable[OperationType] = (OperationType.QUERY, OperationType.MUTATION),
         operation_extensions: dict[str, Any] | None = None,
     ) -> Coroutine[Any, Any, ExecutionResult]:
-        """Run a query or mutation; errors as the client is to see them. PreExecutionError where nothing was run."""
-        document = self.documents.of(query)
-        operation = self._checked(document, operation_name, variable_values, context_value)
+        """Execute a query or mutation. Returns client errors, as a PreExecutionError when nothing was executed."""
+        document = self.documents.get(query)
+        operation = self._select_operation(document, operation_name, variable_values, context_value)
         if isinstance(operation, PreExecutionError):
-            return known(operation)
+            return as_awaitable(operation)
         if operation.type not in allowed_operation_types:
-            return known(refused(f"A {operation.type.value} can not be sent this way."))
+            return as_awaitable(pre_execution_error(f"This transport does not support a {operation.type.value}."))
         if operation_extensions and operation_extensions.get("cost") is True:
-            return self._run_and_tell_cost(document, operation, variable_values, context_value)
+            return self._run_with_cost(document, operation, variable_values, context_value)
         return self._run(operation, variable_values, context_value)
 
     async def stream(  # pyright: ignore[reportIncompatibleMethodOverride]
         self,
         query: str | None,
         variable_values: dict[str, Any] | None = None,
-        context_value: Context | None = None,
+        context_value: OperationContext | None = None,
         root_value: Any = None,
         operation_name: str | None = None,
         operation_extensions: dict[str, Any] | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """Run any operation as a stream: one result for a query or mutation, one for each event of a subscription."""
+        """Execute any operation as a stream: one result for a query or mutation, one per event of a subscription."""
         return self._run_stream(query, variable_values, context_value, operation_name)
 
-    def _checked(
-        self, document: Document, name: str | None, variables: dict[str, Any] | None, context: Context | None
+    def _select_operation(
+        self, document: Document, name: str | None, variables: dict[str, Any] | None, context: OperationContext | None
     ) -> Operation | PreExecutionError:
-        """As `Documents.operation`, with an eye on who asks, and on the variables."""
-        operation = self.documents.operation(document, name)
+        """Select as `DocumentCache.select_operation` does, and check the scopes of the caller and the variables."""
+        operation = self.documents.select_operation(document, name)
         if isinstance(operation, PreExecutionError):
             return operation
-        assert document.asking is not None
+        assert document.analysis is not None
         try:
-            if context is not None and context.caller is not None:
-                document.asking.check_access(operation.node, context.caller.scopes)
-            faults, size = look_at_variables(variables) if variables else ([], 0)
-            if not faults:
-                document.asking.check(operation.node, variables or {}, size)
+            if context is not None and context.scopes is not None:
+                document.analysis.check_scopes(operation.node, context.scopes)
+            errors, size = check_variables(variables) if variables else ([], 0)
+            if not errors:
+                document.analysis.check_variables(operation.node, variables or {}, size)
         except GraphQLError as error:
-            faults = [error]
-        return PreExecutionError(data=None, errors=[public_error(fault) for fault in faults]) if faults else operation
+            errors = [error]
+        return (
+            PreExecutionError(data=None, errors=[to_client_error(error) for error in errors]) if errors else operation
+        )
 
-    async def _run_and_tell_cost(
-        self, document: Document, operation: Operation, variables: dict[str, Any] | None, context: Context | None
+    async def _run_with_cost(
+        self,
+        document: Document,
+        operation: Operation,
+        variables: dict[str, Any] | None,
+        context: OperationContext | None,
     ) -> ExecutionResult:
         result = await self._run(operation, variables, context)
-        assert document.asking is not None
-        found = document.asking.cost(operation.node, variables or {})
-        result.extensions = {"cost": {"found": found, "allowed": self._rules.limits.cost}}
+        assert document.analysis is not None
+        found = document.analysis.cost(operation.node, variables or {})
+        result.extensions = {"cost": {"found": found, "allowed": self._options.limits.cost}}
         return result
 
     async def _run(
         self,
         operation: Operation,
         variables: dict[str, Any] | None,
-        context: Context | None,
+        context: OperationContext | None,
     ) -> ExecutionResult:
         context = context and context.for_operation()
-        gives_way = operation.type is OperationType.QUERY
-        weight = Weight(self._rules.limits.answer_bytes, self._crowd, gives_way=gives_way)
-        weight.begin()
-        deadline = Deadline(self._timeouts)
+        response_size = self._response_size_limit.start(can_be_refused=operation.type is OperationType.QUERY)
+        deadline = self._time_limit.start()
         if context is not None:
             context.deadline = deadline
         try:
             result = await operation.run(variables or {}, context)
         except asyncio.CancelledError:
-            if deadline.has_cancelled():
-                return PreExecutionError(data=None, errors=[public_error(GraphQLError("", original_error=OutOfTime()))])
+            if deadline.uncancel():
+                return PreExecutionError(
+                    data=None, errors=[to_client_error(GraphQLError("", original_error=OperationTimedOut()))]
+                )
             raise
         finally:
             deadline.end()
-        return _weighed(result, weight)
-
-    def _event_weight(self) -> Weight:
-        weight = Weight(self._rules.limits.answer_bytes, self._crowd)
-        weight.begin_event()
-        return weight
+        return _sized_result(result, response_size)
 
     async def _run_stream(
         self,
         query: str | None,
         variables: dict[str, Any] | None,
-        context: Context | None,
+        context: OperationContext | None,
         operation_name: str | None,
     ) -> AsyncGenerator[ExecutionResult, None]:
-        document = self.documents.of(query)
-        operation = self._checked(document, operation_name, variables, context)
+        document = self.documents.get(query)
+        operation = self._select_operation(document, operation_name, variables, context)
         if isinstance(operation, PreExecutionError):
             yield operation
             return
         if operation.type is not OperationType.SUBSCRIPTION:
             yield await self._run(operation, variables, context)
             return
-        weight = self._event_weight()
+        response_size = self._response_size_limit.start_event()
         source = operation.subscribe(variables or {}, context and context.for_operation())
         if isawaitable(source):
             source = await source
         if isinstance(source, CoreResult):
-            yield _public(source)
+            yield _public_result(source)
             return
         async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
             try:
                 async for event in events:
-                    yield _weighed(event, weight)
-                    weight.end()
-                    weight = self._event_weight()
-            except Exception as error:  # noqa: BLE001 - whatever a stream ends with is told like any other error
+                    yield _sized_result(event, response_size)
+                    response_size.release()
+                    response_size = self._response_size_limit.start_event()
+            except Exception as error:  # noqa: BLE001 - an error of the stream is reported like any other
                 field = operation.node.selection_set.selections[0]
-                yield PreExecutionError(data=None, errors=[public_error(located_error(error, [field]))])
+                yield PreExecutionError(data=None, errors=[to_client_error(located_error(error, [field]))])
 
 
-def _leave_out_null_defaults(schema: GraphQLSchema) -> None:
-    """Let what may be left out say so by its type alone: `= null` on every line tells a reader of the contract nothing."""
+def _remove_null_defaults(schema: GraphQLSchema) -> None:
+    """Remove `= null` from optional inputs: it is noise in the printed schema, since a nullable type is optional."""
     for type_ in schema.type_map.values():
         if isinstance(type_, GraphQLInputObjectType):
-            optional: list[Any] = list(type_.fields.values())
+            optional_inputs: list[Any] = list(type_.fields.values())
         elif isinstance(type_, GraphQLObjectType):
-            optional = [argument for field in type_.fields.values() for argument in field.args.values()]
+            optional_inputs = [argument for field in type_.fields.values() for argument in field.args.values()]
         else:
             continue
-        for each in optional:
+        for each in optional_inputs:
             if each.default_value is None:
                 each.default_value = Undefined
 
 
-def _public(result: Any, kind: type[ExecutionResult] = ExecutionResult) -> ExecutionResult:
-    """The result with errors as the client is to see them; a PreExecutionError where nothing was run."""
+def _public_result(result: Any, result_type: type[ExecutionResult] = ExecutionResult) -> ExecutionResult:
+    """Return the result with client errors; a PreExecutionError when nothing was executed."""
     if not result.errors:
-        return kind(data=result.data, errors=None)
-    errors = [public_error(error) for error in result.errors]
+        return result_type(data=result.data, errors=None)
+    errors = [to_client_error(error) for error in result.errors]
     if result.data is None and all(error.path is None for error in errors):
         return PreExecutionError(data=None, errors=errors)
-    return kind(data=result.data, errors=errors)
+    return result_type(data=result.data, errors=errors)
 
 
-class Weighed(ExecutionResult):
-    """A result that holds the room that it takes."""
+class SizedResult(ExecutionResult):
+    """A result that keeps its reservation in the memory budget."""
 
-    weight: Weight
+    response_size: ResponseSize
 
 
-def _weighed(result: Any, weight: Weight) -> ExecutionResult:
-    """The result as the client is to see it; an error alone where it is too large."""
-    public = _public(result, Weighed)
-    if (refusal := weight.refusal()) is not None:
-        return ExecutionResult(data=None, errors=[public_error(GraphQLError("", original_error=refusal))])
-    if isinstance(public, Weighed):
-        public.weight = weight
+def _sized_result(result: Any, response_size: ResponseSize) -> ExecutionResult:
+    """Return the result for the client; only an error when the response exceeds its limit."""
+    public = _public_result(result, SizedResult)
+    if (limit_error := response_size.limit_error()) is not None:
+        return ExecutionResult(data=None, errors=[to_client_error(GraphQLError("", original_error=limit_error))])
+    if isinstance(public, SizedResult):
+        public.response_size = response_size
     return public

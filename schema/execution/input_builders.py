@@ -1,9 +1,8 @@
-"""Builds the objects of our input types from what GraphQL has coerced, and calls resolvers with them, by functions that are
-made once for each type and field.
+"""Builds input objects and calls resolvers, with functions that are built once for each type and field.
 
-Strawberry finds out anew for every value what its type is wrapped in and what each field is called in GraphQL, and for every
-call what the resolver wants; for a nested filter that costs more than its statement's text. An input type may say how it is
-built, so each says it here.
+Strawberry looks up the wrappers of a type and the GraphQL names of its fields for every value, and the parameters of a
+resolver for every call. For a nested filter this costs more than generating the SQL text. Strawberry uses the
+`from_input` of a type's definition when it has one; this module sets it for each input type.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,88 +20,89 @@ from strawberry.types.base import (
 )
 from strawberry.types.lazy_type import LazyType
 
-Build = Callable[[Any], Any]
+Builder = Callable[[Any], Any]
 
 
-def build_by_written_functions(schema: strawberry.Schema) -> None:
-    """Let all input types of the schema be built, and all resolvers but those of subscriptions be called, by functions of
-    their own."""
-    raw: Any = schema._schema  # pyright: ignore[reportPrivateUsage]
-    builders = _Builders(schema)
-    for type_ in raw.type_map.values():
+def install_input_builders(schema: strawberry.Schema) -> None:
+    """Install a builder for each input type, and a caller for each resolver except those of subscriptions."""
+    core_schema: Any = schema._schema  # pyright: ignore[reportPrivateUsage]
+    builders = _InputBuilders(schema)
+    for type_ in core_schema.type_map.values():
         if isinstance(type_, GraphQLInputObjectType):
             definition: StrawberryObjectDefinition = type_.extensions[GraphQLCoreConverter.DEFINITION_BACKREF]
-            definition.from_input = _from_input(builders.of(definition))
-        elif isinstance(type_, GraphQLObjectType) and type_ is not raw.subscription_type:
+            definition.from_input = _wrap_builder(builders.builder_for(definition))
+        elif isinstance(type_, GraphQLObjectType) and type_ is not core_schema.subscription_type:
             for field in type_.fields.values():
                 declared: Any = field.extensions.get(GraphQLCoreConverter.DEFINITION_BACKREF)
                 if declared is not None and declared.base_resolver is not None:
-                    field.resolve = builders.caller(declared)
+                    field.resolve = builders.build_resolver(declared)
 
 
-def _from_input(build: Build) -> Callable[[type, Mapping[str, Any], Any], Any]:
+def _wrap_builder(build: Builder) -> Callable[[type, Mapping[str, Any], Any], Any]:
     return lambda _type, value, _context: build(value)
 
 
-class _Builders:
-    """The functions that have been made so far, by type: types refer to each other, and to themselves."""
+class _InputBuilders:
+    """The builders created so far, by type. Types refer to each other and to themselves."""
 
     def __init__(self, schema: strawberry.Schema) -> None:
         self._config = schema.config
-        self._name_of = schema.config.name_converter.from_field
-        self._made: dict[type, Build] = {}
+        self._graphql_name = schema.config.name_converter.from_field
+        self._builders: dict[type, Builder] = {}
 
-    def of(self, definition: StrawberryObjectDefinition) -> Build:
-        """What builds an object of this type from a mapping by the names of GraphQL."""
+    def builder_for(self, definition: StrawberryObjectDefinition) -> Builder:
+        """Return a function that builds an object of this type from a mapping by GraphQL names."""
         origin = definition.origin
-        if origin not in self._made:
-            fields: dict[str, tuple[str, Build | None]] = {}
+        if origin not in self._builders:
+            fields: dict[str, tuple[str, Builder | None]] = {}
 
             def build(value: Mapping[str, Any]) -> Any:
-                given: dict[str, Any] = {}
+                keyword_arguments: dict[str, Any] = {}
                 for name, item in value.items():
                     python_name, convert = fields[name]
-                    given[python_name] = item if convert is None or item is None else convert(item)
-                return origin(**given)
+                    keyword_arguments[python_name] = item if convert is None or item is None else convert(item)
+                return origin(**keyword_arguments)
 
-            self._made[origin] = build
+            self._builders[origin] = build
             for field in definition.fields:
-                fields[self._name_of(field)] = field.python_name, self._converter(field.type)
-        return self._made[origin]
+                fields[self._graphql_name(field)] = field.python_name, self._find_converter(field.type)
+        return self._builders[origin]
 
-    def caller(self, field: Any) -> Callable[..., Any]:
-        """What calls the field's resolver with the arguments by the names of GraphQL."""
-        assert field.base_resolver.self_parameter, "Resolvers are methods."
-        assert not field.extensions, "Nothing else is called here."
+    def build_resolver(self, field: Any) -> Callable[..., Any]:
+        """Return a function that calls the field's resolver with arguments by GraphQL names."""
+        assert field.base_resolver.self_parameter, "A resolver must be a method."
+        assert not field.extensions, "Field extensions are not supported."
         function, info = field.base_resolver.wrapped_func, field.base_resolver.info_parameter
-        name_of_info = info and info.name
-        name_of, info_of = self._config.name_converter.from_argument, self._config.info_class
-        arguments = {name_of(each): (each.python_name, self._converter(each.type)) for each in field.arguments}
+        info_name = info and info.name
+        graphql_name, info_class = self._config.name_converter.from_argument, self._config.info_class
+        parameters = {
+            graphql_name(each): (each.python_name, self._find_converter(each.type)) for each in field.arguments
+        }
 
-        def call(source: Any, raw_info: Any, /, **given: Any) -> Any:
-            wanted: dict[str, Any] = {}
-            for name, value in given.items():
-                python_name, convert = arguments[name]
-                wanted[python_name] = value if convert is None or value is None else convert(value)
-            if name_of_info is not None:
-                wanted[name_of_info] = info_of(_raw_info=raw_info, _field=field)
-            return function(source, **wanted)
+        def call(source: Any, raw_info: Any, /, **values: Any) -> Any:
+            keyword_arguments: dict[str, Any] = {}
+            for name, value in values.items():
+                python_name, convert = parameters[name]
+                keyword_arguments[python_name] = value if convert is None or value is None else convert(value)
+            if info_name is not None:
+                keyword_arguments[info_name] = info_class(_raw_info=raw_info, _field=field)
+            return function(source, **keyword_arguments)
 
         return call
 
-    def _converter(self, type_: Any) -> Build | None:
-        """What converts a value of this type that is not null; None for what stays as it is."""
-        assert not isinstance(type_, StrawberryMaybe), "What was left out is told from null in other ways."
+    def _find_converter(self, type_: Any) -> Builder | None:
+        """Return the converter for non-null values of this type; None when values need no conversion."""
+        assert not isinstance(type_, StrawberryMaybe), "StrawberryMaybe is not supported."
         if isinstance(type_, StrawberryOptional):
-            return self._converter(type_.of_type)
+            return self._find_converter(type_.of_type)
         if isinstance(type_, LazyType):
-            return self._converter(cast("Any", type_).resolve_type())
+            return self._find_converter(cast("Any", type_).resolve_type())
         if isinstance(type_, StrawberryList):
-            convert = self._converter(type_.of_type)
-            # A copy in any case: a default value is the same list each time.
+            convert = self._find_converter(type_.of_type)
+            # Always copies: a default value is the same list for each call.
             return (
                 list if convert is None else lambda items: [None if each is None else convert(each) for each in items]
             )
         if has_object_definition(type_):
-            return self.of(type_.__strawberry_definition__)
+            return self.builder_for(type_.__strawberry_definition__)
         return None

@@ -1,9 +1,10 @@
-"""One operation of a document: what is found out about it once, and how it is run.
+"""Prepares one operation of a document once and executes it.
 
-Nearly all operations have one field at their root, which answers with what is prepared, or plain data. Such a field is asked
-directly: its variables and arguments are read, its resolver is called, and what that gives is completed, all by functions
-that were made before. The rest is graphql-core's: several fields, data that is not plain, and whatever goes wrong, which it
-gets to see as if it had called the resolver itself, and words.
+Nearly all operations have one root field, whose result is already completed or can be completed by a compiled function.
+For such a field, functions built in advance coerce the variables and arguments, call the resolver and complete its
+result. graphql-core executes the rest: several root fields, selections that cannot be compiled, and everything that
+fails. It receives what the resolver returned or raised, as if it had called the resolver itself, and reports the
+errors.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,55 +29,59 @@ from strawberry.execution import optimized_is_awaitable
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.graphql import OperationType
 
-from schema.context import Context
-from schema.execution.codegen import NotPlain, OutputType, Prepared
-from schema.execution.coercion import Arguments, Unreadable, Variables
+from schema.execution.codegen import CompletedValue, NotCompilable, OutputType
+from schema.execution.coercion import ArgumentCoercer, CoercionFailed, VariableCoercer
 from schema.execution.executor import UNRESOLVED, Executor
+from schema.execution.operation_context import OperationContext
 from schema.execution.selections import Selections
 
-MOST_VARIANTS = 8
-"""Sets of values for `@skip` and `@include`, each of one of a document's operations, that functions are kept for; beyond,
-nothing is plain."""
+MAX_CACHED_SELECTIONS = 8
+"""Maximum number of cached `Selections` per document: one per operation and set of values for `@skip` and `@include`.
 
-Kept = dict[Any, Selections]
-"""What a document's operations select."""
+Operations beyond it are executed by graphql-core.
+"""
+
+SelectionCache = dict[Any, Selections]
+"""Selections of a document's operations."""
 
 
 class Operation:
-    """An operation of a document that has been validated."""
+    """An operation of a validated document."""
 
     def __init__(
         self,
         schema: GraphQLSchema,
         document: DocumentNode,
         node: OperationDefinitionNode,
-        kept: Kept,
+        selection_cache: SelectionCache,
         *,
         hide_suggestions: bool,
-        write_plain_data: bool,
+        use_fast_path: bool,
     ) -> None:
-        """`kept` is one for all operations of the document. `write_plain_data`: whether anything is found out about this
-        one; else all is graphql-core's."""
+        """`selection_cache` is shared by all operations of the document.
+
+        Without `use_fast_path`, graphql-core executes the operation.
+        """
         self.node = node
         self.name = node.name and node.name.value
         self.type = OperationType(node.operation.value)
         self._schema = schema
-        self._document = document
+        self._document_node = document
         self._hide_suggestions = hide_suggestions
-        self._write_plain_data = write_plain_data
-        self._kept = kept
+        self._use_fast_path = use_fast_path
+        self._selection_cache = selection_cache
 
-    async def run(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
-        """What comes of a query or mutation with these variables, which are JSON."""
-        if self._variables is None:
-            return await self._run_ordinarily(given, context)
+    async def run(self, raw_variables: Mapping[str, Any], context: OperationContext | None) -> ExecutionResult:
+        """Execute a query or mutation with these variables, given as JSON values."""
+        if self._variable_coercer is None:
+            return await self._run_with_graphql_core(raw_variables, context)
         try:
-            variables = self._variables.read(given)
-        except Unreadable:
-            return await self._run_ordinarily(given, context)
+            variables = self._variable_coercer.coerce(raw_variables)
+        except CoercionFailed:
+            return await self._run_with_graphql_core(raw_variables, context)
         resolved: Any = UNRESOLVED
-        selections = self._selections_of(variables)
-        field = selections and selections.plan(_RootField, partial(_RootField, selections, self._root))
+        selections = self._find_selections(variables)
+        field = selections and selections.cached_plan(_RootField, partial(_RootField, selections, self._root_type))
         if selections is not None and field is not None:
             if context is not None:
                 context.selections = selections
@@ -84,16 +89,16 @@ class Operation:
                 resolved = field.resolve(variables, context)
                 if optimized_is_awaitable(resolved):
                     resolved = await resolved
-            except Exception as error:  # noqa: BLE001 - it is raised again where it belongs
+            except Exception as error:  # noqa: BLE001 - the executor raises it again at its field
                 resolved = error
             try:
                 return ExecutionResult({field.name: field.complete(resolved, selections)}, None)
-            except Exception:  # noqa: BLE001, S110 - the ordinary path raises it again, and says where
+            except Exception:  # noqa: BLE001, S110 - graphql-core raises it again, with its location
                 pass
         executor = Executor(
             self._schema,
-            self._definitions,
-            self._fragments,
+            self._fragment_definitions,
+            self._fragment_details,
             None,
             context,
             self.node,
@@ -102,128 +107,136 @@ class Operation:
             default_type_resolver,
             default_field_resolver,
             hide_suggestions=self._hide_suggestions,
-            selections_of=self._selections_of,
+            find_selections=self._find_selections,
         )
         try:
             return await executor.run(resolved)
         finally:
-            # An error would keep this frame, and be kept by it, until the garbage collector comes by.
+            # An error and this frame would form a reference cycle that lasts until the next garbage collection.
             del resolved
 
-    async def _run_ordinarily(self, given: Mapping[str, Any], context: Context | None) -> ExecutionResult:
+    async def _run_with_graphql_core(
+        self, raw_variables: Mapping[str, Any], context: OperationContext | None
+    ) -> ExecutionResult:
         executor = cast("Any", Executor).build(
-            self._schema, self._document, context_value=context, raw_variable_values=given, **self._choices
+            self._schema,
+            self._document_node,
+            context_value=context,
+            raw_variable_values=raw_variables,
+            **self._executor_options,
         )
         return await executor.run() if isinstance(executor, Executor) else ExecutionResult(None, executor)
 
-    def subscribe(self, given: Mapping[str, Any], context: Context | None) -> Any:
-        """What comes of a subscription: its events, or a result with errors, or either to be awaited."""
+    def subscribe(self, raw_variables: Mapping[str, Any], context: OperationContext | None) -> Any:
+        """Execute a subscription: return its events, or a result with errors, or an awaitable of either."""
         return subscribe(
             self._schema,
-            self._document,
+            self._document_node,
             context_value=context,
-            variable_values=cast("dict[str, Any]", given),
+            variable_values=cast("dict[str, Any]", raw_variables),
             executor_class=Executor,
-            **self._choices,
+            **self._executor_options,
         )
 
     @property
-    def _choices(self) -> dict[str, Any]:
+    def _executor_options(self) -> dict[str, Any]:
         return {
             "operation_name": self.name,
             "hide_suggestions": self._hide_suggestions,
-            "selections_of": self._selections_of,
+            "find_selections": self._find_selections,
         }
 
     @cached_property
-    def _variables(self) -> Variables | None:
-        """None where graphql-core is to read them."""
+    def _variable_coercer(self) -> VariableCoercer | None:
+        """Coercer for the variables; None when graphql-core must coerce them."""
         try:
-            return Variables(self._schema, self.node) if self._write_plain_data else None
-        except Unreadable:
+            return VariableCoercer(self._schema, self.node) if self._use_fast_path else None
+        except CoercionFailed:
             return None
 
     @cached_property
-    def _definitions(self) -> dict[str, FragmentDefinitionNode]:
-        fragments = [each for each in self._document.definitions if isinstance(each, FragmentDefinitionNode)]
+    def _fragment_definitions(self) -> dict[str, FragmentDefinitionNode]:
+        fragments = [each for each in self._document_node.definitions if isinstance(each, FragmentDefinitionNode)]
         return {each.name.value: each for each in fragments}
 
     @cached_property
-    def _fragments(self) -> dict[str, FragmentDetails]:
-        return {name: FragmentDetails(each) for name, each in self._definitions.items()}
+    def _fragment_details(self) -> dict[str, FragmentDetails]:
+        return {name: FragmentDetails(each) for name, each in self._fragment_definitions.items()}
 
     @cached_property
-    def _root(self) -> GraphQLObjectType:
+    def _root_type(self) -> GraphQLObjectType:
         root = self._schema.get_root_type(self.node.operation)
         assert root is not None
         return root
 
-    def _selections_of(self, variables: VariableValues) -> Selections | None:
-        """What is selected with these variables; None where that is not to be kept."""
-        if self._variables is None:
+    def _find_selections(self, variables: VariableValues) -> Selections | None:
+        """Return the selections with these variables; None when they cannot be cached."""
+        if self._variable_coercer is None:
             return None
-        # The other variables do not change what is selected.
-        names = [name for name in self._variables.booleans if name in variables.coerced]
+        # Other variables do not change which fields are selected.
+        names = [name for name in self._variable_coercer.boolean_variables if name in variables.coerced]
         values = {name: variables.coerced[name] for name in names}
         key = id(self.node), *values.items()
-        if key not in self._kept:
-            if len(self._kept) == MOST_VARIANTS:
+        if key not in self._selection_cache:
+            if len(self._selection_cache) == MAX_CACHED_SELECTIONS:
                 return None
             sources = {name: variables.sources[name] for name in names}
-            self._kept[key] = Selections(
+            self._selection_cache[key] = Selections(
                 self._schema,
-                self._fragments,
+                self._fragment_details,
                 self.node,
                 VariableValues(sources, values),
                 hide_suggestions=self._hide_suggestions,
             )
-        return self._kept[key]
+        return self._selection_cache[key]
 
 
-class _Info:
-    """What fields of the root use of what graphql-core tells them."""
+class _ResolveInfo:
+    """The part of graphql-core's resolve info that root fields use."""
 
     __slots__ = ("context", "field_nodes", "return_type")
 
-    def __init__(self, context: Context | None, return_type: OutputType, field_nodes: Sequence[FieldNode]) -> None:
+    def __init__(
+        self, context: OperationContext | None, return_type: OutputType, field_nodes: Sequence[FieldNode]
+    ) -> None:
         self.context = context
         self.return_type = return_type
         self.field_nodes = field_nodes
 
 
 class _RootField:
-    """The one field of an operation's root."""
+    """The only root field of an operation."""
 
     def __init__(self, selections: Selections, root: GraphQLObjectType) -> None:
-        """NotPlain where the operation has several, or this one is not ours."""
-        fields = selections.collect_root(root)
+        """Raise NotCompilable when the operation has several root fields or this one belongs to introspection."""
+        fields = selections.collect_root_fields(root)
         if len(fields) != 1:
-            raise NotPlain
+            raise NotCompilable
         ((self.name, self._details),) = fields.items()
         self._nodes = [each.node for each in self._details]
         declared = root.fields.get(self._nodes[0].name.value)
         if declared is None or GraphQLCoreConverter.DEFINITION_BACKREF not in declared.extensions:
-            raise NotPlain
+            raise NotCompilable
         try:
-            self._arguments = Arguments(declared, self._nodes[0])
-        except Unreadable:
-            raise NotPlain from None
+            self._argument_coercer = ArgumentCoercer(declared, self._nodes[0])
+        except CoercionFailed:
+            raise NotCompilable from None
         self._type = declared.type
         self._resolve = declared.resolve
 
-    def resolve(self, variables: VariableValues, context: Context | None) -> Any:
-        """What the resolver gives, which may be awaitable; UNRESOLVED where it is not to be called."""
+    def resolve(self, variables: VariableValues, context: OperationContext | None) -> Any:
+        """Call the resolver and return its result or awaitable; UNRESOLVED when the arguments are invalid."""
         try:
-            arguments = self._arguments.read(variables)
-        except Unreadable:
+            arguments = self._argument_coercer.coerce(variables)
+        except CoercionFailed:
             return UNRESOLVED
-        return self._resolve(None, _Info(context, self._type, self._nodes), **arguments)
+        return self._resolve(None, _ResolveInfo(context, self._type, self._nodes), **arguments)
 
     def complete(self, resolved: Any, selections: Selections) -> Any:
-        """What was resolved, as it is answered. Raises where that is not plain."""
-        if type(resolved) is Prepared:
+        """Return the completed result. Raises an exception when only graphql-core can complete it."""
+        if type(resolved) is CompletedValue:
             return resolved.value
-        complete = None if resolved is UNRESOLVED else selections.completion(self._type, self._details)
+        complete = None if resolved is UNRESOLVED else selections.compile_completion(self._type, self._details)
         if complete is None:
-            raise NotPlain
+            raise NotCompilable
         return complete(resolved)

@@ -1,7 +1,7 @@
-"""What of a document is plain data, found out once and kept with the document.
+"""Selections of operations and their compiled functions, cached with the document.
 
-A field is plain where it is an attribute without arguments, and all that is selected of it is plain again. `Selections`
-belong to one operation of a document under one set of values for `@skip` and `@include`.
+A field can be compiled when it is an attribute without arguments and all fields selected below it can be compiled too.
+One `Selections` belongs to one operation of a document and one set of values for `@skip` and `@include`.
 """
 
 from collections.abc import Callable
@@ -24,24 +24,24 @@ from graphql.execution.collect_fields import (
 )
 from graphql.execution.values import VariableValues
 
-from schema.execution.codegen import Complete, NotPlain, OutputType, Writer
+from schema.execution.codegen import CompleteFunction, FunctionWriter, NotCompilable, OutputType
 
-MOST_FIELDS = 1000
-"""Fields looked at for one set of values: fragments within fragments can select more than there is memory for."""
+MAX_COMPILED_FIELDS = 1000
+"""Maximum number of fields compiled for one `Selections`: nested fragments can select more than fits in memory."""
 
 Plan = TypeVar("Plan")
 
 
 @dataclass(frozen=True, slots=True)
-class Split:
-    """An object's fields: the plain ones as a function that leaves None for the others, and the others."""
+class FieldSplit:
+    """An object's fields: a function that completes the compiled ones, with None for the others, and the others."""
 
-    complete: Complete
-    rest: GroupedFieldSet
+    complete: CompleteFunction
+    remaining: GroupedFieldSet
 
 
 class Selections:
-    """What one operation selects, for all its executions with the same values for @skip and @include."""
+    """Selections of one operation, for all executions with the same values for `@skip` and `@include`."""
 
     def __init__(
         self,
@@ -57,15 +57,15 @@ class Selections:
         self._operation = operation
         self._variable_values = variable_values
         self._hide_suggestions = hide_suggestions
-        self._root: GroupedFieldSet | None = None
+        self._root_fields: GroupedFieldSet | None = None
         self._collected: dict[Any, CollectedFields] = {}
         self._plans: dict[Any, Any] = {}
-        self._looked_at = 0
+        self._compiled_field_count = 0
 
-    def collect_root(self, type_: GraphQLObjectType) -> GroupedFieldSet:
-        """The fields that are selected of the operation's root."""
-        if self._root is None:
-            self._root = collect_fields(
+    def collect_root_fields(self, type_: GraphQLObjectType) -> GroupedFieldSet:
+        """Return the root fields that the operation selects."""
+        if self._root_fields is None:
+            self._root_fields = collect_fields(
                 self._schema,
                 self._fragments,
                 self._variable_values,
@@ -73,59 +73,59 @@ class Selections:
                 self._operation,
                 self._hide_suggestions,
             ).grouped_field_set
-        return self._root
+        return self._root_fields
 
-    def collect(self, type_: GraphQLObjectType, details: FieldDetailsList) -> CollectedFields:
-        """The fields that are selected of an object; the same object for the same nodes of the document."""
-        key = _key(type_, details)
+    def collect_subfields(self, type_: GraphQLObjectType, details: FieldDetailsList) -> CollectedFields:
+        """Return the fields that are selected of an object: the identical result for the same nodes of the document."""
+        key = _selection_key(type_, details)
         if key not in self._collected:
             self._collected[key] = collect_subfields(
                 self._schema, self._fragments, self._variable_values, self._operation, type_, details
             )
         return self._collected[key]
 
-    def fields(self, type_: GraphQLObjectType, details: FieldDetailsList) -> GroupedFieldSet:
-        """As `collect`, for what is to be written down; NotPlain where that would be too much."""
-        collected = self.collect(type_, details)
-        self._looked_at += len(collected.grouped_field_set)
-        if collected.new_defer_usages or self._looked_at > MOST_FIELDS:
-            raise NotPlain
+    def compilable_fields(self, type_: GraphQLObjectType, details: FieldDetailsList) -> GroupedFieldSet:
+        """Collect subfields for compilation. Raises NotCompilable beyond MAX_COMPILED_FIELDS or with `@defer`."""
+        collected = self.collect_subfields(type_, details)
+        self._compiled_field_count += len(collected.grouped_field_set)
+        if collected.new_defer_usages or self._compiled_field_count > MAX_COMPILED_FIELDS:
+            raise NotCompilable
         return collected.grouped_field_set
 
-    def completion(self, type_: OutputType, details: FieldDetailsList) -> Complete | None:
-        """A function that completes a value of this type, where all that is selected of it is plain."""
+    def compile_completion(self, type_: OutputType, details: FieldDetailsList) -> CompleteFunction | None:
+        """Return a function that completes a value of this type; None when its selection cannot be compiled."""
 
-        def write() -> Complete:
-            writer = Writer(self.fields)
-            name = writer.function("value", f"return {writer.value(type_, details, 'value')}")
-            return writer.compiled()[name]
+        def compile_plan() -> CompleteFunction:
+            writer = FunctionWriter(self.compilable_fields)
+            name = writer.add_function("value", f"return {writer.value_expression(type_, details, 'value')}")
+            return writer.compile_functions()[name]
 
-        return self.plan(_key(type_, details), write)
+        return self.cached_plan(_selection_key(type_, details), compile_plan)
 
-    def split(self, type_: GraphQLObjectType, fields: GroupedFieldSet) -> Split | None:
-        """The fields that `collect` has found, divided; None where none is plain."""
+    def split_fields(self, type_: GraphQLObjectType, fields: GroupedFieldSet) -> FieldSplit | None:
+        """Split fields that `collect_subfields` returned; None when none of them can be compiled."""
 
-        def write() -> Split:
-            writer = Writer(self.fields)
-            name, rest = writer.part_of_record(type_, fields)
-            if len(rest) == len(fields):
-                raise NotPlain
-            return Split(writer.compiled()[name], rest)
+        def compile_plan() -> FieldSplit:
+            writer = FunctionWriter(self.compilable_fields)
+            name, remaining = writer.add_partial_object_function(type_, fields)
+            if len(remaining) == len(fields):
+                raise NotCompilable
+            return FieldSplit(writer.compile_functions()[name], remaining)
 
-        return self.plan(id(fields), write)
+        return self.cached_plan(id(fields), compile_plan)
 
-    def plan(self, key: Any, write: Callable[[], Plan]) -> Plan | None:
-        """What `write` gives, which is called once; None where it finds something that is not plain."""
+    def cached_plan(self, key: Any, compile_plan: Callable[[], Plan]) -> Plan | None:
+        """Return the result of `compile_plan`, called once for each key; None when it cannot be compiled."""
         if key not in self._plans:
             try:
-                self._plans[key] = write()
-            except (NotPlain, GraphQLError):
+                self._plans[key] = compile_plan()
+            except (NotCompilable, GraphQLError):
                 self._plans[key] = None
         return cast("Plan | None", self._plans[key])
 
 
-def _key(type_: OutputType, details: FieldDetailsList) -> Any:
-    # Nodes live as long as their document, and so do these keys.
+def _selection_key(type_: OutputType, details: FieldDetailsList) -> Any:
+    # Ids of nodes are unique here: nodes live as long as their document, which owns the cache.
     if len(details) == 1:
         return type_, id(details[0].node)
     return type_, *[id(each.node) for each in details]

@@ -1,4 +1,4 @@
-"""Reading arguments whose types say less than the rules do. Each refusal names the argument by its path."""
+"""Checks of arguments that GraphQL types cannot express. Each error names the argument by its path."""
 
 from collections.abc import Sequence
 from typing import Annotated
@@ -6,103 +6,105 @@ from typing import Annotated
 import strawberry
 
 from db.records import JsonText, to_json
+from db.runtime.ids import canonical_id
 from resolvers.errors import BadInput
-from resolvers.ids import canonical_id
+from schema.limits.options import MAX_BATCH_SIZE
 
-LARGEST_BATCH = 1000
-LARGEST_PREFETCH = 1000
-LONGEST_LEASE_SECONDS = 86_400.0
-LONGEST_WAIT_SECONDS = 60.0
-MOST_TASK_KEYS = 100
-LONGEST_KEY_BYTES = 1000
-"""PostgreSQL finds a row by 2,704 bytes at most, and two of these can be in one index."""
+MAX_PREFETCH = 1000
+MAX_LEASE_SECONDS = 86_400.0
+MAX_WAIT_SECONDS = 60.0
+MAX_TASK_KEYS = 100
+MAX_KEY_BYTES = 1000
+"""PostgreSQL limits an index entry to 2,704 bytes, and an index can contain two keys."""
 
-LONGEST_STATE_CACHE_KEY_BYTES = 2000
+MAX_STATE_CACHE_KEY_BYTES = 2000
 
-TaskKeys = Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")]
-LeaseSeconds = Annotated[
+TaskKeysArgument = Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")]
+LeaseSecondsArgument = Annotated[
     float,
     strawberry.argument(description="How long a lease runs once you have acknowledged it: 1 to 86,400 seconds."),
 ]
-WorkerName = Annotated[str | None, strawberry.argument(description="What to call you where people look at the queue.")]
+WorkerNameArgument = Annotated[
+    str | None, strawberry.argument(description="What to call you where people look at the queue.")
+]
 
 
-def read_id(path: str, text: str) -> str:
-    """The id as it is stored; upper case, braces and missing hyphens are forgiven."""
+def parse_id(path: str, text: str) -> str:
+    """Return an id in its stored form. Accepts upper case, braces and missing hyphens."""
     try:
         return canonical_id(text)
     except ValueError:
-        raise BadInput(path, f"{text!r:.60} is no id; ids are UUIDs.") from None
+        raise BadInput(path, f"must be a UUID; got {text!r:.60}.") from None
 
 
-def read_optional_id(path: str, text: str | None) -> str | None:
-    return None if text is None else read_id(path, text)
+def parse_optional_id(path: str, text: str | None) -> str | None:
+    return None if text is None else parse_id(path, text)
 
 
-def read_ids(path: str, texts: Sequence[str]) -> list[str]:
-    return [read_id(f"{path}.{place}", text) for place, text in enumerate(texts)]
+def parse_ids(path: str, values: Sequence[str]) -> list[str]:
+    return [parse_id(f"{path}.{index}", text) for index, text in enumerate(values)]
 
 
-def read_json(path: str, value: object) -> JsonText:
-    """The text to store for a JSON value."""
+def serialize_json(path: str, value: object) -> JsonText:
+    """Serialize a JSON value for storage."""
     try:
         return to_json(value)
     except ValueError as error:
-        raise BadInput(path, f"can not be stored as JSON: {error}.") from None
+        raise BadInput(path, f"cannot be stored as JSON: {error}.") from None
 
 
-def read_optional_json(path: str, value: object | None) -> JsonText | None:
-    return None if value is None else read_json(path, value)
+def serialize_optional_json(path: str, value: object | None) -> JsonText | None:
+    return None if value is None else serialize_json(path, value)
 
 
-def read_json_object(path: str, value: object | None) -> JsonText:
-    """The text of a JSON object; of an empty one where nothing is given."""
+def serialize_json_object(path: str, value: object | None) -> JsonText:
+    """Serialize a JSON object for storage. None becomes an empty object."""
     if value is None:
         return "{}"
     if not isinstance(value, dict):
-        raise BadInput(path, "has to be a JSON object.")
-    return read_json(path, value)  # pyright: ignore[reportUnknownArgumentType]
+        raise BadInput(path, "must be a JSON object.")
+    return serialize_json(path, value)  # pyright: ignore[reportUnknownArgumentType]
 
 
-def read_count(path: str, value: int, *, least: int, most: int) -> int:
-    if not least <= value <= most:
-        raise BadInput(path, f"has to be from {least} to {most:,}, not {value}.")
+def validate_count(path: str, value: int, *, minimum: int, maximum: int) -> int:
+    if not minimum <= value <= maximum:
+        raise BadInput(path, f"must be between {minimum} and {maximum:,}; got {value:,}.")
     return value
 
 
-def read_batch_size(path: str, items: Sequence[object]) -> None:
-    if len(items) > LARGEST_BATCH:
-        raise BadInput(path, f"takes at most {LARGEST_BATCH:,} items at once, not {len(items):,}.")
+def validate_batch_size(path: str, items: Sequence[object]) -> None:
+    if len(items) > MAX_BATCH_SIZE:
+        raise BadInput(path, f"must have at most {MAX_BATCH_SIZE:,} items; got {len(items):,}.")
 
 
-def read_seconds(path: str, value: float, *, least: float, most: float) -> float:
-    if not least <= value <= most:
-        raise BadInput(path, f"has to be from {least:g} to {most:g} seconds, not {value:g}.")
+def validate_seconds(path: str, value: float, *, minimum: float, maximum: float) -> float:
+    if not minimum <= value <= maximum:
+        raise BadInput(path, f"must be between {minimum:g} and {maximum:,g} seconds; got {value:g}.")
     return value
 
 
-def read_key(path: str, key: str, most: int = LONGEST_KEY_BYTES) -> str:
-    """A text that is looked up by."""
-    # A character takes four bytes at most.
-    if len(key) * 4 > most and (found := len(key.encode(errors="replace"))) > most:
-        raise BadInput(path, f"may have at most {most:,} bytes, not {found:,}.")
+def validate_key(path: str, key: str, maximum: int = MAX_KEY_BYTES) -> str:
+    """Check the size of a text that rows are looked up by."""
+    # UTF-8 uses at most four bytes for a character, so short texts need not be encoded.
+    if len(key) * 4 > maximum and (size := len(key.encode(errors="replace"))) > maximum:
+        raise BadInput(path, f"must have at most {maximum:,} bytes; got {size:,}.")
     return key
 
 
-def read_optional_key(path: str, key: str | None, most: int = LONGEST_KEY_BYTES) -> str | None:
-    return None if key is None else read_key(path, key, most)
+def validate_optional_key(path: str, key: str | None, maximum: int = MAX_KEY_BYTES) -> str | None:
+    return None if key is None else validate_key(path, key, maximum)
 
 
-def read_name(path: str, name: str) -> str:
-    """The name of a flow or deployment, which becomes part of addresses."""
-    read_key(path, name)
-    if banned := sorted(set(name) & set("/%&><")):
-        raise BadInput(path, f"may not contain {' '.join(banned)}")
+def validate_name(path: str, name: str) -> str:
+    """Check the name of a flow or deployment, which becomes part of URLs."""
+    validate_key(path, name)
+    if forbidden := sorted(set(name) & set("/%&><")):
+        raise BadInput(path, f"must not contain {' '.join(forbidden)}")
     return name
 
 
-def read_task_keys(path: str, keys: Sequence[str]) -> list[str]:
-    """At least one key; each once."""
-    if not 1 <= len(keys) <= MOST_TASK_KEYS:
-        raise BadInput(path, f"takes from 1 to {MOST_TASK_KEYS} keys, not {len(keys)}.")
+def validate_task_keys(path: str, keys: Sequence[str]) -> list[str]:
+    """Check the number of task keys and remove duplicates."""
+    if not 1 <= len(keys) <= MAX_TASK_KEYS:
+        raise BadInput(path, f"must have between 1 and {MAX_TASK_KEYS} keys; got {len(keys):,}.")
     return list(dict.fromkeys(keys))

@@ -1,6 +1,6 @@
-"""What clients ask lists about. A filter becomes a tree of plain values, as `db.query.filters` reads it.
+"""Filters for lists. A filter is converted into a tree of plain values, the format of `db.query.filters`.
 
-How large one may be is `schema.limits.filter_size`' to say, before any of this is made.
+`schema.limits.filter_size` checks the size of a filter before these objects are created.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,8 @@ import strawberry
 
 from resolvers.lists import Filter
 from schema.enums import FlowRunSort, StateType, TaskRunSort
-from schema.inputs.arguments import read_ids
+from schema.inputs.arguments import parse_ids
+from schema.naming import to_camel_case
 from schema.scalars import DateTime
 
 
@@ -80,19 +81,21 @@ class StateFilter:
     name: TextFilter | None = strawberry.field(default=None, description="The name of the current state.")
 
 
-AND = "Each of these filters lets it through."
-OR = (
+AND_DESCRIPTION = "Each of these filters lets it through."
+OR_DESCRIPTION = (
     "At least one of these filters lets it through. One without a condition lets everything through; an empty list is "
     "no condition."
 )
-NOT = "This filter does not let it through. A condition on what is not there is not met, so its opposite is."
+NOT_DESCRIPTION = (
+    "This filter does not let it through. A condition on what is not there is not met, so its opposite is."
+)
 
 
 @strawberry.input(description="Which flows you want. All conditions are joined by AND; none lets every flow through.")
 class FlowFilter:
-    and_: list["FlowFilter"] | None = strawberry.field(name="and", default=None, description=AND)
-    or_: list["FlowFilter"] | None = strawberry.field(name="or", default=None, description=OR)
-    not_: "FlowFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    and_: list["FlowFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
+    or_: list["FlowFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
+    not_: "FlowFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
     id: IdFilter | None = strawberry.field(default=None, description="The flow's id.")
     name: TextFilter | None = strawberry.field(default=None, description="The flow's name.")
     tags: TagsFilter | None = strawberry.field(default=None, description="The flow's tags.")
@@ -103,9 +106,9 @@ class FlowFilter:
     description="Which deployments you want. All conditions are joined by AND; none lets every deployment through."
 )
 class DeploymentFilter:
-    and_: list["DeploymentFilter"] | None = strawberry.field(name="and", default=None, description=AND)
-    or_: list["DeploymentFilter"] | None = strawberry.field(name="or", default=None, description=OR)
-    not_: "DeploymentFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    and_: list["DeploymentFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
+    or_: list["DeploymentFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
+    not_: "DeploymentFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
     id: IdFilter | None = strawberry.field(default=None, description="The deployment's id.")
     name: TextFilter | None = strawberry.field(default=None, description="The deployment's name.")
     tags: TagsFilter | None = strawberry.field(default=None, description="The deployment's tags.")
@@ -121,9 +124,9 @@ class DeploymentFilter:
     description="Which flow runs you want. All conditions are joined by AND; none lets every run through."
 )
 class FlowRunFilter:
-    and_: list["FlowRunFilter"] | None = strawberry.field(name="and", default=None, description=AND)
-    or_: list["FlowRunFilter"] | None = strawberry.field(name="or", default=None, description=OR)
-    not_: "FlowRunFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    and_: list["FlowRunFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
+    or_: list["FlowRunFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
+    not_: "FlowRunFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
     id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
     name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
     tags: TagsFilter | None = strawberry.field(default=None, description="The run's tags.")
@@ -158,9 +161,9 @@ class FlowRunFilter:
     description="Which task runs you want. All conditions are joined by AND; none lets every run through."
 )
 class TaskRunFilter:
-    and_: list["TaskRunFilter"] | None = strawberry.field(name="and", default=None, description=AND)
-    or_: list["TaskRunFilter"] | None = strawberry.field(name="or", default=None, description=OR)
-    not_: "TaskRunFilter | None" = strawberry.field(name="not", default=None, description=NOT)
+    and_: list["TaskRunFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
+    or_: list["TaskRunFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
+    not_: "TaskRunFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
     id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
     name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
     task_key: TextFilter | None = strawberry.field(default=None, description="The task's key.")
@@ -184,60 +187,57 @@ class TaskRunFilter:
     )
 
 
-WantedTaskRuns = Annotated[
+TaskRunFilterArgument = Annotated[
     TaskRunFilter | None, strawberry.argument(description="Which task runs; left out, all of them.")
 ]
-WantedFlowRuns = Annotated[
+FlowRunFilterArgument = Annotated[
     FlowRunFilter | None, strawberry.argument(description="Which flow runs; left out, all of them.")
 ]
-WantedFlows = Annotated[FlowFilter | None, strawberry.argument(description="Which flows; left out, all of them.")]
-WantedDeployments = Annotated[
+FlowFilterArgument = Annotated[
+    FlowFilter | None, strawberry.argument(description="Which flows; left out, all of them.")
+]
+DeploymentFilterArgument = Annotated[
     DeploymentFilter | None, strawberry.argument(description="Which deployments; left out, all of them.")
 ]
-TaskRunOrder = Annotated[
+TaskRunSortArgument = Annotated[
     TaskRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
 ]
-FlowRunOrder = Annotated[
+FlowRunSortArgument = Annotated[
     FlowRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
 ]
 
 
-def read_filter(path: str, filter: Any) -> Filter:
-    """The plain form of a filter, what is given in it by name. BadInput for a malformed id in it."""
+def parse_filter(path: str, filter: Any) -> Filter:
+    """Convert a filter into plain values by name, without null conditions. Raises BadInput for an invalid id."""
     plain: dict[str, Any] = {}
     if filter is None:
         return plain
-    for attribute, name, in_graphql in _names_in(filter.__class__):
+    for attribute, name, graphql_name in _field_names(filter.__class__):
         if (value := getattr(filter, attribute)) is None:
             continue
-        below = f"{path}.{in_graphql}"
+        child_path = f"{path}.{graphql_name}"
         if isinstance(value, list):
-            plain[name] = _read_list(below, cast("list[Any]", value), filter)
+            plain[name] = _parse_list(child_path, cast("list[Any]", value), filter)
         else:
-            plain[name] = read_filter(below, value) if _is_input(value) else value
+            plain[name] = parse_filter(child_path, value) if _is_input(value) else value
     return plain
 
 
 @cache
-def _names_in(type_: type) -> Sequence[tuple[str, str, str]]:
-    """What each of its conditions is called here, in a plain filter, and in GraphQL."""
+def _field_names(type_: type) -> Sequence[tuple[str, str, str]]:
+    """Return the attribute name, the name in plain filters and the GraphQL name of each condition."""
     attributes = [each.name for each in fields(type_)]
-    return [(each, each.rstrip("_"), _camel(each)) for each in attributes]
+    return [(each, each.rstrip("_"), to_camel_case(each)) for each in attributes]
 
 
-def _read_list(path: str, values: list[Any], filter: Any) -> list[Any]:
+def _parse_list(path: str, values: list[Any], filter: Any) -> list[Any]:
     if isinstance(filter, IdFilter):
-        return read_ids(path, values)
+        return parse_ids(path, values)
     if not (values and _is_input(values[0])):
         return values
-    return [read_filter(f"{path}.{place}", each) for place, each in enumerate(values)]
+    return [parse_filter(f"{path}.{index}", each) for index, each in enumerate(values)]
 
 
 def _is_input(value: Any) -> bool:
-    """As dataclasses.is_dataclass, which takes longer."""
+    """Return whether a value is an input object. Faster than dataclasses.is_dataclass."""
     return hasattr(value.__class__, "__dataclass_fields__")
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.rstrip("_").split("_")
-    return head + "".join(word.capitalize() for word in rest)

@@ -1,34 +1,34 @@
-"""What clients send to create and change things, and how it becomes what resolvers take.
+"""Input objects of mutations, and their conversion into values for resolvers.
 
-`path` names the argument that an input came in, so that a refusal can say which of its fields is at fault.
+`path` is the path of the argument that an input was sent in. Errors use it to name the invalid field.
 """
 
 import strawberry
 
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
+from db.runtime.ids import new_id
 from resolvers.errors import BadInput
 from resolvers.flow_runs import NewFlowRun
 from resolvers.flows import NewDeployment, NewFlow
-from resolvers.ids import new_id
 from resolvers.orchestration.transition import ProposedState
-from resolvers.task_runs import FIRST_STATE, NewTaskRun, TaskRunUpdate
+from resolvers.task_runs import DEFAULT_STATE, NewTaskRun, TaskRunUpdate
 from resolvers.transitions.set_states import StateChange
 from schema.enums import StateType
 from schema.inputs.arguments import (
-    LONGEST_STATE_CACHE_KEY_BYTES,
-    read_id,
-    read_json_object,
-    read_key,
-    read_name,
-    read_optional_id,
-    read_optional_json,
-    read_optional_key,
+    MAX_STATE_CACHE_KEY_BYTES,
+    parse_id,
+    parse_optional_id,
+    serialize_json_object,
+    serialize_optional_json,
+    validate_key,
+    validate_name,
+    validate_optional_key,
 )
-from schema.inputs.task_inputs import read_task_inputs
+from schema.inputs.task_inputs import parse_task_inputs
 from schema.scalars import JSON, DateTime
 
-LONGEST_CACHE_KEY = 2000
-MOST_RETRY_DELAYS = 50
+MAX_CACHE_KEY_LENGTH = 2000
+MAX_RETRY_DELAYS = 50
 
 
 @strawberry.input(description="What a state carries beside its type and name. Leave out what does not apply.")
@@ -66,20 +66,20 @@ class StateDetailsInput:
         default=None, description="The subflow that this task run stands for."
     )
 
-    def read(self, path: str) -> StateDetails:
+    def parse(self, path: str) -> StateDetails:
         return StateDetails(
             scheduled_time=self.scheduled_time,
-            cache_key=read_optional_key(f"{path}.cacheKey", self.cache_key, LONGEST_STATE_CACHE_KEY_BYTES),
+            cache_key=validate_optional_key(f"{path}.cacheKey", self.cache_key, MAX_STATE_CACHE_KEY_BYTES),
             cache_expiration=self.cache_expiration,
             refresh_cache=self.refresh_cache,
-            transition_id=read_optional_id(f"{path}.transitionId", self.transition_id),
+            transition_id=parse_optional_id(f"{path}.transitionId", self.transition_id),
             pause_timeout=self.pause_timeout,
             pause_reschedule=bool(self.pause_reschedule),
             pause_key=self.pause_key,
             retriable=self.retriable,
             untrackable_result=bool(self.untrackable_result),
-            task_parameters_id=read_optional_id(f"{path}.taskParametersId", self.task_parameters_id),
-            child_flow_run_id=read_optional_id(f"{path}.childFlowRunId", self.child_flow_run_id),
+            task_parameters_id=parse_optional_id(f"{path}.taskParametersId", self.task_parameters_id),
+            child_flow_run_id=parse_optional_id(f"{path}.childFlowRunId", self.child_flow_run_id),
         )
 
 
@@ -97,13 +97,13 @@ class StateInput:
     )
     details: StateDetailsInput | None = strawberry.field(default=None, description="What it carries beside these.")
 
-    def read(self, path: str) -> ProposedState:
+    def parse(self, path: str) -> ProposedState:
         return ProposedState(
             type=self.type,
             name=self.type.default_name if self.name is None else self.name,
             message=self.message,
-            data=read_optional_json(f"{path}.data", self.data),
-            details=self.details.read(f"{path}.details") if self.details else StateDetails(),
+            data=serialize_optional_json(f"{path}.data", self.data),
+            details=self.details.parse(f"{path}.details") if self.details else StateDetails(),
         )
 
 
@@ -120,12 +120,14 @@ class TaskRunPolicyInput:
         default=None, description="At least 0: how far a delay may be drawn out by chance, up to delay × (1 + factor)."
     )
 
-    def read(self, path: str) -> TaskRunPolicy:
+    def parse(self, path: str) -> TaskRunPolicy:
         delays, jitter = self.retry_delay_seconds, self.retry_jitter_factor
-        if delays is not None and len(delays) > MOST_RETRY_DELAYS:
-            raise BadInput(f"{path}.retryDelaySeconds", f"takes at most {MOST_RETRY_DELAYS} delays, not {len(delays)}.")
+        if delays is not None and len(delays) > MAX_RETRY_DELAYS:
+            raise BadInput(
+                f"{path}.retryDelaySeconds", f"must have at most {MAX_RETRY_DELAYS} delays; got {len(delays):,}."
+            )
         if jitter is not None and jitter < 0:
-            raise BadInput(f"{path}.retryJitterFactor", f"has to be at least 0, not {jitter:g}.")
+            raise BadInput(f"{path}.retryJitterFactor", f"must be at least 0; got {jitter:g}.")
         return TaskRunPolicy(self.retries, delays, jitter)
 
 
@@ -166,23 +168,26 @@ class TaskRunCreateInput:
         description="Its first state; left out, PENDING. SCHEDULED queues a background run for workers.",
     )
 
-    def read(self, path: str) -> NewTaskRun:
-        if self.cache_key is not None and len(self.cache_key) > LONGEST_CACHE_KEY:
-            raise BadInput(f"{path}.cacheKey", f"may have at most {LONGEST_CACHE_KEY:,} characters.")
+    def parse(self, path: str) -> NewTaskRun:
+        if self.cache_key is not None and len(self.cache_key) > MAX_CACHE_KEY_LENGTH:
+            raise BadInput(
+                f"{path}.cacheKey",
+                f"must have at most {MAX_CACHE_KEY_LENGTH:,} characters; got {len(self.cache_key):,}.",
+            )
         policy = self.empirical_policy
         return NewTaskRun(
-            task_key=read_key(f"{path}.taskKey", self.task_key),
-            dynamic_key=new_id() if self.dynamic_key is None else read_key(f"{path}.dynamicKey", self.dynamic_key),
-            flow_run_id=read_optional_id(f"{path}.flowRunId", self.flow_run_id),
+            task_key=validate_key(f"{path}.taskKey", self.task_key),
+            dynamic_key=new_id() if self.dynamic_key is None else validate_key(f"{path}.dynamicKey", self.dynamic_key),
+            flow_run_id=parse_optional_id(f"{path}.flowRunId", self.flow_run_id),
             name=self.name,
             task_version=self.task_version,
             cache_key=self.cache_key,
             cache_expiration=self.cache_expiration,
-            policy=policy.read(f"{path}.empiricalPolicy") if policy else TaskRunPolicy(),
+            policy=policy.parse(f"{path}.empiricalPolicy") if policy else TaskRunPolicy(),
             tags=self.tags or (),
-            task_inputs=read_task_inputs(f"{path}.taskInputs", self.task_inputs),
-            parameters=read_optional_json(f"{path}.parameters", self.parameters),
-            state=self.state.read(f"{path}.state") if self.state else FIRST_STATE,
+            task_inputs=parse_task_inputs(f"{path}.taskInputs", self.task_inputs),
+            parameters=serialize_optional_json(f"{path}.parameters", self.parameters),
+            state=self.state.parse(f"{path}.state") if self.state else DEFAULT_STATE,
         )
 
 
@@ -192,7 +197,7 @@ class TaskRunUpdateInput:
         default=strawberry.UNSET, description="The new name; null or empty makes up a fresh one. Left out, it stays."
     )
 
-    def read(self, id: str) -> TaskRunUpdate:
+    def parse(self, id: str) -> TaskRunUpdate:
         return TaskRunUpdate(id, None if self.name is strawberry.UNSET else self.name or "")
 
 
@@ -205,12 +210,12 @@ class TaskRunStateChangeInput:
         default=None, description="The lease that you have the run under; a lost one changes nothing."
     )
 
-    def read(self, path: str) -> StateChange:
+    def parse(self, path: str) -> StateChange:
         return StateChange(
-            read_id(f"{path}.id", self.id),
-            self.state.read(f"{path}.state"),
+            parse_id(f"{path}.id", self.id),
+            self.state.parse(f"{path}.state"),
             bool(self.force),
-            read_optional_id(f"{path}.leaseId", self.lease_id),
+            parse_optional_id(f"{path}.leaseId", self.lease_id),
         )
 
 
@@ -219,8 +224,8 @@ class FlowCreateInput:
     name: str = strawberry.field(description="Unique; may not contain / % & > <")
     tags: list[str] | None = strawberry.field(default=None, description="Words to find it by.")
 
-    def read(self, path: str) -> NewFlow:
-        return NewFlow(read_name(f"{path}.name", self.name), self.tags or ())
+    def parse(self, path: str) -> NewFlow:
+        return NewFlow(validate_name(f"{path}.name", self.name), self.tags or ())
 
 
 @strawberry.input(description="A deployment to create.")
@@ -233,10 +238,10 @@ class DeploymentCreateInput:
     )
     work_queue_name: str | None = strawberry.field(default=None, description="The work queue for its flow runs.")
 
-    def read(self, path: str) -> NewDeployment:
+    def parse(self, path: str) -> NewDeployment:
         return NewDeployment(
-            name=read_name(f"{path}.name", self.name),
-            flow_id=read_id(f"{path}.flowId", self.flow_id),
+            name=validate_name(f"{path}.name", self.name),
+            flow_id=parse_id(f"{path}.flowId", self.flow_id),
             tags=self.tags or (),
             is_schedule_active=self.is_schedule_active is not False,
             work_queue_name=self.work_queue_name,
@@ -252,7 +257,7 @@ class FlowRunPolicyInput:
         default=None, description="How long to wait before each retry."
     )
 
-    def read(self) -> FlowRunPolicy:
+    def parse(self) -> FlowRunPolicy:
         return FlowRunPolicy(self.retries, self.retry_delay_seconds)
 
 
@@ -283,19 +288,19 @@ class FlowRunCreateInput:
     )
     state: StateInput | None = strawberry.field(default=None, description="Its first state; left out, PENDING.")
 
-    def read(self, path: str) -> NewFlowRun:
+    def parse(self, path: str) -> NewFlowRun:
         if self.flow_id is None and self.deployment_id is None:
-            raise BadInput(path, "needs a flowId or a deploymentId.")
+            raise BadInput(path, "requires a flowId or a deploymentId.")
         return NewFlowRun(
-            flow_id=read_optional_id(f"{path}.flowId", self.flow_id),
-            deployment_id=read_optional_id(f"{path}.deploymentId", self.deployment_id),
+            flow_id=parse_optional_id(f"{path}.flowId", self.flow_id),
+            deployment_id=parse_optional_id(f"{path}.deploymentId", self.deployment_id),
             name=self.name,
             tags=self.tags or (),
-            parameters=read_json_object(f"{path}.parameters", self.parameters),
-            context=read_json_object(f"{path}.context", self.context),
+            parameters=serialize_json_object(f"{path}.parameters", self.parameters),
+            context=serialize_json_object(f"{path}.context", self.context),
             flow_version=self.flow_version,
-            idempotency_key=read_optional_key(f"{path}.idempotencyKey", self.idempotency_key),
-            parent_task_run_id=read_optional_id(f"{path}.parentTaskRunId", self.parent_task_run_id),
-            policy=self.empirical_policy.read() if self.empirical_policy else FlowRunPolicy(),
-            state=self.state.read(f"{path}.state") if self.state else FIRST_STATE,
+            idempotency_key=validate_optional_key(f"{path}.idempotencyKey", self.idempotency_key),
+            parent_task_run_id=parse_optional_id(f"{path}.parentTaskRunId", self.parent_task_run_id),
+            policy=self.empirical_policy.parse() if self.empirical_policy else FlowRunPolicy(),
+            state=self.state.parse(f"{path}.state") if self.state else DEFAULT_STATE,
         )

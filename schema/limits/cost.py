@@ -1,7 +1,7 @@
-"""What one operation asks for: how much its answer may cost, and where in it variables decide.
+"""Estimates the cost of an operation, and finds where variables affect its cost and filters.
 
-The operation is laid out as it will be executed, fragments and repeated fields merged, with the page sizes that it names.
-A unit of cost is what one field of plain data costs.
+Fields are collected as in execution: fragments and repeated fields are merged. Page sizes come from the arguments. The
+unit is the cost of one field that is read from an attribute.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,268 +31,294 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
-from db.enums import Scope
 from resolvers.errors import BadInput
-from schema.inputs.arguments import LARGEST_BATCH
-from schema.limits.document_size import ENDLESS, LONGEST_ALIAS, Counter, TooComplex, too_many
-from schema.limits.filter_size import FilterReader, FilterUse, default_values, is_filter, items_in, named_type
-from schema.limits.options import Limits
-from schema.permissions import Need, check_access, needs_of
+from schema.limits.document_size import (
+    MAX_ALIAS_CHARACTERS,
+    MAX_COUNT,
+    QueryTooComplex,
+    SelectionCounter,
+    limit_exceeded,
+)
+from schema.limits.filter_size import (
+    FilterSizeChecker,
+    FilterUse,
+    count_list_items,
+    default_values,
+    is_filter,
+    named_type,
+)
+from schema.limits.options import MAX_BATCH_SIZE, RequestLimits
+from schema.permissions import ScopeRequirement, Scopes, check_scopes, required_scopes
 
-RESOLVED = 20
-"""What a field costs that is more than an attribute."""
+RESOLVED_FIELD_COST = 20
+"""Cost of a field with a resolver."""
 
-PAGED = 60
-"""What a list that comes in pages costs, without its items."""
+CONNECTION_COST = 60
+"""Cost of a paginated list, without its items."""
 
-MOST_ITEMS = 25_000
-"""Items that the lists in all variables may have together, those in JSON values aside: reading each takes a while."""
+MAX_VARIABLE_ITEMS = 25_000
+"""Maximum number of list items in all variables of an operation, without lists in JSON values. Coercing takes time."""
 
-UNPAGED = 10
-"""How many items a list is taken to have that has no pages."""
+DEFAULT_LIST_SIZE = 10
+"""Assumed number of items in a list without pagination."""
 
-INTROSPECTED = {"types": 80, "fields": 8, "enumValues": 2, "inputFields": 3, "args": 1, "directives": 6}
-"""How many items the lists of introspection are taken to have; the others have one."""
+INTROSPECTION_LIST_SIZES = {"types": 80, "fields": 8, "enumValues": 2, "inputFields": 3, "args": 1, "directives": 6}
+"""Assumed number of items in lists of introspection; 1 for lists that are not named here."""
 
-_COUNTED = ("depth", "aliases", "directives", "fields")
+_COUNT_LIMITS = ("depth", "aliases", "directives", "fields")
 Values = Mapping[str, Any]
-Place = tuple[Any, SelectionSetNode]
-"""A type, and what is selected of it."""
+TypedSelectionSet = tuple[Any, SelectionSetNode]
+"""A type and a selection set on it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """What one operation asks for."""
+class OperationAnalysis:
+    """Cost, filters and scopes of one operation, as far as they do not depend on variables."""
 
-    most: int
-    """What it may cost at most, whatever its variables are."""
+    max_cost: int
+    """Upper bound of the cost for any variables."""
     filters: Sequence[FilterUse]
-    """The filters that variables have a part in."""
-    lists: Sequence[tuple[str, str]]
-    """Arguments that are lists, and the variables that they come from."""
+    """Filters that contain variables."""
+    list_arguments: Sequence[tuple[str, str]]
+    """List arguments that are set by a variable: name of the argument, name of the variable."""
     defaults: Values
-    needs: Sequence[Need]
-    """What its root fields need of a token, also those that a directive leaves out."""
+    required_scopes: Sequence[ScopeRequirement]
+    """Scopes that its root fields require, including fields that `@skip` or `@include` exclude."""
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """What the operations of a document ask for, of one schema and under its limits."""
+class DocumentAnalysis:
+    """The analyses of a document's operations, for one schema and its limits."""
 
     schema: GraphQLSchema
-    limits: Limits
+    limits: RequestLimits
     fragments: dict[str, FragmentDefinitionNode]
-    operations: dict[str | None, Asked]
+    operations: dict[str | None, OperationAnalysis]
 
     @classmethod
-    def of(cls, schema: GraphQLSchema, tree: DocumentNode, limits: Limits) -> "Asking":
-        """What the document asks for. Raises a GraphQLError where that is more than one may, whatever the variables are."""
+    def from_document(cls, schema: GraphQLSchema, tree: DocumentNode, limits: RequestLimits) -> "DocumentAnalysis":
+        """Analyze a document. Raises GraphQLError when it exceeds a limit regardless of its variables."""
         fragments = {node.name.value: node for node in tree.definitions if isinstance(node, FragmentDefinitionNode)}
-        counter = Counter(fragments)
-        counts = counter.document(tree)
+        counter = SelectionCounter(fragments)
+        counts = counter.count_document(tree)
         if counter.is_too_nested:
-            raise too_many("depth", limits.depth, None)
-        if (longest := counter.longest_alias) > LONGEST_ALIAS:
-            raise too_many("alias_characters", LONGEST_ALIAS, longest)
-        for name in _COUNTED:
+            raise limit_exceeded("depth", limits.depth, None)
+        if (longest := counter.longest_alias) > MAX_ALIAS_CHARACTERS:
+            raise limit_exceeded("alias_characters", MAX_ALIAS_CHARACTERS, longest)
+        for name in _COUNT_LIMITS:
             allowed: int = getattr(limits, name)
             if (found := getattr(counts, name)) > allowed:
-                raise too_many(name, allowed, found)
+                raise limit_exceeded(name, allowed, found)
         if counter.has_cycle:
-            # Looking for anything else in it would take as long as one likes.
+            # Collecting the fields of a cycle has no time bound.
             raise validate(schema, tree, [NoFragmentCyclesRule])[0]
-        asking = cls(schema, limits, fragments, {})
+        analysis = cls(schema, limits, fragments, {})
         for node in tree.definitions:
             if isinstance(node, OperationDefinitionNode):
-                asking.operations[node.name.value if node.name else None] = asking._asked(node)
-        for name in counter.unspread:
-            _Layout(asking, None).fragment(fragments[name])
-        return asking
+                analysis.operations[node.name.value if node.name else None] = analysis._analyze_operation(node)
+        for name in counter.unused_fragments:
+            _CostCalculator(analysis, None).check_fragment(fragments[name])
+        return analysis
 
-    def check_access(self, operation: OperationDefinitionNode, scopes: frozenset[Scope]) -> None:
-        """GraphQLError where these scopes are not enough for the operation."""
-        check_access(self._asked_by(operation).needs, scopes)
+    def check_scopes(self, operation: OperationDefinitionNode, scopes: Scopes) -> None:
+        """Raise GraphQLError when these scopes do not permit the operation."""
+        check_scopes(self._analysis_of(operation).required_scopes, scopes)
 
-    def check(self, operation: OperationDefinitionNode, values: Values, size: int) -> None:
-        """GraphQLError where the operation asks for more than one may with these variables, which are plain JSON.
+    def check_variables(self, operation: OperationDefinitionNode, values: Values, size: int) -> None:
+        """Raise GraphQLError when the operation exceeds a limit with these variables, given as JSON values.
 
-        `size` is how many bytes of it they are.
+        `size` is the size of their JSON in bytes.
         """
-        asked = self._asked_by(operation)
+        analysis = self._analysis_of(operation)
         try:
-            for path, name in asked.lists:
+            for path, name in analysis.list_arguments:
                 items = values.get(name)
-                if isinstance(items, list) and len(cast("list[Any]", items)) > LARGEST_BATCH:
+                if isinstance(items, list) and len(cast("list[Any]", items)) > MAX_BATCH_SIZE:
                     found = len(cast("list[Any]", items))
-                    raise BadInput(path, f"takes at most {LARGEST_BATCH:,} items at once, not {found:,}.")
-            if asked.filters:
-                given = {**asked.defaults, **values}
-                for use in asked.filters:
+                    raise BadInput(path, f"must have at most {MAX_BATCH_SIZE:,} items; got {found:,}.")
+            if analysis.filters:
+                given = {**analysis.defaults, **values}
+                for use in analysis.filters:
                     use.check(self.limits, given)
-            # An item takes two bytes at least.
-            if size > 2 * MOST_ITEMS:
+            # Each item takes at least two bytes of JSON.
+            if size > 2 * MAX_VARIABLE_ITEMS:
                 self._count_items(operation, values)
-        except BadInput as refusal:
-            raise GraphQLError(str(refusal), original_error=refusal) from None
-        if asked.most > self.limits.cost:
-            _refuse_cost(self.limits, self.cost(operation, values), operation)
+        except BadInput as error:
+            raise GraphQLError(str(error), original_error=error) from None
+        if analysis.max_cost > self.limits.cost:
+            _check_cost(self.limits, self.cost(operation, values), operation)
 
-    def _asked_by(self, operation: OperationDefinitionNode) -> Asked:
+    def _analysis_of(self, operation: OperationDefinitionNode) -> OperationAnalysis:
         return self.operations[operation.name.value if operation.name else None]
 
     def _count_items(self, operation: OperationDefinitionNode, values: Values) -> None:
-        before = 0
+        counted = 0
         for definition in operation.variable_definitions or ():
             name = definition.variable.name.value
-            found = items_in(name, type_from_ast(self.schema, definition.type), values.get(name), MOST_ITEMS)
-            if before + found > MOST_ITEMS:
-                others = f", with those of other variables {before + found:,}" if before else ""
-                raise BadInput(name, f"has {found:,} items in its lists{others}; {MOST_ITEMS:,} are allowed.")
-            before += found
+            found = count_list_items(
+                name, type_from_ast(self.schema, definition.type), values.get(name), MAX_VARIABLE_ITEMS
+            )
+            if counted + found > MAX_VARIABLE_ITEMS:
+                others = f" ({counted + found:,} with the other variables)" if counted else ""
+                message = f"must have at most {MAX_VARIABLE_ITEMS:,} list items; got {found:,}{others}."
+                raise BadInput(name, message)
+            counted += found
 
     def cost(self, operation: OperationDefinitionNode, values: Values) -> int:
-        """What the operation costs with these variables."""
-        layout = _Layout(self, {**default_values(operation.variable_definitions or ()), **values})
-        return layout.operation(operation)
+        """Return the cost of the operation with these variables."""
+        calculator = _CostCalculator(self, {**default_values(operation.variable_definitions or ()), **values})
+        return calculator.operation_cost(operation)
 
-    def _asked(self, operation: OperationDefinitionNode) -> Asked:
-        layout = _Layout(self, None)
+    def _analyze_operation(self, operation: OperationDefinitionNode) -> OperationAnalysis:
+        calculator = _CostCalculator(self, None)
         try:
-            most = layout.operation(operation)
-        except BadInput as refusal:
-            raise GraphQLError(str(refusal), original_error=refusal) from None
-        if not layout.has_sizes:
-            _refuse_cost(self.limits, most, operation)
+            max_cost = calculator.operation_cost(operation)
+        except BadInput as error:
+            raise GraphQLError(str(error), original_error=error) from None
+        if not calculator.has_variable_sizes:
+            _check_cost(self.limits, max_cost, operation)
         defaults = default_values(operation.variable_definitions or ())
-        return Asked(most, layout.filters, layout.lists, defaults, needs_of(layout.root_fields))
+        return OperationAnalysis(
+            max_cost, calculator.filters, calculator.list_arguments, defaults, required_scopes(calculator.root_fields)
+        )
 
 
-def _refuse_cost(limits: Limits, found: int, operation: OperationDefinitionNode) -> None:
+def _check_cost(limits: RequestLimits, found: int, operation: OperationDefinitionNode) -> None:
     if found > limits.cost:
         message = (
-            f"The operation may cost {found:,} (a plain field is 1, a list with pages {PAGED}, any other field {RESOLVED}, "
-            f"each times the size of the pages it is in); {limits.cost:,} is allowed. "
-            "Ask for smaller pages, or for less of each."
+            f"The operation costs up to {found:,}; the limit is {limits.cost:,}. Request smaller pages or fewer fields. "
+            f"A plain field costs 1, a paginated list {CONNECTION_COST}, any other field {RESOLVED_FIELD_COST}, each "
+            "multiplied by the sizes of the pages that contain it."
         )
-        raise TooComplex("cost", limits.cost, found, message, [operation])
+        raise QueryTooComplex("cost", limits.cost, found, message, [operation])
 
 
-class _Layout:
-    """An operation, laid out. `values` are its variables; None where these are not known."""
+class _CostCalculator:
+    """Computes the cost of one operation. `values` are its variables; None when they are unknown."""
 
-    def __init__(self, asking: Asking, values: Values | None) -> None:
-        self._schema = asking.schema
-        self._limits = asking.limits
-        self._fragments = asking.fragments
+    def __init__(self, analysis: DocumentAnalysis, values: Values | None) -> None:
+        self._schema = analysis.schema
+        self._limits = analysis.limits
+        self._fragments = analysis.fragments
         self._values = values
         self.filters: list[FilterUse] = []
-        self.lists: list[tuple[str, str]] = []
+        self.list_arguments: list[tuple[str, str]] = []
         self.root_fields: list[FieldNode] = []
-        self.has_sizes = False
-        """Whether variables decide how large a page is."""
+        self.has_variable_sizes = False
+        """Whether variables set the size of a page or list."""
 
-    def operation(self, node: OperationDefinitionNode) -> int:
-        """What it costs; at most, where variables are not known."""
+    def operation_cost(self, node: OperationDefinitionNode) -> int:
+        """Return the cost of the operation; its upper bound when the variables are unknown."""
         type_ = self._schema.get_root_type(node.operation)
-        fields = self._collect([(type_, node.selection_set)])
+        fields = self._collect_fields([(type_, node.selection_set)])
         self.root_fields = [selected for each in fields.values() for _, selected in each]
         if len(fields) > self._limits.root_fields:
-            raise too_many("root_fields", self._limits.root_fields, len(fields), node)
-        return self._cost(fields, None)
+            raise limit_exceeded("root_fields", self._limits.root_fields, len(fields), node)
+        return self._fields_cost(fields, None)
 
-    def fragment(self, node: FragmentDefinitionNode) -> None:
-        """Look at a fragment that no operation spreads: validation will, too."""
-        self._cost(self._collect([(self._type(node.type_condition.name.value), node.selection_set)]), None)
+    def check_fragment(self, node: FragmentDefinitionNode) -> None:
+        """Check a fragment that no operation spreads: validation visits it too."""
+        self._fields_cost(
+            self._collect_fields([(self._type_named(node.type_condition.name.value), node.selection_set)]), None
+        )
 
-    def _collect(self, places: Sequence[Place]) -> dict[str, list[tuple[Any, FieldNode]]]:
-        """The fields that become one object, by the names they have in the answer."""
-        found: dict[str, list[tuple[Any, FieldNode]]] = {}
+    def _collect_fields(self, selection_sets: Sequence[TypedSelectionSet]) -> dict[str, list[tuple[Any, FieldNode]]]:
+        """Collect the fields of one object by their response keys."""
+        fields_by_key: dict[str, list[tuple[Any, FieldNode]]] = {}
         spread: set[str] = set()
-        waiting = list(reversed(places))
-        while waiting:
-            type_, selection_set = waiting.pop()
+        pending = list(reversed(selection_sets))
+        while pending:
+            type_, selection_set = pending.pop()
             for node in selection_set.selections:
                 if isinstance(node, FieldNode):
-                    found.setdefault((node.alias or node.name).value, []).append((type_, node))
+                    fields_by_key.setdefault((node.alias or node.name).value, []).append((type_, node))
                 elif isinstance(node, InlineFragmentNode):
                     condition = node.type_condition
-                    waiting.append((self._type(condition.name.value) if condition else type_, node.selection_set))
+                    pending.append((self._type_named(condition.name.value) if condition else type_, node.selection_set))
                 elif isinstance(node, FragmentSpreadNode) and node.name.value not in spread:
                     spread.add(node.name.value)
                     if (fragment := self._fragments.get(node.name.value)) is not None:
-                        waiting.append((self._type(fragment.type_condition.name.value), fragment.selection_set))
-        return found
+                        pending.append((self._type_named(fragment.type_condition.name.value), fragment.selection_set))
+        return fields_by_key
 
-    def _type(self, name: str) -> Any:
+    def _type_named(self, name: str) -> Any:
         return self._schema.get_type(name)
 
-    def _cost(self, fields: dict[str, list[tuple[Any, FieldNode]]], inherited: int | None) -> int:
-        """`inherited` is how many items the lists among these have, where the field above says it."""
+    def _fields_cost(self, fields: dict[str, list[tuple[Any, FieldNode]]], inherited_size: int | None) -> int:
+        """`inherited_size` is the number of items of lists among the fields, when the parent field determines it."""
         total = 0
         for selected in fields.values():
             if len(selected) > self._limits.repeats:
-                raise too_many("repeats", self._limits.repeats, len(selected), selected[0][1])
-            total += self._field(selected, inherited)
-        return min(total, ENDLESS)
+                raise limit_exceeded("repeats", self._limits.repeats, len(selected), selected[0][1])
+            total += self._field_cost(selected, inherited_size)
+        return min(total, MAX_COUNT)
 
-    def _field(self, selected: list[tuple[Any, FieldNode]], inherited: int | None) -> int:
+    def _field_cost(self, selected: list[tuple[Any, FieldNode]], inherited_size: int | None) -> int:
         name = selected[0][1].name.value
         fields = [self._schema.get_field(type_, name) for type_, _ in selected if isinstance(type_, GraphQLObjectType)]
         field: Any = next((each for each in fields if each is not None), None)
         type_: Any = None if field is None else named_type(field.type)
-        below = self._collect([(type_, node.selection_set) for _, node in selected if node.selection_set])
+        subfields = self._collect_fields([(type_, node.selection_set) for _, node in selected if node.selection_set])
         size = None
         if field is not None:
-            size = max((self._size(field, node) for _, node in selected), key=lambda each: each or 0)
-        own = 1 if field is None or not _is_resolved(field) else PAGED if "first" in field.args else RESOLVED
-        if field is None or not _is_list(field.type) or not below:
-            return own + self._cost(below, size)
-        times = inherited if size is None else size
-        if times is None:
-            times = INTROSPECTED.get(name, 1) if type_ and type_.name.startswith("__") else UNPAGED
-        return own + times * (1 + self._cost(below, None))
+            size = max((self._list_size(field, node) for _, node in selected), key=lambda each: each or 0)
+        own_cost = (
+            1
+            if field is None or not _is_resolved(field)
+            else CONNECTION_COST
+            if "first" in field.args
+            else RESOLVED_FIELD_COST
+        )
+        if field is None or not _is_list(field.type) or not subfields:
+            return own_cost + self._fields_cost(subfields, size)
+        item_count = inherited_size if size is None else size
+        if item_count is None:
+            item_count = (
+                INTROSPECTION_LIST_SIZES.get(name, 1) if type_ and type_.name.startswith("__") else DEFAULT_LIST_SIZE
+            )
+        return own_cost + item_count * (1 + self._fields_cost(subfields, None))
 
-    def _size(self, field: Any, node: FieldNode) -> int | None:
-        """How many items the arguments ask for; None where they do not say."""
+    def _list_size(self, field: Any, node: FieldNode) -> int | None:
+        """Return the number of items that the arguments request; None when they do not specify it."""
         given = {argument.name.value: argument.value for argument in node.arguments or ()}
-        size: int | None = self._limits.default_page if "first" in field.args else None
+        size: int | None = self._limits.default_page_size if "first" in field.args else None
         for name, argument in field.args.items():
             value = given.get(name)
             if value is None:
                 continue
             if is_filter(argument.type):
-                self._read_filter(name, argument.type, value)
+                self._check_filter(name, argument.type, value)
             elif name in ("first", "last"):
-                size = self._page(value, size)
+                size = self._page_size(value, size)
             elif _is_list(argument.type):
-                size = self._length(name, argument.type, value)
+                size = self._list_length(name, argument.type, value)
         return size
 
-    def _page(self, value: object, default: int | None) -> int | None:
-        largest = self._limits.page_size
+    def _page_size(self, value: object, default: int | None) -> int | None:
+        max_size = self._limits.page_size
         if isinstance(value, VariableNode):
-            self.has_sizes = True
-            value = largest if self._values is None else self._values.get(value.name.value)
+            self.has_variable_sizes = True
+            value = max_size if self._values is None else self._values.get(value.name.value)
         if isinstance(value, IntValueNode):
-            value = int(value.value) if len(value.value) < 10 else largest
-        return min(max(value, 0), largest) if isinstance(value, int) else default
+            value = int(value.value) if len(value.value) < 10 else max_size
+        return min(max(value, 0), max_size) if isinstance(value, int) else default
 
-    def _length(self, name: str, type_: Any, value: object) -> int:
+    def _list_length(self, name: str, type_: Any, value: object) -> int:
         if isinstance(value, VariableNode):
-            self.has_sizes = True
-            self.lists.append((name, value.name.value))
+            self.has_variable_sizes = True
+            self.list_arguments.append((name, value.name.value))
             value = None if self._values is None else self._values.get(value.name.value, ())
         if value is None:
-            return LARGEST_BATCH
+            return MAX_BATCH_SIZE
         if isinstance(value, ListValueNode):
             return len(value.values)
-        return min(len(cast("list[Any]", value)), LARGEST_BATCH) if isinstance(value, list) else 1
+        return min(len(cast("list[Any]", value)), MAX_BATCH_SIZE) if isinstance(value, list) else 1
 
-    def _read_filter(self, name: str, type_: Any, value: object) -> None:
-        reader = FilterReader(self._limits, name)
-        reader.read(name, type_, value)
-        if reader.variables:
-            self.filters.append(FilterUse(name, reader.conditions, reader.variables))
+    def _check_filter(self, name: str, type_: Any, value: object) -> None:
+        checker = FilterSizeChecker(self._limits, name)
+        checker.check_value(name, type_, value)
+        if checker.variables:
+            self.filters.append(FilterUse(name, checker.conditions, checker.variables))
 
 
 def _is_list(type_: Any) -> bool:

@@ -1,8 +1,8 @@
-"""How much one document may ask for, and the error of one that asks for more.
+"""Limits on the size of one document, and the error for a document that exceeds one.
 
-What a document costs is known before it is run, and most of it before it is validated: validating, too, costs more than
-linear time. A fragment can be spread by others, so that a few hundred bytes select more than there is memory for; so a
-document is first counted in one pass over its text (each fragment once), and only what is small enough is laid out.
+Sizes are checked before execution, and most of them before validation, which takes more than linear time. Fragments can
+spread other fragments, and a few hundred bytes can select more than fits in memory. A first pass therefore counts the
+document and visits each fragment once. Only documents within the limits are analyzed further.
 """
 
 from collections.abc import Collection
@@ -20,49 +20,54 @@ from graphql import (
     SelectionSetNode,
 )
 
-MEANINGS = {
+from schema.naming import to_camel_case
+
+LIMIT_DESCRIPTIONS = {
     "characters": "characters",
     "lines": "lines",
-    "tokens": "tokens (names, numbers, signs)",
-    "depth": "fields one within the other",
+    "tokens": "tokens (names, numbers, punctuation)",
+    "depth": "levels of nested fields",
     "alias_characters": "characters in an alias",
-    "aliases": "aliases, with those of each fragment wherever it is spread",
-    "directives": "directives, with those of each fragment wherever it is spread",
-    "fields": "fields and spreads, with those of each fragment wherever it is spread",
-    "root_fields": "fields at the top of an operation",
-    "repeats": "selections of one field in one place",
+    "aliases": "aliases, counting each fragment at every spread",
+    "directives": "directives, counting each fragment at every spread",
+    "fields": "fields and spreads, counting each fragment at every spread",
+    "root_fields": "root fields in one operation",
+    "repeats": "selections of the same field in one place",
 }
-"""What a document is told that it has too many of."""
+"""What each limit counts, as error messages name it."""
 
-MOST_LINES = 10_000
-LONGEST_ALIAS = 100
-"""Characters: an alias is told with each of a thousand rows."""
-MOST_NESTED = 250
-"""Selection sets one within the other, through fragments too: beyond, nothing can be done with a document."""
+MAX_LINES = 10_000
+MAX_ALIAS_CHARACTERS = 100
+"""Maximum length of an alias. The response repeats it for each of up to a thousand rows."""
+MAX_NESTING = 250
+"""Maximum nesting of selection sets, through fragments too. Deeper documents cannot be processed."""
 
-ENDLESS = 10**9
-"""Where counting stops."""
+MAX_COUNT = 10**9
+"""Upper bound of all counts. Counts do not grow beyond it."""
 
 
-class TooComplex(GraphQLError):
-    """The document asks for more than one may."""
+class QueryTooComplex(GraphQLError):
+    """The document or operation exceeds a limit."""
 
     def __init__(self, limit: str, allowed: int, found: int | None, message: str, nodes: Collection[Node] = ()) -> None:
-        extensions: dict[str, Any] = {"code": "QUERY_TOO_COMPLEX", "limit": _camel(limit), "allowed": allowed}
+        extensions: dict[str, Any] = {"code": "QUERY_TOO_COMPLEX", "limit": to_camel_case(limit), "allowed": allowed}
         if found is not None:
             extensions["found"] = found
         super().__init__(message, list(nodes), extensions=extensions)
 
 
-def too_many(limit: str, allowed: int, found: int | None, *nodes: Node) -> TooComplex:
-    """The error for a document that has too many of what `limit` counts."""
-    found_shown = "more" if found is None else "endlessly many" if found >= ENDLESS else f"{found:,}"
-    message = f"The document has {found_shown} {MEANINGS[limit]}; {allowed:,} are allowed."
-    return TooComplex(limit, allowed, found, message, nodes)
+def limit_exceeded(limit: str, allowed: int, found: int | None, *nodes: Node) -> QueryTooComplex:
+    """Return the error for a document that exceeds `limit`. `found` is None when the number is unknown."""
+    shown_count = "too many" if found is None else f"at least {MAX_COUNT:,}" if found >= MAX_COUNT else f"{found:,}"
+    message = (
+        f"The document has {shown_count} {LIMIT_DESCRIPTIONS[limit]}; the limit is {allowed:,}. "
+        "Simplify it or split it into several requests."
+    )
+    return QueryTooComplex(limit, allowed, found, message, nodes)
 
 
-class Counts(NamedTuple):
-    """What a selection has, with all that its fragments bring."""
+class SelectionCounts(NamedTuple):
+    """Counts of a selection set, including its fragments."""
 
     fields: int = 0
     aliases: int = 0
@@ -70,87 +75,88 @@ class Counts(NamedTuple):
     depth: int = 0
 
 
-NOTHING = Counts()
+NO_SELECTIONS = SelectionCounts()
 
 
-class Counter:
-    """Counts what a document has, each fragment once."""
+class SelectionCounter:
+    """Counts the selections of a document. Visits each fragment once."""
 
     def __init__(self, fragments: dict[str, FragmentDefinitionNode]) -> None:
         self._fragments = fragments
-        self._known: dict[str, Counts | None] = {}
+        self._fragment_counts: dict[str, SelectionCounts | None] = {}
         self.has_cycle = False
-        """Whether a fragment was found within itself: then nothing is to be laid out."""
+        """Whether a fragment contains itself. The fields of the document must not be collected then."""
         self.is_too_nested = False
         self.longest_alias = 0
-        self.unspread: list[str] = []
-        """The fragments that no operation spreads."""
+        self.unused_fragments: list[str] = []
+        """Fragments that no operation spreads."""
 
-    def document(self, tree: DocumentNode) -> Counts:
-        """All operations together; fragments that none of them spreads count as if one more did."""
-        total = NOTHING
+    def count_document(self, tree: DocumentNode) -> SelectionCounts:
+        """Return the counts of all operations together. Unused fragments count as if one operation spread them."""
+        total = NO_SELECTIONS
         for node in tree.definitions:
             if isinstance(node, OperationDefinitionNode):
                 variables = sum(len(each.directives or ()) for each in node.variable_definitions or ())
-                below = self._set(node.selection_set, 0)
-                total = _beside(total, below, directives=len(node.directives or ()) + variables)
+                nested = self._count_selection_set(node.selection_set, 0)
+                total = _add_counts(total, nested, directives=len(node.directives or ()) + variables)
         for name in self._fragments:
-            if name not in self._known:
-                self.unspread.append(name)
-                total = _beside(total, self._fragment(name, 0))
+            if name not in self._fragment_counts:
+                self.unused_fragments.append(name)
+                total = _add_counts(total, self._count_fragment(name, 0))
         return total
 
-    def _set(self, selection_set: SelectionSetNode, level: int) -> Counts:
+    def _count_selection_set(self, selection_set: SelectionSetNode, level: int) -> SelectionCounts:
         fields = aliases = directives = depth = 0
-        if level > MOST_NESTED:
+        if level > MAX_NESTING:
             self.is_too_nested = True
-            return NOTHING
+            return NO_SELECTIONS
         for node in selection_set.selections:
             directives += len(node.directives or ())
-            # Empty selections are allowed, so that a spread has to count, or laying many out would cost nothing.
+            # Selection sets can be empty, and collecting them takes time: a spread therefore counts as a field.
             fields += 1
-            deeper = 0
+            depth_increment = 0
             if isinstance(node, FieldNode):
-                below = self._set(node.selection_set, level + 1) if node.selection_set else NOTHING
+                nested = (
+                    self._count_selection_set(node.selection_set, level + 1) if node.selection_set else NO_SELECTIONS
+                )
                 if node.alias is not None:
                     aliases += 1
                     self.longest_alias = max(self.longest_alias, len(node.alias.value))
-                deeper = 1
+                depth_increment = 1
             elif isinstance(node, FragmentSpreadNode):
-                below = self._fragment(node.name.value, level + 1)
+                nested = self._count_fragment(node.name.value, level + 1)
             else:
-                below = self._set(cast("InlineFragmentNode", node).selection_set, level + 1)
-            fields += below.fields
-            aliases += below.aliases
-            directives += below.directives
-            # Introspection is deep by its nature; graphql-core has a rule for what is dangerous in it.
-            is_introspection = deeper and cast("FieldNode", node).name.value.startswith("__")
-            depth = max(depth, 1 if is_introspection else below.depth + deeper)
-        return Counts(min(fields, ENDLESS), min(aliases, ENDLESS), min(directives, ENDLESS), depth)
+                nested = self._count_selection_set(cast("InlineFragmentNode", node).selection_set, level + 1)
+            fields += nested.fields
+            aliases += nested.aliases
+            directives += nested.directives
+            # Introspection is deep by nature. MaxIntrospectionDepthRule of graphql-core limits its dangerous fields.
+            is_introspection = depth_increment and cast("FieldNode", node).name.value.startswith("__")
+            depth = max(depth, 1 if is_introspection else nested.depth + depth_increment)
+        return SelectionCounts(min(fields, MAX_COUNT), min(aliases, MAX_COUNT), min(directives, MAX_COUNT), depth)
 
-    def _fragment(self, name: str, level: int) -> Counts:
-        if name in self._known:
-            known = self._known[name]
-            self.has_cycle = self.has_cycle or known is None
-            return known or NOTHING
+    def _count_fragment(self, name: str, level: int) -> SelectionCounts:
+        if name in self._fragment_counts:
+            cached = self._fragment_counts[name]
+            self.has_cycle = self.has_cycle or cached is None
+            return cached or NO_SELECTIONS
         if name not in self._fragments:
-            return NOTHING
+            return NO_SELECTIONS
         node = self._fragments[name]
-        self._known[name] = None
-        counts = _beside(self._set(node.selection_set, level), directives=len(node.directives or ()))
-        self._known[name] = counts
+        self._fragment_counts[name] = None
+        counts = _add_counts(
+            self._count_selection_set(node.selection_set, level), directives=len(node.directives or ())
+        )
+        self._fragment_counts[name] = counts
         return counts
 
 
-def _beside(one: Counts, other: Counts = NOTHING, *, directives: int = 0) -> Counts:
-    return Counts(
-        min(one.fields + other.fields, ENDLESS),
-        min(one.aliases + other.aliases, ENDLESS),
-        min(one.directives + other.directives + directives, ENDLESS),
-        max(one.depth, other.depth),
+def _add_counts(
+    first: SelectionCounts, second: SelectionCounts = NO_SELECTIONS, *, directives: int = 0
+) -> SelectionCounts:
+    return SelectionCounts(
+        min(first.fields + second.fields, MAX_COUNT),
+        min(first.aliases + second.aliases, MAX_COUNT),
+        min(first.directives + second.directives + directives, MAX_COUNT),
+        max(first.depth, second.depth),
     )
-
-
-def _camel(name: str) -> str:
-    head, *rest = name.split("_")
-    return head + "".join(word.capitalize() for word in rest)

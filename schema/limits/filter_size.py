@@ -1,6 +1,6 @@
-"""How large a filter, or a list, may be: found out in the document, and in variables while they are plain JSON.
+"""Limits the size of filters and lists, in documents and in the JSON of variables.
 
-Reading a filter turns each of its objects into one of ours, which costs far more than looking at it.
+The limits are checked before coercion, which converts each object of a filter and costs far more than checking it.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -23,19 +23,19 @@ from graphql import (
 )
 
 from resolvers.errors import BadInput
-from schema.limits.options import Limits
+from schema.limits.options import RequestLimits
 
-MOST_KINDS = 1000
-"""Types of fields that are kept."""
+MAX_CACHED_TYPES = 1000
+"""Maximum number of cached descriptions of input types."""
 
-MOST_UNKNOWN = 10
-LONGEST_NAME = 100
-"""Of a field, or of a value of an enum. What is longer is compared with none that there is."""
+MAX_UNKNOWN_FIELDS = 10
+MAX_NAME_CHARACTERS = 100
+"""Maximum length of a field name or enum value. Longer ones are rejected before they are compared with known names."""
 
 
 @dataclass(frozen=True, slots=True)
 class VariableUse:
-    """A place in an argument that a variable fills."""
+    """A place in an argument that is set by a variable."""
 
     path: str
     type: Any
@@ -45,107 +45,114 @@ class VariableUse:
 
 @dataclass(frozen=True, slots=True)
 class FilterUse:
-    """A filter of which a part comes from variables."""
+    """A filter that contains variables."""
 
     path: str
     conditions: int
-    """How many conditions the document itself has written into it."""
+    """Number of conditions that are literals of the document."""
     variables: Sequence[VariableUse]
 
-    def check(self, limits: Limits, values: Mapping[str, Any]) -> None:
-        """BadInput where the filter is too large with these values, which are JSON, or nodes where they are defaults."""
-        reader = FilterReader(limits, self.path, self.conditions)
+    def check(self, limits: RequestLimits, values: Mapping[str, Any]) -> None:
+        """Raise BadInput when the filter exceeds a limit with these values: JSON values, or AST nodes of defaults."""
+        checker = FilterSizeChecker(limits, self.path, self.conditions)
         for use in self.variables:
             if use.name in values:
-                reader.read(use.path, use.type, values[use.name], use.depth)
+                checker.check_value(use.path, use.type, values[use.name], use.depth)
 
 
-class FilterReader:
-    """Goes through one filter and counts. BadInput, which names the place, as soon as something is too large."""
+class FilterSizeChecker:
+    """Checks one filter against the limits. Raises BadInput with the path of the first place that exceeds one."""
 
-    def __init__(self, limits: Limits, path: str, conditions: int = 0) -> None:
+    def __init__(self, limits: RequestLimits, path: str, conditions: int = 0) -> None:
         self._limits = limits
         self._path = path
         self.conditions = conditions
         self.variables: list[VariableUse] = []
 
-    def read(self, path: str, type_: Any, value: object, depth: int = 0) -> None:
-        """Go through a value of this type."""
+    def check_value(self, path: str, type_: Any, value: object, depth: int = 0) -> None:
+        """Check a value of this type."""
         if isinstance(value, VariableNode):
             self.variables.append(VariableUse(path, type_, depth, value.name.value))
             return
         if value is None or isinstance(value, NullValueNode):
             return
-        kind = _kind_of(type_)
-        if kind.object is None:
-            self._condition(path, value, kind.is_list)
-        elif kind.is_list:
-            for place, each in enumerate(_items(value)):
-                self._count()
-                self._object(f"{path}.{place}", kind.object, each, depth)
+        type_info = _inspect_type(type_)
+        if type_info.object is None:
+            self._check_condition(path, value, type_info.is_list)
+        elif type_info.is_list:
+            for index, each in enumerate(_list_items(value)):
+                self._count_condition()
+                self._check_object(f"{path}.{index}", type_info.object, each, depth)
         else:
-            self._object(path, kind.object, value, depth)
+            self._check_object(path, type_info.object, value, depth)
 
-    def _object(self, path: str, type_: GraphQLInputObjectType, value: object, depth: int) -> None:
+    def _check_object(self, path: str, type_: GraphQLInputObjectType, value: object, depth: int) -> None:
         if isinstance(value, VariableNode):
             self.variables.append(VariableUse(path, type_, depth, value.name.value))
             return
-        for name, item in _entries(value):
+        for name, item in _object_entries(value):
             field: Any = type_.fields.get(name)
             if field is None:
                 continue
-            below, kind = f"{path}.{name}", _kind_of(field.type)
-            if not kind.is_filter:
-                self.read(below, field.type, item, depth)
+            field_path, type_info = f"{path}.{name}", _inspect_type(field.type)
+            if not type_info.is_filter:
+                self.check_value(field_path, field.type, item, depth)
                 continue
             if depth == self._limits.filter_depth:
-                raise BadInput(below, f"is too deep: filters may nest {self._limits.filter_depth} deep.")
-            if not kind.is_list:
-                self._count()
-            self.read(below, field.type, item, depth + 1)
+                raise BadInput(
+                    field_path,
+                    f"exceeds the maximum filter depth of {self._limits.filter_depth}. Use fewer nested filters.",
+                )
+            if not type_info.is_list:
+                self._count_condition()
+            self.check_value(field_path, field.type, item, depth + 1)
 
-    def _condition(self, path: str, value: object, is_list: bool) -> None:
-        self._count()
+    def _check_condition(self, path: str, value: object, is_list: bool) -> None:
+        self._count_condition()
         if is_list:
-            most = self._limits.filter_values
-            if (found := len(_items(value))) > most:
-                raise BadInput(path, f"takes at most {most:,} values, not {found:,}.")
+            limit = self._limits.filter_values
+            if (found := len(_list_items(value))) > limit:
+                raise BadInput(path, f"must have at most {limit:,} values; got {found:,}.")
         elif path.endswith(".like"):
-            most = self._limits.filter_text
+            limit = self._limits.filter_text
             text = value.value if isinstance(value, StringValueNode) else value
-            if isinstance(text, str) and len(text) > most:
-                raise BadInput(path, f"takes at most {most:,} characters, not {len(text):,}.")
+            if isinstance(text, str) and len(text) > limit:
+                raise BadInput(path, f"must have at most {limit:,} characters; got {len(text):,}.")
 
-    def _count(self) -> None:
+    def _count_condition(self) -> None:
         self.conditions += 1
         if self.conditions > self._limits.filter_conditions:
-            raise BadInput(self._path, f"has more than {self._limits.filter_conditions} conditions.")
+            limit = self._limits.filter_conditions
+            message = f"exceeds the limit of {limit:,} conditions. A list operator such as `any` counts as one."
+            raise BadInput(self._path, message)
 
 
 @dataclass(frozen=True, slots=True)
-class _Kind:
-    """What there is to know of the type of a field, which takes longer to find out than the rest takes."""
+class _InputTypeInfo:
+    """Properties of an input type. They are cached: computing them takes longer than the check."""
 
     object: GraphQLInputObjectType | None
-    """The type of the object, or of the objects in the list."""
+    """The object type, without list and non-null wrappers; None for scalars and enums."""
     is_list: bool
     is_filter: bool
 
 
-@lru_cache(MOST_KINDS)
-def _kind_of(type_: Any) -> _Kind:
+@lru_cache(MAX_CACHED_TYPES)
+def _inspect_type(type_: Any) -> _InputTypeInfo:
     named = named_type(type_)
     object = named if isinstance(named, GraphQLInputObjectType) else None
-    return _Kind(object, isinstance(_nullable(type_), GraphQLList), object is not None and "and" in object.fields)
+    return _InputTypeInfo(
+        object, isinstance(_nullable(type_), GraphQLList), object is not None and "and" in object.fields
+    )
 
 
 def is_filter(type_: Any) -> bool:
-    """Whether it is a filter, or a list of filters: what can be joined by `and`."""
-    return _kind_of(type_).is_filter
+    """Return whether the type is a filter or a list of filters: an object type with a field `and`."""
+    return _inspect_type(type_).is_filter
 
 
 def named_type(type_: Any) -> Any:
-    """The type without what it is wrapped in; graphql-core's own function has a type that says nothing."""
+    """Return the type without its wrappers. The function of graphql-core has no useful annotations."""
     return get_named_type(type_)  # pyright: ignore[reportUnknownVariableType]
 
 
@@ -153,60 +160,61 @@ def _nullable(type_: Any) -> Any:
     return type_.of_type if isinstance(type_, GraphQLNonNull) else type_  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
-def _items(value: object) -> Sequence[object]:
-    """A list's items; what stands in the place of a list is one."""
+def _list_items(value: object) -> Sequence[object]:
+    """Return the items of a list. A single value counts as a list of one item."""
     if isinstance(value, ListValueNode):
         return value.values
     return cast("list[object]", value) if isinstance(value, list) else (value,)
 
 
-def _entries(value: object) -> Collection[tuple[str, object]]:
+def _object_entries(value: object) -> Collection[tuple[str, object]]:
     if isinstance(value, ObjectValueNode):
         return [(each.name.value, each.value) for each in value.fields]
     return cast("dict[str, object]", value).items() if isinstance(value, dict) else ()
 
 
 def default_values(definitions: Iterable[Any]) -> dict[str, ValueNode]:
-    """The defaults of variables, by name."""
+    """Return the default values of variables by name."""
     return {each.variable.name.value: each.default_value for each in definitions if each.default_value is not None}
 
 
-def items_in(path: str, type_: Any, value: object, enough: int) -> int:
-    """How many items the lists in a JSON value of this type have, those in scalars aside; beyond enough, at least so many.
+def count_list_items(path: str, type_: Any, value: object, max_items: int) -> int:
+    """Return the number of list items in a JSON value of this type, without lists in scalars.
 
-    BadInput where an object has many names that its type does not know, since wording the error of one shows the whole
-    object, and where a name is so long that it alone takes a while to be compared with others.
+    The result is a lower bound when it exceeds `max_items`. Raises BadInput when an object has many unknown fields,
+    since graphql-core prints the whole object in the error for each of them, and when an unknown field or an enum value
+    has a name so long that comparing it with known names takes time.
     """
     named = named_type(type_)
     if isinstance(value, list):
         items = cast("list[object]", value)
         if not isinstance(_nullable(type_), GraphQLList):
             return 0
-        if len(items) > enough:
+        if len(items) > max_items:
             return len(items)
         if not isinstance(named, GraphQLInputObjectType):
             if isinstance(named, GraphQLEnumType):
-                for place, each in enumerate(items):
-                    _look_at_name(f"{path}.{place}", named, each)
+                for index, each in enumerate(items):
+                    _check_enum_name(f"{path}.{index}", named, each)
             return len(items)
-        return len(items) + sum(items_in(path, named, each, enough) for each in items)
+        return len(items) + sum(count_list_items(path, named, each, max_items) for each in items)
     if not isinstance(named, GraphQLInputObjectType):
-        _look_at_name(path, named, value)
+        _check_enum_name(path, named, value)
         return 0
-    entries, fields = _entries(value), named.fields
-    known = [(name, each) for name, each in entries if name in fields]
-    if len(known) < len(entries):
-        _look_at_unknown(path, named, [name for name, _ in entries if name not in fields])
-    return sum(items_in(f"{path}.{name}", fields[name].type, each, enough) for name, each in known)
+    entries, fields = _object_entries(value), named.fields
+    known_entries = [(name, each) for name, each in entries if name in fields]
+    if len(known_entries) < len(entries):
+        _check_unknown_fields(path, named, [name for name, _ in entries if name not in fields])
+    return sum(count_list_items(f"{path}.{name}", fields[name].type, each, max_items) for name, each in known_entries)
 
 
-def _look_at_unknown(path: str, type_: GraphQLInputObjectType, names: Sequence[str]) -> None:
-    if len(names) > MOST_UNKNOWN:
-        raise BadInput(path, f"has {len(names):,} fields that {type_.name} does not have.")
-    if (longest := max(names, key=len))[LONGEST_NAME:]:
-        raise BadInput(path, f"has a field {longest!r:.60} that {type_.name} does not have.")
+def _check_unknown_fields(path: str, type_: GraphQLInputObjectType, names: Sequence[str]) -> None:
+    if len(names) > MAX_UNKNOWN_FIELDS:
+        raise BadInput(path, f"{len(names):,} fields are not defined by type {type_.name}.")
+    if (longest := max(names, key=len))[MAX_NAME_CHARACTERS:]:
+        raise BadInput(path, f"field {longest!r:.60} is not defined by type {type_.name}.")
 
 
-def _look_at_name(path: str, type_: Any, value: object) -> None:
-    if isinstance(type_, GraphQLEnumType) and isinstance(value, str) and len(value) > LONGEST_NAME:
-        raise BadInput(path, f"{value!r:.60} is no {type_.name}.")
+def _check_enum_name(path: str, type_: Any, value: object) -> None:
+    if isinstance(type_, GraphQLEnumType) and isinstance(value, str) and len(value) > MAX_NAME_CHARACTERS:
+        raise BadInput(path, f"{value!r:.60} is not a value of enum {type_.name}.")

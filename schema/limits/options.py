@@ -1,11 +1,14 @@
-"""What an operator may decide about operations."""
+"""Options of the GraphQL engine that the operator can set."""
 
 from dataclasses import dataclass, field
 
+MAX_BATCH_SIZE = 1000
+"""Items in one list of inputs or ids."""
+
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """The most that one document, or one operation of it, may have."""
+class RequestLimits:
+    """Upper limits for one document or one of its operations."""
 
     characters: int = 100_000
     tokens: int = 2000
@@ -24,22 +27,22 @@ class Limits:
     answer_bytes: int = 64 * 1024 * 1024
 
     @property
-    def default_page(self) -> int:
-        """How many items a page has at most where nobody says it."""
+    def default_page_size(self) -> int:
+        """Page size when a request sets neither `first` nor `last`."""
         return min(50, self.page_size)
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """How operations may be."""
+class EngineOptions:
+    """Limits and features of the GraphQL engine."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: RequestLimits = field(default_factory=RequestLimits)
     introspection: bool = True
-    """Whether clients may ask what the schema is; where not, errors suggest no names either."""
+    """Whether introspection queries are allowed. When false, error messages do not suggest names either."""
     request_seconds: float = 30.0
-    """How long a query or mutation may take."""
-    answers_bytes: int = 256 * 1024 * 1024
-    """What the large answers that are under way may have together."""
+    """Time limit for a query or mutation, in seconds."""
+    total_response_bytes: int = 256 * 1024 * 1024
+    """Memory budget for all large responses in flight together, in bytes."""
 
 
-DEFAULT = Rules()
+DEFAULT_OPTIONS = EngineOptions()

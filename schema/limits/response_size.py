@@ -1,79 +1,107 @@
-"""Weighs what an operation reads and answers: what is read once can be answered a thousand times, under as many names.
+"""Limits how much an operation reads and returns. A value that is read once can be returned under a thousand aliases.
 
-Long values are put aside once there are too many, so that completing goes on and takes no memory; the operation is then
-answered with an error alone. Rows that go straight into an answer are not weighed again: they were while they were read.
+Beyond the limit, long values are replaced by empty texts: completion continues without taking memory, and the operation
+then returns an error only. Rows that are completed without records are counted while they are read, and not again.
 """
 
 from contextvars import ContextVar
 
+from db.runtime.memory_budget import (
+    MemoryBudgetExceeded,
+    MemoryReservation,
+    ReadBudget,
+    ReadTooLarge,
+    SharedMemoryBudget,
+    set_operation_budget,
+)
 from resolvers.errors import Refusal
-from resolvers.storage import Allowance, Crowd, DatabaseError, Share, TooMuchToRead, begin_operation
 
-LONG = 200
-"""Characters from which on a text is weighed: that many an answer can have for each of its fields, which are limited."""
+COUNTED_TEXT_LENGTH = 200
+"""Minimum length of texts that count towards the response size. The limit on fields bounds shorter ones."""
 
 
-class AnswerTooLarge(Refusal):
-    """The answer would be larger than one may be."""
+class ResponseTooLarge(Refusal):
+    """The response exceeds its size limit."""
 
     code = "ANSWER_TOO_LARGE"
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, max_bytes: int) -> None:
         super().__init__(
-            f"The answer would have more than {most:,} bytes; ask for fewer runs at once, or for less of each. "
-            "What a mutation has changed stays changed."
+            f"The response exceeds the limit of {max_bytes:,} bytes. Request fewer items, or fewer fields of each. "
+            "Changes made by a mutation are kept."
         )
 
 
-class Weight:
-    """What one operation reads, and what the long values of its answer come to in characters.
+class ResponseSize:
+    """Size of the data that one operation reads, and of the long values in its response in characters.
 
-    Its room is for others again when it is ended, or nobody holds it any more: hold it until the answer is sent. Only a
-    query gives way to others: what a mutation has written, and an event that nobody gets again, has to be told.
+    The reservation in the shared budget ends with `release`, or when this object is garbage-collected: keep it until
+    the response has been sent. Only queries can be refused for lack of memory. Mutations must report what they have
+    written, and the events of a subscription are sent only once.
     """
 
-    def __init__(self, most: int, crowd: Crowd, *, gives_way: bool = False) -> None:
-        self._most = most
-        self._share = Share(crowd, gives_way=gives_way)
-        self._read = Allowance(most, self._share)
-        self._answered = Allowance(most, self._share)
+    def __init__(self, max_bytes: int, shared_budget: SharedMemoryBudget, *, can_be_refused: bool = False) -> None:
+        self._max_bytes = max_bytes
+        self._reservation = MemoryReservation(shared_budget, can_be_refused=can_be_refused)
+        self._read_budget = ReadBudget(max_bytes, self._reservation)
+        self._response_budget = ReadBudget(max_bytes, self._reservation)
 
     def __del__(self) -> None:
-        self.end()
+        self.release()
 
-    def end(self) -> None:
-        """Make room for others: the answer is sent."""
-        self._share.end()
+    def release(self) -> None:
+        """Release the reservation, after the response has been sent."""
+        self._reservation.release()
 
     @property
     def is_small(self) -> bool:
-        """Whether it is an answer like most."""
-        return self._share.is_small
+        """Whether the response has no reservation in the shared budget, like most responses."""
+        return self._reservation.is_empty
 
-    def begin(self) -> None:
-        """Weigh what this task, and those that it begins, read and complete from now on."""
-        begin_operation(self._read)
-        _of_operation.set(self._answered)
+    def start(self) -> None:
+        """Count what this task and the tasks it creates read and complete from now on."""
+        set_operation_budget(self._read_budget)
+        _current_response_budget.set(self._response_budget)
 
-    def begin_event(self) -> None:
-        """As `begin`, for an event: what streams read is not read for one of them."""
-        _of_operation.set(self._answered)
+    def start_event(self) -> None:
+        """Count completed values only, for one event: what a stream reads does not belong to a single event."""
+        _current_response_budget.set(self._response_budget)
 
-    def refusal(self) -> Exception | None:
-        """What to answer instead, where the answer is too large."""
+    def limit_error(self) -> Exception | None:
+        """Return the error to send instead of a response that exceeds a limit, or None."""
         try:
-            self._answered.check()
-        except TooMuchToRead:
-            return AnswerTooLarge(self._most)
-        except DatabaseError as error:
+            self._response_budget.check()
+        except ReadTooLarge:
+            return ResponseTooLarge(self._max_bytes)
+        except MemoryBudgetExceeded as error:
             return error
         return None
 
 
-_of_operation: ContextVar[Allowance | None] = ContextVar("answered", default=None)
+class ResponseSizeLimit:
+    """The limits on the size of one response and of all responses in flight together, in bytes."""
+
+    def __init__(self, max_bytes: int, total_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._shared_budget = SharedMemoryBudget(total_bytes)
+
+    def start(self, *, can_be_refused: bool) -> ResponseSize:
+        """Count what the current task reads and completes from now on."""
+        response_size = ResponseSize(self._max_bytes, self._shared_budget, can_be_refused=can_be_refused)
+        response_size.start()
+        return response_size
+
+    def start_event(self) -> ResponseSize:
+        """Count what the current task completes for one event of a subscription."""
+        response_size = ResponseSize(self._max_bytes, self._shared_budget)
+        response_size.start_event()
+        return response_size
 
 
-def weighed(text: str) -> str:
-    """The text, added to what the operation answers; nothing of it where that is too much."""
-    answered = _of_operation.get()
-    return text if answered is None or answered.take(len(text)) else ""
+_current_response_budget: ContextVar[ReadBudget | None] = ContextVar("response_budget", default=None)
+
+
+def count_characters(text: str) -> str:
+    """Count the text towards the response size and return it. Beyond the limit, return an empty text."""
+    response_budget = _current_response_budget.get()
+    return text if response_budget is None or response_budget.consume(len(text)) else ""

@@ -1,7 +1,7 @@
-"""Whether a document is valid, found out in bounded time.
+"""Validates documents in bounded time.
 
-Wording what is wrong costs more than finding it: names are compared with all that there are, values are printed whole. So a
-client is told of the first faults, and mends these first.
+Producing an error message costs more than finding the error: an unknown name is compared with all known names, and
+values are printed whole. Validation therefore reports the first few errors only.
 """
 
 from graphql import (
@@ -15,13 +15,13 @@ from graphql import (
     validate,
 )
 
-MOST_FAULTS = 5
+MAX_ERRORS = 5
 
 
-def faults_of(schema: GraphQLSchema, tree: DocumentNode, *, introspection: bool) -> list[GraphQLError]:
-    """What is wrong with the document; the first few faults, and that there are more."""
+def validate_document(schema: GraphQLSchema, tree: DocumentNode, *, introspection: bool) -> list[GraphQLError]:
+    """Return the first MAX_ERRORS validation errors of the document; one more reports that validation stopped there."""
     if not all(isinstance(node, ExecutableDefinitionNode) for node in tree.definitions):
-        # Any name that is not known would be compared with all those that the document defines.
-        return validate(schema, tree, [ExecutableDefinitionsRule], MOST_FAULTS)
+        # Other rules would compare each unknown name with all names that the document defines.
+        return validate(schema, tree, [ExecutableDefinitionsRule], MAX_ERRORS)
     rules = specified_rules if introspection else (*specified_rules, NoSchemaIntrospectionCustomRule)
-    return validate(schema, tree, rules, MOST_FAULTS, hide_suggestions=not introspection)
+    return validate(schema, tree, rules, MAX_ERRORS, hide_suggestions=not introspection)

@@ -1,4 +1,4 @@
-"""Pages of lists, after the Relay connection specification: arguments, cursors and connections, the same for each noun."""
+"""Pagination after the Relay connection specification: arguments, cursors and connections for every list."""
 
 import base64
 from collections.abc import Awaitable
@@ -10,22 +10,22 @@ from typing import Annotated, Any, Generic, TypeVar, cast
 import strawberry
 from graphql import GraphQLError
 
+from db.runtime.ids import canonical_id
 from resolvers import lists
 from resolvers.errors import BadInput
-from resolvers.ids import canonical_id
-from resolvers.lists import Page, Place, Request, RowList, RowPage, Window
+from resolvers.lists import ListPage, ListQuery, PageRequest, PageWindow, Position, RowPage
 from schema.context import Info
-from schema.execution.codegen import NotPlain, Prepared
-from schema.inputs.arguments import read_count
-from schema.inputs.cursors import content_of, write_cursor
-from schema.limits.options import Limits
-from schema.reads.row_plans import connection_plan
-from schema.scalars import read_instant
+from schema.execution.codegen import CompletedValue, NotCompilable
+from schema.inputs.arguments import validate_count
+from schema.inputs.cursors import decode_cursor, encode_cursor
+from schema.limits.options import RequestLimits
+from schema.reads.row_plans import plan_connection
+from schema.scalars import parse_datetime
 
 Item = TypeVar("Item")
 
 CURSOR_VERSION = 2
-LARGEST_OFFSET = 2**31 - 1
+MAX_OFFSET = 2**31 - 1
 
 First = Annotated[
     int | None,
@@ -66,11 +66,11 @@ class PageInfo:
 
     @strawberry.field(graphql_type=bool, description="Whether the list goes on after this page.")
     def has_next_page(self, info: Info) -> bool | Awaitable[bool]:
-        return cast("Answer", self).has_after(info)
+        return cast("ConnectionResult", self).has_after(info)
 
     @strawberry.field(graphql_type=bool, description="Whether the list has anything before this page.")
     def has_previous_page(self, info: Info) -> bool | Awaitable[bool]:
-        return cast("Answer", self).has_before(info)
+        return cast("ConnectionResult", self).has_before(info)
 
 
 @strawberry.type(description="An item of a page, with its place in the list.")
@@ -82,189 +82,195 @@ class Edge(Generic[Item]):
 
 
 @strawberry.type(description="A page of a list.")
-class Connection(Generic[Item]):
+class ListConnection(Generic[Item]):
     edges: list[Edge[Item]] = strawberry.field(description="The items of this page with their places in the list.")
     nodes: list[Item] = strawberry.field(description="The items of this page.")
     page_info: PageInfo = strawberry.field(description="Where the page begins and ends, and whether there is more.")
 
     @strawberry.field(description="How many items the whole list has. Counted only when you ask for it.")
     async def total_count(self, info: Info) -> int:
-        return await info.context.loaders.counts.load(cast("Answer", self).request.list)
+        return await info.context.loaders.counts.load(cast("ConnectionResult", self).request.list)
 
 
 @dataclass(frozen=True, slots=True)
-class EdgeAnswer:
-    """What an Edge reads."""
+class EdgeResult:
+    """Source of an `Edge`."""
 
     cursor: str
     node: object
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a Connection and its PageInfo read."""
+class ConnectionResult:
+    """Source of a `ListConnection` and its `PageInfo`."""
 
-    request: Request[Any]
-    page: Page[Any] | RowPage
-    written_nodes: Prepared | None = None
-    written_edges: Prepared | None = None
-    """What a page of rows has been made into; None where it was not asked for."""
-
-    @property
-    def nodes(self) -> list[Any] | Prepared | None:
-        return self.written_nodes if isinstance(self.page, RowPage) else self.page.nodes
+    request: PageRequest[Any]
+    page: ListPage[Any] | RowPage
+    completed_nodes: CompletedValue | None = None
+    completed_edges: CompletedValue | None = None
+    """Completed nodes and edges of a page of rows; None when they are not selected."""
 
     @property
-    def edges(self) -> list[EdgeAnswer] | Prepared | None:
+    def nodes(self) -> list[Any] | CompletedValue | None:
+        return self.completed_nodes if isinstance(self.page, RowPage) else self.page.nodes
+
+    @property
+    def edges(self) -> list[EdgeResult] | CompletedValue | None:
         if isinstance(self.page, RowPage):
-            return self.written_edges
-        seal = _seal(self.request.list)
+            return self.completed_edges
+        list_signature = _list_signature(self.request.list)
         return [
-            EdgeAnswer(_cursor(seal, place), node)
-            for place, node in zip(self.page.places, self.page.nodes, strict=True)
+            EdgeResult(_encode_cursor(list_signature, position), node)
+            for position, node in zip(self.page.positions, self.page.nodes, strict=True)
         ]
 
     @property
-    def page_info(self) -> "Answer":
+    def page_info(self) -> "ConnectionResult":
         return self
 
     @property
     def start_cursor(self) -> str | None:
-        ends = self.page.ends
-        return ends and _cursor(_seal(self.request.list), ends[0])
+        end_positions = self.page.end_positions
+        return end_positions and _encode_cursor(_list_signature(self.request.list), end_positions[0])
 
     @property
     def end_cursor(self) -> str | None:
-        ends = self.page.ends
-        return ends and _cursor(_seal(self.request.list), ends[1])
+        end_positions = self.page.end_positions
+        return end_positions and _encode_cursor(_list_signature(self.request.list), end_positions[1])
 
     def has_after(self, info: Info) -> bool | Awaitable[bool]:
-        """Whether the list goes on after the page. What has been read tells it mostly, and then nothing is to be awaited."""
+        """Return whether the list continues after the page. Awaitable only when that takes another read."""
         window = self.request.window
-        if not window.from_back and self.page.goes_on:
+        if not window.from_end and self.page.has_more:
             return True
         if window.before is not None:
-            ends = self.page.ends
-            edge = ends[1] if ends else _with(window.before)
+            end_positions = self.page.end_positions
+            edge = end_positions[1] if end_positions else _inclusive(window.before)
             return self._has_rows(info, after=edge, before=None)
-        return window.from_back and self._left_out(info)
+        return window.from_end and self._has_skipped_items(info)
 
     def has_before(self, info: Info) -> bool | Awaitable[bool]:
-        """As `has_after`, for what comes before the page."""
+        """Return whether the list has items before the page, as `has_after` does."""
         window = self.request.window
-        if window.from_back and self.page.goes_on:
+        if window.from_end and self.page.has_more:
             return True
         if window.after is not None:
-            ends = self.page.ends
-            edge = ends[0] if ends else _with(window.after)
+            end_positions = self.page.end_positions
+            edge = end_positions[0] if end_positions else _inclusive(window.after)
             return self._has_rows(info, after=None, before=edge)
-        return not window.from_back and self._left_out(info)
+        return not window.from_end and self._has_skipped_items(info)
 
-    async def _has_rows(self, info: Info, *, after: Place | None, before: Place | None) -> bool:
-        wanted = self.request.list
+    async def _has_rows(self, info: Info, *, after: Position | None, before: Position | None) -> bool:
+        list_query = self.request.list
         return await info.context.database.read(
-            lambda connection: lists.has_rows(connection, wanted, after=after, before=before)
+            lambda connection: lists.has_rows(connection, list_query, after=after, before=before)
         )
 
-    def _left_out(self, info: Info) -> bool | Awaitable[bool]:
-        """Whether the offset left out anything."""
-        if self.request.window.offset == 0 or self.page.ends:
+    def _has_skipped_items(self, info: Info) -> bool | Awaitable[bool]:
+        """Return whether the offset skipped any items."""
+        if self.request.window.offset == 0 or self.page.end_positions:
             return self.request.window.offset > 0
-        return self._has_any(info)
+        return self._has_any_items(info)
 
-    async def _has_any(self, info: Info) -> bool:
+    async def _has_any_items(self, info: Info) -> bool:
         return await info.context.loaders.counts.load(self.request.list) > 0
 
 
-def _with(place: Place) -> Place:
-    return Place(place.key, place.id, takes_in=True)
+def _inclusive(position: Position) -> Position:
+    return Position(position.key, position.id, is_inclusive=True)
 
 
-async def answer(
+async def connection_result(
     info: Info,
-    wanted: RowList[Any],
+    list_query: ListQuery[Any],
     first: int | None,
     after: str | None,
     last: int | None,
     before: str | None,
     offset: int | None,
-) -> Answer:
-    """The page that these arguments ask for. BadInput where they do not go together."""
-    request = Request(wanted, read_window(info.context.limits, wanted, first, after, last, before, offset))
-    if lists.has_row_pages(wanted) and (plan := connection_plan(info)) is not None:
+) -> ConnectionResult:
+    """Read the page that these arguments request. Raises BadInput for invalid values and combinations."""
+    request = PageRequest(
+        list_query, build_page_window(info.context.limits, list_query, first, after, last, before, offset)
+    )
+    if lists.supports_row_pages(list_query) and (plan := plan_connection(info)) is not None:
         paths = plan.paths
         page = await info.context.database.read(lambda connection: lists.read_row_page(connection, request, paths))
-        with suppress(NotPlain):
-            seal = _seal(wanted) if plan.has_cursors else ""
-            cursors = [_cursor(seal, place) for place in page.places] if plan.has_cursors else [""] * len(page.rows)
-            return Answer(
+        with suppress(NotCompilable):
+            list_signature = _list_signature(list_query) if plan.has_cursors else ""
+            cursors = (
+                [_encode_cursor(list_signature, position) for position in page.positions]
+                if plan.has_cursors
+                else [""] * len(page.rows)
+            )
+            return ConnectionResult(
                 request, page, plan.nodes(page.rows, page.read_at), plan.edges(page.rows, page.read_at, cursors)
             )
-    return Answer(request, await info.context.loaders.pages.load(request))
+    return ConnectionResult(request, await info.context.loaders.pages.load(request))
 
 
-def read_window(
-    limits: Limits,
-    wanted: RowList[Any],
+def build_page_window(
+    limits: RequestLimits,
+    list_query: ListQuery[Any],
     first: int | None,
     after: str | None,
     last: int | None,
     before: str | None,
     offset: int | None,
-) -> Window:
+) -> PageWindow:
     if first is not None and last is not None:
-        raise BadInput("last", "can not be given together with first.")
+        raise BadInput("last", "cannot be combined with `first`.")
     if offset and (after is not None or before is not None):
-        raise BadInput("offset", "can not be given together with a cursor.")
-    size = limits.default_page
+        raise BadInput("offset", "cannot be combined with `after` or `before`.")
+    size = limits.default_page_size
     if first is not None:
-        size = read_count("first", first, least=0, most=limits.page_size)
+        size = validate_count("first", first, minimum=0, maximum=limits.page_size)
     elif last is not None:
-        size = read_count("last", last, least=0, most=limits.page_size)
-    return Window(
+        size = validate_count("last", last, minimum=0, maximum=limits.page_size)
+    return PageWindow(
         size,
-        from_back=last is not None or (first is None and after is None and before is not None),
-        after=None if after is None else _read_cursor("after", wanted, after),
-        before=None if before is None else _read_cursor("before", wanted, before),
-        offset=0 if offset is None else read_count("offset", offset, least=0, most=LARGEST_OFFSET),
+        from_end=last is not None or (first is None and after is None and before is not None),
+        after=None if after is None else _parse_cursor("after", list_query, after),
+        before=None if before is None else _parse_cursor("before", list_query, before),
+        offset=0 if offset is None else validate_count("offset", offset, minimum=0, maximum=MAX_OFFSET),
     )
 
 
-# --- cursors: the version, which list it is a place of, and the place ---
+# --- Cursors: version, list signature, sort key and id ---
 
 
-def _seal(wanted: RowList[Any]) -> str:
-    """Tells lists apart: other rows, another filter, another order, another parent."""
-    named = f"{wanted.asked} {wanted.parent and wanted.parent.id}"
-    return base64.urlsafe_b64encode(blake2b(named.encode(), digest_size=9).digest()).decode()
+def _list_signature(list_query: ListQuery[Any]) -> str:
+    """Return a hash that distinguishes lists by their rows, filter, sort order and parent."""
+    identity = f"{list_query.signature} {list_query.parent and list_query.parent.id}"
+    return base64.urlsafe_b64encode(blake2b(identity.encode(), digest_size=9).digest()).decode()
 
 
-def _cursor(seal: str, place: Place) -> str:
-    return write_cursor([CURSOR_VERSION, seal, place.key, place.id])
+def _encode_cursor(list_signature: str, position: Position) -> str:
+    return encode_cursor([CURSOR_VERSION, list_signature, position.key, position.id])
 
 
-def _read_cursor(path: str, wanted: RowList[Any], cursor: str) -> Place:
-    match content_of(cursor):
-        case [2, str(seal), str() | None as key, str(id)]:
-            if seal != _seal(wanted):
+def _parse_cursor(path: str, list_query: ListQuery[Any], cursor: str) -> Position:
+    match decode_cursor(cursor):
+        case [2, str(list_signature), str() | None as key, str(id)]:
+            if list_signature != _list_signature(list_query):
                 raise BadInput(
-                    path, "is a cursor of another list: a cursor fits the filter and sort that it came with."
+                    path, "is a cursor of another list. Use a cursor only with the same list, filter and sort order."
                 )
-            place = _place_of(wanted, key, id)
-            if place is not None:
-                return place
+            position = _parse_position(list_query, key, id)
+            if position is not None:
+                return position
         case [int(version), *_] if version != CURSOR_VERSION:
-            raise BadInput(path, "is a cursor of another version of this server; begin again with the first page.")
+            raise BadInput(path, "is a cursor of another server version. Start again from the first page.")
         case _:
             pass
-    raise BadInput(path, "is no cursor: take one from an edge or from pageInfo.")
+    raise BadInput(path, "is not a valid cursor. Use a cursor from `edges` or `pageInfo`.")
 
 
-def _place_of(wanted: RowList[Any], key: str | None, id: str) -> Place | None:
-    """The place, if it is one that this list can have."""
+def _parse_position(list_query: ListQuery[Any], key: str | None, id: str) -> Position | None:
+    """Return the position; None when it is not valid in this list."""
     try:
-        if key is not None and wanted.order.goes_by_time:
-            key = read_instant(key)
-        return Place(key, canonical_id(id))
+        if key is not None and list_query.order.is_by_time:
+            key = parse_datetime(key)
+        return Position(key, canonical_id(id))
     except (ValueError, GraphQLError):
         return None

@@ -1,4 +1,4 @@
-"""Concurrency limits, as answers show them."""
+"""GraphQL type of concurrency limits."""
 
 import strawberry
 

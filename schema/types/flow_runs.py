@@ -1,4 +1,4 @@
-"""Flow runs, as answers show them."""
+"""GraphQL types of flow runs and pages of them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,8 +8,8 @@ from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, StateRecord,
 from resolvers import lists
 from schema.context import Info
 from schema.enums import StateType, TaskRunSort
-from schema.inputs.filters import TaskRunOrder, WantedTaskRuns, read_filter
-from schema.reads.pages import After, Answer, Before, Connection, First, Last, Offset, answer
+from schema.inputs.filters import TaskRunFilterArgument, TaskRunSortArgument, parse_filter
+from schema.reads.pages import After, Before, ConnectionResult, First, Last, ListConnection, Offset, connection_result
 from schema.scalars import JSON, DateTime
 from schema.types.flows import Deployment, Flow
 from schema.types.node import Node
@@ -111,16 +111,16 @@ class FlowRun(Node):
     async def task_runs(
         self,
         info: Info,
-        filter: WantedTaskRuns = None,
-        sort: TaskRunOrder = TaskRunSort.ID_DESC,
+        filter: TaskRunFilterArgument = None,
+        sort: TaskRunSortArgument = TaskRunSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        wanted = lists.task_runs(read_filter("filter", filter), sort or TaskRunSort.ID_DESC, flow_run_id=self.id)
-        return await answer(info, wanted, first, after, last, before, offset)
+    ) -> ConnectionResult:
+        list_query = lists.task_runs(parse_filter("filter", filter), sort or TaskRunSort.ID_DESC, flow_run_id=self.id)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
@@ -128,5 +128,5 @@ class FlowRun(Node):
 
 
 @strawberry.type(description="A page of a list of flow runs.")
-class FlowRunConnection(Connection[FlowRun]):
+class FlowRunConnection(ListConnection[FlowRun]):
     pass

@@ -1,4 +1,4 @@
-"""Flows and their deployments, as answers show them."""
+"""GraphQL types of flows, deployments and pages of them."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -8,8 +8,8 @@ from db.records import DeploymentRecord, FlowRecord
 from resolvers import lists
 from schema.context import Info
 from schema.enums import FlowRunSort
-from schema.inputs.filters import FlowRunOrder, WantedFlowRuns, read_filter
-from schema.reads.pages import After, Answer, Before, Connection, First, Last, Offset, answer
+from schema.inputs.filters import FlowRunFilterArgument, FlowRunSortArgument, parse_filter
+from schema.reads.pages import After, Before, ConnectionResult, First, Last, ListConnection, Offset, connection_result
 from schema.scalars import DateTime
 from schema.types.node import Node
 
@@ -32,16 +32,16 @@ class Flow(Node):
     async def flow_runs(
         self,
         info: Info,
-        filter: WantedFlowRuns = None,
-        sort: FlowRunOrder = FlowRunSort.ID_DESC,
+        filter: FlowRunFilterArgument = None,
+        sort: FlowRunSortArgument = FlowRunSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
-    ) -> Answer:
-        wanted = lists.flow_runs(read_filter("filter", filter), sort or FlowRunSort.ID_DESC, flow_id=self.id)
-        return await answer(info, wanted, first, after, last, before, offset)
+    ) -> ConnectionResult:
+        list_query = lists.flow_runs(parse_filter("filter", filter), sort or FlowRunSort.ID_DESC, flow_id=self.id)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:
@@ -71,10 +71,10 @@ class Deployment(Node):
 
 
 @strawberry.type(description="A page of a list of flows.")
-class FlowConnection(Connection[Flow]):
+class FlowConnection(ListConnection[Flow]):
     pass
 
 
 @strawberry.type(description="A page of a list of deployments.")
-class DeploymentConnection(Connection[Deployment]):
+class DeploymentConnection(ListConnection[Deployment]):
     pass

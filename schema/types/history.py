@@ -1,4 +1,4 @@
-"""The history of runs, as answers show it."""
+"""GraphQL types and arguments of the task run history."""
 
 from typing import Annotated
 
@@ -32,15 +32,15 @@ class RunHistoryInterval:
     )
 
 
-Start = Annotated[DateTime, strawberry.argument(description="When the first interval begins.")]
-End = Annotated[
+HistoryStartArgument = Annotated[DateTime, strawberry.argument(description="When the first interval begins.")]
+HistoryEndArgument = Annotated[
     DateTime,
     strawberry.argument(
         description="Intervals begin before this; the last one may end after it. "
         "Not later than `start`, there are none."
     ),
 ]
-IntervalSeconds = Annotated[
+IntervalSecondsArgument = Annotated[
     float,
     strawberry.argument(
         description="How long each interval is: at least 1 second, counted in whole microseconds, and long enough for "

@@ -1,4 +1,4 @@
-"""Deliveries and their leases, as answers show them."""
+"""GraphQL types of deliveries and leases."""
 
 import strawberry
 

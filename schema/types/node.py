@@ -1,4 +1,4 @@
-"""What everything with an id has in common."""
+"""GraphQL interface of all objects with an id."""
 
 import strawberry
 

@@ -1,4 +1,4 @@
-"""What mutations answer."""
+"""GraphQL types of mutation results and server information."""
 
 import strawberry
 

@@ -1,4 +1,4 @@
-"""The queue, as answers show it."""
+"""GraphQL types of queues and queue entries."""
 
 import strawberry
 

@@ -1,4 +1,4 @@
-"""Changes of state as they happen, as events show them."""
+"""GraphQL types, arguments and cursors of the state change feed."""
 
 from dataclasses import dataclass
 from typing import Annotated
@@ -6,27 +6,27 @@ from typing import Annotated
 import strawberry
 
 from db.records import StateRecord, TaskRunRecord
+from db.runtime.ids import canonical_id
 from resolvers.errors import BadInput
-from resolvers.ids import canonical_id
-from resolvers.state_changes import FeedPlace, FollowedChange
+from resolvers.state_changes import FeedPosition, StateChangeEvent
 from schema.enums import StateType
-from schema.inputs.cursors import content_of, write_cursor
+from schema.inputs.cursors import decode_cursor, encode_cursor
 from schema.inputs.filters import TaskRunFilter
 from schema.types.states import State
 from schema.types.task_runs import TaskRun
 
 CURSOR_KIND = "changes"
-"""Tells these cursors from those of lists."""
+"""Distinguishes cursors of the feed from cursors of lists."""
 CURSOR_VERSION = 1
 
-FollowedTaskRuns = Annotated[
+StateChangeFilterArgument = Annotated[
     TaskRunFilter | None,
     strawberry.argument(
         description="Only changes of these runs; left out, of all. A run is looked at as it is when its change is read, "
         "shortly before you get it, and not as it was when the change was made."
     ),
 ]
-AfterChange = Annotated[
+StateChangeCursorArgument = Annotated[
     str | None,
     strawberry.argument(
         description="The `cursor` of a change: go on right behind it. It fits every filter, every server on the same "
@@ -55,8 +55,8 @@ class TaskRunStateChange:
 
 
 @dataclass(frozen=True, slots=True)
-class ChangeAnswer:
-    """What a TaskRunStateChange reads."""
+class StateChangePayload:
+    """Values that the fields of `TaskRunStateChange` read."""
 
     cursor: str
     task_run: TaskRunRecord
@@ -65,29 +65,31 @@ class ChangeAnswer:
     gap: bool
 
     @classmethod
-    def of(cls, followed: FollowedChange) -> "ChangeAnswer":
-        change = followed.change
-        return cls(_cursor(change.place), change.task_run, change.state, change.previous_state_type, gap=followed.gap)
+    def from_event(cls, event: StateChangeEvent) -> "StateChangePayload":
+        change = event.change
+        return cls(
+            _encode_position(change.position), change.task_run, change.state, change.previous_state_type, gap=event.gap
+        )
 
 
-def _cursor(place: FeedPlace) -> str:
-    return write_cursor([CURSOR_KIND, CURSOR_VERSION, place.transaction, place.id])
+def _encode_position(position: FeedPosition) -> str:
+    return encode_cursor([CURSOR_KIND, CURSOR_VERSION, position.transaction, position.id])
 
 
-def read_feed_cursor(path: str, cursor: str | None) -> FeedPlace | None:
-    """The place that a cursor tells. BadInput where it is none."""
+def parse_state_change_cursor(path: str, cursor: str | None) -> FeedPosition | None:
+    """Return the position that a cursor encodes. Raises BadInput for an invalid cursor."""
     if cursor is None:
         return None
-    match content_of(cursor):
-        case ["changes", 1, int() | None as transaction, str(id)] if _is_place(transaction, id):
-            return FeedPlace(transaction, id)
+    match decode_cursor(cursor):
+        case ["changes", 1, int() | None as transaction, str(id)] if _is_position(transaction, id):
+            return FeedPosition(transaction, id)
         case ["changes", int(version), *_] if version != CURSOR_VERSION:
-            raise BadInput(path, "is a cursor of another version of this server; begin again without it.")
+            raise BadInput(path, "is a cursor of another server version. Subscribe again without it.")
         case _:
-            raise BadInput(path, "is no cursor of this feed: take one from a change.")
+            raise BadInput(path, "is not a cursor of this feed. Use the `cursor` of a change.")
 
 
-def _is_place(transaction: int | None, id: str) -> bool:
+def _is_position(transaction: int | None, id: str) -> bool:
     try:
         is_number = type(transaction) is int and 0 <= transaction < 2**63
         return canonical_id(id) == id and (transaction is None or is_number)

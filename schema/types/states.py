@@ -1,4 +1,4 @@
-"""States, as answers show them."""
+"""GraphQL types of states."""
 
 import strawberry
 

@@ -1,4 +1,4 @@
-"""Task runs and pages of them, as answers show them."""
+"""GraphQL types of task runs and pages of them."""
 
 from typing import cast
 
@@ -7,7 +7,7 @@ import strawberry
 from db.records import FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
 from schema.context import Info
 from schema.enums import StateType
-from schema.reads.pages import Connection
+from schema.reads.pages import ListConnection
 from schema.scalars import JSON, DateTime
 from schema.types.flow_runs import FlowRun
 from schema.types.node import Node
@@ -98,9 +98,9 @@ class TaskRun(Node):
         graphql_type=QueueEntry | None,
     )
     async def queue_entry(self, info: Info) -> QueueEntryRecord | None:
-        known = cast("TaskRunRecord", self).known_entry
-        if known is not None:
-            return known[0] if known else None
+        prefetched = cast("TaskRunRecord", self).loaded_queue_entry
+        if prefetched is not None:
+            return prefetched[0] if prefetched else None
         return await info.context.loaders.queue_entries.load(self.id)
 
     @classmethod
@@ -109,5 +109,5 @@ class TaskRun(Node):
 
 
 @strawberry.type(description="A page of a list of task runs.")
-class TaskRunConnection(Connection[TaskRun]):
+class TaskRunConnection(ListConnection[TaskRun]):
     pass

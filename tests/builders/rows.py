@@ -1,4 +1,4 @@
-"""Rows for tests of what is stored."""
+"""Create rows for storage tests."""
 
 from collections.abc import Sequence
 
@@ -11,7 +11,7 @@ from resolvers.orchestration.transition import ProposedState
 from resolvers.task_runs import NewTaskRun, create_task_runs
 
 
-def proposed(type: StateType) -> ProposedState:
+def proposed_state(type: StateType) -> ProposedState:
     return ProposedState(type, type.default_name)
 
 
@@ -24,15 +24,15 @@ def new_task_runs(
     prefix: str = "",
 ) -> list[NewTaskRun]:
     return [
-        NewTaskRun(task_key, f"{prefix}{number}", flow_run_id=flow_run_id, state=proposed(state))
+        NewTaskRun(task_key, f"{prefix}{number}", flow_run_id=flow_run_id, state=proposed_state(state))
         for number in range(count)
     ]
 
 
-def make_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> list[str]:
-    """The ids of these runs, made."""
+def make_task_runs(connection: Connection, inputs: Sequence[NewTaskRun]) -> list[str]:
+    """Create these task runs and return their ids."""
     ids: list[str] = []
-    for created in create_task_runs(connection, wanted):
+    for created in create_task_runs(connection, inputs):
         assert not isinstance(created, Exception)
         assert created.created
         ids.append(created.task_run.id)
@@ -40,23 +40,23 @@ def make_task_runs(connection: Connection, wanted: Sequence[NewTaskRun]) -> list
 
 
 def make_flow_run(connection: Connection, parent_task_run_id: str | None = None) -> str:
-    """The id of a new flow run, RUNNING, of the flow `f`."""
+    """Create a RUNNING flow run of the flow `f` and return its id."""
     (flow,) = create_flows(connection, [NewFlow("f")])
     assert not isinstance(flow, Exception)
-    new = NewFlowRun(flow.flow.id, parent_task_run_id=parent_task_run_id, state=proposed(StateType.RUNNING))
+    new = NewFlowRun(flow.flow.id, parent_task_run_id=parent_task_run_id, state=proposed_state(StateType.RUNNING))
     (created,) = create_flow_runs(connection, [new])
     assert not isinstance(created, Exception)
     return created.flow_run.id
 
 
-def request_for(credit: int, *task_keys: str) -> ClaimRequest:
-    """One worker's request for as many runs of the keys, which are `t` where none is named."""
+def claim_request(credit: int, *task_keys: str) -> ClaimRequest:
+    """Return the claim request of one worker for up to `credit` runs of the task keys, by default `t`."""
     keys = task_keys or ("t",)
     return ClaimRequest([Demand(1, frozenset(keys), credit, 60.0, "worker")], keys, 30.0)
 
 
 def claim(connection: Connection, credit: int) -> Claim:
-    """What one worker with this credit is given of the key `t`."""
-    (made,) = claim_due_runs(connection, [request_for(credit)])
-    assert isinstance(made, Claim)
-    return made
+    """Claim up to `credit` runs of the task key `t` for one worker."""
+    (result,) = claim_due_runs(connection, [claim_request(credit)])
+    assert isinstance(result, Claim)
+    return result

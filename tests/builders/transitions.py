@@ -1,22 +1,25 @@
-"""Runs, proposals and transitions as values: nothing here is stored."""
+"""Build runs, proposals and transitions as values, without a database."""
 
 from typing import Any, TypeVar
 
 from db.enums import StateType
 from db.records import FlowRunRecord, JsonText, StateDetails, StateRecord, TaskRunRecord
 from db.runtime.ids import new_id
-from db.runtime.timestamps import instant, seconds_after
+from db.runtime.timestamps import format_timestamp, seconds_after
 from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
 from tests.clock import START
 
 Run = TypeVar("Run", TaskRunRecord, FlowRunRecord)
 
-NOW = instant(START)
-"""When the transitions here are decided."""
+NEW_PAUSE_KEY = "01a206b2-304f-7000-b2ee-99ddb7de4877"
+"""The key of a pause that is proposed without one."""
+
+NOW = format_timestamp(START)
+"""The time at which the transitions are decided."""
 
 
 def in_seconds(seconds: float) -> str:
-    """The instant `seconds` from NOW; before it, if negative."""
+    """Return the timestamp `seconds` after NOW, or before it if negative."""
     return seconds_after(NOW, seconds)
 
 
@@ -27,9 +30,9 @@ def task_run(
     since: str = NOW,
     data: JsonText | None = None,
     details: StateDetails | None = None,
-    **different: Any,
+    **overrides: Any,
 ) -> TaskRunRecord:
-    """A background run that is in this state since `since`, and otherwise as new, but for what is `different`."""
+    """Return a background run that entered this state at `since`; `overrides` sets other fields of a new run."""
     run = TaskRunRecord(
         **_identity("task-run"),
         task_key="t",
@@ -45,7 +48,7 @@ def task_run(
         parameters=None,
         flow_run_run_count=0,
     )
-    return _in_state(run, state, state_name, since, data, details, different)
+    return _in_state(run, state, state_name, since, data, details, overrides)
 
 
 def flow_run(
@@ -55,9 +58,9 @@ def flow_run(
     since: str = NOW,
     data: JsonText | None = None,
     details: StateDetails | None = None,
-    **different: Any,
+    **overrides: Any,
 ) -> FlowRunRecord:
-    """As `task_run`, a flow run."""
+    """Return a flow run, with the same arguments as `task_run`."""
     run = FlowRunRecord(
         **_identity("flow-run"),
         flow_id="the flow",
@@ -73,7 +76,7 @@ def flow_run(
         resuming=False,
         parent_task_run_id=None,
     )
-    return _in_state(run, state, state_name, since, data, details, different)
+    return _in_state(run, state, state_name, since, data, details, overrides)
 
 
 def propose(
@@ -84,19 +87,20 @@ def propose(
     data: JsonText | None = None,
     **details: Any,
 ) -> ProposedState:
-    """A proposal of a state of this type."""
+    """Return a proposed state of this type, with its default name unless `name` is given."""
     return ProposedState(type, type.default_name if name is None else name, message, data, StateDetails(**details))
 
 
 def transition(
     run: TaskRunRecord | FlowRunRecord, proposed: ProposedState | StateType, *, now: str = NOW, **facts: Any
 ) -> Transition:
-    """The proposal for this run, with these facts beside."""
-    return Transition(run, propose(proposed) if isinstance(proposed, StateType) else proposed, now, **facts)
+    """Return the transition of this run to the proposed state, with these facts."""
+    proposed = propose(proposed) if isinstance(proposed, StateType) else proposed
+    return Transition(run, proposed, now, **{"new_pause_key": NEW_PAUSE_KEY, **facts})
 
 
-def under_flow_run(state: StateType | None, *, run_count: int = 1, **facts: Any) -> FlowRunFacts:
-    """A flow run, as its task runs' rules see it."""
+def flow_run_facts(state: StateType | None, *, run_count: int = 1, **facts: Any) -> FlowRunFacts:
+    """Return the facts about a flow run that the rules of its task runs read."""
     return FlowRunFacts(state, run_count, **facts)
 
 
@@ -127,7 +131,7 @@ def _in_state(
     since: str,
     data: JsonText | None,
     details: StateDetails | None,
-    different: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> Run:
     if type is not None:
         name = type.default_name if name is None else name
@@ -135,7 +139,7 @@ def _in_state(
             new_id(), run.id, type, name, since, None, data, (details or StateDetails()).to_json(), None
         )
         run.state_id, run.state_type, run.state_name, run.state_timestamp = run.state.id, type, name, since
-    for field, value in different.items():
+    for field, value in overrides.items():
         assert hasattr(run, field), field
         setattr(run, field, value)
     return run

@@ -1,7 +1,7 @@
-"""Lets chaos loose on servers of its own, and tells what it did and whether a promise was broken.
+"""Run a chaos test on dedicated servers, and print statistics and the violated guarantees.
 
 `python -m tests.chaos --seed 1 --seconds 120 --runs 5000 --database postgresql`. The same seed plans the same runs and the
-same faults; what comes of them depends on the machine. Exits with 1 where a promise was broken, and keeps the journals.
+same faults; their timing depends on the machine. Exits with 1 and keeps the journals if a guarantee was violated.
 """
 
 import asyncio
@@ -12,13 +12,13 @@ from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
 
-from tests.chaos.chaos import unleash
+from tests.chaos.chaos import run_chaos
 from tests.chaos.checker import violations
 from tests.chaos.plan import Options
-from tests.chaos.statistics import figures
+from tests.chaos.statistics import format_statistics
 
 EXAMPLES = 5
-"""How many of each kind of violation are shown."""
+"""Number of violations printed per check."""
 
 
 def main() -> int:
@@ -27,18 +27,20 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=120.0)
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     folder = Path(mkdtemp(prefix="runyard-chaos-journals-"))
-    outcome = asyncio.run(unleash(Options(asked.seed, asked.seconds, asked.runs, asked.database), folder))
-    print(figures(outcome))
-    broken = violations(outcome.evidence)
-    print(f"{len(broken)} promises broken")
-    for check, count in Counter(each.partition(":")[0] for each in broken).items():
+    result = asyncio.run(
+        run_chaos(Options(arguments.seed, arguments.seconds, arguments.runs, arguments.database), folder)
+    )
+    print(format_statistics(result))
+    violated = violations(result.evidence)
+    print(f"{len(violated)} violations")
+    for check, count in Counter(each.partition(":")[0] for each in violated).items():
         print(f"  {check}: {count}")
-        for each in [each for each in broken if each.startswith(f"{check}:")][:EXAMPLES]:
+        for each in [each for each in violated if each.startswith(f"{check}:")][:EXAMPLES]:
             print(f"    {each.partition(': ')[2]}")
-    if broken:
-        print(f"The journals are in {folder}.")
+    if violated:
+        print(f"Journals: {folder}")
         return 1
     rmtree(folder)
     return 0

@@ -1,5 +1,4 @@
-"""A run of chaos: programs create runs and workers carry them out while servers, workers and the database fail; then the
-evidence is gathered."""
+"""A chaos test: clients create runs and workers execute them while servers, workers and the database fail."""
 
 import asyncio
 import signal
@@ -22,32 +21,32 @@ from tests.chaos.checker import TERMINAL
 from tests.chaos.evidence import Evidence, Journal, Run, State
 from tests.chaos.plan import LIMIT, LIMITED_TAG, Batch, Fault, NewRun, Options, plan_batches, plan_faults
 from tests.chaos.processes import (
-    PostgreSQLUnderFire,
-    ServerUnderFire,
-    WorkerUnderFire,
-    postgresql_under_fire,
-    started,
+    ChaosPostgreSQL,
+    ChaosServer,
+    WorkerProcess,
+    run_chaos_postgresql,
+    run_processes,
 )
-from tests.chaos.requests import Asker, Unanswered
+from tests.chaos.requests import OutcomeUnknown, ReplicaClient
 
-CREATORS = 4
+CREATOR_COUNT = 4
 
 
 @dataclass(slots=True)
-class Outcome:
-    """What a run of chaos has brought."""
+class ChaosResult:
+    """The result of a chaos test."""
 
     evidence: Evidence
     faults: Counter[str]
-    """How many of each kind were injected."""
+    """The number of injected faults of each kind."""
     seconds: float
-    """From the beginning to the end of the last run."""
+    """Seconds from the start until the last run ended."""
     deadlocks: int
 
 
-async def unleash(options: Options, folder: Path) -> Outcome:
-    """Let it happen, in an empty folder, and tell what is known afterwards."""
-    with postgresql_under_fire() if options.database == "postgresql" else nullcontext() as postgresql:
+async def run_chaos(options: Options, folder: Path) -> ChaosResult:
+    """Run a chaos test with its files in an empty folder, and return the evidence."""
+    with run_chaos_postgresql() if options.database == "postgresql" else nullcontext() as postgresql:
         if postgresql is None:
             path = folder / "runyard.db"
             await asyncio.to_thread(migrations.upgrade_sqlite, path)
@@ -55,66 +54,66 @@ async def unleash(options: Options, folder: Path) -> Outcome:
         else:
             await asyncio.to_thread(migrations.upgrade_postgresql, postgresql.url)
             database_url = postgresql.url
-        servers = [ServerUnderFire(database_url, folder / f"server-{n}.log") for n in range(options.replicas)]
+        servers = [ChaosServer(database_url, folder / f"server-{n}.log") for n in range(options.replicas)]
         urls = [server.url for server in servers]
         workers = [
-            WorkerUnderFire(n, options.seed * 1000 + n * 100, options.lease_seconds, urls, folder)
+            WorkerProcess(n, options.seed * 1000 + n * 100, options.lease_seconds, urls, folder)
             for n in range(options.workers)
         ]
-        async with started(*servers), started(*workers):
-            arena = Arena(options, servers, workers, postgresql)
-            begun_at = time.monotonic()
-            await arena.play(folder / "creators.jsonl")
-            await _wait_for_the_end(database_url, options.settle_seconds)
-            seconds = time.monotonic() - begun_at
-        evidence = await _gather(options, database_url)
+        async with run_processes(*servers), run_processes(*workers):
+            test = ChaosTest(options, servers, workers, postgresql)
+            started_at = time.monotonic()
+            await test.run(folder / "creators.jsonl")
+            await _wait_for_terminal_runs(database_url, options.settle_seconds)
+            seconds = time.monotonic() - started_at
+        evidence = await _read_evidence(options, database_url)
         deadlocks = postgresql.deadlocks() if postgresql else 0
     evidence.read_journals([folder / "creators.jsonl", *(path for worker in workers for path in worker.journals)])
     evidence.faults += [fault for server in servers for fault in server.faults()]
-    return Outcome(evidence, arena.injected, seconds, deadlocks)
+    return ChaosResult(evidence, test.injected, seconds, deadlocks)
 
 
 @dataclass(slots=True)
-class Arena:
-    """Who is there, and what has been done to them."""
+class ChaosTest:
+    """The processes of a chaos test and the faults injected so far."""
 
     options: Options
-    servers: Sequence[ServerUnderFire]
-    workers: Sequence[WorkerUnderFire]
-    postgresql: PostgreSQLUnderFire | None
+    servers: Sequence[ChaosServer]
+    workers: Sequence[WorkerProcess]
+    postgresql: ChaosPostgreSQL | None
     injected: Counter[str] = field(default_factory=Counter[str])
     database_is_down: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    async def play(self, journal: Path) -> None:
-        """Create all runs and inject all faults, each at its time; return when everybody is well again."""
-        begun_at = time.monotonic()
-        asker = Asker(
+    async def run(self, journal: Path) -> None:
+        """Create all runs and inject all faults, each at its time. Return when all processes have recovered."""
+        started_at = time.monotonic()
+        client = ReplicaClient(
             [server.url for server in self.servers],
-            Random(self.options.seed + 2),  # noqa: S311 - it has to be the same again
+            Random(self.options.seed + 2),  # noqa: S311 - a seed must reproduce the test
             Journal(journal),
         )
-        creator = Creator(asker, Journal(journal), begun_at)
-        await creator.limit()
+        creator = Creator(client, Journal(journal), started_at)
+        await creator.create_limit()
         batches = plan_batches(self.options)
         limit = self.options.seconds + self.options.settle_seconds
         async with asyncio.timeout(limit), asyncio.TaskGroup() as tasks:
-            for number in range(CREATORS):
-                tasks.create_task(creator.create(batches[number::CREATORS]))
+            for number in range(CREATOR_COUNT):
+                tasks.create_task(creator.create(batches[number::CREATOR_COUNT]))
             for fault in plan_faults(self.options):
-                await asyncio.sleep(max(0.0, begun_at + fault.at - time.monotonic()))
+                await asyncio.sleep(max(0.0, started_at + fault.at - time.monotonic()))
                 tasks.create_task(self._inject(fault))
-        await asker.close()
+        await client.close()
 
     async def _inject(self, fault: Fault) -> None:
-        """Where it would befall one that is down already, it does not happen."""
+        """Inject the fault, unless its target is already affected by another one."""
         inject: Callable[[float], Awaitable[bool]] = {
             "worker killed": self._kill_worker,
             "worker paused past its lease": self._pause_worker,
-            "sockets cut": self._cut_sockets,
+            "sockets dropped": self._drop_sockets,
             "server killed": self._kill_server,
             "server stopped": self._stop_server,
-            "database connections cut": self._cut_database_connections,
-            "PostgreSQL restarted at once": self._restart_postgresql,
+            "database connections terminated": self._terminate_database_connections,
+            "PostgreSQL crashed": self._crash_postgresql,
         }[fault.kind]
         if await inject(fault.chance):
             self.injected[fault.kind] += 1
@@ -138,65 +137,65 @@ class Arena:
             worker.send(signal.SIGCONT)
         return True
 
-    async def _cut_sockets(self, chance: float) -> bool:
+    async def _drop_sockets(self, chance: float) -> bool:
         for worker in self.workers:
-            # One that has just started does not listen to the signal yet, and would end.
-            if not worker.busy.locked() and worker.is_working():
+            # A worker that has just started has no signal handler yet and would exit.
+            if not worker.busy.locked() and worker.has_received_runs():
                 worker.send(signal.SIGUSR1)
         return True
 
     async def _kill_server(self, chance: float) -> bool:
-        return await self._end_server(chance, signal.SIGKILL)
+        return await self._stop_server_with(chance, signal.SIGKILL)
 
     async def _stop_server(self, chance: float) -> bool:
-        return await self._end_server(chance, signal.SIGTERM)
+        return await self._stop_server_with(chance, signal.SIGTERM)
 
-    async def _end_server(self, chance: float, number: signal.Signals) -> bool:
+    async def _stop_server_with(self, chance: float, number: signal.Signals) -> bool:
         server = self.servers[int(chance * len(self.servers))]
         if server.busy.locked():
             return False
         async with server.busy:
-            await server.end(number)
+            await server.stop(number)
             await asyncio.sleep(chance / 2)
             await server.start()
         return True
 
-    async def _cut_database_connections(self, chance: float) -> bool:
+    async def _terminate_database_connections(self, chance: float) -> bool:
         assert self.postgresql is not None
         if self.database_is_down.locked():
             return False
         async with self.database_is_down:
-            await self.postgresql.cut_connections()
+            await self.postgresql.terminate_connections()
         return True
 
-    async def _restart_postgresql(self, chance: float) -> bool:
+    async def _crash_postgresql(self, chance: float) -> bool:
         assert self.postgresql is not None
         if self.database_is_down.locked():
             return False
         async with self.database_is_down:
-            await asyncio.to_thread(self.postgresql.restart_at_once)
+            await asyncio.to_thread(self.postgresql.crash_and_restart)
         return True
 
 
 @dataclass(slots=True)
 class Creator:
-    """A program that creates runs, and asks again with the same dynamicKey until it is answered."""
+    """A client that creates runs and retries with the same `dynamicKey` until it gets a response."""
 
-    asker: Asker
+    client: ReplicaClient
     journal: Journal
-    begun_at: float
+    started_at: float
 
-    async def limit(self) -> None:
-        await self.asker.ask("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=LIMIT)
+    async def create_limit(self) -> None:
+        await self.client.execute("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=LIMIT)
 
     async def create(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
-            await asyncio.sleep(max(0.0, self.begun_at + batch.at - time.monotonic()))
-            inputs = [_input_of(run) for run in batch.runs]
+            await asyncio.sleep(max(0.0, self.started_at + batch.at - time.monotonic()))
+            inputs = [_create_input(run) for run in batch.runs]
             while True:
                 try:
-                    payloads = await self._ask(inputs)
-                except Unanswered:
+                    payloads = await self._send(inputs)
+                except OutcomeUnknown:
                     await asyncio.sleep(0.1)
                     continue
                 break
@@ -208,26 +207,26 @@ class Creator:
                     created=payload["created"],
                 )
 
-    async def _ask(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    async def _send(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(inputs) == 1:
-            return [await self.asker.ask("CreateTaskRun", input=inputs[0])]
-        return await self.asker.ask("CreateTaskRuns", inputs=inputs)
+            return [await self.client.execute("CreateTaskRun", input=inputs[0])]
+        return await self.client.execute("CreateTaskRuns", inputs=inputs)
 
 
-def _input_of(run: NewRun) -> dict[str, Any]:
-    if not run.ahead:
+def _create_input(run: NewRun) -> dict[str, Any]:
+    if not run.due_in_seconds:
         return run.input
-    due_at = (datetime.now(UTC) + timedelta(seconds=run.ahead)).isoformat()
+    due_at = (datetime.now(UTC) + timedelta(seconds=run.due_in_seconds)).isoformat()
     return run.input | {"state": {"type": "SCHEDULED", "details": {"scheduledTime": due_at}}}
 
 
-async def _wait_for_the_end(database_url: str, patience: float) -> None:
-    """Return when every run has ended, or at the latest after `patience` seconds."""
-    give_up_at = time.monotonic() + patience
+async def _wait_for_terminal_runs(database_url: str, timeout_seconds: float) -> None:
+    """Wait until every run is in a terminal state, for at most `timeout_seconds`."""
+    deadline = time.monotonic() + timeout_seconds
     terminal = ", ".join(f"'{type}'" for type in sorted(TERMINAL))
-    going_on = f"SELECT count(*) FROM task_run WHERE state_type NOT IN ({terminal})"  # noqa: S608
-    while time.monotonic() < give_up_at:
-        ((count,),) = await _rows(database_url, going_on)
+    unfinished = f"SELECT count(*) FROM task_run WHERE state_type NOT IN ({terminal})"  # noqa: S608
+    while time.monotonic() < deadline:
+        ((count,),) = await _rows(database_url, unfinished)
         if count == 0:
             return
         await asyncio.sleep(0.25)
@@ -244,8 +243,8 @@ async def _rows(database_url: str, statement: str) -> list[tuple[Any, ...]]:
         await connection.close()
 
 
-async def _gather(options: Options, database_url: str) -> Evidence:
-    """What the tables say."""
+async def _read_evidence(options: Options, database_url: str) -> Evidence:
+    """Read the evidence in the database tables."""
     planned = [run.input["dynamicKey"] for batch in plan_batches(options) for run in batch.runs]
     evidence = Evidence(planned, options.lease_seconds, {LIMITED_TAG: LIMIT})
     states: dict[str, list[State]] = {}
@@ -264,7 +263,7 @@ async def _gather(options: Options, database_url: str) -> Evidence:
     return evidence
 
 
-def _seconds(instant: str | datetime) -> float:
-    """By the machine's clock."""
-    moment = datetime.fromisoformat(instant) if isinstance(instant, str) else instant
-    return moment.timestamp()
+def _seconds(timestamp: str | datetime) -> float:
+    """Return a timestamp in seconds since the epoch."""
+    parsed = datetime.fromisoformat(timestamp) if isinstance(timestamp, str) else timestamp
+    return parsed.timestamp()

@@ -1,4 +1,4 @@
-"""What is known after a run of chaos: what creators and workers wrote down, and what the tables say."""
+"""The evidence of a chaos test: the journals of creators and workers, and the database tables."""
 
 import json
 import os
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Journal:
-    """A file that one process writes what it saw to: a line each, out of the process at once, so that kill -9 loses none."""
+    """An unbuffered log of one process, one JSON line per event: killing the process loses no event."""
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -20,7 +20,7 @@ class Journal:
 
 @dataclass(frozen=True, slots=True)
 class Creation:
-    """An answer to a creator."""
+    """A response to a creator."""
 
     dynamic_key: str
     run: str
@@ -29,7 +29,7 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that a worker received. Moments are seconds by the machine's clock, which all go by."""
+    """A delivery that a worker received. Times are in seconds since the epoch, by the shared clock of the machine."""
 
     at: float
     worker: str
@@ -40,19 +40,19 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A request that a worker sent under a lease; noted before it was sent. `transition` names a state that was proposed."""
+    """A request of a worker under a lease, recorded before it was sent. `transition` is the id of a proposed state."""
 
     sent_at: float
     run: str
     lease: str
     kind: str
-    """A type of state, or RENEW, ACKNOWLEDGE, RELEASE."""
+    """A state type, or RENEW, ACKNOWLEDGE or RELEASE."""
     transition: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """The answer to an attempt: a status of orchestration, or HELD, LOST."""
+    """The response to an attempt: an orchestration status, or HELD or LOST."""
 
     sent_at: float
     run: str
@@ -64,7 +64,7 @@ class Verdict:
 
     @property
     def was_held(self) -> bool:
-        """Whether the answer says that the lease was held when the request was served."""
+        """Whether the response shows that the lease was held when the request was processed."""
         return self.status == "HELD" or self.created
 
 
@@ -79,7 +79,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run as the tables have it, with its states, oldest first."""
+    """A run in the database, with its states, oldest first."""
 
     id: str
     dynamic_key: str
@@ -90,10 +90,10 @@ class Run:
 
 @dataclass(slots=True)
 class Evidence:
-    """All of it."""
+    """All evidence of a chaos test."""
 
     planned: list[str]
-    """The dynamic keys of all runs that were to be created."""
+    """The dynamic keys of all planned runs."""
     lease_seconds: float
     limits: dict[str, int]
     runs: list[Run] = field(default_factory=list)
@@ -102,11 +102,11 @@ class Evidence:
     attempts: list[Attempt] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
     queued: list[str] = field(default_factory=list)
-    """The runs that are still in the queue."""
+    """The ids of runs that are still in the queue."""
     slots: list[str] = field(default_factory=list)
-    """The runs that still hold a slot."""
+    """The ids of runs that still hold a slot."""
     faults: list[str] = field(default_factory=list)
-    """What servers logged, or answered, that is their own fault."""
+    """Errors that servers logged, and responses with errors that are not retryable."""
 
     def read_journals(self, journals: Iterable[Path]) -> None:
         kinds: dict[str, tuple[type[Any], list[Any]]] = {

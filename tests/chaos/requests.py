@@ -1,4 +1,4 @@
-"""Asks any of several servers, which may be away or on their way down."""
+"""A client of several servers that may be unavailable or stopping."""
 
 from collections.abc import Sequence
 from random import Random
@@ -9,39 +9,42 @@ import httpx
 from queries import document
 from tests.chaos.evidence import Journal
 
-PATIENCE = 6.0
-"""Seconds that an answer may take: a little more than the servers give the database."""
+TIMEOUT_SECONDS = 6.0
+"""Timeout of a request: slightly above the database timeout of the servers."""
 
 
-class Unanswered(Exception):
-    """Nobody knows whether it was done. The same again is right."""
+class OutcomeUnknown(Exception):
+    """The request may or may not have been executed. It is safe to retry."""
 
 
-class Asker:
-    """Sends operations by name, each to a server that chance picks."""
+class ReplicaClient:
+    """Sends each operation to a random server."""
 
-    def __init__(self, urls: Sequence[str], chance: Random, journal: Journal) -> None:
+    def __init__(self, urls: Sequence[str], rng: Random, journal: Journal) -> None:
         self._urls = urls
-        self._chance = chance
+        self._rng = rng
         self._journal = journal
-        self._http = httpx.AsyncClient(timeout=PATIENCE, limits=httpx.Limits(max_connections=None))
+        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None))
 
     def url(self) -> str:
-        return self._chance.choice(self._urls)
+        return self._rng.choice(self._urls)
 
-    async def ask(self, operation: str, **variables: Any) -> Any:
-        """The value of the operation's one root field. Unanswered where asking again is right."""
+    async def execute(self, operation: str, **variables: Any) -> Any:
+        """Execute an operation and return the value of its only root field.
+
+        Raises OutcomeUnknown if the operation must be retried.
+        """
         body = {"query": document(operation)[0], "variables": variables}
         try:
             response = await self._http.post(f"{self.url()}/graphql", json=body)
         except httpx.HTTPError as error:
-            raise Unanswered from error
-        answer = response.json()
-        if "errors" in answer:
-            if not all(each["extensions"].get("retryable") for each in answer["errors"]):
-                self._journal.note("fault", message=f"{operation} was answered {answer['errors']}")
-            raise Unanswered
-        (value,) = answer["data"].values()
+            raise OutcomeUnknown from error
+        payload = response.json()
+        if "errors" in payload:
+            if not all(each["extensions"].get("retryable") for each in payload["errors"]):
+                self._journal.note("fault", message=f"{operation} failed with {payload['errors']}")
+            raise OutcomeUnknown
+        (value,) = payload["data"].values()
         return value
 
     async def close(self) -> None:

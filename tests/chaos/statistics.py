@@ -1,28 +1,28 @@
-"""What a run of chaos was like, in figures."""
+"""Statistics of a chaos test."""
 
 from collections import Counter
 
-from tests.chaos.chaos import Outcome
+from tests.chaos.chaos import ChaosResult
 
 
-def figures(outcome: Outcome) -> str:
-    """A line for each subject."""
-    evidence = outcome.evidence
+def format_statistics(result: ChaosResult) -> str:
+    """Return the statistics as text, one line per subject."""
+    evidence = result.evidence
     states = [state for run in evidence.runs for state in run.states]
     names = Counter(state.name for state in states)
     verdicts = Counter(f"{each.kind} {each.status}" for each in evidence.verdicts)
-    again = len(evidence.attempts) - len(evidence.verdicts)
+    unanswered = len(evidence.attempts) - len(evidence.verdicts)
     lines = {
-        "faults": f"{outcome.faults.total()} ({_counts(outcome.faults)})",
-        "runs": f"{len(evidence.runs)} in {outcome.seconds:.1f} s, {len(evidence.runs) / outcome.seconds:.0f} a second",
-        "ends": _counts(Counter(run.states[-1].name for run in evidence.runs)),
-        "deliveries": f"{len(evidence.claims)} seen, {sum(claim.attempt > 1 for claim in evidence.claims)} of them again",
-        "retries": f"{names['AwaitingRetry']}, redeliveries of what had begun: {names['AwaitingRedelivery']}",
-        "requests": f"{len(evidence.attempts)} of workers, {again} of them without an answer",
-        "answers": _counts(verdicts),
-        "deadlocks": f"{outcome.deadlocks}",
+        "faults": f"{result.faults.total()} ({_counts(result.faults)})",
+        "runs": f"{len(evidence.runs)} in {result.seconds:.1f} s, {len(evidence.runs) / result.seconds:.0f} per second",
+        "outcomes": _counts(Counter(run.states[-1].name for run in evidence.runs)),
+        "deliveries": f"{len(evidence.claims)} received, {sum(claim.attempt > 1 for claim in evidence.claims)} redelivered",
+        "retries": f"{names['AwaitingRetry']}, redeliveries of started runs: {names['AwaitingRedelivery']}",
+        "requests": f"{len(evidence.attempts)} by workers, {unanswered} without a response",
+        "responses": _counts(verdicts),
+        "deadlocks": f"{result.deadlocks}",
     }
-    return "\n".join(f"{subject + ':':12}{told}" for subject, told in lines.items())
+    return "\n".join(f"{subject + ':':12}{text}" for subject, text in lines.items())
 
 
 def _counts(counter: Counter[str]) -> str:

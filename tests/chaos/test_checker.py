@@ -1,4 +1,4 @@
-"""The checker lets an honest record pass, and finds each violation that is planted in it."""
+"""The checker accepts valid evidence and finds each injected violation."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,8 +11,8 @@ from tests.chaos.evidence import Attempt, Claim, Creation, Evidence, Run, State,
 LEASE_SECONDS = 2.0
 
 
-def honest() -> Evidence:
-    """Two runs: `one` was lost with its first worker and tried again, `two` ran beside it after it had waited for a slot."""
+def valid_evidence() -> Evidence:
+    """Two runs: `one` lost its first worker and was retried; `two` waited for the slot of `one`."""
     evidence = Evidence(["run-1", "run-2"], LEASE_SECONDS, {"scarce": 1})
     evidence.creations = [
         Creation("run-1", "one", True),
@@ -66,9 +66,9 @@ def honest() -> Evidence:
     return evidence
 
 
-def change_state(evidence: Evidence, run: int, place: int, **changes: object) -> None:
+def change_state(evidence: Evidence, run: int, index: int, **changes: object) -> None:
     states = list(evidence.runs[run].states)
-    states[place] = replace(states[place], **changes)
+    states[index] = replace(states[index], **changes)
     evidence.runs[run] = replace(evidence.runs[run], states=tuple(states))
 
 
@@ -76,129 +76,129 @@ def change_states(evidence: Evidence, run: int, select: Callable[[tuple[State, .
     evidence.runs[run] = replace(evidence.runs[run], states=select(evidence.runs[run].states))
 
 
-def test_an_honest_record_passes() -> None:
-    assert violations(honest()) == []
+def test_valid_evidence_has_no_violations() -> None:
+    assert violations(valid_evidence()) == []
 
 
-def plant_an_unended_run(evidence: Evidence) -> None:
+def inject_an_unfinished_run(evidence: Evidence) -> None:
     change_states(evidence, 1, lambda states: states[:3])
     del evidence.verdicts[-1]
 
 
-def plant_a_lost_creation(evidence: Evidence) -> None:
+def inject_a_lost_creation(evidence: Evidence) -> None:
     evidence.planned.append("run-3")
     evidence.creations.append(Creation("run-3", "three", True))
 
 
-def plant_a_second_run(evidence: Evidence) -> None:
+def inject_a_duplicate_run(evidence: Evidence) -> None:
     evidence.runs.append(replace(evidence.runs[1], id="double"))
 
 
-def plant_an_answer_that_it_was_made_twice(evidence: Evidence) -> None:
+def inject_a_creation_reported_twice(evidence: Evidence) -> None:
     evidence.creations.append(Creation("run-1", "one", True))
 
 
-def plant_an_impossible_step(evidence: Evidence) -> None:
+def inject_an_invalid_transition(evidence: Evidence) -> None:
     change_states(evidence, 1, lambda states: (states[0], *states[2:], State("RUNNING", "Running", 6.0, "u1")))
 
 
-def plant_a_retry_too_many(evidence: Evidence) -> None:
+def inject_an_excess_retry(evidence: Evidence) -> None:
     evidence.runs[0] = replace(evidence.runs[0], retries=0)
 
 
-def plant_a_failure_with_a_retry_left(evidence: Evidence) -> None:
+def inject_a_failure_with_a_retry_left(evidence: Evidence) -> None:
     evidence.runs[0] = replace(evidence.runs[0], retries=2)
 
 
-def plant_a_run_given_up_too_soon(evidence: Evidence) -> None:
+def inject_a_run_undeliverable_too_early(evidence: Evidence) -> None:
     change_states(evidence, 1, lambda states: (*states[:2], State("CRASHED", "Undeliverable", 5.0)))
     evidence.verdicts = [each for each in evidence.verdicts if each.transition not in ("u2", "u3")]
     evidence.attempts.append(Attempt(4.9, "two", "c", "RELEASE"))
 
 
-def plant_a_lost_report(evidence: Evidence) -> None:
+def inject_a_lost_report(evidence: Evidence) -> None:
     change_state(evidence, 1, 3, transition="another")
     evidence.attempts.append(Attempt(4.9, "two", "c", "COMPLETED", "another"))
 
 
-def plant_a_refused_report_that_was_written(evidence: Evidence) -> None:
+def inject_a_refused_report_that_was_written(evidence: Evidence) -> None:
     evidence.verdicts[-1] = replace(evidence.verdicts[-1], status="ABORT")
 
 
-def plant_a_report_under_a_lost_lease(evidence: Evidence) -> None:
+def inject_a_report_under_a_lost_lease(evidence: Evidence) -> None:
     change_state(evidence, 0, 4, transition="late")
     evidence.verdicts = [each for each in evidence.verdicts if each.transition not in ("t3", "late")]
 
 
-def plant_a_lease_that_was_held_beside_a_later_one(evidence: Evidence) -> None:
+def inject_a_lease_held_beside_a_later_one(evidence: Evidence) -> None:
     evidence.attempts.append(Attempt(3.5, "one", "a", "ACKNOWLEDGE"))
     evidence.verdicts.append(Verdict(3.5, "one", "a", "ACKNOWLEDGE", "HELD", False))
 
 
-def plant_two_leases_for_one_delivery(evidence: Evidence) -> None:
+def inject_two_leases_for_one_delivery(evidence: Evidence) -> None:
     evidence.claims.append(Claim(3.35, "w3", "one", "d", 2))
 
 
-def plant_a_lease_that_was_ended_too_soon(evidence: Evidence) -> None:
+def inject_a_lease_that_ended_early(evidence: Evidence) -> None:
     change_state(evidence, 0, 2, at=2.8)
 
 
-def plant_a_delivery_while_another_was_held(evidence: Evidence) -> None:
+def inject_a_delivery_while_another_was_held(evidence: Evidence) -> None:
     evidence.claims.append(Claim(2.5, "w3", "one", "d", 2))
     evidence.claims[1] = replace(evidence.claims[1], attempt=3)
 
 
-def plant_a_delivery_before_its_time(evidence: Evidence) -> None:
+def inject_an_early_delivery(evidence: Evidence) -> None:
     evidence.claims[2] = replace(evidence.claims[2], at=3.8)
 
 
-def plant_a_run_beyond_the_limit(evidence: Evidence) -> None:
+def inject_a_run_above_the_limit(evidence: Evidence) -> None:
     change_state(evidence, 1, 2, at=3.5)
 
 
-def plant_a_queue_entry(evidence: Evidence) -> None:
+def inject_a_queue_entry(evidence: Evidence) -> None:
     evidence.queued.append("one")
 
 
-def plant_a_slot(evidence: Evidence) -> None:
+def inject_a_slot(evidence: Evidence) -> None:
     evidence.slots.append("one")
 
 
-def plant_a_fault(evidence: Evidence) -> None:
+def inject_a_server_error(evidence: Evidence) -> None:
     evidence.faults.append("ERROR")
 
 
-PLANTED: dict[Callable[[Evidence], None], str] = {
-    plant_an_unended_run: "every_run_has_ended",
-    plant_a_lost_creation: "every_creation_is_there_once",
-    plant_a_second_run: "every_creation_is_there_once",
-    plant_an_answer_that_it_was_made_twice: "every_creation_is_there_once",
-    plant_an_impossible_step: "every_history_is_a_legal_walk",
-    plant_a_retry_too_many: "runs_are_retried_as_often_as_they_may_be",
-    plant_a_failure_with_a_retry_left: "runs_are_retried_as_often_as_they_may_be",
-    plant_a_run_given_up_too_soon: "a_run_is_undeliverable_after_so_many_lost_workers",
-    plant_a_lost_report: "what_was_answered_is_in_the_history",
-    plant_a_refused_report_that_was_written: "what_was_answered_is_in_the_history",
-    plant_a_report_under_a_lost_lease: "no_write_was_accepted_under_a_lost_lease",
-    plant_a_lease_that_was_held_beside_a_later_one: "no_run_has_two_live_leases",
-    plant_two_leases_for_one_delivery: "no_run_has_two_live_leases",
-    plant_a_lease_that_was_ended_too_soon: "no_lease_is_ended_before_its_time",
-    plant_a_delivery_while_another_was_held: "no_lease_is_ended_before_its_time",
-    plant_a_delivery_before_its_time: "nothing_is_delivered_before_it_is_due",
-    plant_a_run_beyond_the_limit: "limits_are_never_exceeded",
-    plant_a_queue_entry: "nothing_is_left_behind",
-    plant_a_slot: "nothing_is_left_behind",
-    plant_a_fault: "the_servers_had_no_fault_of_their_own",
+VIOLATIONS: dict[Callable[[Evidence], None], str] = {
+    inject_an_unfinished_run: "every_run_is_terminal",
+    inject_a_lost_creation: "every_creation_made_exactly_one_run",
+    inject_a_duplicate_run: "every_creation_made_exactly_one_run",
+    inject_a_creation_reported_twice: "every_creation_made_exactly_one_run",
+    inject_an_invalid_transition: "every_history_has_valid_transitions",
+    inject_an_excess_retry: "runs_are_retried_as_often_as_their_policy_allows",
+    inject_a_failure_with_a_retry_left: "runs_are_retried_as_often_as_their_policy_allows",
+    inject_a_run_undeliverable_too_early: "undeliverable_runs_lost_enough_workers",
+    inject_a_lost_report: "responses_agree_with_the_history",
+    inject_a_refused_report_that_was_written: "responses_agree_with_the_history",
+    inject_a_report_under_a_lost_lease: "no_write_was_accepted_under_a_lost_lease",
+    inject_a_lease_held_beside_a_later_one: "no_run_has_two_live_leases",
+    inject_two_leases_for_one_delivery: "no_run_has_two_live_leases",
+    inject_a_lease_that_ended_early: "no_lease_ends_early",
+    inject_a_delivery_while_another_was_held: "no_lease_ends_early",
+    inject_an_early_delivery: "nothing_is_delivered_before_it_is_due",
+    inject_a_run_above_the_limit: "limits_are_never_exceeded",
+    inject_a_queue_entry: "no_queue_entry_or_slot_remains",
+    inject_a_slot: "no_queue_entry_or_slot_remains",
+    inject_a_server_error: "servers_reported_no_errors",
 }
 
 
-@pytest.mark.parametrize(("plant", "check"), PLANTED.items(), ids=[plant.__name__ for plant in PLANTED])
-def test_a_planted_violation_is_found(plant: Callable[[Evidence], None], check: str) -> None:
-    evidence = honest()
-    plant(evidence)
+@pytest.mark.parametrize(("inject", "check"), VIOLATIONS.items(), ids=[inject.__name__ for inject in VIOLATIONS])
+def test_an_injected_violation_is_found(inject: Callable[[Evidence], None], check: str) -> None:
+    evidence = valid_evidence()
+    inject(evidence)
 
     assert check in {found.partition(":")[0] for found in violations(evidence)}
 
 
-def test_every_check_has_a_violation_that_it_finds() -> None:
-    assert {check.__name__ for check in CHECKS} == set(PLANTED.values())
+def test_every_check_finds_an_injected_violation() -> None:
+    assert {check.__name__ for check in CHECKS} == set(VIOLATIONS.values())

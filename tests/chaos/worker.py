@@ -1,7 +1,7 @@
-"""A worker for chaos, as a process: carries runs out as they say, whatever happens, and notes all it sends and is told.
+"""A worker process for chaos tests: executes runs and records all its requests and responses in a journal.
 
-It is worse than a worker should be: it never believes that a lease is lost, and goes on to report under it.
-`python -m tests.chaos.worker NAME SEED LEASE_SECONDS JOURNAL URL...`; SIGUSR1 cuts its WebSocket.
+Unlike a correct worker, it ignores lost leases and continues to report under them.
+`python -m tests.chaos.worker NAME SEED LEASE_SECONDS JOURNAL URL...`; SIGUSR1 drops its WebSocket.
 """
 
 import asyncio
@@ -16,37 +16,37 @@ from uuid import uuid4
 from websockets.exceptions import WebSocketException
 
 from tests.chaos.evidence import Journal
-from tests.chaos.requests import Asker, Unanswered
+from tests.chaos.requests import OutcomeUnknown, ReplicaClient
 from tests.client import Client, Socket
 
 KEYS = ["a", "b", "c", "d", "e"]
 PREFETCH = 4
-AT_ONCE = 6
+MAX_CONCURRENT_RUNS = 6
 
 
 class ChaosWorker:
     def __init__(self, name: str, seed: int, lease_seconds: float, journal: Journal, urls: list[str]) -> None:
         self._name = name
-        self._chance = Random(seed)  # noqa: S311 - it has to be the same again
+        self._rng = Random(seed)  # noqa: S311 - a seed must reproduce the test
         self._lease_seconds = lease_seconds
         self._journal = journal
-        self._asker = Asker(urls, self._chance, journal)
-        self._places = asyncio.Semaphore(AT_ONCE)
+        self._client = ReplicaClient(urls, self._rng, journal)
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_RUNS)
         self._held: dict[str, str] = {}
         self._socket: Socket | None = None
 
     async def work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._beat())
+            tasks.create_task(self._renew_leases())
             while True:
                 try:
-                    async with Client(self._asker.url()).socket() as self._socket:
+                    async with Client(self._client.url()).socket() as self._socket:
                         await self._receive(self._socket, tasks)
                 except (WebSocketException, OSError, TimeoutError):
                     self._socket = None
-                await asyncio.sleep(self._chance.uniform(0.02, 0.3))
+                await asyncio.sleep(self._rng.uniform(0.02, 0.3))
 
-    def cut(self) -> None:
+    def drop_socket(self) -> None:
         if self._socket is not None:
             self._socket.connection.transport.abort()
 
@@ -69,21 +69,21 @@ class ChaosWorker:
                     lease=lease,
                     attempt=delivery["attempt"],
                 )
-                tasks.create_task(self._take(run, lease))
+                tasks.create_task(self._execute_when_free(run, lease))
 
-    async def _take(self, run: dict[str, Any], lease: str) -> None:
-        async with self._places:
+    async def _execute_when_free(self, run: dict[str, Any], lease: str) -> None:
+        async with self._slots:
             self._held[lease] = run["id"]
             try:
-                await self._carry_out(run, lease)
+                await self._execute(run, lease)
             finally:
                 del self._held[lease]
 
-    async def _carry_out(self, run: dict[str, Any], lease: str) -> None:
-        way = self._chance.random()
-        if way < 0.2:
+    async def _execute(self, run: dict[str, Any], lease: str) -> None:
+        roll = self._rng.random()
+        if roll < 0.2:
             await self._lease_request("AcknowledgeTaskRuns", "ACKNOWLEDGE", {lease: run["id"]})
-        if way < 0.4:
+        if roll < 0.4:
             await self._propose(run, lease, "PENDING")
         status = await self._propose(run, lease, "RUNNING")
         if status == "WAIT":
@@ -91,58 +91,58 @@ class ChaosWorker:
         if status != "ACCEPT":
             return
         await asyncio.sleep(run["parameters"]["seconds"])
-        if self._chance.random() < 0.02:
+        if self._rng.random() < 0.02:
             await self._lease_request("ReleaseTaskRuns", "RELEASE", {lease: run["id"]})
         has_failed = run["runCount"] < run["parameters"]["failures"]
         await self._propose(run, lease, "FAILED" if has_failed else "COMPLETED")
 
-    async def _beat(self) -> None:
+    async def _renew_leases(self) -> None:
         while True:
             await asyncio.sleep(self._lease_seconds / 4)
             if self._held:
                 held = dict(self._held)
                 await self._lease_request(
-                    "RenewTaskRunLeases", "RENEW", held, leaseSeconds=self._lease_seconds, tries=1
+                    "RenewTaskRunLeases", "RENEW", held, leaseSeconds=self._lease_seconds, attempts=1
                 )
 
     async def _propose(self, run: dict[str, Any], lease: str, type: str) -> str:
-        """Propose the state until there is an answer; its status."""
+        """Propose the state until there is a response, and return its status."""
         transition = str(uuid4())
-        named = {"run": run["id"], "lease": lease, "kind": type, "transition": transition}
+        identity = {"run": run["id"], "lease": lease, "kind": type, "transition": transition}
         state = {"type": type, "details": {"transitionId": transition}}
         while True:
             sent_at = time.time()
-            self._journal.note("attempt", sent_at=sent_at, **named)
+            self._journal.note("attempt", sent_at=sent_at, **identity)
             try:
-                answer = await self._asker.ask("SetTaskRunState", id=run["id"], leaseId=lease, state=state)
-            except Unanswered:
-                await asyncio.sleep(self._chance.uniform(0.02, 0.3))
+                result = await self._client.execute("SetTaskRunState", id=run["id"], leaseId=lease, state=state)
+            except OutcomeUnknown:
+                await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
-            status, created = answer["status"], answer["created"]
-            self._journal.note("verdict", sent_at=sent_at, status=status, created=created, **named)
+            status, created = result["status"], result["created"]
+            self._journal.note("verdict", sent_at=sent_at, status=status, created=created, **identity)
             return status
 
     async def _lease_request(
-        self, operation: str, kind: str, leases: dict[str, str], *, tries: int = 5, **variables: object
+        self, operation: str, kind: str, leases: dict[str, str], *, attempts: int = 5, **variables: object
     ) -> None:
-        for _ in range(tries):
+        for _ in range(attempts):
             sent_at = time.time()
             for lease, run in leases.items():
                 self._journal.note("attempt", sent_at=sent_at, run=run, lease=lease, kind=kind)
             try:
-                results = await self._asker.ask(operation, leaseIds=list(leases), **variables)
-            except Unanswered:
-                await asyncio.sleep(self._chance.uniform(0.02, 0.3))
+                results = await self._client.execute(operation, leaseIds=list(leases), **variables)
+            except OutcomeUnknown:
+                await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
             for each in results:
-                named = {"run": leases[each["leaseId"]], "lease": each["leaseId"], "kind": kind}
-                self._journal.note("verdict", sent_at=sent_at, status=each["status"], created=False, **named)
+                identity = {"run": leases[each["leaseId"]], "lease": each["leaseId"], "kind": kind}
+                self._journal.note("verdict", sent_at=sent_at, status=each["status"], created=False, **identity)
             return
 
 
 async def main(name: str, seed: str, lease_seconds: str, journal: str, *urls: str) -> None:
     worker = ChaosWorker(name, int(seed), float(lease_seconds), Journal(Path(journal)), list(urls))
-    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, worker.cut)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, worker.drop_socket)
     await worker.work()
 
 

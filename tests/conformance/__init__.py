@@ -1,6 +1,7 @@
-"""The replay of what a Prefect server 2.16.1 was seen to do, against this one.
+"""Replay recordings of a Prefect server 2.16.1 against Runyard and compare the responses.
 
-`traces/` holds recordings: operations, and what came of each. `traces.py` reads them, `engine.py` carries one out and
-`matching.py` compares; `graphql_adapter.py` says each operation in GraphQL to a real server (`server.py`). What Runyard
-does otherwise on purpose is listed in `divergences.py`, step by step; `test_suites.py` holds everything else to be equal.
+`traces/` holds the recordings: operations and their responses. `traces.py` reads them, `engine.py` executes a trace and
+`matching.py` compares the responses. `graphql_adapter.py` translates each operation to GraphQL for a real server
+(`server.py`). Intentional differences are listed by step in `divergences.py`; `test_suites.py` asserts that all other steps
+match.
 """

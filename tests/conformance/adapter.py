@@ -1,7 +1,7 @@
-"""What the replay asks of a server under test, whatever language that one speaks.
+"""The interface of a server under test, independent of its API.
 
-Inputs are concrete: ids are those that the server gave out (or a random UUID for what was never made), instants are
-RFC 3339 texts. Runs and states come back as dictionaries with the field names of the recordings, e.g. `total_run_time`.
+Inputs are concrete: ids are those of the server (or a random UUID for an entity that does not exist), and timestamps are
+RFC 3339 strings. Runs and states are dictionaries with the field names of the recordings, such as `total_run_time`.
 """
 
 from typing import Any, Protocol
@@ -18,18 +18,18 @@ class Refused(Exception):
 
 
 class Unsupported(Exception):
-    """The server has no such operation yet; the step is skipped, and counted."""
+    """The server does not support the operation. The step is skipped and counted."""
 
 
 class Adapter(Protocol):
-    """One method for each operation that has an answer of its own."""
+    """One method for each operation of the recordings."""
 
     async def create_flow(self, body: Record) -> str: ...
 
     async def create_deployment(self, body: Record) -> str: ...
 
     async def create_flow_run(self, body: Record) -> tuple[Record, bool]:
-        """The flow run, and whether it was made."""
+        """Return the flow run and whether it was created."""
         ...
 
     async def read_flow_run(self, id: str) -> Record: ...
@@ -37,11 +37,11 @@ class Adapter(Protocol):
     async def delete_flow_run(self, id: str) -> None: ...
 
     async def set_flow_run_state(self, id: str, state: Any, force: Any) -> Record:
-        """`status`, `state`, `delay_seconds`, and `created`: whether a state was written."""
+        """Return `status`, `state`, `delay_seconds` and `created` (whether a state was written)."""
         ...
 
     async def create_task_run(self, body: Record) -> tuple[Record, bool]:
-        """The task run, and whether it was made."""
+        """Return the task run and whether it was created."""
         ...
 
     async def read_task_run(self, id: str) -> Record: ...
@@ -51,26 +51,29 @@ class Adapter(Protocol):
     async def delete_task_run(self, id: str) -> None: ...
 
     async def set_task_run_state(self, id: str, state: Any, force: Any) -> Record:
-        """As for a flow run."""
+        """Return the same fields as `set_flow_run_state`."""
         ...
 
     async def list_task_run_states(self, id: str) -> list[Record]:
-        """Oldest first; empty for a run that is not there."""
+        """Return the states, oldest first; an empty list if the run does not exist."""
         ...
 
     async def filter_task_runs(self, body: Record) -> list[Record]:
-        """The runs of one page."""
+        """Return the runs of one page."""
         ...
 
     async def count_task_runs(self, body: Record) -> int: ...
 
     async def task_run_history(self, body: Record) -> list[Record]:
-        """Buckets in order, each with `start`, `end` and `states`: `stateType`, `stateName`, `countRuns`, and the sums of
-        `sumEstimatedRunTimeSeconds` and `sumEstimatedLatenessSeconds`."""
+        """Return the buckets in order, each with `start`, `end` and `states`.
+
+        Each state has `stateType`, `stateName`, `countRuns`, `sumEstimatedRunTimeSeconds` and
+        `sumEstimatedLatenessSeconds`.
+        """
         ...
 
     async def create_concurrency_limit(self, tag: Any, limit: Any) -> Record:
-        """`limit`, and `active`: the ids of the runs that hold its slots."""
+        """Return `limit` and `active`: the ids of the runs that hold its slots."""
         ...
 
     async def read_concurrency_limit(self, tag: str) -> Record: ...
@@ -80,11 +83,11 @@ class Adapter(Protocol):
     async def delete_concurrency_limit(self, tag: str) -> None: ...
 
     async def subscribe(self, keys: list[str]) -> Any:
-        """A handle on a subscription to the runs of these keys."""
+        """Subscribe to the runs of these keys and return a handle."""
         ...
 
-    async def receive(self, handle: Any, most: int, patience: float) -> list[str]:
-        """Ids of up to `most` delivered runs, each acknowledged, until none comes for `patience` seconds."""
+    async def receive(self, handle: Any, limit: int, timeout_seconds: float) -> list[str]:
+        """Receive and acknowledge up to `limit` runs, until none arrives for `timeout_seconds`, and return their ids."""
         ...
 
     async def unsubscribe(self, handle: Any) -> None: ...

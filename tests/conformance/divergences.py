@@ -1,30 +1,33 @@
-"""Where Runyard does otherwise than the recordings, on purpose: which steps of which traces, and why.
+"""The steps of the recordings from which Runyard intentionally differs, with the reasons.
 
-A reason names a defect of the recorded server that got its natural reading (by its number in the specification), or a
-decision. What follows from a step that went another way (a run that has run once more, a slot that is free) is listed
-under the same reason. The list is exact: a difference that is not here fails the replay, and so does a line of this list
-that no longer holds.
+A reason is a decision, or a defect of the recorded server that Runyard corrects (with its number in the specification).
+Consequences of a different step, such as a higher run count or a free slot, are listed under the same reason. The list is
+exact: the replay fails on a difference that is not listed and on a listed step that matches the recording.
 """
 
 from tests.conformance.traces import Trace
 
 ALL_OR_NOTHING = (
-    "D2: taking slots is all or nothing, the first refusal decides, and a run's own slot does not count against itself"
+    "D2: a run takes all of its slots or none, the first refusal decides, and its own slots do not block it"
 )
-FULL_LIMIT_REFUSES = "D3: a background run created RUNNING against a full limit is refused"
-DELETING_FREES = "D8: deleting a run frees its slots"
-DANGLING_CACHE = "D9: a cached result whose run was deleted does not hide an older one"
-FORCE = "D14: force works on background runs too, and so does what a subflow sets on its background parent"
-RESUMING = "D18: PAUSED to RUNNING resumes, which does not count as a run"
-ROUND_ROBIN = "later keys starve: here keys take turns"
+FULL_LIMIT_REFUSES = "D3: creating a background run as RUNNING fails if its concurrency limit is reached"
+DELETING_FREES_SLOTS = "D8: deleting a run frees its slots"
+DANGLING_CACHE = "D9: a cached result of a deleted run does not hide an older result"
+FORCED_BACKGROUND_RUNS = "D14: forced transitions and mirrored subflow states also bypass the rules of background runs"
+RESUMING_IS_NOT_COUNTED = "D18: resuming from PAUSED to RUNNING does not increment the run count"
+ROUND_ROBIN = "the recorded server starves later task keys; Runyard serves task keys round robin"
 DUE_AT_ITS_TIME = (
-    "future runs are delivered at once, retries and rescheduled runs never: "
-    "here every SCHEDULED background run is due at its scheduled time"
+    "the recorded server delivers future runs at once, and retries and rescheduled runs never; "
+    "Runyard delivers every SCHEDULED background run at its scheduled time"
 )
-LITERAL_WILDCARDS = "`like` does not escape wildcards: here % and _ stand for themselves"
-TOO_MANY_INTERVALS = "history silently stops at 500 buckets: here it names the smallest interval allowed"
-NO_SPAN = "history without a span of time has one bucket on SQLite, none on PostgreSQL: here it has none on either"
-TYPED = "GraphQL's own reading: null is as left out, and a value where a list is due is a list of one"
+LITERAL_WILDCARDS = "the recorded server treats % and _ in `like` as wildcards; Runyard matches them literally"
+TOO_MANY_INTERVALS = (
+    "the recorded server truncates a history at 500 buckets; Runyard fails and names the minimum interval"
+)
+EMPTY_TIME_RANGE = (
+    "the recorded server returns one bucket for an empty time range on SQLite, none on PostgreSQL; Runyard returns none"
+)
+INPUT_COERCION = "GraphQL input coercion: null means not set, and a single value becomes a list of one"
 
 LISTED: dict[str, dict[str, str]] = {
     ALL_OR_NOTHING: {
@@ -70,7 +73,7 @@ LISTED: dict[str, dict[str, str]] = {
         "10-walks/120": "11 12 13 14 15 17 18 19 20 28",
         "10-walks/49": "21 23",
     },
-    DELETING_FREES: {
+    DELETING_FREES_SLOTS: {
         "04-concurrency/two/0-2": "14 15 16 17",
         "04-concurrency/two/1-2": "14 15 16 17",
         "11-deletes/cascade/flow_run/sub": "11 12 18 21 22",
@@ -83,7 +86,7 @@ LISTED: dict[str, dict[str, str]] = {
     DANGLING_CACHE: {
         "03-caching/newest/delete-tr2": "10",
     },
-    FORCE: {
+    FORCED_BACKGROUND_RUNS: {
         "01-matrix/autonomous-force/CANCELLED/0": "1 2 4",
         "01-matrix/autonomous-force/CANCELLED/1": "1 5",
         "01-matrix/autonomous-force/CANCELLING/1": "1",
@@ -151,7 +154,7 @@ LISTED: dict[str, dict[str, str]] = {
         "10-walks/92": "20 21",
         "10-walks/98": "22",
     },
-    RESUMING: {
+    RESUMING_IS_NOT_COUNTED: {
         "06-flow-runs/deployment/Suspended/1": "9",
         "06-flow-runs/plain/PAUSED/1": "8",
         "06-flow-runs/subflow/PAUSED/0": "7",
@@ -174,20 +177,20 @@ LISTED: dict[str, dict[str, str]] = {
         "09-history/0": "85",
         "09-history/2": "91",
     },
-    NO_SPAN: {
+    EMPTY_TIME_RANGE: {
         "09-history/0": "97 99",
     },
-    TYPED: {
+    INPUT_COERCION: {
         "12-bad-inputs/create/1": "3 5 8",
         "12-bad-inputs/filter/1": "15 16",
         "12-bad-inputs/set/1": "12 13",
     },
 }
-"""By reason and trace, the steps. A name that ends in * stands for every trace that begins so."""
+"""Step numbers by reason and trace name. A trailing * in a name matches any suffix."""
 
 
 def divergences(trace: Trace) -> dict[int, str]:
-    """The reasons of the steps of this trace that are listed."""
+    """Return the listed steps of this trace with their reasons."""
     return {
         int(step): reason
         for reason, steps_by_name in LISTED.items()
@@ -197,8 +200,8 @@ def divergences(trace: Trace) -> dict[int, str]:
     }
 
 
-def strangers(suite: str, ids: set[str]) -> list[str]:
-    """Names of the suite in the list that no trace has."""
+def unmatched_names(suite: str, ids: set[str]) -> list[str]:
+    """Return the listed names of the suite that match no trace."""
     names = (name for steps_by_name in LISTED.values() for name in steps_by_name if name.startswith(f"{suite}/"))
     return [name for name in names if not any(_matches(name, id) for id in ids)]
 

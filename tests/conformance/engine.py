@@ -1,7 +1,7 @@
-"""Carries out the steps of one trace, and tells what was seen in the words of the recordings.
+"""Execute the steps of a trace and convert the responses to the format of the recordings.
 
-Ids become the symbolic names again, instants and durations the kinds that `matching.py` knows. After a change the runs
-it concerns are read again, and the slots of all limits that the trace has made.
+Ids are replaced with symbolic names, timestamps and durations with the types of `matching.py`. After a change, the affected
+runs and the slots of all concurrency limits of the trace are read again.
 """
 
 import asyncio
@@ -14,20 +14,20 @@ from tests.conformance.matching import (
     MICROSECONDS,
     Comparison,
     Duration,
-    MadeUp,
+    GeneratedName,
     Mismatch,
     Times,
     compare_page,
+    format_timestamp,
     offset_from_start,
-    read_instant,
-    write_instant,
+    parse_timestamp,
 )
 from tests.conformance.traces import Step, Trace
 
 QUIET_SECONDS = 0.5
-"""After how long without a delivery a subscriber has got them all."""
+"""Seconds without a delivery after which a subscriber is assumed to have received all runs."""
 
-_INSTANTS = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time")
+_TIMESTAMPS = ("expected_start_time", "next_scheduled_start_time", "start_time", "end_time")
 _DURATIONS = ("total_run_time", "estimated_run_time", "estimated_start_time_delta")
 _TASK_RUN = [
     "flow_run_id",
@@ -54,7 +54,7 @@ _FLOW_RUN = [
     "run_count",
 ]
 _DETAILS_IDS = ("flow_run_id", "task_run_id", "child_flow_run_id", "transition_id")
-_DETAILS_INSTANTS = ("scheduled_time", "cache_expiration", "pause_timeout")
+_DETAILS_TIMESTAMPS = ("scheduled_time", "cache_expiration", "pause_timeout")
 _CHANGES_SLOTS = frozenset(
     [
         "set_task_run_state",
@@ -70,7 +70,10 @@ _CHANGES_SLOTS = frozenset(
 
 
 class Session:
-    """One replay of one trace."""
+    """The replay of one trace.
+
+    Each operation of the recordings has a method that takes the step and its concrete inputs, and returns the observation.
+    """
 
     def __init__(self, trace: Trace, adapter: Adapter) -> None:
         self._adapter = adapter
@@ -80,53 +83,51 @@ class Session:
         self._names: dict[str, str] = {}
         self._state_ids: dict[str, str | None] = {}
         self._parents: dict[str, str] = {}
-        self._given_names: dict[str, str] = {}
+        self._client_names: dict[str, str] = {}
         self._limits: list[str] = []
-        self._listeners: dict[str, Any] = {}
+        self._subscriptions: dict[str, Any] = {}
         self._page: list[Record] = []
         states = [step["state"] for step in trace.steps if isinstance(step.get("state"), dict)]
         self._messages = {state["message"] for state in states if isinstance(state.get("message"), str)}
 
     async def play(self, step: Step) -> list[Mismatch]:
-        """Carry out the step and compare. Raises Unsupported where the server has no such operation."""
-        seen = await self._observe(step)
+        """Execute the step and return the mismatches. Raises Unsupported if the server does not support the operation."""
+        observed = await self._observe(step)
         comparison = Comparison(self._times)
-        if step["op"] == "filter_task_runs" and "items" in seen and "n" in step["expect"]:
-            compare_page(step, seen["items"], [run["name"] for run in self._page], self._ids, comparison)
+        if step["op"] == "filter_task_runs" and "items" in observed and "n" in step["expect"]:
+            compare_page(step, observed["items"], [run["name"] for run in self._page], self._ids, comparison)
         else:
-            comparison.compare(step["expect"], seen)
+            comparison.compare(step["expect"], observed)
         return comparison.mismatches
 
     async def close(self) -> None:
-        for listener in self._listeners.values():
-            await self._adapter.unsubscribe(listener)
+        for subscription in self._subscriptions.values():
+            await self._adapter.unsubscribe(subscription)
 
     async def _observe(self, step: Step) -> Record:
-        begun = _now()
-        self._times.steps.append((begun, begun))
+        started = _now()
+        self._times.steps.append((started, started))
         try:
-            seen = await getattr(self, "_" + step["op"])(step, await self._inputs(step)) or {}
-            seen["ok"] = True
+            observed = await getattr(self, "_" + step["op"])(step, await self._inputs(step)) or {}
+            observed["ok"] = True
         except Refused as refusal:
-            seen = {"error": refusal.kind}
-        self._times.steps[-1] = begun, _now()
+            observed = {"error": refusal.kind}
+        self._times.steps[-1] = started, _now()
         if step.get("quiet"):
-            return {key: seen[key] for key in ("ok", "error") if key in seen}
+            return {key: observed[key] for key in ("ok", "error") if key in observed}
         if runs := await self._runs_after(step):
-            seen["snap"] = runs
+            observed["snap"] = runs
         if self._limits and step["op"] in _CHANGES_SLOTS:
-            seen["slots"] = {tag: await self._slots(tag) for tag in self._limits}
-        self._times.steps[-1] = begun, _now()
-        return seen
-
-    # What goes in.
+            observed["slots"] = {tag: await self._slots(tag) for tag in self._limits}
+        self._times.steps[-1] = started, _now()
+        return observed
 
     async def _inputs(self, step: Step) -> Record:
         inputs = {key: value for key, value in step.items() if key not in {"op", "as", "quiet", "expect"}}
         return await self._concrete(inputs)
 
     async def _concrete(self, value: Any) -> Any:
-        """The value with ids, instants and this replay's own token in place of their symbols."""
+        """Replace symbols with ids, timestamps and the unique token of this replay."""
         match value:
             case str():
                 concrete = self._text(value)
@@ -146,17 +147,17 @@ class Session:
 
     def _text(self, text: str) -> str:
         offset = offset_from_start(text)
-        return text.replace("{u}", self._token) if offset is None else write_instant(self._times.start + offset)
+        return text.replace("{u}", self._token) if offset is None else format_timestamp(self._times.start + offset)
 
     async def _field(self, name: str, field: str, plus: float) -> str:
-        """An instant of a run as the server tells it now, plus seconds."""
+        """Return the current value of a run's timestamp field, plus seconds."""
         read = self._adapter.read_flow_run if name.startswith("fr") else self._adapter.read_task_run
-        moment = read_instant((await read(self._id(name)))[field])
-        assert moment is not None
-        return write_instant(moment + round(plus * MICROSECONDS))
+        timestamp = parse_timestamp((await read(self._id(name)))[field])
+        assert timestamp is not None
+        return format_timestamp(timestamp + round(plus * MICROSECONDS))
 
     def _bind(self, name: str, id: str) -> bool:
-        """Whether the id is new to the trace."""
+        """Bind the name to the id, and return whether the id is new to the trace."""
         self._ids[name] = id
         return self._names.setdefault(id, name) == name
 
@@ -169,8 +170,6 @@ class Session:
 
     def _optional_id(self, name: Any) -> str | None:
         return None if name is None else self._id(name)
-
-    # What comes out.
 
     def _symbolic(self, value: Any) -> Any:
         match value:
@@ -192,34 +191,36 @@ class Session:
         for key, value in state["state_details"].items():
             if value is None:
                 continue
-            if key in _DETAILS_INSTANTS:
-                details[key] = read_instant(value)
+            if key in _DETAILS_TIMESTAMPS:
+                details[key] = parse_timestamp(value)
             else:
                 details[key] = self._name(value) if key in _DETAILS_IDS else self._symbolic(value)
-        seen = {key: state[key] for key in ("type", "name")} | {"data": self._symbolic(state["data"])}
-        seen["details"] = details
+        observed = {key: state[key] for key in ("type", "name")} | {"data": self._symbolic(state["data"])}
+        observed["details"] = details
         if state["message"] is None or state["message"] in self._messages:
-            seen["message"] = state["message"]
-        return seen
+            observed["message"] = state["message"]
+        return observed
 
     def _run(self, run: Record, fields: list[str]) -> Record:
         self._state_ids[run["id"]] = run["state"]["id"] if run["state"] else None
-        seen: Record = {key: self._symbolic(run[key]) for key in fields}
-        is_given = self._given_names.get(run["id"]) == run["name"]
-        seen["name"] = self._symbolic(run["name"]) if is_given else MadeUp(run["name"])
-        moments = {key: read_instant(run[key]) for key in _INSTANTS}
-        seen |= moments | {key: Duration(run[key]) for key in _DURATIONS}
-        seen["state"] = self._state(run["state"])
-        seen["order"] = {key: moment for key, moment in moments.items() if moment is not None}
+        observed: Record = {key: self._symbolic(run[key]) for key in fields}
+        is_client_name = self._client_names.get(run["id"]) == run["name"]
+        observed["name"] = self._symbolic(run["name"]) if is_client_name else GeneratedName(run["name"])
+        timestamps = {key: parse_timestamp(run[key]) for key in _TIMESTAMPS}
+        observed |= timestamps | {key: Duration(run[key]) for key in _DURATIONS}
+        observed["state"] = self._state(run["state"])
+        observed["order"] = {key: timestamp for key, timestamp in timestamps.items() if timestamp is not None}
         if run["state"]:
-            seen["order"]["state.timestamp"] = read_instant(run["state"]["timestamp"])
-        return seen
+            observed["order"]["state.timestamp"] = parse_timestamp(run["state"]["timestamp"])
+        return observed
 
     def _task_run(self, run: Record) -> Record:
-        seen = self._run(run, _TASK_RUN)
-        seen["cache_expiration"] = read_instant(run["cache_expiration"])
-        seen["empirical_policy"] = {key: value for key, value in seen["empirical_policy"].items() if value is not None}
-        return seen
+        observed = self._run(run, _TASK_RUN)
+        observed["cache_expiration"] = parse_timestamp(run["cache_expiration"])
+        observed["empirical_policy"] = {
+            key: value for key, value in observed["empirical_policy"].items() if value is not None
+        }
+        return observed
 
     def _flow_run(self, run: Record) -> Record:
         return self._run(run, _FLOW_RUN)
@@ -239,7 +240,7 @@ class Session:
         }
 
     async def _runs_after(self, step: Step) -> Record:
-        """The runs that the step may have changed, as they are now."""
+        """Read the runs that the step may have changed."""
         match step:
             case {"op": "set_task_run_state" | "update_task_run", "task_run": str(name)}:
                 return {"task_run": await self._task_run_now(name)}
@@ -275,8 +276,6 @@ class Session:
     def _holders(self, limit: Record) -> list[str]:
         return sorted(self._name(id) for id in limit["active"])
 
-    # The operations. Each takes the step and its concrete inputs, and returns what was seen.
-
     async def _sleep(self, step: Step, inputs: Record) -> None:
         await asyncio.sleep(inputs["seconds"])
 
@@ -299,11 +298,11 @@ class Session:
         return {"same_as": same_as, "flow_run": self._flow_run(run)}
 
     def _same_as(self, step: Step, run: Record, created: bool, inputs: Record) -> str | None:
-        """The name of the run that was there already; None for a new one."""
+        """Return the name of the existing run; None for a new run."""
         is_new = self._bind(step["as"], run["id"])
-        assert is_new == created, f"created is {created} for a run that was {'not ' if is_new else ''}there"
+        assert is_new == created, f"created is {created} for {'a new' if is_new else 'an existing'} run"
         if is_new and inputs.get("name"):
-            self._given_names[run["id"]] = inputs["name"]
+            self._client_names[run["id"]] = inputs["name"]
         return None if is_new else self._names[run["id"]]
 
     async def _read_flow_run(self, step: Step, inputs: Record) -> Record:
@@ -332,7 +331,7 @@ class Session:
         id = self._id(step["task_run"])
         await self._adapter.update_task_run(id, inputs)
         if inputs.get("name"):
-            self._given_names[id] = inputs["name"]
+            self._client_names[id] = inputs["name"]
 
     async def _delete_task_run(self, step: Step, inputs: Record) -> None:
         await self._adapter.delete_task_run(self._id(step["task_run"]))
@@ -357,8 +356,8 @@ class Session:
         return {"buckets": [self._bucket(bucket) for bucket in await self._adapter.task_run_history(inputs)]}
 
     def _bucket(self, bucket: Record) -> list[Any]:
-        """Its bounds, in seconds from the trace's start; and its states, where there are some."""
-        seen: list[Any] = [self._times.seconds_from_start(bucket[name]) for name in ("start", "end")]
+        """Return the bounds in seconds from the start of the trace, and the states if there are any."""
+        observed: list[Any] = [self._times.seconds_from_start(bucket[name]) for name in ("start", "end")]
         states = [
             {
                 "type": state["stateType"],
@@ -369,7 +368,7 @@ class Session:
             }
             for state in bucket["states"]
         ]
-        return [*seen, sorted(states, key=lambda state: (state["type"], state["name"]))] if states else seen
+        return [*observed, sorted(states, key=lambda state: (state["type"], state["name"]))] if states else observed
 
     async def _create_concurrency_limit(self, step: Step, inputs: Record) -> Record:
         limit = await self._adapter.create_concurrency_limit(inputs["tag"], inputs["limit"])
@@ -388,14 +387,14 @@ class Session:
         await self._adapter.delete_concurrency_limit(inputs["tag"])
 
     async def _subscribe(self, step: Step, inputs: Record) -> None:
-        self._listeners[step["as"]] = await self._adapter.subscribe(inputs["keys"])
+        self._subscriptions[step["as"]] = await self._adapter.subscribe(inputs["keys"])
 
     async def _receive(self, step: Step, inputs: Record) -> Record:
-        ids = await self._adapter.receive(self._listeners[step["sub"]], inputs["max"], QUIET_SECONDS)
+        ids = await self._adapter.receive(self._subscriptions[step["sub"]], inputs["max"], QUIET_SECONDS)
         return {"received": [self._name(id) for id in ids]}
 
     async def _unsubscribe(self, step: Step, inputs: Record) -> None:
-        await self._adapter.unsubscribe(self._listeners.pop(step["sub"]))
+        await self._adapter.unsubscribe(self._subscriptions.pop(step["sub"]))
 
 
 def _now() -> int:

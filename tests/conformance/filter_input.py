@@ -1,7 +1,7 @@
-"""Says the filters of the recordings in ours.
+"""Convert the filters of the recordings to GraphQL filter inputs.
 
-Theirs come in four objects, whose conditions an `operator` joins, and the objects for flow runs, flows and deployments
-all speak of the task run's one flow run. Ours are one tree. What is no filter there stays as it is, to be refused here.
+A recorded filter has four objects whose conditions are combined by an `operator`; those for flow runs, flows and deployments
+all apply to the flow run of the task run. A Runyard filter is one tree. Invalid filters are passed on unchanged.
 """
 
 from collections.abc import Callable, Mapping
@@ -9,11 +9,11 @@ from typing import Any
 
 Filter = dict[str, Any]
 Conditions = Callable[[Any], list[Filter]]
-"""From a sub-filter to the conditions that its own operator joins."""
+"""Converts a sub-filter to the conditions that its own operator combines."""
 
 NAMES = ("task_runs", "flow_runs", "flows", "deployments")
 
-_JOINS = {"and_": "and", "or_": "or"}
+_COMBINATORS = {"and_": "and", "or_": "or"}
 _OPERATORS = {
     "any_": "any",
     "not_any_": "notAny",
@@ -26,42 +26,46 @@ _OPERATORS = {
 
 
 def filter_input(body: Filter) -> Filter | None:
-    """The filter of task runs that the request asks for; None where it asks for none."""
+    """Return the task run filter of the request; None if it has none."""
     given = {name: body[name] for name in NAMES if body.get(name) is not None}
     parts = [_object(given["task_runs"], _TASK_RUN)] if "task_runs" in given else []
     if given.keys() - {"task_runs"}:
-        of_flow_run = [_object(given["flow_runs"], _FLOW_RUN)] if "flow_runs" in given else []
+        flow_run_parts = [_object(given["flow_runs"], _FLOW_RUN)] if "flow_runs" in given else []
         if "flows" in given:
-            of_flow_run.append({"flow": _object(given["flows"], _FLOW)})
+            flow_run_parts.append({"flow": _object(given["flows"], _FLOW)})
         if "deployments" in given:
-            of_flow_run.append({"deployment": _object(given["deployments"], _DEPLOYMENT)})
-        parts.append({"flowRun": {"and": of_flow_run}})
+            flow_run_parts.append({"deployment": _object(given["deployments"], _DEPLOYMENT)})
+        parts.append({"flowRun": {"and": flow_run_parts}})
     return {"and": parts} if parts else None
 
 
 def _object(given: Any, fields: Mapping[str, Conditions]) -> Any:
     if not isinstance(given, dict):
         return given
-    filters = [_joined(given[name], conditions) for name, conditions in fields.items() if given.get(name) is not None]
+    filters = [
+        _convert_subfilter(given[name], conditions)
+        for name, conditions in fields.items()
+        if given.get(name) is not None
+    ]
     unknown = {name: value for name, value in given.items() if name not in fields and name != "operator"}
-    return _join(given.get("operator", "and_"), filters) | unknown
+    return _combine(given.get("operator", "and_"), filters) | unknown
 
 
-def _joined(sub: Any, conditions: Conditions) -> Filter:
+def _convert_subfilter(sub: Any, conditions: Conditions) -> Filter:
     if isinstance(sub, dict):
         rest = {name: value for name, value in sub.items() if name != "operator"}
-        joined = conditions(rest)
-        # A sub-filter without a condition is true, whatever its operator.
-        return _join(sub.get("operator", "and_"), joined) if joined else {}
+        converted = conditions(rest)
+        # A sub-filter without conditions matches everything, whatever its operator.
+        return _combine(sub.get("operator", "and_"), converted) if converted else {}
     return {"and": conditions(sub)}
 
 
-def _join(operator: Any, filters: list[Filter]) -> Filter:
-    return {_JOINS.get(operator, str(operator)): filters}
+def _combine(operator: Any, filters: list[Filter]) -> Filter:
+    return {_COMBINATORS.get(operator, str(operator)): filters}
 
 
 def _of(field: str, **renamed: str) -> Conditions:
-    """Conditions on one field, under the names of our operators."""
+    """Return the conditions on one field, with the operator names of Runyard."""
 
     def conditions(sub: Any) -> list[Filter]:
         if not isinstance(sub, dict):
@@ -73,7 +77,7 @@ def _of(field: str, **renamed: str) -> Conditions:
 
 
 def _flag(field: str, name: str, *, opposite: bool = False) -> Conditions:
-    """A condition that is true or false."""
+    """Return a Boolean condition."""
 
     def conditions(sub: Any) -> list[Filter]:
         value = sub.get(name) if isinstance(sub, dict) else sub
@@ -89,7 +93,7 @@ def _state(sub: Any) -> list[Filter]:
 
 
 def _flow_run_id(sub: Any) -> list[Filter]:
-    """True of `is_null_` leaves the other conditions out; false is no condition."""
+    """Return the conditions on the flow run id: a true `is_null_` replaces the others, a false one is ignored."""
     if sub.get("is_null_"):
         return [{"flowRunId": {"isNull": True}}]
     return _of("flowRunId")({name: value for name, value in sub.items() if name != "is_null_"})

@@ -1,11 +1,9 @@
-"""Says each operation of a trace in GraphQL.
+"""Translate each operation of a trace to GraphQL.
 
-The operations are the documents of `queries/`. Where one selects a run or a state, the selection is widened to all that
-traces compare, so that one answer tells everything.
+The operations are the documents of `queries/`, with every selection of a run or state extended to all compared fields.
 
-Names differ in a few places: the recordings speak snake case, of `state_details` and of durations without their unit;
-their policies may use two deprecated fields, which are folded into those that took their place, as the recorded server
-did; and where they have one delay for all retries, Runyard has a list of one.
+The recordings use snake case, `state_details` and durations without units. Their policies may contain two deprecated fields,
+which are converted to their successors as the recorded server did. A single retry delay becomes a list of one.
 """
 
 import asyncio
@@ -47,7 +45,7 @@ _FRAGMENTS = {
         totalRunTimeSeconds estimatedRunTimeSeconds estimatedStartTimeDeltaSeconds
     }""",
     "TaskRunStates": "fragment TaskRunStates on TaskRun { states { ...WholeState } }",
-    # Last, since the others use it.
+    # Last, because the other fragments use it.
     "WholeState": """fragment WholeState on State {
         id type name timestamp message data
         details {
@@ -59,13 +57,13 @@ _FRAGMENTS = {
 
 _KINDS = {"BAD_USER_INPUT": "validation", "NOT_FOUND": "not_found", "CONFLICT": "conflict"}
 
-LARGEST_PAGE = 200
-"""What the recorded server took for a page where no limit was given."""
+DEFAULT_PAGE_SIZE = 200
+"""The default page size of the recorded server."""
 
 
 @dataclass
 class Listener:
-    """A subscription on a socket of its own."""
+    """A subscription on its own socket."""
 
     socket: Socket
     closing: AsyncExitStack
@@ -78,63 +76,63 @@ class GraphQLAdapter:
         self._client = client
 
     async def create_flow(self, body: Record) -> str:
-        return (await self._ask("CreateFlow", input=camel(body)))["flow"]["id"]
+        return (await self._execute("CreateFlow", input=camel(body)))["flow"]["id"]
 
     async def create_deployment(self, body: Record) -> str:
-        return (await self._ask("CreateDeployment", input=camel(body)))["deployment"]["id"]
+        return (await self._execute("CreateDeployment", input=camel(body)))["deployment"]["id"]
 
     async def create_flow_run(self, body: Record) -> tuple[Record, bool]:
         body = {name: value for name, value in body.items() if name != "via_deployment"}
-        answer = await self._ask("CreateFlowRun", input=_flow_run_input(body))
-        return _run(answer["flowRun"]), answer["created"]
+        payload = await self._execute("CreateFlowRun", input=_flow_run_input(body))
+        return _run(payload["flowRun"]), payload["created"]
 
     async def read_flow_run(self, id: str) -> Record:
-        return _run(_found(await self._ask("GetFlowRun", id=id)))
+        return _run(_found(await self._execute("GetFlowRun", id=id)))
 
     async def delete_flow_run(self, id: str) -> None:
-        await self._ask("DeleteFlowRun", id=id)
+        await self._execute("DeleteFlowRun", id=id)
 
     async def set_flow_run_state(self, id: str, state: Any, force: Any) -> Record:
-        return _outcome(await self._ask("SetFlowRunState", id=id, state=_state_input(state), force=force))
+        return _outcome(await self._execute("SetFlowRunState", id=id, state=_state_input(state), force=force))
 
     async def create_task_run(self, body: Record) -> tuple[Record, bool]:
-        answer = await self._ask("CreateTaskRun", input=_task_run_input(body))
-        return _run(answer["taskRun"]), answer["created"]
+        payload = await self._execute("CreateTaskRun", input=_task_run_input(body))
+        return _run(payload["taskRun"]), payload["created"]
 
     async def read_task_run(self, id: str) -> Record:
-        return _run(_found(await self._ask("GetTaskRun", id=id)))
+        return _run(_found(await self._execute("GetTaskRun", id=id)))
 
     async def update_task_run(self, id: str, body: Record) -> None:
-        await self._ask("UpdateTaskRun", id=id, input=camel(body))
+        await self._execute("UpdateTaskRun", id=id, input=camel(body))
 
     async def delete_task_run(self, id: str) -> None:
-        await self._ask("DeleteTaskRun", id=id)
+        await self._execute("DeleteTaskRun", id=id)
 
     async def set_task_run_state(self, id: str, state: Any, force: Any) -> Record:
-        return _outcome(await self._ask("SetTaskRunState", id=id, state=_state_input(state), force=force))
+        return _outcome(await self._execute("SetTaskRunState", id=id, state=_state_input(state), force=force))
 
     async def list_task_run_states(self, id: str) -> list[Record]:
-        run = await self._ask("GetTaskRun", selecting=_States, id=id)
+        run = await self._execute("GetTaskRun", selector=_StatesOnly, id=id)
         return [] if run is None else [_state(state) for state in run["states"]]
 
     async def filter_task_runs(self, body: Record) -> list[Record]:
         limit = body.get("limit")
-        page = await self._ask(
+        page = await self._execute(
             "ListTaskRuns",
             filter=filter_input(body),
             sort=body.get("sort"),
-            first=LARGEST_PAGE if limit is None else limit,
+            first=DEFAULT_PAGE_SIZE if limit is None else limit,
             offset=body.get("offset"),
         )
         return [{"id": run["id"], "name": run["name"]} for run in page["nodes"]]
 
     async def count_task_runs(self, body: Record) -> int:
-        return await self._ask("CountTaskRuns", filter=filter_input(body))
+        return await self._execute("CountTaskRuns", filter=filter_input(body))
 
     async def task_run_history(self, body: Record) -> list[Record]:
-        return await self._ask(
+        return await self._execute(
             "GetTaskRunHistory",
-            selecting=_AsItIs,
+            selector=_Unchanged,
             start=body["start"],
             end=body["end"],
             intervalSeconds=body["interval_seconds"],
@@ -142,16 +140,16 @@ class GraphQLAdapter:
         )
 
     async def create_concurrency_limit(self, tag: Any, limit: Any) -> Record:
-        return _limit(await self._ask("CreateConcurrencyLimit", tag=tag, limit=limit))
+        return _limit(await self._execute("CreateConcurrencyLimit", tag=tag, limit=limit))
 
     async def read_concurrency_limit(self, tag: str) -> Record:
-        return _limit(_found(await self._ask("GetConcurrencyLimit", tag=tag)))
+        return _limit(_found(await self._execute("GetConcurrencyLimit", tag=tag)))
 
     async def reset_concurrency_limit(self, tag: str) -> None:
-        await self._ask("ResetConcurrencyLimit", tag=tag)
+        await self._execute("ResetConcurrencyLimit", tag=tag)
 
     async def delete_concurrency_limit(self, tag: str) -> None:
-        await self._ask("DeleteConcurrencyLimit", tag=tag)
+        await self._execute("DeleteConcurrencyLimit", tag=tag)
 
     async def subscribe(self, keys: list[str]) -> Listener:
         async with AsyncExitStack() as stack:
@@ -159,15 +157,15 @@ class GraphQLAdapter:
             await socket.subscribe("ScheduledTaskRuns", taskKeys=keys, prefetch=1)
             return Listener(socket, stack.pop_all())
 
-    async def receive(self, handle: Listener, most: int, patience: float) -> list[str]:
+    async def receive(self, handle: Listener, limit: int, timeout_seconds: float) -> list[str]:
         received: list[str] = []
-        while len(received) < most:
+        while len(received) < limit:
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(timeout_seconds):
                     (delivery,) = await handle.socket.deliveries(1)
             except TimeoutError:
                 break
-            (lease,) = await self._ask("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+            (lease,) = await self._execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
             if lease["status"] == "HELD":
                 received.append(delivery["taskRun"]["id"])
         return received
@@ -175,27 +173,27 @@ class GraphQLAdapter:
     async def unsubscribe(self, handle: Listener) -> None:
         await handle.closing.aclose()
 
-    async def _ask(self, operation: str, selecting: "type[_Whole] | None" = None, **variables: Any) -> Any:
-        """The value of the operation's one root field."""
-        return await self._send(_document(operation, selecting or _Whole), variables)
+    async def _execute(self, operation: str, selector: "type[_AllFields] | None" = None, **variables: Any) -> Any:
+        """Execute the operation and return the value of its only root field."""
+        return await self._send(_document(operation, selector or _AllFields), variables)
 
     async def _send(self, query: str, variables: Record) -> Any:
         response = await self._client.http.post("/graphql", json={"query": query, "variables": variables})
-        answer = response.json()
-        if "errors" not in answer:
-            (value,) = answer["data"].values()
+        payload = response.json()
+        if "errors" not in payload:
+            (value,) = payload["data"].values()
             return value
-        error = answer["errors"][0]
-        if lack := re.match(r"Cannot query field '(\w+)' on type 'Query'", error["message"]):
-            raise Unsupported(lack[1])
+        error = payload["errors"][0]
+        if missing_field := re.match(r"Cannot query field '(\w+)' on type 'Query'", error["message"]):
+            raise Unsupported(missing_field[1])
         code = error["extensions"]["code"]
         if code not in _KINDS:
             raise AssertionError(f"{code}: {error['message']}")
         raise Refused(_KINDS[code], error["message"])
 
 
-class _Whole(Visitor):
-    """Selects the whole of every run and state that the document selects something of."""
+class _AllFields(Visitor):
+    """Replaces every selection of a run or state with all its compared fields."""
 
     fragments = {"state": "WholeState", "states": "WholeState", "taskRun": "WholeTaskRun", "flowRun": "WholeFlowRun"}
 
@@ -210,26 +208,26 @@ class _Whole(Visitor):
         )
 
     def enter_fragment_definition(self, *_: Any) -> object:
-        """The document's own fragments have lost their places."""
+        """Remove the fragments of the document, which are no longer used."""
         return REMOVE
 
 
-class _AsItIs(_Whole):
-    """Selects what the document does: the `states` of a history are no states."""
+class _Unchanged(_AllFields):
+    """Keeps the selections of the document: the `states` of a history are not states of a run."""
 
     fragments = {}
 
 
-class _States(_Whole):
-    """Selects the states of a task run alone."""
+class _StatesOnly(_AllFields):
+    """Selects only the states of a task run."""
 
     fragments = {"taskRun": "TaskRunStates"}
 
 
 @cache
-def _document(operation: str, selecting: type[_Whole]) -> str:
-    """The document of `queries/` with another selection of runs and states."""
-    text = print_ast(visit(parse(document(operation)[0]), selecting()))
+def _document(operation: str, selector: type[_AllFields]) -> str:
+    """Return the document of `queries/` with replaced selections of runs and states."""
+    text = print_ast(visit(parse(document(operation)[0]), selector()))
     for name, fragment in _FRAGMENTS.items():
         if f"...{name}" in text:
             text += "\n\n" + fragment
@@ -243,7 +241,7 @@ def _found(value: Record | None) -> Record:
 
 
 def camel(body: Any) -> Any:
-    """The same object with its own names in camel case; what is no object stays, to be refused."""
+    """Return the object with its keys in camel case. Other values are returned unchanged, to be refused by the server."""
     if not isinstance(body, dict):
         return body
     return {re.sub(r"_(\w)", lambda match: match[1].upper(), name): value for name, value in body.items()}
@@ -256,44 +254,44 @@ def snake(record: Record) -> Record:
 def _state_input(state: Any) -> Any:
     if not isinstance(state, dict):
         return state
-    sent = dict(state)
-    if "state_details" in sent:
-        sent["details"] = camel(sent.pop("state_details"))
-    return sent
+    converted = dict(state)
+    if "state_details" in converted:
+        converted["details"] = camel(converted.pop("state_details"))
+    return converted
 
 
 def _task_run_input(body: Record) -> Record:
-    sent = dict(body)
-    if isinstance(policy := sent.get("empirical_policy"), dict):
+    converted = dict(body)
+    if isinstance(policy := converted.get("empirical_policy"), dict):
         policy = _policy_input(policy)
         delay = policy.get("retryDelaySeconds")
         if isinstance(delay, int | float):
             policy["retryDelaySeconds"] = [delay]
-        sent["empirical_policy"] = policy
-    if "state" in sent:
-        sent["state"] = _state_input(sent["state"])
-    return camel(sent)
+        converted["empirical_policy"] = policy
+    if "state" in converted:
+        converted["state"] = _state_input(converted["state"])
+    return camel(converted)
 
 
 def _flow_run_input(body: Record) -> Record:
-    sent = dict(body)
-    if isinstance(policy := sent.get("empirical_policy"), dict):
-        sent["empirical_policy"] = _policy_input(policy)
-    if "state" in sent:
-        sent["state"] = _state_input(sent["state"])
-    return camel(sent)
+    converted = dict(body)
+    if isinstance(policy := converted.get("empirical_policy"), dict):
+        converted["empirical_policy"] = _policy_input(policy)
+    if "state" in converted:
+        converted["state"] = _state_input(converted["state"])
+    return camel(converted)
 
 
 def _policy_input(policy: Record) -> Record:
-    """The policy without its deprecated fields, which count where the new ones say nothing or 0."""
-    sent = dict(policy)
+    """Replace the deprecated fields of the policy, which apply if their successors are missing or 0."""
+    converted = dict(policy)
     for old, new in (("max_retries", "retries"), ("retry_delay_seconds", "retry_delay")):
-        given = sent.pop(old, 0)
-        if given and not sent.get(new):
-            sent[new] = given
-    if "retry_delay" in sent:
-        sent["retry_delay_seconds"] = sent.pop("retry_delay")
-    return camel(sent)
+        value = converted.pop(old, 0)
+        if value and not converted.get(new):
+            converted[new] = value
+    if "retry_delay" in converted:
+        converted["retry_delay_seconds"] = converted.pop("retry_delay")
+    return camel(converted)
 
 
 def _state(state: Record) -> Record:
@@ -315,12 +313,12 @@ def _run(run: Record) -> Record:
     return renamed
 
 
-def _outcome(answer: Record) -> Record:
+def _outcome(payload: Record) -> Record:
     return {
-        "status": answer["status"],
-        "state": None if answer["state"] is None else _state(answer["state"]),
-        "delay_seconds": answer["delaySeconds"],
-        "created": answer["created"],
+        "status": payload["status"],
+        "state": None if payload["state"] is None else _state(payload["state"]),
+        "delay_seconds": payload["delaySeconds"],
+        "created": payload["created"],
     }
 
 

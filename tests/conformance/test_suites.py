@@ -1,19 +1,19 @@
-"""Every suite is answered as it was recorded, save for what `divergences.py` lists."""
+"""Responses match the recordings of every suite, except for the steps listed in `divergences.py`."""
 
 from collections import Counter
 from collections.abc import Callable
 
 import pytest
 
-from tests.conformance.divergences import divergences, strangers
+from tests.conformance.divergences import divergences, unmatched_names
 from tests.conformance.replay import Report, replay
 from tests.conformance.traces import suites, traces
 
-MOST_SHOWN = 12
+MAX_SHOWN = 12
 
 
 @pytest.mark.parametrize("suite", suites())
-async def test_what_was_recorded_comes_true(
+async def test_responses_match_the_recordings_except_for_listed_divergences(
     suite: str, new_database: Callable[[], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     played = {trace.id: trace for trace in traces(suite) if not trace.is_optional}
@@ -24,25 +24,28 @@ async def test_what_was_recorded_comes_true(
     with capsys.disabled():
         print(_summary(suite, report, listed))
     found = {(each.trace, each.step): str(each) for each in report.deviations}
-    complaints = [
-        *_told("not as recorded, and not listed", [found[place] for place in sorted(found.keys() - listed.keys())]),
-        *_told("listed, and as recorded", [f"{id} step {step}" for id, step in sorted(listed.keys() - found.keys())]),
-        *_told("listed, and no trace", strangers(suite, set(played))),
+    problems = [
+        *_section("deviates and is not listed", [found[key] for key in sorted(found.keys() - listed.keys())]),
+        *_section(
+            "listed but matches the recording",
+            [f"{id} step {step}" for id, step in sorted(listed.keys() - found.keys())],
+        ),
+        *_section("listed but matches no trace", unmatched_names(suite, set(played))),
     ]
-    assert not complaints, "\n".join([suite, *complaints])
+    assert not problems, "\n".join([suite, *problems])
 
 
-def _told(what: str, items: list[str]) -> list[str]:
-    """The first of the items under a heading; nothing where there are none."""
-    return [f"{what}: {len(items)}", *items[:MOST_SHOWN]] if items else []
+def _section(heading: str, items: list[str]) -> list[str]:
+    """Return the first items under a heading; nothing if there are none."""
+    return [f"{heading}: {len(items)}", *items[:MAX_SHOWN]] if items else []
 
 
 def _summary(suite: str, report: Report, listed: dict[tuple[str, int], str]) -> str:
-    """How many steps matched, were left out, and diverged, and why."""
+    """Return the numbers of matching, skipped and deviating steps, with the reasons."""
     reasons = Counter(listed.get((each.trace, each.step), "NOT LISTED") for each in report.deviations)
-    lines = [f"\n{suite}: {report.traces} traces, {report.matched} steps as recorded"]
+    lines = [f"\n{suite}: {report.traces} traces, {report.matched} steps match"]
     if report.optional:
-        lines.append(f"  {report.optional} traces left out: wrongly typed values")
-    lines += [f"  {count} steps left out: {lack}" for lack, count in report.skipped.most_common()]
-    lines += [f"  {count} steps diverge: {reason}" for reason, count in reasons.most_common()]
+        lines.append(f"  {report.optional} traces skipped: values of a wrong type")
+    lines += [f"  {count} steps skipped: {operation}" for operation, count in report.skipped.most_common()]
+    lines += [f"  {count} steps deviate: {reason}" for reason, count in reasons.most_common()]
     return "\n".join(lines)

@@ -1,7 +1,7 @@
-"""The recordings: a gzip'd file of JSON lines for each suite, one trace a line.
+"""Read the recordings: one gzipped JSON Lines file per suite, with one trace per line.
 
-A trace is a sequence of operations with symbolic names for entities (`tr1`) and times relative to its start (`t0+30`),
-and with what the recorded server answered.
+A trace is a sequence of operations and recorded responses, with symbolic names for entities (`tr1`) and times relative to
+its start (`t0+30`).
 """
 
 import gzip
@@ -19,26 +19,26 @@ Step = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """One recording."""
+    """One recorded sequence of operations."""
 
     id: str
-    """Unique: a name that occurs again within a suite gets `#2`, `#3`, ... appended."""
+    """Unique id: a repeated name within a suite gets the suffix `#2`, `#3` and so on."""
     steps: list[Step]
     is_fresh: bool
-    """Whether it needs an empty store; others may share one."""
+    """Whether the trace needs an empty database."""
     is_optional: bool
-    """Whether it holds values of a wrong type, which the recorded server converted and a typed API may refuse."""
+    """Whether the trace contains values of a wrong type, which the recorded server converted and a typed API may refuse."""
     elapsed: float
-    """How many seconds the recording took."""
+    """Duration of the recording in seconds."""
 
 
 def suites() -> list[str]:
-    """The names of the suites, in order."""
+    """Return the sorted names of the suites."""
     return sorted(path.name.removesuffix(".jsonl.gz") for path in _HERE.glob("*.jsonl.gz"))
 
 
 def traces(suite: str) -> Iterator[Trace]:
-    """The traces of a suite."""
+    """Yield the traces of a suite."""
     seen: Counter[str] = Counter()
     with gzip.open(_HERE / f"{suite}.jsonl.gz", "rt", encoding="utf-8") as lines:
         for line in lines:

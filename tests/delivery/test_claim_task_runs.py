@@ -1,4 +1,4 @@
-"""A claim over HTTP: the same leases and turns as a subscription's, for workers without a WebSocket."""
+"""`claimTaskRuns`: delivery over HTTP, with the same leases and the same fairness as a subscription."""
 
 import asyncio
 import sqlite3
@@ -8,31 +8,33 @@ from typing import Any
 
 import pytest
 
-from resolvers.delivery.subscribers import Claimant
+from resolvers.delivery.subscribers import LongPollClaim
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
-from tests.client import PATIENCE, Client
-from tests.serving import ON_SQLITE, Serving, serving
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 
 async def claim(client: Client, *task_keys: str, **arguments: Any) -> list[dict[str, Any]]:
-    return await client.ask("ClaimTaskRuns", taskKeys=list(task_keys) or ["t"], **arguments)
+    return await client.execute("ClaimTaskRuns", taskKeys=list(task_keys) or ["t"], **arguments)
 
 
-async def waiting_claim(server: Serving, *task_keys: str, seconds: float, count: int = 1) -> "asyncio.Task[Any]":
-    """A claim that the server has begun to wait with; `count` is how many of its length wait then."""
+async def start_waiting_claim(
+    server: RunningServer, *task_keys: str, seconds: float, count: int = 1
+) -> "asyncio.Task[Any]":
+    """Start a claim and wait until `count` claims with this `waitSeconds` wait on the server."""
     task = asyncio.create_task(claim(server.client, *task_keys, waitSeconds=seconds))
-    await asyncio.wait_for(server.clock.waiters(seconds, count), PATIENCE)
+    await asyncio.wait_for(server.clock.wait_for_waiters(seconds, count), TIMEOUT_SECONDS)
     return task
 
 
-async def nobody_listens(server: Serving) -> None:
-    """Return when the server knows of nobody who wants any run."""
-    async with asyncio.timeout(PATIENCE):
-        while server.life.dispatcher.listening():
+async def wait_until_no_subscribers(server: RunningServer) -> None:
+    """Wait until the server has no subscriber and no waiting claim."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while server.services.dispatcher.subscriber_counts():
             await server.client.http.get("/healthz")
 
 
-async def test_what_is_due_is_answered_at_once_in_the_order_of_its_queue(client: Client) -> None:
+async def test_due_runs_are_returned_at_once_in_queue_order(client: Client) -> None:
     ids = await create_many(client, 5)
 
     first = await claim(client, limit=3)
@@ -42,27 +44,27 @@ async def test_what_is_due_is_answered_at_once_in_the_order_of_its_queue(client:
     assert [delivery["attempt"] for delivery in first + second] == [1] * 5
 
 
-async def test_where_nothing_is_due_the_answer_is_an_empty_list(server: Serving) -> None:
+async def test_a_claim_without_due_runs_returns_an_empty_list(server: RunningServer) -> None:
     await create_scheduled(server.client, at=server.clock.in_seconds(60))
 
     assert await claim(server.client, limit=10) == []
 
 
-async def test_the_lease_outlives_the_answer(server: Serving) -> None:
+async def test_the_lease_remains_valid_after_the_response(server: RunningServer) -> None:
     client = server.client
     (id,) = await create_many(client, 1)
 
     deliveries = await claim(client, leaseSeconds=100, workerName="poller")
     again = await claim(client)
-    (result,) = await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(deliveries))
+    (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(deliveries))
 
     assert again == []
     assert result["status"] == "HELD"
     assert result["leaseExpiresAt"] == "2030-01-01T12:01:40.000000Z"
-    assert (await client.ask("GetTaskRun", id=id))["queueEntry"]["workerName"] == "poller"
+    assert (await client.execute("GetTaskRun", id=id))["queueEntry"]["workerName"] == "poller"
 
 
-async def test_what_is_not_acknowledged_in_time_goes_to_somebody_else(server: Serving) -> None:
+async def test_a_run_not_acknowledged_in_time_is_redelivered_to_another_claim(server: RunningServer) -> None:
     (id,) = await create_many(server.client, 1)
     (lost,) = await claim(server.client)
 
@@ -71,60 +73,60 @@ async def test_what_is_not_acknowledged_in_time_goes_to_somebody_else(server: Se
     (found,) = await claim(server.client)
 
     assert (found["taskRun"]["id"], found["attempt"]) == (id, 2)
-    (result,) = await server.client.ask("AcknowledgeTaskRuns", leaseIds=[lost["leaseId"]])
+    (result,) = await server.client.execute("AcknowledgeTaskRuns", leaseIds=[lost["leaseId"]])
     assert result["status"] == "LOST"
 
 
-async def test_a_claim_that_waits_is_answered_as_soon_as_there_is_one_run(server: Serving) -> None:
-    waiting = await waiting_claim(server, seconds=60)
+async def test_a_waiting_claim_returns_as_soon_as_one_run_exists(server: RunningServer) -> None:
+    waiting = await start_waiting_claim(server, seconds=60)
 
     id = await create_scheduled(server.client)
 
-    # The clock stands still: nothing but the run can have ended the wait.
-    assert run_ids(await asyncio.wait_for(waiting, PATIENCE)) == [id]
+    # The clock stands still, so only the new run can end the wait.
+    assert run_ids(await asyncio.wait_for(waiting, TIMEOUT_SECONDS)) == [id]
 
 
-async def test_a_claim_that_waits_is_answered_when_a_run_comes_due(server: Serving) -> None:
+async def test_a_waiting_claim_returns_when_a_run_becomes_due(server: RunningServer) -> None:
     id = await create_scheduled(server.client, at=server.clock.in_seconds(20))
-    waiting = await waiting_claim(server, seconds=60)
-    await asyncio.wait_for(server.clock.somebody_waits(20), PATIENCE)
+    waiting = await start_waiting_claim(server, seconds=60)
+    await asyncio.wait_for(server.clock.wait_for_waiter(20), TIMEOUT_SECONDS)
 
     server.clock.advance(20)
 
-    assert run_ids(await asyncio.wait_for(waiting, PATIENCE)) == [id]
+    assert run_ids(await asyncio.wait_for(waiting, TIMEOUT_SECONDS)) == [id]
 
 
-async def test_a_claim_that_has_waited_long_enough_is_answered_with_nothing(server: Serving) -> None:
-    waiting = await waiting_claim(server, seconds=10)
+async def test_a_claim_returns_an_empty_list_after_its_wait_seconds(server: RunningServer) -> None:
+    waiting = await start_waiting_claim(server, seconds=10)
 
     server.clock.advance(10)
 
-    assert await asyncio.wait_for(waiting, PATIENCE) == []
+    assert await asyncio.wait_for(waiting, TIMEOUT_SECONDS) == []
 
 
-async def test_each_of_many_waiting_claims_gets_a_run_of_its_own(server: Serving) -> None:
-    waiting = [await waiting_claim(server, seconds=60, count=number + 1) for number in range(8)]
+async def test_each_waiting_claim_gets_a_different_run(server: RunningServer) -> None:
+    waiting = [await start_waiting_claim(server, seconds=60, count=number + 1) for number in range(8)]
 
     ids = await create_many(server.client, 8)
 
-    answers = await asyncio.wait_for(asyncio.gather(*waiting), PATIENCE)
-    assert sorted(id for answer in answers for id in run_ids(answer)) == sorted(ids)
+    claims = await asyncio.wait_for(asyncio.gather(*waiting), TIMEOUT_SECONDS)
+    assert sorted(id for deliveries in claims for id in run_ids(deliveries)) == sorted(ids)
 
 
-async def test_keys_take_turns_from_claim_to_claim(client: Client) -> None:
+async def test_consecutive_claims_alternate_between_task_keys(client: Client) -> None:
     await create_many(client, 3, "a")
     await create_many(client, 3, "b")
 
     claimed = [await claim(client, "a", "b") for _ in range(6)]
 
-    assert [delivery["taskRun"]["taskKey"] for answer in claimed for delivery in answer] == ["a", "b"] * 3
+    assert [delivery["taskRun"]["taskKey"] for deliveries in claimed for delivery in deliveries] == ["a", "b"] * 3
 
 
-async def test_a_client_that_goes_away_while_it_waits_is_given_nothing(server: Serving) -> None:
-    waiting = await waiting_claim(server, seconds=60)
+async def test_a_client_that_disconnects_while_waiting_is_assigned_no_run(server: RunningServer) -> None:
+    waiting = await start_waiting_claim(server, seconds=60)
     waiting.cancel()
     await asyncio.wait({waiting})
-    await nobody_listens(server)
+    await wait_until_no_subscribers(server)
 
     id = await create_scheduled(server.client)
     (delivery,) = await claim(server.client)
@@ -132,49 +134,47 @@ async def test_a_client_that_goes_away_while_it_waits_is_given_nothing(server: S
     assert (delivery["taskRun"]["id"], delivery["attempt"]) == (id, 1)
 
 
-async def test_a_claim_over_a_websocket_ends_with_its_operation(server: Serving) -> None:
+async def test_a_claim_over_a_websocket_ends_when_its_operation_completes(server: RunningServer) -> None:
     async with server.client.socket() as socket:
         id = await socket.subscribe("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60)
-        await asyncio.wait_for(server.clock.waiters(60, 1), PATIENCE)
+        await asyncio.wait_for(server.clock.wait_for_waiters(60, 1), TIMEOUT_SECONDS)
         await socket.send({"id": id, "type": "complete"})
-        await nobody_listens(server)
+        await wait_until_no_subscribers(server)
 
     await create_scheduled(server.client)
     assert [delivery["attempt"] for delivery in await claim(server.client)] == [1]
 
 
-async def test_a_stopping_server_answers_waiting_claims_with_nothing_and_takes_no_more(server: Serving) -> None:
-    waiting = await waiting_claim(server, seconds=60)
+async def test_a_stopping_server_ends_waiting_claims_and_rejects_new_ones(server: RunningServer) -> None:
+    waiting = await start_waiting_claim(server, seconds=60)
 
-    await server.life.drain()
+    await server.services.drain()
 
-    assert await asyncio.wait_for(waiting, PATIENCE) == []
-    error = await server.client.refused("ClaimTaskRuns", taskKeys=["t"])
+    assert await asyncio.wait_for(waiting, TIMEOUT_SECONDS) == []
+    error = await server.client.execute_refused("ClaimTaskRuns", taskKeys=["t"])
     assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
 
 
-def test_a_claim_that_came_too_late_for_its_share_stands_in_line_once_more() -> None:
-    claimant = Claimant(1, ["t"], 1, 60.0, None)
-    claimant.waits_no_longer = True
+def test_a_timed_out_claim_gets_one_more_turn_when_cut_short() -> None:
+    long_poll = LongPollClaim(1, ["t"], 1, 60.0, None)
+    long_poll.is_last_attempt = True
 
-    claimant.end_turn(is_cut_short=True)
-    assert not claimant.answered.is_set()
+    long_poll.on_claim_completed(is_truncated=True)
+    assert not long_poll.completed.is_set()
 
-    claimant.end_turn(is_cut_short=True)
-    assert claimant.answered.is_set()
-    assert claimant.answer() == []
+    long_poll.on_claim_completed(is_truncated=True)
+    assert long_poll.completed.is_set()
+    assert long_poll.result() == []
 
 
-@ON_SQLITE
-async def test_a_claim_from_a_database_that_is_away_is_refused_and_not_kept_waiting(
-    database_url: str, tmp_path: Path
-) -> None:
+@SQLITE_ONLY
+async def test_a_claim_fails_at_once_when_the_database_is_unavailable(database_url: str, tmp_path: Path) -> None:
     path = database_url.partition(":///")[2]
-    async with serving(tmp_path, database_url=database_url, database_busy_seconds=0) as server:
+    async with run_server(tmp_path, database_url=database_url, database_busy_seconds=0) as server:
         (id,) = await create_many(server.client, 1)
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
-            error = await server.client.refused("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60)
+            error = await server.client.execute_refused("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60)
             other.execute("ROLLBACK")
 
         assert (error["code"], error["retryable"]) == ("UNAVAILABLE", True)
@@ -193,11 +193,13 @@ async def test_a_claim_from_a_database_that_is_away_is_refused_and_not_kept_wait
         ("waitSeconds", 61),
     ],
 )
-async def test_bad_input_is_refused_by_name_and_claims_nothing(client: Client, argument: str, value: object) -> None:
+async def test_an_invalid_argument_is_named_in_the_error_and_claims_nothing(
+    client: Client, argument: str, value: object
+) -> None:
     (id,) = await create_many(client, 1)
 
-    error = await client.refused("ClaimTaskRuns", **{"taskKeys": ["t"], argument: value})
+    error = await client.execute_refused("ClaimTaskRuns", **{"taskKeys": ["t"], argument: value})
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", argument)
-    entry = (await client.ask("GetTaskRun", id=id))["queueEntry"]
+    entry = (await client.execute("GetTaskRun", id=id))["queueEntry"]
     assert (entry["attempt"], entry["leaseExpiresAt"]) == (0, None)

@@ -1,6 +1,6 @@
-"""The database goes away and comes back: nobody needs a restart, nothing is lost, and nobody loses a lease by it.
+"""Database outages: servers and subscriptions recover without a restart, and no write or lease is lost.
 
-On a PostgreSQL of this file's own, which is really stopped and frozen.
+The tests stop and freeze a dedicated PostgreSQL server.
 """
 
 import asyncio
@@ -13,245 +13,246 @@ from typing import Any
 
 import pytest
 
-from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
+from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids, run_under_lease
 from tests.client import Client
 from tests.clock import ManualClock
-from tests.postgresql import OwnPostgreSQL, own_postgresql
-from tests.serving import Serving, serving
+from tests.postgresql import DedicatedPostgreSQL, dedicated_postgresql
+from tests.serving import RunningServer, run_server
 
 UNAVAILABLE = ("UNAVAILABLE", True)
 
 
 @pytest.fixture(scope="module")
-def own_server() -> Iterator[OwnPostgreSQL]:
-    with own_postgresql() as server:
+def postgresql_server() -> Iterator[DedicatedPostgreSQL]:
+    with dedicated_postgresql() as server:
         yield server
 
 
 @pytest.fixture
-def url(own_server: OwnPostgreSQL) -> str:
-    return own_server.make()
+def url(postgresql_server: DedicatedPostgreSQL) -> str:
+    return postgresql_server.make()
 
 
-async def stop(own_server: OwnPostgreSQL) -> None:
-    await asyncio.to_thread(own_server.stop)
+async def stop(postgresql_server: DedicatedPostgreSQL) -> None:
+    await asyncio.to_thread(postgresql_server.stop)
 
 
-async def start(own_server: OwnPostgreSQL) -> None:
-    await asyncio.to_thread(own_server.start)
+async def start(postgresql_server: DedicatedPostgreSQL) -> None:
+    await asyncio.to_thread(postgresql_server.start)
 
 
-async def refusal_of(client: Client, operation: str, **variables: Any) -> tuple[str, bool]:
-    refused = await client.refused(operation, **variables)
+async def refusal_code(client: Client, operation: str, **variables: Any) -> tuple[str, bool]:
+    refused = await client.execute_refused(operation, **variables)
     return refused["code"], refused["retryable"]
 
 
-async def take(client: Client, lease_seconds: float = 60) -> tuple[str, str]:
-    """A run that runs at a worker, and its lease."""
-    id = await create_scheduled(client)
-    async with client.socket() as socket:
-        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], leaseSeconds=lease_seconds)
-        (delivery,) = await socket.deliveries(1)
-        lease = delivery["leaseId"]
-        outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
-        assert outcome["status"] == "ACCEPT"
-    return id, lease
+async def create_running(client: Client) -> tuple[str, str]:
+    """Create a run that is RUNNING under a lease and return the ids of both."""
+    await create_scheduled(client)
+    return await run_under_lease(client, "RUNNING")
 
 
-async def expiry_of(server: Serving, id: str) -> str:
-    return (await server.client.ask("GetTaskRun", id=id))["queueEntry"]["leaseExpiresAt"]
+async def lease_expiry(server: RunningServer, id: str) -> str:
+    return (await server.client.execute("GetTaskRun", id=id))["queueEntry"]["leaseExpiresAt"]
 
 
-async def test_requests_are_told_to_try_again_while_it_is_away_and_are_served_when_it_is_back(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_requests_fail_as_retryable_during_an_outage_and_succeed_afterwards(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, database_url=url) as server:
+    async with run_server(tmp_path, database_url=url) as server:
         client = server.client
         (id,) = await create_many(client, 1)
 
-        await stop(own_server)
+        await stop(postgresql_server)
 
         refusals = [
-            await refusal_of(client, "GetTaskRun", id=id),
-            await refusal_of(client, "CreateTaskRun", input={"taskKey": "t"}),
-            await refusal_of(client, "SetTaskRunState", id=id, state={"type": "PENDING"}),
+            await refusal_code(client, "GetTaskRun", id=id),
+            await refusal_code(client, "CreateTaskRun", input={"taskKey": "t"}),
+            await refusal_code(client, "SetTaskRunState", id=id, state={"type": "PENDING"}),
         ]
         health = [(await client.http.get(path)).status_code for path in ("/healthz", "/readyz")]
-        await start(own_server)
+        await start(postgresql_server)
         assert refusals == [UNAVAILABLE] * 3
         assert health == [200, 503]
-        outcome = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
+        outcome = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"})
         assert outcome["status"] == "ACCEPT"
-        assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
+        assert (await client.execute("ListTaskRuns"))["totalCount"] == 1
         assert (await client.http.get("/readyz")).status_code == 200
 
 
-async def test_a_subscription_stays_and_goes_on_when_it_is_back(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_a_subscription_survives_an_outage_and_continues(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, database_url=url) as server, server.client.socket() as socket:
+    async with run_server(tmp_path, database_url=url) as server, server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first = await create_scheduled(server.client)
         delivered = await socket.deliveries(1)
 
-        await stop(own_server)
-        assert await refusal_of(server.client, "CreateTaskRun", input={"taskKey": "t"}) == UNAVAILABLE
-        await start(own_server)
+        await stop(postgresql_server)
+        assert await refusal_code(server.client, "CreateTaskRun", input={"taskKey": "t"}) == UNAVAILABLE
+        await start(postgresql_server)
 
         second = await create_scheduled(server.client)
         (again,) = await socket.deliveries(1)
         assert run_ids([*delivered, again]) == [first, second]
-        results = await server.client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids([*delivered, again]))
+        results = await server.client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids([*delivered, again]))
         assert [result["status"] for result in results] == ["HELD", "HELD"]
 
 
-async def test_what_was_answered_is_there_and_asking_again_for_the_rest_makes_nothing_twice(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_confirmed_writes_survive_an_outage_and_retries_create_no_duplicates(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
     enough, back = asyncio.Event(), asyncio.Event()
-    answered: dict[str, str] = {}
+    confirmed: dict[str, str] = {}
     refusals: list[tuple[str, bool]] = []
 
     async def write(client: Client, writer: int) -> None:
-        """Create runs until the database has been away and one more is created; each is asked for until it is answered."""
+        """Create runs, retrying each until it succeeds, until one has failed and the database is back."""
         number = 0
         while not (back.is_set() and refusals):
             key = f"{writer}-{number}"
-            answer = await client.send("CreateTaskRun", input={"taskKey": "t", "dynamicKey": key})
-            if "errors" in answer:
-                extensions = answer["errors"][0]["extensions"]
+            response = await client.send("CreateTaskRun", input={"taskKey": "t", "dynamicKey": key})
+            if "errors" in response:
+                extensions = response["errors"][0]["extensions"]
                 refusals.append((extensions["code"], extensions["retryable"]))
                 await back.wait()
                 continue
-            answered[key] = answer["data"]["createTaskRun"]["taskRun"]["id"]
+            confirmed[key] = response["data"]["createTaskRun"]["taskRun"]["id"]
             number += 1
-            if len(answered) >= 50:
+            if len(confirmed) >= 50:
                 enough.set()
 
-    async with serving(tmp_path, database_url=url) as server:
+    async with run_server(tmp_path, database_url=url) as server:
         writers = [asyncio.create_task(write(server.client, number)) for number in range(8)]
         await enough.wait()
-        await stop(own_server)
-        await start(own_server)
-        # Whoever met nothing of the outage goes on until somebody has.
+        await stop(postgresql_server)
+        await start(postgresql_server)
+        # Writers that saw no error continue until any writer has seen one.
         back.set()
         await asyncio.gather(*writers)
 
-        page = await server.client.ask("ListTaskRuns", first=1000)
+        page = await server.client.execute("ListTaskRuns", first=1000)
         found = {node["id"] for node in page["nodes"]}
         assert set(refusals) == {UNAVAILABLE}
         assert page["totalCount"] == len(found) < 1000
-        assert set(answered.values()) <= found
+        assert set(confirmed.values()) <= found
         again = [
-            await server.client.ask("CreateTaskRun", input={"taskKey": "t", "dynamicKey": key}) for key in answered
+            await server.client.execute("CreateTaskRun", input={"taskKey": "t", "dynamicKey": key}) for key in confirmed
         ]
-        assert [payload["taskRun"]["id"] for payload in again] == list(answered.values())
+        assert [payload["taskRun"]["id"] for payload in again] == list(confirmed.values())
 
 
-async def test_a_database_that_does_not_answer_holds_nobody_up_for_longer_than_its_time_out(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_requests_to_an_unresponsive_database_fail_within_its_timeout(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
     timeout_seconds = 1.0
     settings = {"database_url": url, "database_timeout_seconds": timeout_seconds, "database_connections": 3}
-    async with serving(tmp_path, **settings) as server:
+    async with run_server(tmp_path, **settings) as server:
         client = server.client
         (id,) = await create_many(client, 1)
-        own_server.freeze()
+        postgresql_server.freeze()
         try:
             asked_at = time.monotonic()
-            reads = [refusal_of(client, "GetTaskRun", id=id) for _ in range(10)]
-            writes = [refusal_of(client, "CreateTaskRun", input={"taskKey": "t"}) for _ in range(10)]
+            first = await refusal_code(client, "GetTaskRun", id=id)
+            took_alone = time.monotonic() - asked_at
+            asked_at = time.monotonic()
+            reads = [refusal_code(client, "GetTaskRun", id=id) for _ in range(10)]
+            writes = [refusal_code(client, "CreateTaskRun", input={"taskKey": "t"}) for _ in range(10)]
             refusals = await asyncio.gather(*reads, *writes)
             took = time.monotonic() - asked_at
         finally:
-            own_server.thaw()
+            postgresql_server.thaw()
 
-        assert refusals == [UNAVAILABLE] * 20
-        # One after another on three connections, they would take seven times as long.
-        assert timeout_seconds <= took < 5 * timeout_seconds
-        outcome = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
+        assert [first, *refusals] == [UNAVAILABLE] * 21
+        # One after the other on three connections, they would take seven times as long as one alone.
+        assert timeout_seconds <= took_alone
+        assert took < 5 * took_alone
+        outcome = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"})
         assert outcome["status"] == "ACCEPT"
-        assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
+        assert (await client.execute("ListTaskRuns"))["totalCount"] == 1
 
 
-async def test_a_lease_that_ran_out_meanwhile_is_still_its_worker_s_for_one_lease_time(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_a_lease_that_expired_in_an_outage_is_extended_by_its_duration(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, database_url=url) as server:
+    async with run_server(tmp_path, database_url=url) as server:
         client, clock = server.client, server.clock
-        renewed_run, renewed_lease = await take(client)
-        silent_run, silent_lease = await take(client)
+        renewed_run, renewed_lease = await create_running(client)
+        silent_run, silent_lease = await create_running(client)
 
-        await stop(own_server)
+        await stop(postgresql_server)
         clock.advance(90)
-        assert await refusal_of(client, "RenewTaskRunLeases", leaseIds=[renewed_lease]) == UNAVAILABLE
-        await start(own_server)
+        assert await refusal_code(client, "RenewTaskRunLeases", leaseIds=[renewed_lease]) == UNAVAILABLE
+        await start(postgresql_server)
 
         await server.sweep()
-        (renewed,) = await client.ask("RenewTaskRunLeases", leaseIds=[renewed_lease])
+        (renewed,) = await client.execute("RenewTaskRunLeases", leaseIds=[renewed_lease])
         assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:30.000000Z")
-        assert await expiry_of(server, silent_run) == "2030-01-01T12:02:30.000000Z"
+        assert await lease_expiry(server, silent_run) == "2030-01-01T12:02:30.000000Z"
         clock.advance(59)
-        await client.ask("RenewTaskRunLeases", leaseIds=[renewed_lease])
+        await client.execute("RenewTaskRunLeases", leaseIds=[renewed_lease])
         clock.advance(1)
         await server.sweep()
-        states = [(await client.ask("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
+        states = [(await client.execute("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
         assert states == ["Running", "WorkerLost"]
-        (lost,) = await client.ask("RenewTaskRunLeases", leaseIds=[silent_lease])
+        (lost,) = await client.execute("RenewTaskRunLeases", leaseIds=[silent_lease])
         assert lost["status"] == "LOST"
 
 
-async def test_an_outage_of_less_than_a_beat_lets_no_lease_run_on(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_an_outage_shorter_than_a_heartbeat_extends_no_lease(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    async with serving(tmp_path, database_url=url) as server:
-        id, _ = await take(server.client)
-        before = await expiry_of(server, id)
+    async with run_server(tmp_path, database_url=url) as server:
+        id, _ = await create_running(server.client)
+        before = await lease_expiry(server, id)
 
-        await stop(own_server)
+        await stop(postgresql_server)
         server.clock.advance(19)
-        await start(own_server)
+        await start(postgresql_server)
 
         await create_scheduled(server.client, "another")
-        assert await expiry_of(server, id) == before == "2030-01-01T12:01:00.000000Z"
+        assert await lease_expiry(server, id) == before == "2030-01-01T12:01:00.000000Z"
 
 
-async def test_a_server_that_comes_up_together_with_it_lets_leases_from_before_run_on(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_a_server_started_with_the_database_extends_earlier_leases(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
-    async with serving(tmp_path, ManualClock(now - timedelta(seconds=100)), database_url=url) as before:
-        id, lease = await take(before.client)
+    async with run_server(tmp_path, ManualClock(now - timedelta(seconds=100)), database_url=url) as before:
+        id, lease = await create_running(before.client)
 
-    await stop(own_server)
-    await start(own_server)
+    await stop(postgresql_server)
+    await start(postgresql_server)
 
     later = datetime.now(UTC)
-    async with serving(tmp_path, ManualClock(later), database_url=url) as after:
-        (renewed,) = await after.client.ask("RenewTaskRunLeases", leaseIds=[lease])
+    async with run_server(tmp_path, ManualClock(later), database_url=url) as after:
+        (renewed,) = await after.client.execute("RenewTaskRunLeases", leaseIds=[lease])
         assert renewed["status"] == "HELD"
-        # A second newcomer finds nothing to do: what counts is when the database came up.
-        first = await expiry_of(after, id)
-        async with serving(tmp_path, ManualClock(later + timedelta(seconds=30)), database_url=url) as newcomer:
+        # A server that starts later extends no lease: only the start of the database counts.
+        first = await lease_expiry(after, id)
+        async with run_server(tmp_path, ManualClock(later + timedelta(seconds=30)), database_url=url) as newcomer:
             await create_scheduled(newcomer.client, "another")
-            assert await expiry_of(newcomer, id) == first
+            assert await lease_expiry(newcomer, id) == first
 
 
-async def test_two_servers_see_to_it_together_and_take_each_lost_run_back_once(
-    own_server: OwnPostgreSQL, url: str, tmp_path: Path
+async def test_two_servers_reclaim_each_lost_run_once_after_an_outage(
+    postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
     clock = ManualClock()
-    async with serving(tmp_path, clock, database_url=url) as here, serving(tmp_path, clock, database_url=url) as there:
-        ids = [(await take(here.client))[0] for _ in range(5)]
+    async with (
+        run_server(tmp_path, clock, database_url=url) as here,
+        run_server(tmp_path, clock, database_url=url) as there,
+    ):
+        ids = [(await create_running(here.client))[0] for _ in range(5)]
 
-        await stop(own_server)
+        await stop(postgresql_server)
         clock.advance(60)
-        await start(own_server)
+        await start(postgresql_server)
         await asyncio.gather(here.sweep(), there.sweep())
-        held = [await expiry_of(here, id) for id in ids]
+        held = [await lease_expiry(here, id) for id in ids]
         clock.advance(60)
         await asyncio.gather(here.sweep(), there.sweep())
 
         assert held == ["2030-01-01T12:02:00.000000Z"] * 5
-        runs = [await there.client.ask("GetTaskRun", id=id) for id in ids]
+        runs = [await there.client.execute("GetTaskRun", id=id) for id in ids]
         assert Counter(state["name"] for run in runs for state in run["states"])["WorkerLost"] == 5

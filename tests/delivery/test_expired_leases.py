@@ -1,131 +1,134 @@
-"""What becomes of a run whose worker is lost: its lease runs out, and nobody renews it."""
+"""Runs of lost workers: what happens when a lease expires without renewal."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from db.connection import Connection
-from db.runtime.timestamps import instant, seconds_after, seconds_between
+from db.runtime.timestamps import format_timestamp, seconds_after, seconds_between
 from db.statements.queue import queue_entries_by_lease
-from tests.builders.queued_runs import create_many, create_scheduled, run_ids
-from tests.client import PATIENCE, Client, Socket
-from tests.serving import Serving
+from tests.builders.queued_runs import create_many, create_scheduled, run_ids, run_under_lease
+from tests.client import TIMEOUT_SECONDS, Client, Socket
+from tests.serving import RunningServer, run_server
 
 
-async def take(client: Client, *states: str, lease_seconds: float = 60) -> str:
-    """Receive the next run as a worker, bring it into the states, and go away; the lease."""
-    async with client.socket() as socket:
-        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], leaseSeconds=lease_seconds)
-        (delivery,) = await socket.deliveries(1)
-        lease = delivery["leaseId"]
-        await client.ask("AcknowledgeTaskRuns", leaseIds=[lease])
-        for type in states:
-            outcome = await client.ask(
-                "SetTaskRunState", id=delivery["taskRun"]["id"], leaseId=lease, state={"type": type}
-            )
-            assert outcome["status"] == "ACCEPT"
-    return lease
-
-
-async def let_lapse(server: Serving, seconds: float = 60) -> None:
-    """Let the lease run out, and return when the sweep has seen it."""
+async def expire_leases(server: RunningServer, seconds: float = 60) -> None:
+    """Advance the clock past the lease and sweep expired leases."""
     server.clock.advance(seconds)
     await server.sweep()
 
 
-async def listen(socket: Socket, **variables: Any) -> None:
+async def subscribe(socket: Socket, **variables: Any) -> None:
     await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], **variables)
 
 
-def names(run: dict[str, Any]) -> list[str]:
+def state_names(run: dict[str, Any]) -> list[str]:
     return [state["name"] for state in run["states"]]
 
 
-async def test_a_claimed_run_is_scheduled_again_and_delivered(server: Serving) -> None:
+async def test_a_pending_run_is_rescheduled_and_redelivered(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    lease = await take(client, "PENDING")
+    _, lease = await run_under_lease(client, "PENDING")
 
-    await let_lapse(server)
+    await expire_leases(server)
 
-    run = await client.ask("GetTaskRun", id=id)
-    assert names(run) == ["Scheduled", "Pending", "AwaitingRedelivery"]
+    run = await client.execute("GetTaskRun", id=id)
+    assert state_names(run) == ["Scheduled", "Pending", "AwaitingRedelivery"]
     async with client.socket() as socket:
-        await listen(socket)
+        await subscribe(socket)
         (again,) = await socket.deliveries(1)
         assert (again["taskRun"]["id"], again["attempt"]) == (id, 2)
-        outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
+        outcome = await client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
         assert outcome["status"] == "ABORT"
 
 
-@pytest.mark.parametrize(("lapses", "answer"), [(False, "ACCEPT"), (True, "ABORT")])
-async def test_a_worker_that_repeats_how_it_began_is_told_whether_it_still_has_the_run(
-    server: Serving, lapses: bool, answer: str
+@pytest.mark.parametrize(("expires", "status"), [(False, "ACCEPT"), (True, "ABORT")])
+async def test_repeating_a_running_report_says_whether_the_lease_is_still_held(
+    server: RunningServer, expires: bool, status: str
 ) -> None:
     client = server.client
     id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
-    lease = await take(client)
+    _, lease = await run_under_lease(client)
     began = {"type": "RUNNING", "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
-    await client.ask("SetTaskRunState", id=id, leaseId=lease, state=began)
-    if lapses:
-        await let_lapse(server)
-    before = names(await client.ask("GetTaskRun", id=id))
+    await client.execute("SetTaskRunState", id=id, leaseId=lease, state=began)
+    if expires:
+        await expire_leases(server)
+    before = state_names(await client.execute("GetTaskRun", id=id))
 
-    outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state=began)
+    outcome = await client.execute("SetTaskRunState", id=id, leaseId=lease, state=began)
 
-    assert (outcome["status"], outcome["created"]) == (answer, False)
-    assert names(await client.ask("GetTaskRun", id=id)) == before
+    assert (outcome["status"], outcome["created"]) == (status, False)
+    assert state_names(await client.execute("GetTaskRun", id=id)) == before
 
 
 @pytest.mark.parametrize(
-    ("type", "answer", "history"),
+    ("type", "status", "history"),
     [
         ("COMPLETED", "ACCEPT", ["Scheduled", "Running", "Completed"]),
         ("FAILED", "REJECT", ["Scheduled", "Running", "AwaitingRetry"]),
     ],
 )
-async def test_a_worker_that_repeats_how_it_ended_is_answered_although_the_lease_is_over(
-    server: Serving, type: str, answer: str, history: list[str]
+async def test_repeating_a_final_report_returns_the_first_result_after_the_lease(
+    server: RunningServer, type: str, status: str, history: list[str]
 ) -> None:
     client = server.client
     id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
-    lease = await take(client, "RUNNING")
+    _, lease = await run_under_lease(client, "RUNNING")
     ended = {"type": type, "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
-    await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
+    await client.execute("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
-    outcome = await client.ask("SetTaskRunState", id=id, leaseId=lease, state=ended)
+    outcome = await client.execute("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
-    assert (outcome["status"], outcome["created"]) == (answer, False)
-    assert names(await client.ask("GetTaskRun", id=id)) == history
+    assert (outcome["status"], outcome["created"]) == (status, False)
+    assert state_names(await client.execute("GetTaskRun", id=id)) == history
 
 
-async def test_a_running_run_without_retries_has_crashed(server: Serving) -> None:
+async def test_a_running_run_without_retries_is_set_to_crashed(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    await take(client, "PENDING", "RUNNING")
+    await run_under_lease(client, "PENDING", "RUNNING")
 
-    await let_lapse(server)
+    await expire_leases(server)
 
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "WorkerLost", None)
     assert (run["endTime"], run["totalRunTimeSeconds"]) == ("2030-01-01T12:01:00.000000Z", 60.0)
 
 
-async def test_a_running_run_with_retries_is_tried_again_after_its_delay(server: Serving) -> None:
+@pytest.mark.parametrize(("chance", "seconds"), [(0.0, 62.939687), (1.0, 150.0)])
+async def test_the_random_number_of_the_server_decides_the_jitter(
+    database_url: str, tmp_path: Path, chance: float, seconds: float
+) -> None:
+    policy = {"retries": 1, "retryDelaySeconds": [100], "retryJitterFactor": 0.5}
+    async with run_server(tmp_path, chance=chance, database_url=database_url) as server:
+        id = await create_scheduled(server.client, empiricalPolicy=policy)
+        await run_under_lease(server.client, "RUNNING")
+
+        await expire_leases(server)
+
+        run = await server.client.execute("GetTaskRun", id=id)
+        lost_at = run["states"][-1]["timestamp"]
+        delay = seconds_between(lost_at, run["nextScheduledStartTime"])
+        assert (run["stateName"], delay) == ("AwaitingRetry", pytest.approx(seconds, abs=0.001))
+
+
+async def test_a_running_run_with_retries_is_retried_after_its_delay(server: RunningServer) -> None:
     client = server.client
     policy = {"retries": 1, "retryDelaySeconds": [30]}
     id = await create_scheduled(client, empiricalPolicy=policy)
-    await take(client, "PENDING", "RUNNING")
+    await run_under_lease(client, "PENDING", "RUNNING")
 
-    await let_lapse(server)
+    await expire_leases(server)
 
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["stateName"], run["nextScheduledStartTime"]) == ("AwaitingRetry", "2030-01-01T12:01:30.000000Z")
     server.clock.advance(30)
-    await take(client, "RUNNING")
-    await let_lapse(server)
-    assert names(await client.ask("GetTaskRun", id=id)) == [
+    await run_under_lease(client, "RUNNING")
+    await expire_leases(server)
+    assert state_names(await client.execute("GetTaskRun", id=id)) == [
         "Scheduled",
         "Pending",
         "Running",
@@ -135,120 +138,120 @@ async def test_a_running_run_with_retries_is_tried_again_after_its_delay(server:
     ]
 
 
-async def test_a_run_that_was_being_cancelled_is_cancelled(server: Serving) -> None:
+async def test_a_cancelling_run_is_set_to_cancelled(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    await take(client, "RUNNING")
-    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLING"})
+    await run_under_lease(client, "RUNNING")
+    await client.execute("SetTaskRunState", id=id, state={"type": "CANCELLING"})
 
-    await let_lapse(server)
+    await expire_leases(server)
 
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["stateType"], run["queueEntry"]) == ("CANCELLED", None)
 
 
-async def test_a_lost_workers_slot_is_free_again(server: Serving) -> None:
+async def test_the_concurrency_slot_of_a_lost_worker_is_released(server: RunningServer) -> None:
     client = server.client
-    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
     id = await create_scheduled(client, tags=["db"])
-    await take(client, "RUNNING")
-    held = await client.ask("GetConcurrencyLimit", tag="db")
+    await run_under_lease(client, "RUNNING")
+    held = await client.execute("GetConcurrencyLimit", tag="db")
 
-    await let_lapse(server)
+    await expire_leases(server)
 
     assert held["activeSlots"] == [id]
-    assert (await client.ask("GetConcurrencyLimit", tag="db"))["activeSlots"] == []
+    assert (await client.execute("GetConcurrencyLimit", tag="db"))["activeSlots"] == []
 
 
-async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: Serving) -> None:
+async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
     delays: list[float] = []
 
     for delay in (0, 5, 30, 120):
-        await take(client, "PENDING")
-        await let_lapse(server)
-        entry = (await client.ask("GetTaskRun", id=id))["queueEntry"]
-        delays.append(seconds_between(instant(server.clock.now()), entry["availableAt"]))
+        await run_under_lease(client, "PENDING")
+        await expire_leases(server)
+        entry = (await client.execute("GetTaskRun", id=id))["queueEntry"]
+        delays.append(seconds_between(format_timestamp(server.clock.now()), entry["availableAt"]))
         server.clock.advance(delay)
-    await take(client, "PENDING")
-    await let_lapse(server)
+    await run_under_lease(client, "PENDING")
+    await expire_leases(server)
 
     assert delays == [0, 5, 30, 120]
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "Undeliverable", None)
     assert run["runCount"] == 0
 
 
-async def die_with(client: Client, count: int = 1) -> list[str]:
-    """Receive runs as a worker and die of the first one before taking it over: the connection is lost. The runs."""
+async def crash_after_delivery(client: Client, count: int = 1) -> list[str]:
+    """Receive runs as a worker and lose the connection before acknowledging any. Return the run ids."""
     async with client.socket() as socket:
-        await listen(socket, prefetch=count)
+        await subscribe(socket, prefetch=count)
         delivered = await socket.deliveries(count)
         socket.connection.transport.abort()
     return run_ids(delivered)
 
 
-async def waits(server: Serving, id: str) -> float:
-    """How long from now the run is due, once nobody has it."""
-    async with asyncio.timeout(PATIENCE):
-        while (entry := (await server.client.ask("GetTaskRun", id=id))["queueEntry"])["leaseExpiresAt"] is not None:
+async def seconds_until_due(server: RunningServer, id: str) -> float:
+    """Wait until the run is not leased and return the seconds until it is due."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (entry := (await server.client.execute("GetTaskRun", id=id))["queueEntry"])["leaseExpiresAt"] is not None:
             continue
-    return seconds_between(instant(server.clock.now()), entry["availableAt"])
+    return seconds_between(format_timestamp(server.clock.now()), entry["availableAt"])
 
 
-async def test_a_run_that_its_workers_die_of_at_once_comes_later_each_time_and_is_undeliverable_in_the_end(
-    server: Serving,
+async def test_a_run_that_crashes_each_worker_is_delayed_then_undeliverable(
+    server: RunningServer,
 ) -> None:
     client = server.client
     id = await create_scheduled(client)
     delays: list[float] = []
 
     for delay in (0, 5, 30, 120):
-        assert await die_with(client) == [id]
-        delays.append(await waits(server, id))
+        assert await crash_after_delivery(client) == [id]
+        delays.append(await seconds_until_due(server, id))
         server.clock.advance(delay)
-    assert await die_with(client) == [id]
-    async with asyncio.timeout(PATIENCE):
-        while (run := await client.ask("GetTaskRun", id=id))["stateType"] == "SCHEDULED":
+    assert await crash_after_delivery(client) == [id]
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while (run := await client.execute("GetTaskRun", id=id))["stateType"] == "SCHEDULED":
             continue
 
     assert delays == [0, 5, 30, 120]
     assert (run["stateType"], run["stateName"], run["queueEntry"]) == ("CRASHED", "Undeliverable", None)
 
 
-async def test_what_was_handed_over_behind_the_run_that_a_worker_died_of_is_not_blamed(server: Serving) -> None:
+async def test_only_the_first_unacknowledged_run_is_delayed_after_a_crash(server: RunningServer) -> None:
     client = server.client
     first, second, third = await create_many(client, 3)
 
     for _ in range(2):
-        assert await die_with(client, 3) == [first, second, third]
-        await waits(server, first)
+        assert await crash_after_delivery(client, 3) == [first, second, third]
+        await seconds_until_due(server, first)
 
-    assert [await waits(server, id) for id in (first, second, third)] == [5, 0, 0]
-    # Whatever the others were delivered, nothing is held against them: they are due since they were created.
-    assert await die_with(client, 2) == [second, third]
-    assert await waits(server, second) == 0
+    assert [await seconds_until_due(server, id) for id in (first, second, third)] == [5, 0, 0]
+    # The other runs keep their due time, however often they were delivered.
+    assert await crash_after_delivery(client, 2) == [second, third]
+    assert await seconds_until_due(server, second) == 0
 
 
-async def test_a_run_that_was_acknowledged_is_not_what_the_worker_was_at_when_its_connection_was_lost(
-    server: Serving,
+async def test_an_acknowledged_run_is_not_blamed_for_a_lost_connection(
+    server: RunningServer,
 ) -> None:
     client = server.client
-    taken, next_one = await create_many(client, 2)
+    acknowledged, next_one = await create_many(client, 2)
     for expected in (0, 5):
         async with client.socket() as socket:
-            await listen(socket, prefetch=2)
+            await subscribe(socket, prefetch=2)
             delivered = await socket.deliveries(2 if expected == 0 else 1)
             leases = {delivery["taskRun"]["id"]: delivery["leaseId"] for delivery in delivered}
-            if taken in leases:
-                await client.ask("AcknowledgeTaskRuns", leaseIds=[leases[taken]])
+            if acknowledged in leases:
+                await client.execute("AcknowledgeTaskRuns", leaseIds=[leases[acknowledged]])
             socket.connection.transport.abort()
-        assert await waits(server, next_one) == expected
-    assert (await client.ask("GetTaskRun", id=taken))["queueEntry"]["leaseExpiresAt"] is not None
+        assert await seconds_until_due(server, next_one) == expected
+    assert (await client.execute("GetTaskRun", id=acknowledged))["queueEntry"]["leaseExpiresAt"] is not None
 
 
-async def test_a_run_is_not_blamed_for_a_worker_that_ends_its_subscription(server: Serving) -> None:
+async def test_a_run_is_not_delayed_when_its_worker_ends_the_subscription(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
 
@@ -258,47 +261,47 @@ async def test_a_run_is_not_blamed_for_a_worker_that_ends_its_subscription(serve
             (delivery,) = await socket.deliveries(1)
             assert delivery["attempt"] == attempt
             await socket.send({"id": subscription, "type": "complete"})
-            assert await waits(server, id) == 0
+            assert await seconds_until_due(server, id) == 0
 
 
-async def test_a_run_that_nobody_takes_over_is_not_blamed_however_often_it_was_delivered(server: Serving) -> None:
+async def test_a_run_never_acknowledged_is_not_delayed_by_repeated_deliveries(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
 
     for attempt in range(1, 8):
         async with client.socket() as silent:
-            await listen(silent)
+            await subscribe(silent)
             (delivery,) = await silent.deliveries(1)
             assert delivery["attempt"] == attempt
-            await let_lapse(server, 30)
+            await expire_leases(server, 30)
 
-    run = await client.ask("GetTaskRun", id=id)
-    assert names(run) == ["Scheduled"]
+    run = await client.execute("GetTaskRun", id=id)
+    assert state_names(run) == ["Scheduled"]
     assert run["queueEntry"]["availableAt"] == server.clock.in_seconds(0).replace("+00:00", ".000000Z")
 
 
-async def test_a_renewed_lease_does_not_run_out(server: Serving) -> None:
+async def test_a_renewed_lease_does_not_expire(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    lease = await take(client, "RUNNING")
+    _, lease = await run_under_lease(client, "RUNNING")
 
     server.clock.advance(59)
-    (renewed,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease], leaseSeconds=90)
-    await let_lapse(server, 89)
+    (renewed,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease], leaseSeconds=90)
+    await expire_leases(server, 89)
 
     assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:29.000000Z")
-    assert (await client.ask("GetTaskRun", id=id))["stateType"] == "RUNNING"
+    assert (await client.execute("GetTaskRun", id=id))["stateType"] == "RUNNING"
 
 
-async def test_renewing_tells_that_the_run_is_to_be_cancelled_or_that_the_lease_is_lost(server: Serving) -> None:
+async def test_renewing_reports_a_cancellation_request_or_a_lost_lease(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    lease = await take(client, "RUNNING")
+    _, lease = await run_under_lease(client, "RUNNING")
 
-    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLING"})
-    (cancelling,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease])
-    await client.ask("SetTaskRunState", id=id, state={"type": "CANCELLED"})
-    (lost,) = await client.ask("RenewTaskRunLeases", leaseIds=[lease])
+    await client.execute("SetTaskRunState", id=id, state={"type": "CANCELLING"})
+    (cancelling,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
+    await client.execute("SetTaskRunState", id=id, state={"type": "CANCELLED"})
+    (lost,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
 
     assert (cancelling["status"], cancelling["cancelRequested"]) == ("HELD", True)
     assert (lost["status"], lost["leaseExpiresAt"], lost["cancelRequested"]) == ("LOST", None, False)
@@ -312,81 +315,81 @@ async def test_renewing_tells_that_the_run_is_to_be_cancelled_or_that_the_lease_
         (["PENDING", "RUNNING"], ["Scheduled", "Pending", "Running", "AwaitingRedelivery"]),
     ],
 )
-async def test_a_released_run_is_due_again_after_the_delay_before_newer_ones(
-    server: Serving, states: list[str], expected: list[str]
+async def test_a_released_run_is_due_after_its_delay_before_newer_runs(
+    server: RunningServer, states: list[str], expected: list[str]
 ) -> None:
     client = server.client
     id = await create_scheduled(client)
-    lease = await take(client, *states)
+    _, lease = await run_under_lease(client, *states)
 
-    (released,) = await client.ask("ReleaseTaskRuns", leaseIds=[lease], delaySeconds=10)
+    (released,) = await client.execute("ReleaseTaskRuns", leaseIds=[lease], delaySeconds=10)
 
     assert released["status"] == "HELD"
-    run = await client.ask("GetTaskRun", id=id)
-    assert (names(run), run["queueEntry"]["availableAt"]) == (expected, "2030-01-01T12:00:10.000000Z")
+    run = await client.execute("GetTaskRun", id=id)
+    assert (state_names(run), run["queueEntry"]["availableAt"]) == (expected, "2030-01-01T12:00:10.000000Z")
     newer = await create_scheduled(client)
     server.clock.advance(10)
     async with client.socket() as socket:
-        await listen(socket, prefetch=2)
+        await subscribe(socket, prefetch=2)
         assert run_ids(await socket.deliveries(2)) == [id, newer]
 
 
-async def test_a_run_that_waits_for_a_slot_is_due_as_soon_as_one_is_free(server: Serving) -> None:
+async def test_a_run_waiting_for_a_slot_is_due_once_one_is_free(server: RunningServer) -> None:
     client = server.client
-    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
     first = await create_scheduled(client, tags=["db"])
-    lease = await take(client, "RUNNING")
+    _, lease = await run_under_lease(client, "RUNNING")
     second = await create_scheduled(client, tags=["db"])
     async with client.socket() as socket:
-        await listen(socket)
+        await subscribe(socket)
         (delivery,) = await socket.deliveries(1)
         waiting = delivery["leaseId"]
-        told = await client.ask("SetTaskRunState", id=second, leaseId=waiting, state={"type": "RUNNING"})
-        await client.ask("ReleaseTaskRuns", leaseIds=[waiting], delaySeconds=told["delaySeconds"])
+        result = await client.execute("SetTaskRunState", id=second, leaseId=waiting, state={"type": "RUNNING"})
+        await client.execute("ReleaseTaskRuns", leaseIds=[waiting], delaySeconds=result["delaySeconds"])
 
-        await client.ask("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
+        await client.execute("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
 
-        assert (told["status"], told["delaySeconds"]) == ("WAIT", 30.0)
+        assert (result["status"], result["delaySeconds"]) == ("WAIT", 30.0)
         (again,) = await socket.deliveries(1)
         assert again["taskRun"]["id"] == second
 
 
-async def test_a_run_that_was_delivered_since_it_waited_for_a_slot_is_not_made_due_by_one(server: Serving) -> None:
+async def test_a_run_redelivered_after_waiting_is_not_made_due_by_a_slot(server: RunningServer) -> None:
     client = server.client
-    await client.ask("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
     first = await create_scheduled(client, tags=["db"])
-    lease = await take(client, "RUNNING")
+    _, lease = await run_under_lease(client, "RUNNING")
     second = await create_scheduled(client, tags=["db"])
     async with client.socket() as socket:
-        await listen(socket)
+        await subscribe(socket)
         (delivery,) = await socket.deliveries(1)
-        await client.ask("SetTaskRunState", id=second, leaseId=delivery["leaseId"], state={"type": "RUNNING"})
-        await client.ask("ReleaseTaskRuns", leaseIds=[delivery["leaseId"]], delaySeconds=30)
+        await client.execute("SetTaskRunState", id=second, leaseId=delivery["leaseId"], state={"type": "RUNNING"})
+        await client.execute("ReleaseTaskRuns", leaseIds=[delivery["leaseId"]], delaySeconds=30)
         server.clock.advance(30)
         (again,) = await socket.deliveries(1)
-        await client.ask("ReleaseTaskRuns", leaseIds=[again["leaseId"]], delaySeconds=40)
+        await client.execute("ReleaseTaskRuns", leaseIds=[again["leaseId"]], delaySeconds=40)
 
-        await client.ask("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
+        await client.execute("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
 
-        entry = (await client.ask("GetTaskRun", id=second))["queueEntry"]
+        entry = (await client.execute("GetTaskRun", id=second))["queueEntry"]
         assert entry["availableAt"] == "2030-01-01T12:01:10.000000Z"
 
 
-async def test_a_lease_that_has_run_out_is_lost_even_before_the_sweep_has_seen_it(server: Serving) -> None:
+async def test_an_expired_lease_is_lost_before_the_sweep(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)
-    lease = await take(client, "RUNNING")
-    expires_at = (await client.ask("GetTaskRun", id=id))["queueEntry"]["leaseExpiresAt"]
+    _, lease = await run_under_lease(client, "RUNNING")
+    expires_at = (await client.execute("GetTaskRun", id=id))["queueEntry"]["leaseExpiresAt"]
 
-    outcomes = await server.life.database.read(lambda connection: held_at(connection, lease, expires_at))
+    outcomes = await server.services.database.read(lambda connection: held_at(connection, lease, expires_at))
 
     assert outcomes == [True, False]
 
 
 def held_at(connection: Connection, lease: str, expires_at: str) -> list[bool]:
-    """Whether the lease is held a moment before it runs out, and when it does."""
-    answers: list[bool] = []
+    """Return whether the lease is held one microsecond before it expires, and at that time."""
+    held: list[bool] = []
     for now in (seconds_after(expires_at, -0.000001), expires_at):
         connection.now = now
-        answers.append(lease in queue_entries_by_lease(connection, [lease]))
-    return answers
+        held.append(lease in queue_entries_by_lease(connection, [lease]))
+    return held

@@ -1,10 +1,10 @@
-"""Keys take turns; within a key what was tried before goes first."""
+"""Fairness: task keys take turns, and within a key retries come before scheduled runs."""
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from db.records import QueueEntryRecord
-from resolvers.delivery.claim import Demand, deal
+from resolvers.delivery.claim import Demand, assign_round_robin
 from resolvers.queue.multi_queue import MultiQueue
 from resolvers.queue.task_queue import TaskQueue
 from tests.builders.queued_runs import create_many, lease_ids, run_ids
@@ -34,7 +34,7 @@ async def test_a_busy_key_does_not_starve_a_quiet_one(client: Client) -> None:
     assert delivered == [busy[0], quiet[0], busy[1], quiet[1], busy[2]]
 
 
-async def test_the_turn_is_kept_from_one_delivery_to_the_next(client: Client) -> None:
+async def test_round_robin_continues_from_one_delivery_to_the_next(client: Client) -> None:
     await create_many(client, 3, "a")
     await create_many(client, 3, "b")
 
@@ -45,7 +45,7 @@ async def test_the_turn_is_kept_from_one_delivery_to_the_next(client: Client) ->
     assert delivered == ["a", "b", "a", "b", "a", "b"]
 
 
-async def test_forty_runs_of_quiet_keys_are_among_the_first_that_go_out_beside_ten_thousand_of_one(
+async def test_quiet_keys_are_served_early_beside_ten_thousand_runs_of_another(
     client: Client,
 ) -> None:
     for _ in range(10):
@@ -58,52 +58,52 @@ async def test_forty_runs_of_quiet_keys_are_among_the_first_that_go_out_beside_t
         while len(delivered) < 250 and not quiet <= set(delivered):
             event = await socket.event()
             delivered += run_ids(event)
-            await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(event))
+            await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(event))
 
     assert quiet <= set(delivered[:250])
 
 
-async def test_retries_that_never_run_dry_leave_scheduled_runs_a_turn_from_claim_to_claim(client: Client) -> None:
+async def test_continuous_retries_do_not_starve_scheduled_runs_across_claims(client: Client) -> None:
     inputs = [{"taskKey": "t", "state": {"type": "SCHEDULED", "name": name}} for name in ["AwaitingRetry"] * 9]
-    retries = [payload["taskRun"]["id"] for payload in await client.ask("CreateTaskRuns", inputs=inputs)]
+    retries = [payload["taskRun"]["id"] for payload in await client.execute("CreateTaskRuns", inputs=inputs)]
     scheduled = await create_many(client, 2)
 
-    claimed = [await client.ask("ClaimTaskRuns", taskKeys=["t"]) for _ in range(11)]
+    claimed = [await client.execute("ClaimTaskRuns", taskKeys=["t"]) for _ in range(11)]
 
-    order = [id for answer in claimed for id in run_ids(answer)]
+    order = [id for deliveries in claimed for id in run_ids(deliveries)]
     assert order == [*retries[:4], scheduled[0], *retries[4:8], scheduled[1], retries[8]]
 
 
 @given(st.lists(st.booleans(), max_size=40), st.integers(0, 9))
-def test_a_key_serves_at_most_four_retries_in_a_row_while_scheduled_runs_wait_and_else_retries_first(
-    sides: list[bool], retries_in_a_row: int
+def test_retries_come_first_but_at_most_four_before_a_scheduled_run(
+    sides: list[bool], consecutive_retries: int
 ) -> None:
     entries = [entry("a", number, is_retry=is_retry) for number, is_retry in enumerate(sides)]
-    queue = TaskQueue("a", reversed(entries), retries_in_a_row)
+    queue = TaskQueue("a", reversed(entries), consecutive_retries)
     waiting = {side: [each for each in entries if each.is_retry is side] for side in (True, False)}
 
     while len(queue):
-        takes_retry = bool(waiting[True]) and (retries_in_a_row < 4 or not waiting[False])
+        takes_retry = bool(waiting[True]) and (consecutive_retries < 4 or not waiting[False])
         assert queue.take() is waiting[takes_retry].pop(0)
-        retries_in_a_row = retries_in_a_row + 1 if takes_retry else 0
-        assert queue.retries_in_a_row == retries_in_a_row
+        consecutive_retries = consecutive_retries + 1 if takes_retry else 0
+        assert queue.consecutive_retries == consecutive_retries
     assert waiting == {True: [], False: []}
 
 
-def test_the_retry_side_of_a_key_comes_first() -> None:
+def test_retries_of_a_key_are_assigned_first() -> None:
     multi_queue = MultiQueue.of([entry("a", 1), entry("a", 2), entry("a", 3, is_retry=True)], ["a"])
 
-    dealt = deal(multi_queue, [demand(1, "a", 3)])
+    assigned = assign_round_robin(multi_queue, [demand(1, "a", 3)])
 
-    assert [each.task_run_id for _, each in dealt] == ["a3", "a1", "a2"]
+    assert [each.task_run_id for _, each in assigned] == ["a3", "a1", "a2"]
 
 
 def test_subscribers_of_one_key_take_turns() -> None:
     multi_queue = MultiQueue.of([entry("a", number) for number in range(5)], ["a"])
 
-    dealt = deal(multi_queue, [demand(1, "a", 3), demand(2, "ab", 3)])
+    assigned = assign_round_robin(multi_queue, [demand(1, "a", 3), demand(2, "ab", 3)])
 
-    assert [each.subscriber for each, _ in dealt] == [1, 2, 1, 2, 1]
+    assert [each.subscriber for each, _ in assigned] == [1, 2, 1, 2, 1]
 
 
 ENTRIES = st.lists(st.tuples(st.sampled_from(KEYS), st.booleans()), max_size=30).map(
@@ -115,43 +115,41 @@ DEMANDS = st.lists(st.tuples(st.sets(st.sampled_from(KEYS), min_size=1), st.inte
 
 
 @given(ENTRIES, DEMANDS)
-def test_nobody_gets_more_than_its_credit_or_a_key_it_did_not_name_and_no_run_goes_out_twice(
+def test_subscribers_get_only_their_keys_within_credit_and_no_run_twice(
     entries: list[QueueEntryRecord], demands: list[Demand]
 ) -> None:
-    dealt = deal(MultiQueue.of(entries, KEYS), demands)
+    assigned = assign_round_robin(MultiQueue.of(entries, KEYS), demands)
 
-    ids = [each.task_run_id for _, each in dealt]
+    ids = [each.task_run_id for _, each in assigned]
     assert len(set(ids)) == len(ids)
     for one in demands:
-        got = [each for to, each in dealt if to.subscriber == one.subscriber]
+        got = [each for to, each in assigned if to.subscriber == one.subscriber]
         assert len(got) <= one.credit
         assert {each.task_key for each in got} <= one.task_keys
 
 
 @given(ENTRIES, DEMANDS)
-def test_a_run_is_left_over_only_where_nobody_with_credit_wants_it(
+def test_a_run_stays_queued_only_without_a_subscriber_with_credit(
     entries: list[QueueEntryRecord], demands: list[Demand]
 ) -> None:
-    dealt = deal(MultiQueue.of(entries, KEYS), demands)
+    assigned = assign_round_robin(MultiQueue.of(entries, KEYS), demands)
 
-    taken = {each.task_run_id for _, each in dealt}
+    assigned_ids = {each.task_run_id for _, each in assigned}
     for one in demands:
-        spent = sum(to.subscriber == one.subscriber for to, _ in dealt)
-        left = [each for each in entries if each.task_run_id not in taken and each.task_key in one.task_keys]
+        spent = sum(to.subscriber == one.subscriber for to, _ in assigned)
+        left = [each for each in entries if each.task_run_id not in assigned_ids and each.task_key in one.task_keys]
         assert spent == one.credit or not left
 
 
 @given(ENTRIES, st.integers(1, 30))
-def test_between_two_turns_of_a_key_every_other_key_with_work_has_one(
-    entries: list[QueueEntryRecord], credit: int
-) -> None:
-    dealt = deal(MultiQueue.of(entries, KEYS), [demand(1, "abc", credit)])
+def test_between_two_turns_of_a_key_each_nonempty_key_has_one(entries: list[QueueEntryRecord], credit: int) -> None:
+    assigned = assign_round_robin(MultiQueue.of(entries, KEYS), [demand(1, "abc", credit)])
 
-    keys = [each.task_key for _, each in dealt]
+    keys = [each.task_key for _, each in assigned]
     remaining = {key: sum(each.task_key == key for each in entries) for key in KEYS}
     waited = dict.fromkeys(KEYS, 0)
-    for served in keys:
-        remaining[served] -= 1
+    for current in keys:
+        remaining[current] -= 1
         for key in KEYS:
-            waited[key] = 0 if key == served else waited[key] + 1
+            waited[key] = 0 if key == current else waited[key] + 1
             assert waited[key] <= 2 or remaining[key] == 0

@@ -1,26 +1,26 @@
-"""A worker whose machine or network is gone leaves a socket that says nothing: the server asks, and takes its runs back."""
+"""Half-open WebSockets: the server pings clients and releases the runs of those that do not respond."""
 
 import asyncio
 from pathlib import Path
 
-from tests.api.websocket.test_websocket_protocol import assert_alive, closing_of
+from tests.api.websocket.test_websocket_protocol import assert_alive, receive_close
 from tests.builders.queued_runs import create_many, lease_ids, run_ids
-from tests.client import PATIENCE
-from tests.serving import ON_SQLITE, Serving, serving, settings_for
+from tests.client import TIMEOUT_SECONDS
+from tests.serving import SQLITE_ONLY, RunningServer, run_server, settings_for
 
 
-async def sockets_left(server: Serving, count: int) -> None:
-    """Return when the server has no more than so many sockets."""
-    async with asyncio.timeout(PATIENCE):
-        while server.app.state.meter.sockets > count:
+async def wait_for_socket_count(server: RunningServer, count: int) -> None:
+    """Wait until the server has at most `count` open WebSockets."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while server.app.state.operation_metrics.open_websockets > count:
             await server.client.http.get("/healthz")
 
 
-async def test_what_it_was_delivered_comes_back_long_before_the_time_to_acknowledge_is_up(
+async def test_deliveries_of_a_silent_client_are_redelivered_before_their_acknowledgement_deadline(
     database_url: str, tmp_path: Path
 ) -> None:
     async with (
-        serving(tmp_path, database_url=database_url, ping_seconds=0.2) as server,
+        run_server(tmp_path, database_url=database_url, ping_seconds=0.2) as server,
         server.client.socket() as socket,
     ):
         client = server.client
@@ -28,36 +28,36 @@ async def test_what_it_was_delivered_comes_back_long_before_the_time_to_acknowle
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first = await socket.deliveries(2)
 
-        # From now on nobody answers a ping. The clock by which deliveries run out stands still.
+        # The client responds to no more pings. The manual clock stands still, so no acknowledgement deadline passes.
         socket.connection.transport.pause_reading()
-        again = [await client.ask("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60) for _ in ids]
+        again = [await client.execute("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60) for _ in ids]
 
-        await sockets_left(server, 0)
-        results = await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
+        await wait_for_socket_count(server, 0)
+        results = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
         socket.connection.transport.resume_reading()
-        assert await closing_of(socket.connection) == (1011, "keepalive ping timeout")
+        assert await receive_close(socket.connection) == (1011, "keepalive ping timeout")
     assert run_ids([each for (each,) in again]) == run_ids(first) == ids
     assert [each["attempt"] for (each,) in again] == [2, 2]
     assert [result["status"] for result in results] == ["LOST", "LOST"]
 
 
-@ON_SQLITE
-async def test_a_worker_that_answers_is_left_alone(database_url: str, tmp_path: Path) -> None:
-    # The first is asked before the silent one, so that its time is up before, too.
+@SQLITE_ONLY
+async def test_a_client_that_responds_to_pings_stays_connected(database_url: str, tmp_path: Path) -> None:
+    # The responding client is pinged before the silent one, so its timeout would also come first.
     async with (
-        serving(tmp_path, database_url=database_url, ping_seconds=1) as server,
-        server.client.socket() as answering,
+        run_server(tmp_path, database_url=database_url, ping_seconds=1) as server,
+        server.client.socket() as responding,
         server.client.socket() as silent,
     ):
         silent.connection.transport.pause_reading()
-        await sockets_left(server, 1)
+        await wait_for_socket_count(server, 1)
 
-        await assert_alive(answering)
+        await assert_alive(responding)
         silent.connection.transport.resume_reading()
-        assert await closing_of(silent.connection) == (1011, "keepalive ping timeout")
+        assert await receive_close(silent.connection) == (1011, "keepalive ping timeout")
 
 
-def test_it_takes_less_than_the_time_to_acknowledge_unless_an_operator_says_otherwise(tmp_path: Path) -> None:
+def test_the_default_ping_timeout_is_shorter_than_the_acknowledgement_deadline(tmp_path: Path) -> None:
     settings = settings_for(tmp_path)
 
     assert (2 * settings.ping_seconds, settings.acknowledge_seconds) == (20, 30)

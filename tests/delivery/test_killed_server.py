@@ -1,20 +1,19 @@
-"""Nothing is lost when the server is killed: kill -9, and a new start on the same file."""
+"""Crash recovery: nothing is lost when the server is killed with SIGKILL and another one starts."""
 
 import asyncio
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
 from tests.clock import START, ManualClock
-from tests.serving import ON_SQLITE, ServerProcess, serving
+from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, ServerProcess, run_server
 
 
-@ON_SQLITE
-async def test_every_run_is_delivered_after_a_restart_and_the_taken_ones_are_not_delivered_again(
+@SQLITE_ONLY
+async def test_after_a_restart_all_but_the_acknowledged_runs_are_delivered(
     server_process: ServerProcess,
 ) -> None:
     client = await server_process.start()
@@ -22,10 +21,10 @@ async def test_every_run_is_delivered_after_a_restart_and_the_taken_ones_are_not
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=100)
         leased = await socket.deliveries(100)
-        results = await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(leased)[:50])
+        results = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(leased)[:50])
         await server_process.kill()
     assert [result["status"] for result in results] == ["HELD"] * 50
-    taken = set(run_ids(leased)[:50])
+    acknowledged = set(run_ids(leased)[:50])
 
     client = await server_process.start()
 
@@ -34,73 +33,73 @@ async def test_every_run_is_delivered_after_a_restart_and_the_taken_ones_are_not
         delivered = await socket.deliveries(950)
         newer = await create_scheduled(client)
         last = await socket.deliveries(1)
-    assert sorted(run_ids(delivered)) == sorted(set(ids) - taken)
+    assert sorted(run_ids(delivered)) == sorted(set(ids) - acknowledged)
     assert run_ids(last) == [newer]
     attempts = {delivery["taskRun"]["id"]: delivery["attempt"] for delivery in delivered}
     assert [attempts[id] for id in run_ids(leased)[50:]] == [2] * 50
 
 
-async def test_a_lease_that_ran_out_while_no_server_ran_is_still_its_worker_s_for_one_lease_time(
+async def test_a_lease_that_expired_without_a_server_is_extended_by_its_duration(
     tmp_path: Path,
 ) -> None:
-    async with serving(tmp_path) as before, before.client.socket() as socket:
+    async with run_server(tmp_path) as before, before.client.socket() as socket:
         renewed_run, silent_run = await create_many(before.client, 2)
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         renewed, silent = await socket.deliveries(2)
         for delivery in (renewed, silent):
             lease, id = delivery["leaseId"], delivery["taskRun"]["id"]
-            await before.client.ask("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
+            await before.client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
 
-    async with serving(tmp_path, ManualClock(START + timedelta(seconds=3600))) as after:
+    async with run_server(tmp_path, ManualClock(START + timedelta(seconds=3600))) as after:
         await after.sweep()
-        (result,) = await after.client.ask("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
+        (result,) = await after.client.execute("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
         assert (result["status"], result["leaseExpiresAt"]) == ("HELD", "2030-01-01T13:01:00.000000Z")
         after.clock.advance(59)
-        await after.client.ask("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
+        await after.client.execute("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
         after.clock.advance(1)
         await after.sweep()
-        states = [(await after.client.ask("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
+        states = [(await after.client.execute("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
         assert states == ["Running", "WorkerLost"]
 
 
-@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
-async def test_a_worker_of_a_killed_server_goes_on_at_another_one_and_what_it_had_not_taken_comes_back(
+@POSTGRESQL_ONLY
+async def test_workers_of_a_killed_server_continue_at_another_with_unacknowledged_runs_redelivered(
     server_process: ServerProcess, database_url: str, tmp_path: Path
 ) -> None:
     client = await server_process.start(RUNYARD_ACKNOWLEDGE_SECONDS="1")
-    taken, left = await create_many(client, 2)
+    acknowledged, unacknowledged = await create_many(client, 2)
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first, second = await socket.deliveries(2)
-        await client.ask("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
         await server_process.kill()
 
-    # Somebody's clock has to go on; the other server's is set to when the unacknowledged lease has run out.
+    # The other server's clock is set past the expiry of the unacknowledged lease.
     clock = ManualClock(datetime.now(UTC) + timedelta(seconds=2))
-    async with serving(tmp_path, clock, database_url=database_url) as other, other.client.socket() as socket:
+    async with run_server(tmp_path, clock, database_url=database_url) as other, other.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         (again,) = await socket.deliveries(1)
-        (renewed,) = await other.client.ask("RenewTaskRunLeases", leaseIds=[first["leaseId"]])
+        (renewed,) = await other.client.execute("RenewTaskRunLeases", leaseIds=[first["leaseId"]])
         state = {"type": "RUNNING"}
-        outcome = await other.client.ask("SetTaskRunState", id=taken, leaseId=first["leaseId"], state=state)
+        outcome = await other.client.execute("SetTaskRunState", id=acknowledged, leaseId=first["leaseId"], state=state)
 
-    assert (second["taskRun"]["id"], again["taskRun"]["id"], again["attempt"]) == (left, left, 2)
+    assert (second["taskRun"]["id"], again["taskRun"]["id"], again["attempt"]) == (unacknowledged, unacknowledged, 2)
     assert (renewed["status"], outcome["status"]) == ("HELD", "ACCEPT")
 
 
-async def test_every_answered_write_is_there_after_a_kill_in_the_middle_of_writing(
+async def test_confirmed_writes_survive_a_kill_during_writes(
     server_process: ServerProcess,
 ) -> None:
     client = await server_process.start()
-    answered: list[str] = []
+    confirmed: list[str] = []
     enough = asyncio.Event()
 
     async def create_until_killed(client: Client) -> None:
         while True:
             try:
                 id = await create_scheduled(client)
-                answered.append(id)
-                outcome = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
+                confirmed.append(id)
+                outcome = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"})
             except httpx.HTTPError:
                 return
             assert outcome["status"] == "ACCEPT"
@@ -116,7 +115,7 @@ async def test_every_answered_write_is_there_after_a_kill_in_the_middle_of_writi
 
     client = await server_process.start()
 
-    page = await client.ask("ListTaskRuns", filter={"id": {"any": answered}}, first=1000)
+    page = await client.execute("ListTaskRuns", filter={"id": {"any": confirmed}}, first=1000)
     found = {node["id"]: node["stateType"] for node in page["nodes"]}
-    assert set(found) == set(answered)
+    assert set(found) == set(confirmed)
     assert {found[id] for id in moved} == {"PENDING"}

@@ -1,4 +1,4 @@
-"""What is true of the queue after whatever anybody does to it, in whatever order: found by trying orders at random."""
+"""Invariants of the queue after any sequence of operations, checked with random sequences."""
 
 import sqlite3
 from collections.abc import Callable
@@ -17,19 +17,19 @@ from db.connection import SQLiteConnection
 from db.enums import TERMINAL, StateType
 from db.outages import Outage
 from db.records import StateDetails
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.statements import queue
 from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
-from resolvers.delivery.lease_recovery import take_back_from_lost_connections
-from resolvers.delivery.lease_sweeper import LARGEST_SWEEP, sweep_leases
+from resolvers.delivery.lease_recovery import recover_lost_connections
+from resolvers.delivery.lease_sweeper import MAX_SWEEP_SIZE, sweep_leases
 from resolvers.delivery.leases import (
     Release,
     Renewal,
     acknowledge_leases,
+    extend_leases_after_outage,
     finish_deliveries,
-    give_back,
-    let_leases_run_on,
     release_leases,
+    release_unacknowledged,
     renew_leases,
 )
 from resolvers.orchestration.transition import ProposedState
@@ -50,13 +50,13 @@ LEASE_OPERATIONS: dict[str, tuple[Callable[..., list[Any]], Callable[[str], Any]
     "acknowledge": (acknowledge_leases, lambda lease: lease),
     "renew": (renew_leases, lambda lease: Renewal(lease, 60.0)),
     "release": (release_leases, lambda lease: Release(lease, 5.0)),
-    "give back": (give_back, lambda lease: lease),
-    "lose the connection": (take_back_from_lost_connections, lambda lease: lease),
+    "release unacknowledged": (release_unacknowledged, lambda lease: lease),
+    "lose the connection": (recover_lost_connections, lambda lease: lease),
     "finish": (finish_deliveries, lambda lease: lease),
 }
 
 
-class Queue(RuleBasedStateMachine):
+class QueueMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.raw = sqlite3.connect(":memory:", isolation_level=None)
@@ -65,16 +65,16 @@ class Queue(RuleBasedStateMachine):
         self.now = START
         self.number = 0
         self.leases: list[tuple[str, str]] = []
-        """Every lease there has been, and its run."""
-        self.taken_for_good: set[str] = set()
-        """Runs that were delivered at most once: they are SCHEDULED and in no queue."""
+        """Every lease so far, with its run."""
+        self.auto_acknowledged: set[str] = set()
+        """Auto-acknowledged runs: they stay SCHEDULED and are in no queue."""
 
     def teardown(self) -> None:
         self.raw.close()
 
-    def act(self, operation: Callable[..., list[Any]], item: Any) -> Any:
+    def perform(self, operation: Callable[..., list[Any]], item: Any) -> Any:
         self.raw.execute("BEGIN")
-        (result,) = operation(SQLiteConnection(self.raw, instant(self.now)), [item])
+        (result,) = operation(SQLiteConnection(self.raw, format_timestamp(self.now)), [item])
         self.raw.execute("COMMIT")
         assert not isinstance(result, Exception)
         return result
@@ -82,24 +82,24 @@ class Queue(RuleBasedStateMachine):
     def rows(self, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         return self.raw.execute(statement, values).fetchall()
 
-    def everything(self) -> list[list[tuple[Any, ...]]]:
+    def snapshot(self) -> list[list[tuple[Any, ...]]]:
         return [self.rows(f"SELECT * FROM {table} ORDER BY 1") for table in TABLES]  # noqa: S608
 
     def is_live(self, lease: str) -> bool:
         found = self.rows("SELECT lease_expires_at FROM queue_entry WHERE lease_id = ?", lease)
-        return bool(found) and found[0][0] > instant(self.now)
+        return bool(found) and found[0][0] > format_timestamp(self.now)
 
     @rule(key=st.sampled_from(KEYS), delay=st.sampled_from([0, 5, 60]), retries=st.sampled_from([0, 1]))
     def create(self, key: str, delay: float, retries: int) -> None:
         self.number += 1
-        details = StateDetails(scheduled_time=instant(self.now + timedelta(seconds=delay)))
+        details = StateDetails(scheduled_time=format_timestamp(self.now + timedelta(seconds=delay)))
         state = ProposedState(StateType.SCHEDULED, "Scheduled", details=details)
         new = NewTaskRun(key, str(self.number), state=state)
         new.policy.retries = retries
-        self.act(create_task_runs, new)
+        self.perform(create_task_runs, new)
 
     @rule(seconds=st.sampled_from([0.5, 5, 30, 60, 120]))
-    def pass_time(self, seconds: float) -> None:
+    def advance_time(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
     @rule(keys=st.sampled_from([("a",), ("b",), KEYS]))
@@ -112,24 +112,24 @@ class Queue(RuleBasedStateMachine):
             return
         waiting = dict(self.rows("SELECT task_run_id, available_at FROM queue_entry WHERE lease_id IS NULL"))
         demand = Demand(1, frozenset(keys), credit, 60.0, "worker")
-        claim: Claim = self.act(claim_due_runs, ClaimRequest([demand], list(keys), 30.0))
+        claim: Claim = self.perform(claim_due_runs, ClaimRequest([demand], list(keys), 30.0))
         assert len(claim.deliveries) <= credit
         for delivery in claim.deliveries:
             assert delivery.task_run.task_key in keys
-            assert waiting[delivery.task_run.id] <= instant(self.now), "delivered before it was due"
+            assert waiting[delivery.task_run.id] <= format_timestamp(self.now), "delivered before it was due"
             self.leases.append((delivery.lease_id, delivery.task_run.id))
 
     @precondition(lambda self: self.leases)
     @rule(operation=st.sampled_from(sorted(LEASE_OPERATIONS)), data=st.data())
-    def do_to_a_lease(self, operation: str, data: st.DataObject) -> None:
+    def perform_on_a_lease(self, operation: str, data: st.DataObject) -> None:
         lease, run = data.draw(st.sampled_from(self.leases))
-        is_live, before = self.is_live(lease), self.everything()
+        is_live, before = self.is_live(lease), self.snapshot()
         call, item = LEASE_OPERATIONS[operation]
-        self.act(call, item(lease))
+        self.perform(call, item(lease))
         if operation == "finish" and is_live:
-            self.taken_for_good.add(run)
+            self.auto_acknowledged.add(run)
         if not is_live:
-            assert self.everything() == before, "a lost lease changed something"
+            assert self.snapshot() == before, "a lost lease changed something"
 
     @precondition(lambda self: self.leases)
     @rule(type=st.sampled_from(sorted(StateType)), force=st.booleans(), names_lease=st.booleans(), data=st.data())
@@ -137,29 +137,29 @@ class Queue(RuleBasedStateMachine):
         lease, run = data.draw(st.sampled_from(self.leases))
         if not self.rows("SELECT 1 FROM task_run WHERE id = ?", run):
             return
-        is_live, before = self.is_live(lease), self.everything()
+        is_live, before = self.is_live(lease), self.snapshot()
         proposed = ProposedState(type, type.default_name)
-        self.act(set_task_run_states, StateChange(run, proposed, force, lease if names_lease else None))
+        self.perform(set_task_run_states, StateChange(run, proposed, force, lease if names_lease else None))
         if names_lease and not is_live:
-            assert self.everything() == before, "a lost lease changed something"
-        elif self.everything() != before:
-            self.taken_for_good.discard(run)
+            assert self.snapshot() == before, "a lost lease changed something"
+        elif self.snapshot() != before:
+            self.auto_acknowledged.discard(run)
 
     @precondition(lambda self: self.leases)
     @rule(data=st.data())
     def delete(self, data: st.DataObject) -> None:
         _, run = data.draw(st.sampled_from(self.leases))
         if self.rows("SELECT 1 FROM task_run WHERE id = ?", run):
-            self.act(delete_task_runs, run)
+            self.perform(delete_task_runs, run)
 
     @rule()
     def sweep(self) -> None:
-        self.act(sweep_leases, LARGEST_SWEEP)
-        assert self.rows("SELECT 1 FROM queue_entry WHERE lease_expires_at <= ?", instant(self.now)) == []
+        self.perform(sweep_leases, MAX_SWEEP_SIZE)
+        assert self.rows("SELECT 1 FROM queue_entry WHERE lease_expires_at <= ?", format_timestamp(self.now)) == []
 
     @rule()
-    def come_back_from_an_outage(self) -> None:
-        self.act(let_leases_run_on, Outage(since=None, until=None))
+    def recover_from_an_outage(self) -> None:
+        self.perform(extend_leases_after_outage, Outage(since=None, until=None))
 
     @invariant()
     def a_run_has_at_most_one_live_lease(self) -> None:
@@ -167,19 +167,21 @@ class Queue(RuleBasedStateMachine):
         assert len(live) == len(set(live))
 
     @invariant()
-    def a_terminal_run_is_in_no_queue_and_has_no_lease(self) -> None:
+    def a_terminal_run_is_not_queued_or_leased(self) -> None:
         queued = self.rows("SELECT state_type FROM task_run JOIN queue_entry ON task_run_id = task_run.id")
         assert not TERMINAL & {StateType(type) for (type,) in queued}
 
     @invariant()
-    def every_scheduled_run_is_leased_or_waits_and_can_be_claimed_once_it_is_due(self) -> None:
+    def every_scheduled_run_is_leased_or_claimable_once_due(self) -> None:
         scheduled = {id for (id,) in self.rows("SELECT id FROM task_run WHERE state_type = 'SCHEDULED'")}
-        places = self.rows("SELECT task_run_id, lease_id, available_at FROM queue_entry")
-        assert scheduled - self.taken_for_good <= {run for run, _, _ in places}
-        due = {run for run, lease, available_at in places if lease is None and available_at <= instant(self.now)}
-        claimable = queue.due_entries(SQLiteConnection(self.raw, instant(self.now)), KEYS, per_side=1000)
+        entries = self.rows("SELECT task_run_id, lease_id, available_at FROM queue_entry")
+        assert scheduled - self.auto_acknowledged <= {run for run, _, _ in entries}
+        due = {
+            run for run, lease, available_at in entries if lease is None and available_at <= format_timestamp(self.now)
+        }
+        claimable = queue.due_entries(SQLiteConnection(self.raw, format_timestamp(self.now)), KEYS, per_side=1000)
         assert {entry.task_run_id for entry in claimable} == due
 
 
-Queue.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
-TestQueue = Queue.TestCase
+QueueMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestQueueInvariants = QueueMachine.TestCase

@@ -1,4 +1,4 @@
-"""What was delivered and not acknowledged goes back at once when the subscription ends, however it ends."""
+"""Unacknowledged deliveries are released at once when their subscription ends, for any reason."""
 
 from collections.abc import Awaitable, Callable
 
@@ -21,7 +21,7 @@ async def abort(socket: Socket, _id: str) -> None:
 
 
 @pytest.mark.parametrize("end", [complete, close, abort])
-async def test_unacknowledged_runs_go_to_the_next_worker_before_newer_ones(
+async def test_unacknowledged_runs_go_to_the_next_worker_before_newer_runs(
     client: Client, end: Callable[[Socket, str], Awaitable[None]]
 ) -> None:
     ids = await create_many(client, 3)
@@ -43,18 +43,18 @@ async def test_unacknowledged_runs_go_to_the_next_worker_before_newer_ones(
 async def test_an_acknowledged_run_stays_with_its_worker(
     client: Client, end: Callable[[Socket, str], Awaitable[None]]
 ) -> None:
-    taken, given_back = await create_many(client, 2)
+    acknowledged, released = await create_many(client, 2)
     async with client.socket() as leaving, client.socket() as staying:
         id = await leaving.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first, _ = await leaving.deliveries(2)
-        await client.ask("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
 
         await end(leaving, id)
 
         await staying.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
-        assert run_ids(await staying.deliveries(1)) == [given_back]
+        assert run_ids(await staying.deliveries(1)) == [released]
     state = {"type": "PENDING"}
-    outcome = await client.ask("SetTaskRunState", id=taken, leaseId=first["leaseId"], state=state)
+    outcome = await client.execute("SetTaskRunState", id=acknowledged, leaseId=first["leaseId"], state=state)
     assert outcome["status"] == "ACCEPT"
 
 
@@ -67,13 +67,13 @@ async def test_a_lost_lease_changes_nothing(client: Client) -> None:
         await staying.subscribe("ScheduledTaskRuns", taskKeys=["t"])
         (new,) = await staying.deliveries(1)
 
-        outcome = await client.ask("SetTaskRunState", id=id, leaseId=old["leaseId"], state={"type": "PENDING"})
-        forced = await client.ask(
+        outcome = await client.execute("SetTaskRunState", id=id, leaseId=old["leaseId"], state={"type": "PENDING"})
+        forced = await client.execute(
             "SetTaskRunState", id=id, leaseId=old["leaseId"], state={"type": "COMPLETED"}, force=True
         )
 
-        run = await client.ask("GetTaskRun", id=id)
+        run = await client.execute("GetTaskRun", id=id)
         assert [(each["status"], each["created"]) for each in (outcome, forced)] == [("ABORT", False)] * 2
         assert [state["type"] for state in run["states"]] == ["SCHEDULED"]
-        (result,) = await client.ask("AcknowledgeTaskRuns", leaseIds=[new["leaseId"]])
+        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[new["leaseId"]])
         assert result["status"] == "HELD"

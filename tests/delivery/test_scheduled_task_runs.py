@@ -1,13 +1,13 @@
-"""scheduledTaskRuns: what a worker is sent, and how much of it."""
+"""`scheduledTaskRuns`: what is delivered to a worker, and how many runs at a time."""
 
 import pytest
 
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import RunningServer
 
 
-async def test_a_waiting_run_is_delivered_with_its_parameters_and_a_lease(client: Client) -> None:
+async def test_a_queued_run_is_delivered_with_its_parameters_and_a_lease(client: Client) -> None:
     id = await create_scheduled(client, "send-mail", name="first", parameters={"to": "ada"})
 
     async with client.socket() as socket:
@@ -30,7 +30,7 @@ async def test_a_waiting_run_is_delivered_with_its_parameters_and_a_lease(client
     assert lease_id != id
 
 
-async def test_a_run_created_while_the_worker_listens_is_delivered(client: Client) -> None:
+async def test_a_run_created_during_the_subscription_is_delivered(client: Client) -> None:
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
         id = await create_scheduled(client)
@@ -39,11 +39,11 @@ async def test_a_run_created_while_the_worker_listens_is_delivered(client: Clien
 
 
 async def test_only_scheduled_background_runs_of_the_named_keys_are_delivered(client: Client) -> None:
-    flow = await client.ask("CreateFlow", input={"name": "f"})
-    flow_run = await client.ask("CreateFlowRun", input={"flowId": flow["flow"]["id"]})
+    flow = await client.execute("CreateFlow", input={"name": "f"})
+    flow_run = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"]})
     await create_scheduled(client, "t", flowRunId=flow_run["flowRun"]["id"])
     await create_scheduled(client, "other")
-    await client.ask("CreateTaskRun", input={"taskKey": "t"})
+    await client.execute("CreateTaskRun", input={"taskKey": "t"})
     wanted = await create_scheduled(client, "t")
 
     async with client.socket() as socket:
@@ -52,13 +52,13 @@ async def test_only_scheduled_background_runs_of_the_named_keys_are_delivered(cl
         assert run_ids(await socket.deliveries(1)) == [wanted]
 
 
-async def test_no_more_than_prefetch_are_unacknowledged_and_acknowledging_brings_the_next(client: Client) -> None:
+async def test_at_most_prefetch_runs_are_unacknowledged_and_acknowledging_brings_the_next(client: Client) -> None:
     ids = await create_many(client, 5)
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first = await socket.deliveries(2)
-        (result,) = await client.ask("AcknowledgeTaskRuns", leaseIds=lease_ids(first)[:1])
+        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)[:1])
         second = await socket.deliveries(1)
 
     assert run_ids(first + second) == ids[:3]
@@ -70,7 +70,7 @@ async def test_no_more_than_prefetch_are_unacknowledged_and_acknowledging_brings
     }
 
 
-async def test_setting_a_state_with_the_lease_acknowledges_it(server: Serving) -> None:
+async def test_setting_a_state_with_the_lease_acknowledges_it(server: RunningServer) -> None:
     client = server.client
     ids = await create_many(client, 2)
 
@@ -78,31 +78,31 @@ async def test_setting_a_state_with_the_lease_acknowledges_it(server: Serving) -
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1, leaseSeconds=90)
         (first,) = await socket.deliveries(1)
         state = {"type": "PENDING"}
-        outcome = await client.ask("SetTaskRunState", id=ids[0], leaseId=first["leaseId"], state=state)
+        outcome = await client.execute("SetTaskRunState", id=ids[0], leaseId=first["leaseId"], state=state)
         second = await socket.deliveries(1)
 
     assert outcome["status"] == "ACCEPT"
     assert run_ids(second) == [ids[1]]
-    entry = (await client.ask("GetTaskRun", id=ids[0]))["queueEntry"]
+    entry = (await client.execute("GetTaskRun", id=ids[0]))["queueEntry"]
     assert entry["leaseExpiresAt"] == "2030-01-01T12:01:30.000000Z"
 
 
-async def test_naming_a_lost_lease_returns_its_credit(server: Serving) -> None:
+async def test_deleting_a_delivered_run_returns_its_credit_and_loses_the_lease(server: RunningServer) -> None:
     client = server.client
     ids = await create_many(client, 2)
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
         (first,) = await socket.deliveries(1)
-        await client.ask("DeleteTaskRun", id=ids[0])
+        await client.execute("DeleteTaskRun", id=ids[0])
         second = await socket.deliveries(1)
-        (result,) = await client.ask("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
 
     assert run_ids(second) == [ids[1]]
     assert (result["status"], result["leaseExpiresAt"]) == ("LOST", None)
 
 
-async def test_each_run_goes_to_one_of_several_workers(client: Client) -> None:
+async def test_each_run_is_delivered_to_one_of_several_workers(client: Client) -> None:
     ids = await create_many(client, 10)
 
     async with client.socket() as one, client.socket() as other:
@@ -113,7 +113,7 @@ async def test_each_run_goes_to_one_of_several_workers(client: Client) -> None:
     assert sorted(delivered) == sorted(ids)
 
 
-async def test_two_subscriptions_on_one_socket_have_a_credit_each(client: Client) -> None:
+async def test_two_subscriptions_on_one_socket_have_separate_credit(client: Client) -> None:
     ids = await create_many(client, 3)
 
     async with client.socket() as socket:
@@ -124,13 +124,13 @@ async def test_two_subscriptions_on_one_socket_have_a_credit_each(client: Client
     assert run_ids(delivered) == ids[:2]
 
 
-async def test_an_auto_acknowledged_run_has_left_the_queue_and_never_comes_again(client: Client) -> None:
+async def test_an_auto_acknowledged_run_leaves_the_queue_and_is_never_redelivered(client: Client) -> None:
     ids = await create_many(client, 3)
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], autoAcknowledge=True)
         delivered = await socket.deliveries(3)
-        runs = [await client.ask("GetTaskRun", id=id) for id in ids]
+        runs = [await client.execute("GetTaskRun", id=id) for id in ids]
     last = await create_scheduled(client)
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=10)
@@ -141,10 +141,10 @@ async def test_an_auto_acknowledged_run_has_left_the_queue_and_never_comes_again
     assert run_ids(later) == [last]
 
 
-async def test_a_silent_stream_sends_an_empty_event_as_a_sign_of_life(server: Serving) -> None:
+async def test_an_idle_subscription_receives_an_empty_keepalive_event(server: RunningServer) -> None:
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
-        await server.clock.somebody_waits(15)
+        await server.clock.wait_for_waiter(15)
         server.clock.advance(15)
 
         assert await socket.event() == []
@@ -155,8 +155,8 @@ async def test_a_cancelled_run_leaves_the_queue_and_its_lease_is_lost(client: Cl
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first, _ = await socket.deliveries(2)
-        await client.ask("SetTaskRunState", id=cancelled, state={"type": "CANCELLED"})
-        (result,) = await client.ask("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        await client.execute("SetTaskRunState", id=cancelled, state={"type": "CANCELLED"})
+        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
@@ -169,16 +169,16 @@ async def test_a_cancelled_run_leaves_the_queue_and_its_lease_is_lost(client: Cl
 async def test_a_rescheduled_run_is_queued_and_a_claimed_one_leaves_the_queue(client: Client) -> None:
     (id,) = await create_many(client, 1)
 
-    await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"})
-    claimed = await client.ask("GetTaskRun", id=id)
-    await client.ask("SetTaskRunState", id=id, state={"type": "SCHEDULED"})
-    rescheduled = await client.ask("GetTaskRun", id=id)
+    await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"})
+    claimed = await client.execute("GetTaskRun", id=id)
+    await client.execute("SetTaskRunState", id=id, state={"type": "SCHEDULED"})
+    rescheduled = await client.execute("GetTaskRun", id=id)
 
     assert claimed["queueEntry"] is None
     assert rescheduled["queueEntry"]["availableAt"] == "2030-01-01T12:00:00.000000Z"
 
 
-async def test_the_whole_job_from_creation_to_completion(server: Serving) -> None:
+async def test_a_run_is_created_delivered_executed_and_completed(server: RunningServer) -> None:
     client, clock = server.client, server.clock
     id = await create_scheduled(client, parameters=[1, 2])
 
@@ -186,14 +186,14 @@ async def test_the_whole_job_from_creation_to_completion(server: Serving) -> Non
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], workerName="w1")
         (delivery,) = await socket.deliveries(1)
         lease = delivery["leaseId"]
-        await client.ask("AcknowledgeTaskRuns", leaseIds=[lease])
+        await client.execute("AcknowledgeTaskRuns", leaseIds=[lease])
         for type, seconds in (("PENDING", 1), ("RUNNING", 5)):
-            await client.ask("SetTaskRunState", id=id, leaseId=lease, state={"type": type})
+            await client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": type})
             clock.advance(seconds)
-        held = await client.ask("GetTaskRun", id=id)
+        held = await client.execute("GetTaskRun", id=id)
         state = {"type": "COMPLETED", "data": {"sum": 3}}
-        await client.ask("SetTaskRunState", id=id, leaseId=lease, state=state)
-    run = await client.ask("GetTaskRun", id=id)
+        await client.execute("SetTaskRunState", id=id, leaseId=lease, state=state)
+    run = await client.execute("GetTaskRun", id=id)
 
     assert held["queueEntry"]["workerName"] == "w1"
     assert [(state["type"], state["timestamp"][14:19]) for state in run["states"]] == [
@@ -218,7 +218,7 @@ async def test_the_whole_job_from_creation_to_completion(server: Serving) -> Non
         ({"leaseSeconds": 86401}, "leaseSeconds"),
     ],
 )
-async def test_a_malformed_argument_is_named_and_nothing_is_leased(
+async def test_an_invalid_argument_is_named_in_the_error_and_leases_nothing(
     client: Client, wrong: dict[str, object], argument: str
 ) -> None:
     id = await create_scheduled(client)
@@ -230,4 +230,4 @@ async def test_a_malformed_argument_is_named_and_nothing_is_leased(
     (error,) = message["payload"] if message["type"] == "error" else message["payload"]["errors"]
     assert error["extensions"]["code"] == "BAD_USER_INPUT"
     assert error["extensions"]["argument"].startswith(argument)
-    assert (await client.ask("GetTaskRun", id=id))["queueEntry"]["attempt"] == 0
+    assert (await client.execute("GetTaskRun", id=id))["queueEntry"]["attempt"] == 0

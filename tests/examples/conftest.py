@@ -1,4 +1,4 @@
-"""The workers of examples/, as processes that a test starts, reads the lines of, and tells to stop."""
+"""Fixtures that run the workers in `examples/` as processes."""
 
 import asyncio
 import os
@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from runyard.cli import tokens as tokens_of_server
-from tests.builders.tokens import wanted
-from tests.client import PATIENCE, Client
+from runyard.cli import tokens as token_commands
+from tests.builders.api_runs import create_task_runs, read_state_names
+from tests.builders.tokens import token_input
+from tests.client import TIMEOUT_SECONDS, Client
 from tests.serving import ServerProcess, settings_for
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -22,34 +23,34 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 @dataclass
 class Worker:
-    """A worker that is running."""
+    """A running worker process."""
 
     process: asyncio.subprocess.Process
 
-    async def lines_with(self, word: str, count: int) -> list[list[str]]:
-        """The next `count` lines that have `word` in them, as words."""
+    async def read_lines_with(self, word: str, count: int) -> list[list[str]]:
+        """Read until `count` lines contain `word` and return these lines, split into words."""
         assert self.process.stdout is not None
         found: list[list[str]] = []
         while len(found) < count:
-            line = await asyncio.wait_for(self.process.stdout.readline(), 3 * PATIENCE)
-            assert line, "the worker has ended"
+            line = await asyncio.wait_for(self.process.stdout.readline(), 3 * TIMEOUT_SECONDS)
+            assert line, "the worker has exited"
             if word in (words := line.decode().split()):
                 found.append(words)
         return found
 
     async def terminate(self) -> int:
-        """SIGTERM; the exit code."""
+        """Send SIGTERM, wait for the process to exit and return its exit code."""
         self.process.terminate()
-        await asyncio.wait_for(self.process.communicate(), PATIENCE)
+        await asyncio.wait_for(self.process.communicate(), TIMEOUT_SECONDS)
         assert self.process.returncode is not None
         return self.process.returncode
 
 
 @pytest.fixture(scope="session")
 def node_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The worker in JavaScript, with its packages beside it."""
+    """The path of the JavaScript worker, with its packages installed."""
     if shutil.which("npm") is None or shutil.which("node") is None:
-        pytest.skip("npm with Node 20 is not on this machine")
+        pytest.skip("npm with Node 20 is not installed")
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     if int(version.lstrip("v").partition(".")[0]) < 20:
         pytest.skip(f"Node {version.strip()} is older than 20")
@@ -62,7 +63,7 @@ def node_worker(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(params=["python-sqlite", "python-postgresql", "node-sqlite"])
 def pairing(request: pytest.FixtureRequest) -> Sequence[str]:
-    """A worker and a database: a test that uses the fixtures below is run with each."""
+    """A worker and a database. A test that uses the fixtures below runs once with each pair."""
     return request.param.split("-")
 
 
@@ -72,10 +73,10 @@ def database_kind(pairing: Sequence[str]) -> str:
 
 
 @pytest.fixture
-async def guarded_server(server_process: ServerProcess, database_url: str) -> tuple[Client, str]:
-    """A client that may write, at a server that lets in holders of tokens alone, and a token for workers."""
+async def server_with_tokens(server_process: ServerProcess, database_url: str) -> tuple[Client, str]:
+    """A client with a write token at a server that requires tokens, and a token for workers."""
     settings = settings_for(Path(), database_url=database_url)
-    tokens = [await asyncio.to_thread(tokens_of_server.create, settings, wanted(each)) for each in ("write", "work")]
+    tokens = [await asyncio.to_thread(token_commands.create, settings, token_input(each)) for each in ("write", "work")]
     client = await server_process.start(RUNYARD_ACCESS="tokens")
     client.http.headers["Authorization"] = f"Bearer {tokens[0].text}"
     return client, tokens[1].text
@@ -83,15 +84,15 @@ async def guarded_server(server_process: ServerProcess, database_url: str) -> tu
 
 @pytest.fixture
 def command(pairing: Sequence[str], request: pytest.FixtureRequest) -> Sequence[str | Path]:
-    """What starts the worker."""
+    """The command that starts the worker."""
     if pairing[0] == "python":
         return [sys.executable, EXAMPLES / "python" / "worker.py"]
     return ["node", request.getfixturevalue("node_worker")]
 
 
 @asynccontextmanager
-async def working(command: Sequence[str | Path], server: ServerProcess, **variables: str) -> AsyncIterator[Worker]:
-    """A worker at the server, which is killed at the end if it still is there."""
+async def run_worker(command: Sequence[str | Path], server: ServerProcess, **variables: str) -> AsyncIterator[Worker]:
+    """Run a worker against the server and kill it at the end if it is still running."""
     environment = {**os.environ, "RUNYARD_URL": f"{server.url}/graphql", **variables}
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     try:
@@ -102,18 +103,12 @@ async def working(command: Sequence[str | Path], server: ServerProcess, **variab
         await process.communicate()
 
 
-async def create(client: Client, count: int, **parameters: object) -> list[str]:
-    """The ids of new runs for the workers, each with three retries."""
-    input = {
-        "taskKey": "send-mail",
-        "parameters": parameters,
-        "empiricalPolicy": {"retries": 3},
-        "state": {"type": "SCHEDULED"},
-    }
-    payloads = await client.ask("CreateTaskRuns", inputs=[input] * count)
-    return [payload["taskRun"]["id"] for payload in payloads]
+async def create_runs(client: Client, count: int, **parameters: object) -> list[str]:
+    """Create runs for the workers, each with three retries, and return their ids."""
+    fields = {"taskKey": "send-mail", "parameters": parameters, "empiricalPolicy": {"retries": 3}}
+    return await create_task_runs(client, count, "SCHEDULED", **fields)
 
 
-async def histories(client: Client, ids: Sequence[str]) -> list[list[str]]:
-    """The names of the states that each run has had."""
-    return [[state["name"] for state in (await client.ask("GetTaskRun", id=id))["states"]] for id in ids]
+async def state_histories(client: Client, ids: Sequence[str]) -> list[list[str]]:
+    """Return the state names of each run, in order."""
+    return [await read_state_names(client, id) for id in ids]

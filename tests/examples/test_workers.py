@@ -1,4 +1,4 @@
-"""The workers of examples/ carry runs out, and keep their word when something goes wrong."""
+"""Example workers: they execute runs, and handle failures, restarts, cancellation and shutdown."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -7,121 +7,117 @@ from pathlib import Path
 import pytest
 
 from tests.client import Client
-from tests.examples.conftest import create, histories, working
+from tests.examples.conftest import create_runs, run_worker, state_histories
 from tests.serving import ServerProcess
 
 Command = Sequence[str | Path]
 
-AT_ONCE = 4
-"""How many runs a worker works on at a time."""
+CONCURRENCY = 4
+"""Number of runs that a worker executes concurrently."""
 
 
-async def test_runs_are_carried_out_and_a_failed_one_is_tried_again(
-    command: Command, server_process: ServerProcess
-) -> None:
+async def test_runs_are_executed_and_a_failed_one_is_retried(command: Command, server_process: ServerProcess) -> None:
     client = await server_process.start()
-    good = await create(client, 6, seconds=0.05)
-    (failing,) = await create(client, 1, seconds=0.05, failures=2)
+    good = await create_runs(client, 6, seconds=0.05)
+    (failing,) = await create_runs(client, 1, seconds=0.05, failures=2)
 
-    async with working(command, server_process) as worker:
-        await worker.lines_with("COMPLETED", 7)
+    async with run_worker(command, server_process) as worker:
+        await worker.read_lines_with("COMPLETED", 7)
 
-    assert await histories(client, good) == [["Scheduled", "Running", "Completed"]] * 6
-    (history,) = await histories(client, [failing])
+    assert await state_histories(client, good) == [["Scheduled", "Running", "Completed"]] * 6
+    (history,) = await state_histories(client, [failing])
     assert history == ["Scheduled", "Running", "AwaitingRetry", "Retrying", "AwaitingRetry", "Retrying", "Completed"]
-    run = await client.ask("GetTaskRun", id=failing)
+    run = await client.execute("GetTaskRun", id=failing)
     assert (run["state"]["data"], run["queueEntry"]) == ({"sent": True}, None)
 
 
-async def test_sigterm_finishes_what_is_begun_and_gives_back_the_rest(
+async def test_sigterm_finishes_started_runs_and_releases_the_rest(
     command: Command, server_process: ServerProcess
 ) -> None:
     client = await server_process.start()
-    ids = await create(client, 10, seconds=0.5)
+    ids = await create_runs(client, 10, seconds=0.5)
 
-    async with working(command, server_process) as worker:
-        await worker.lines_with("RUNNING", AT_ONCE)
+    async with run_worker(command, server_process) as worker:
+        await worker.read_lines_with("RUNNING", CONCURRENCY)
         code = await worker.terminate()
 
-    runs = [await client.ask("GetTaskRun", id=id) for id in ids]
+    runs = [await client.execute("GetTaskRun", id=id) for id in ids]
     assert code == 0
-    assert Counter(run["stateType"] for run in runs) == {"COMPLETED": AT_ONCE, "SCHEDULED": 10 - AT_ONCE}
+    assert Counter(run["stateType"] for run in runs) == {"COMPLETED": CONCURRENCY, "SCHEDULED": 10 - CONCURRENCY}
     waiting = [run["queueEntry"] for run in runs if run["stateType"] == "SCHEDULED"]
-    assert [entry["leaseExpiresAt"] for entry in waiting] == [None] * (10 - AT_ONCE)
+    assert [entry["leaseExpiresAt"] for entry in waiting] == [None] * (10 - CONCURRENCY)
 
 
-async def test_a_server_that_is_killed_and_starts_again_costs_no_run_and_repeats_none(
+async def test_a_server_restart_after_a_kill_loses_and_repeats_no_run(
     command: Command, server_process: ServerProcess
 ) -> None:
     client = await server_process.start()
-    ids = await create(client, 20, seconds=0.2)
+    ids = await create_runs(client, 20, seconds=0.2)
 
-    async with working(command, server_process) as worker:
-        # More than one a place: some are under way, and some reports are, too.
-        await worker.lines_with("RUNNING", 2 * AT_ONCE + 1)
+    async with run_worker(command, server_process) as worker:
+        # More lines than concurrent runs: some runs are executing and some reports are in flight.
+        await worker.read_lines_with("RUNNING", 2 * CONCURRENCY + 1)
         await server_process.kill()
-        # A report has found nobody to take it.
-        await worker.lines_with("answer:", 1)
+        # A report has failed because the server is gone.
+        await worker.read_lines_with("response:", 1)
         client = await server_process.start()
-        (last,) = await create(client, 1, seconds=0, failures=0)
-        while (await client.ask("CountTaskRuns", filter={"state": {"type": {"notAny": ["COMPLETED"]}}})) > 0:
-            await worker.lines_with("COMPLETED", 1)
+        (last,) = await create_runs(client, 1, seconds=0, failures=0)
+        while (await client.execute("CountTaskRuns", filter={"state": {"type": {"notAny": ["COMPLETED"]}}})) > 0:
+            await worker.read_lines_with("COMPLETED", 1)
         code = await worker.terminate()
 
     assert code == 0
-    assert await histories(client, [*ids, last]) == [["Scheduled", "Running", "Completed"]] * 21
+    assert await state_histories(client, [*ids, last]) == [["Scheduled", "Running", "Completed"]] * 21
 
 
-async def test_a_cancelled_run_is_stopped_at_the_next_heartbeat(
-    command: Command, server_process: ServerProcess
-) -> None:
+async def test_a_cancelled_run_stops_at_the_next_heartbeat(command: Command, server_process: ServerProcess) -> None:
     client = await server_process.start()
-    asked, taken_away = await create(client, 2, seconds=600)
+    cancelled, revoked = await create_runs(client, 2, seconds=600)
 
-    async with working(command, server_process, LEASE_SECONDS="1") as worker:
-        await worker.lines_with("RUNNING", 2)
-        await client.ask("SetTaskRunState", id=asked, state={"type": "CANCELLING"})
-        await worker.lines_with("CANCELLED", 1)
-        await client.ask("SetTaskRunState", id=taken_away, state={"type": "CANCELLED"})
-        await worker.lines_with("lost", 1)
+    async with run_worker(command, server_process, LEASE_SECONDS="1") as worker:
+        await worker.read_lines_with("RUNNING", 2)
+        await client.execute("SetTaskRunState", id=cancelled, state={"type": "CANCELLING"})
+        await worker.read_lines_with("CANCELLED", 1)
+        await client.execute("SetTaskRunState", id=revoked, state={"type": "CANCELLED"})
+        await worker.read_lines_with("lost", 1)
         code = await worker.terminate()
 
     assert code == 0
-    assert await histories(client, [asked, taken_away]) == [
+    assert await state_histories(client, [cancelled, revoked]) == [
         ["Scheduled", "Running", "Cancelling", "Cancelled"],
         ["Scheduled", "Running", "Cancelled"],
     ]
 
 
 @pytest.mark.parametrize("pairing", ["python-sqlite", "node-sqlite"], indirect=True)
-async def test_a_worker_shows_its_token_wherever_one_is_asked_for(
-    command: Command, server_process: ServerProcess, guarded_server: tuple[Client, str]
+async def test_a_worker_sends_its_token_with_every_request(
+    command: Command, server_process: ServerProcess, server_with_tokens: tuple[Client, str]
 ) -> None:
-    client, token = guarded_server
-    # The lease runs out before the work is done, unless it is renewed.
-    ids = await create(client, 2, seconds=1.5)
-    (failing,) = await create(client, 1, seconds=0.05, failures=1)
+    client, token = server_with_tokens
+    # Without renewal the lease expires before the work is done.
+    ids = await create_runs(client, 2, seconds=1.5)
+    (failing,) = await create_runs(client, 1, seconds=0.05, failures=1)
 
-    async with working(command, server_process, RUNYARD_TOKEN=token, LEASE_SECONDS="1") as worker:
-        await worker.lines_with("COMPLETED", 3)
+    async with run_worker(command, server_process, RUNYARD_TOKEN=token, LEASE_SECONDS="1") as worker:
+        await worker.read_lines_with("COMPLETED", 3)
         code = await worker.terminate()
 
     assert code == 0
-    assert await histories(client, ids) == [["Scheduled", "Running", "Completed"]] * 2
-    assert (await histories(client, [failing]))[0][-2:] == ["Retrying", "Completed"]
+    assert await state_histories(client, ids) == [["Scheduled", "Running", "Completed"]] * 2
+    assert (await state_histories(client, [failing]))[0][-2:] == ["Retrying", "Completed"]
 
 
 @pytest.mark.parametrize("pairing", ["python-sqlite", "node-sqlite"], indirect=True)
-async def test_a_worker_without_its_token_gets_nothing_and_says_so(
-    command: Command, server_process: ServerProcess, guarded_server: tuple[Client, str]
+async def test_a_worker_without_a_token_executes_nothing_and_reports_the_error(
+    command: Command, server_process: ServerProcess, server_with_tokens: tuple[Client, str]
 ) -> None:
-    client, _ = guarded_server
-    ids = await create(client, 1, seconds=0)
+    client, _ = server_with_tokens
+    ids = await create_runs(client, 1, seconds=0)
 
-    async with working(command, server_process) as worker:
-        (line,) = await worker.lines_with("Disconnected:", 1)
+    async with run_worker(command, server_process) as worker:
+        (line,) = await worker.read_lines_with("Disconnected:", 1)
         code = await worker.terminate()
 
     assert "Forbidden" in " ".join(line)
     assert code == 0
-    assert await histories(client, ids) == [["Scheduled"]]
+    assert await state_histories(client, ids) == [["Scheduled"]]

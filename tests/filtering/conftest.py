@@ -1,4 +1,4 @@
-"""Fixtures: a population, read by all tests of a module."""
+"""Fixtures for filtering tests."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +11,6 @@ from tests.builders.population import Population, populated
 
 @pytest.fixture(scope="module")
 def rows(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[SQLiteConnection, Population]]:
-    """A connection, and what is in its database."""
-    with populated(migrated, tmp_path_factory.mktemp("rows") / "runyard.db") as opened:
-        yield opened
+    """A connection to a populated database, shared by the tests of a module, and the rows in it."""
+    with populated(migrated, tmp_path_factory.mktemp("rows") / "runyard.db") as connection_and_rows:
+        yield connection_and_rows

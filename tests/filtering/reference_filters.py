@@ -1,4 +1,4 @@
-"""What a filter means, said once more in plain Python, to hold the SQL against."""
+"""Reference implementation of filters in plain Python, to compare the SQL with."""
 
 import string
 from collections.abc import Callable, Mapping
@@ -9,50 +9,54 @@ from tests.builders.population import Population
 
 Filter = Mapping[str, Any]
 
-_SMALL = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+_ASCII_LOWERCASE = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 
 
-def meets(filter: Filter, row: Any, all: Population) -> bool:
-    """Whether the filter lets the row through."""
-    return _all(_part(name, value, row, all) for name, value in filter.items() if value is not None)
+def matches(filter: Filter, row: Any, population: Population) -> bool:
+    """Return whether the row matches the filter."""
+    return _all(_matches_field(name, value, row, population) for name, value in filter.items() if value is not None)
 
 
-def _part(name: str, value: Any, row: Any, all: Population) -> bool:  # noqa: PLR0911 - a table
+def _matches_field(name: str, value: Any, row: Any, population: Population) -> bool:  # noqa: PLR0911 - a table
     match name, row:
         case "and", _:
-            return _all(meets(each, row, all) for each in value)
+            return _all(matches(each, row, population) for each in value)
         case "or", _:
-            return not value or any(meets(each, row, all) for each in value)
+            return not value or any(matches(each, row, population) for each in value)
         case "not", _:
-            return not meets(value, row, all)
+            return not matches(value, row, population)
         case "tags", _:
-            return _all(_tags(operator, wanted, row.tags) for operator, wanted in value.items() if wanted is not None)
+            return _all(
+                _matches_tags(operator, operand, row.tags) for operator, operand in value.items() if operand is not None
+            )
         case "state", _:
-            return _value(value.get("type") or {}, row.state_type) and _value(value.get("name") or {}, row.state_name)
+            return _matches_value(value.get("type") or {}, row.state_type) and _matches_value(
+                value.get("name") or {}, row.state_name
+            )
         case "has_child_flow_run", TaskRunRecord():
-            return any(each.parent_task_run_id == row.id for each in all.flow_runs.values()) == value
+            return any(each.parent_task_run_id == row.id for each in population.flow_runs.values()) == value
         case "has_deployment", FlowRecord():
-            return any(each.flow_id == row.id for each in all.deployments.values()) == value
+            return any(each.flow_id == row.id for each in population.deployments.values()) == value
         case "is_schedule_active", DeploymentRecord():
             return bool(row.is_schedule_active) == value
         case "parent_flow_run_id", FlowRunRecord():
-            parent = all.task_runs.get(row.parent_task_run_id or "")
-            return _value(value, parent.flow_run_id if parent else None)
+            parent = population.task_runs.get(row.parent_task_run_id or "")
+            return _matches_value(value, parent.flow_run_id if parent else None)
         case "flow_run" | "flow" | "deployment", _:
-            related = getattr(all, f"{name}s").get(getattr(row, f"{name}_id"))
-            return related is not None and meets(value, related, all)
+            related = getattr(population, f"{name}s").get(getattr(row, f"{name}_id"))
+            return related is not None and matches(value, related, population)
         case _:
-            return _value(value, getattr(row, name))
+            return _matches_value(value, getattr(row, name))
 
 
-def _value(asked: Filter, value: Any) -> bool:
-    return _all(_OPERATORS[operator](value, wanted) for operator, wanted in asked.items() if wanted is not None)
+def _matches_value(operators: Filter, value: Any) -> bool:
+    return _all(_OPERATORS[operator](value, operand) for operator, operand in operators.items() if operand is not None)
 
 
-def _tags(operator: str, wanted: Any, tags: list[str]) -> bool:
+def _matches_tags(operator: str, operand: Any, tags: list[str]) -> bool:
     if operator == "is_empty":
-        return (not tags) == wanted
-    return set(wanted) <= set(tags) if operator == "all" else not set(wanted).isdisjoint(tags)
+        return (not tags) == operand
+    return set(operand) <= set(tags) if operator == "all" else not set(operand).isdisjoint(tags)
 
 
 def _all(parts: Any) -> bool:
@@ -60,10 +64,12 @@ def _all(parts: Any) -> bool:
 
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "any": lambda value, wanted: value in wanted,
-    "not_any": lambda value, wanted: not wanted or (value is not None and value not in wanted),
-    "like": lambda value, wanted: value is not None and wanted.translate(_SMALL) in value.translate(_SMALL),
-    "after": lambda value, wanted: value is not None and value >= wanted,
-    "before": lambda value, wanted: value is not None and value <= wanted,
-    "is_null": lambda value, wanted: (value is None) == wanted,
+    "any": lambda value, operand: value in operand,
+    "not_any": lambda value, operand: not operand or (value is not None and value not in operand),
+    "like": lambda value, operand: (
+        value is not None and operand.translate(_ASCII_LOWERCASE) in value.translate(_ASCII_LOWERCASE)
+    ),
+    "after": lambda value, operand: value is not None and value >= operand,
+    "before": lambda value, operand: value is not None and value <= operand,
+    "is_null": lambda value, operand: (value is None) == operand,
 }

@@ -1,27 +1,27 @@
-"""Any filter lets through exactly the rows that it does when it is read in plain Python."""
+"""Any filter matches exactly the rows that the reference implementation in Python matches."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 
 from db.connection import SQLiteConnection
 from db.query.filters import Filter
-from db.query.pagination import LATEST_FIRST, Listing, Window, count_rows, read_page
+from db.query.pagination import LATEST_FIRST, Listing, PageWindow, count_rows, read_page
 from db.statements.flow_runs import FLOW_RUNS
 from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.task_runs import TASK_RUNS
 from tests.builders.population import Population
 from tests.filtering import filters
-from tests.filtering.reference_filters import meets
+from tests.filtering.reference_filters import matches
 
-Populated = tuple[SQLiteConnection, Population]
+PopulatedDatabase = tuple[SQLiteConnection, Population]
 
-THOROUGHLY = settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+THOROUGH = settings(max_examples=3 * settings().max_examples, deadline=None, suppress_health_check=list(HealthCheck))
 
-KINDS: Mapping[str, tuple[Listing[Any], Callable[[Population], filters.AnyFilter]]] = {
+KINDS: Mapping[str, tuple[Listing[Any], Callable[[Population], filters.FilterStrategy]]] = {
     "task_runs": (TASK_RUNS, filters.task_run_filters),
     "flow_runs": (FLOW_RUNS, filters.flow_run_filters),
     "flows": (FLOWS, filters.flow_filters),
@@ -29,33 +29,33 @@ KINDS: Mapping[str, tuple[Listing[Any], Callable[[Population], filters.AnyFilter
 }
 
 
-def let_through(connection: SQLiteConnection, listing: Listing[Any], filter: Filter) -> list[str]:
-    return [row[1] for row in read_page(connection, listing, filter, LATEST_FIRST, Window(1000)).rows]
+def matching_ids(connection: SQLiteConnection, listing: Listing[Any], filter: Filter) -> list[str]:
+    return [row[1] for row in read_page(connection, listing, filter, LATEST_FIRST, PageWindow(1000)).rows]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@THOROUGHLY
-@given(data=some.data())
-def test_the_database_and_plain_python_agree(rows: Populated, kind: str, data: some.DataObject) -> None:
-    connection, all = rows
-    listing, make = KINDS[kind]
-    filter = data.draw(make(all))
+@THOROUGH
+@given(data=st.data())
+def test_the_database_and_the_reference_filter_agree(rows: PopulatedDatabase, kind: str, data: st.DataObject) -> None:
+    connection, population = rows
+    listing, strategy = KINDS[kind]
+    filter = data.draw(strategy(population))
 
-    found = let_through(connection, listing, filter)
+    found = matching_ids(connection, listing, filter)
 
-    expected = [id for id, row in getattr(all, kind).items() if meets(filter, row, all)]
+    expected = [id for id, row in getattr(population, kind).items() if matches(filter, row, population)]
     assert found == sorted(expected, reverse=True)
     assert count_rows(connection, listing, filter) == len(expected)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@THOROUGHLY
-@given(data=some.data())
-def test_a_filter_and_its_opposite_share_out_all_rows(rows: Populated, kind: str, data: some.DataObject) -> None:
-    connection, all = rows
-    listing, make = KINDS[kind]
-    filter = data.draw(make(all))
+@THOROUGH
+@given(data=st.data())
+def test_a_filter_and_its_negation_partition_all_rows(rows: PopulatedDatabase, kind: str, data: st.DataObject) -> None:
+    connection, population = rows
+    listing, strategy = KINDS[kind]
+    filter = data.draw(strategy(population))
 
-    passed, refused = let_through(connection, listing, filter), let_through(connection, listing, {"not": filter})
+    matched, excluded = matching_ids(connection, listing, filter), matching_ids(connection, listing, {"not": filter})
 
-    assert sorted(passed + refused) == sorted(getattr(all, kind))
+    assert sorted(matched + excluded) == sorted(getattr(population, kind))

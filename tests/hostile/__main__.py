@@ -1,7 +1,7 @@
-"""Attacks a server of its own for as long as one likes, and tells what it answered.
+"""Attack a dedicated server and print a summary of its responses.
 
-`python -m tests.hostile --examples 10000 --database postgresql`. Ends with the example, and 1, where one is answered as no
-client should be, or where the server logs what it should not have had to.
+`python -m tests.hostile --examples 10000 --database postgresql`. Exits with 1 and the example if a response is invalid or
+the server logs a warning.
 """
 
 import sys
@@ -15,17 +15,17 @@ from tempfile import TemporaryDirectory
 
 from db import migrations
 from tests.hostile import attacks
-from tests.hostile.target_server import Victim, victim
+from tests.hostile.target_server import TargetServer, run_target_server
 from tests.postgresql import postgresql_server
 
 
-def _attack_with_generated(server: Victim, examples: int, seed: int) -> None:
-    print(attacks.attack_with_generated(server, examples, seed).told())
+def _attack_with_generated(server: TargetServer, examples: int, seed: int) -> None:
+    print(attacks.attack_with_generated(server, examples, seed).summary())
 
 
-ATTACKS: dict[str, Callable[[Victim, int, int], None]] = {
+ATTACKS: dict[str, Callable[[TargetServer, int, int], None]] = {
     "generated": _attack_with_generated,
-    "ours": attacks.attack_with_ours,
+    "documents": attacks.attack_with_documents,
     "requests": attacks.attack_with_requests,
     "bytes": attacks.attack_with_bytes,
     "messages": attacks.attack_with_messages,
@@ -35,30 +35,30 @@ ATTACKS: dict[str, Callable[[Victim, int, int], None]] = {
 
 def main() -> int:
     parser = ArgumentParser(prog="python -m tests.hostile", description=__doc__)
-    parser.add_argument("attacks", nargs="*", help=f"left out, all: {', '.join(ATTACKS)}")
-    parser.add_argument("--examples", type=int, default=1000, help="of each attack")
+    parser.add_argument("attacks", nargs="*", help=f"attacks to run, by default all: {', '.join(ATTACKS)}")
+    parser.add_argument("--examples", type=int, default=1000, help="number of examples per attack")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    asked = parser.parse_args()
-    if unknown := sorted(set(asked.attacks) - set(ATTACKS)):
-        parser.error(f"there is no attack {', '.join(unknown)}; there are {', '.join(ATTACKS)}")
-    with _database(asked.database) as url, victim(url) as server:
-        for name in asked.attacks or ATTACKS:
-            _attack(server, name, partial(ATTACKS[name], server, asked.examples, asked.seed))
+    arguments = parser.parse_args()
+    if unknown := sorted(set(arguments.attacks) - set(ATTACKS)):
+        parser.error(f"unknown attack: {', '.join(unknown)}; choose from {', '.join(ATTACKS)}")
+    with _database(arguments.database) as url, run_target_server(url) as server:
+        for name in arguments.attacks or ATTACKS:
+            _attack(server, name, partial(ATTACKS[name], server, arguments.examples, arguments.seed))
     return 0
 
 
-def _attack(server: Victim, name: str, attack: Callable[[], None]) -> None:
-    server.answers.clear()
+def _attack(server: TargetServer, name: str, attack: Callable[[], None]) -> None:
+    server.outcomes.clear()
     server.slowest = 0.0, ""
-    before, began = server.memory_mib(), time.monotonic()
+    before, started_at = server.memory_mib(), time.monotonic()
     attack()
-    server.is_well()
-    answers = ", ".join(f"{count:,} {answer}" for answer, count in server.answers.most_common())
+    server.assert_healthy()
+    outcomes = ", ".join(f"{count:,} {outcome}" for outcome, count in server.outcomes.most_common())
     memory = f"{before:.0f} to {server.memory_mib():.0f} MiB"
-    print(f"{name}: well after {time.monotonic() - began:.0f} s, {memory}; {answers}", flush=True)
+    print(f"{name}: finished after {time.monotonic() - started_at:.0f} s, {memory}; {outcomes}", flush=True)
     if server.slowest[1]:
-        print(f"the slowest took {server.slowest[0] * 1000:.0f} ms: {server.slowest[1]:.2000}", flush=True)
+        print(f"slowest operation: {server.slowest[0] * 1000:.0f} ms: {server.slowest[1]:.2000}", flush=True)
 
 
 @contextmanager

@@ -1,7 +1,6 @@
-"""Attacks: each sends so many examples of something to a server, and looks at every answer.
+"""Attacks: each sends a number of generated examples to a server and checks every response.
 
-AssertionError, with the smallest example that does it, as soon as one is answered as no client should be. With a seed the
-examples are other ones; without, always the same.
+An attack raises AssertionError at the first invalid response. Without a seed, the examples are always the same.
 """
 
 import socket
@@ -12,17 +11,25 @@ from typing import Any
 import hypothesis
 import orjson
 from hypothesis import HealthCheck, Phase, given
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 from websockets.exceptions import ConnectionClosed
 
 from queries import document
-from tests.hostile.documents import Operation, in_haste, json_values, numbers, ours, subscriptions, texts
+from tests.hostile.documents import (
+    Operation,
+    json_values,
+    numbers,
+    queries_and_mutations,
+    subscriptions,
+    texts,
+    with_short_wait,
+)
 from tests.hostile.generator import Generator
-from tests.hostile.target_server import PATIENCE, Victim, ids_in, json_of, look_at
+from tests.hostile.target_server import TIMEOUT_SECONDS, TargetServer, check_response, create_entities, encode_json
 
 CLOSE_CODES = {1000, 1002, 1003, 1007, 1009, 4400, 4401, 4409, 4429}
-"""What a WebSocket may be closed with: by its own protocol, or by graphql-transport-ws."""
+"""Close codes that a client may receive: of the WebSocket protocol and of graphql-transport-ws."""
 
 
 CONTENT_TYPES = [
@@ -36,61 +43,61 @@ CONTENT_TYPES = [
 CONTENT_TYPES += ["text/plain", "multipart/form-data; boundary=a", "application/x-www-form-urlencoded", "\xff"]
 
 
-def attack_with_generated(victim: Victim, examples: int, seed: int | None = None) -> Generator:
-    """Operations of any shape, over HTTP. What made them tells what they have come by."""
-    generator = Generator(ids_in(victim), seed or 0)
+def attack_with_generated(target: TargetServer, examples: int, seed: int | None = None) -> Generator:
+    """Send operations of any shape over HTTP. Return the generator, which knows the schema coverage."""
+    generator = Generator(create_entities(target), seed or 0)
     for _ in range(examples):
         query, variables = generator.operation()
         try:
-            generator.values.learn(victim.ask(query, variables))
-            _is_silent(victim)
+            generator.values.learn(target.execute(query, variables))
+            _assert_no_warnings(target)
         except Exception as error:
-            error.add_note(f"It was asked\n{query}\nwith {json_of(variables).decode()}")
+            error.add_note(f"Document:\n{query}\nVariables: {encode_json(variables).decode()}")
             raise
     return generator
 
 
-def attack_with_ours(victim: Victim, examples: int, seed: int | None = None) -> None:
-    """Our documents with any variables, over HTTP."""
+def attack_with_documents(target: TargetServer, examples: int, seed: int | None = None) -> None:
+    """Send the documents of `queries/` with any variables over HTTP."""
 
     def send(operation: Operation) -> None:
-        victim.ask(*in_haste(operation))
-        _is_silent(victim)
+        target.execute(*with_short_wait(operation))
+        _assert_no_warnings(target)
 
-    _run(ours(ids_in(victim)), send, examples, seed)
+    _run(queries_and_mutations(create_entities(target)), send, examples, seed)
 
 
-def attack_with_requests(victim: Victim, examples: int, seed: int | None = None) -> None:
-    """HTTP requests: methods, headers, query strings and bodies of every kind."""
+def attack_with_requests(target: TargetServer, examples: int, seed: int | None = None) -> None:
+    """Send HTTP requests with methods, headers, query strings and bodies of every kind."""
 
     def send(request: tuple[str, str, bytes | None, dict[str, str]]) -> None:
-        status, body = victim.request(*request)
+        status, body = target.request(*request)
         assert status < 500, body
         if status >= 400 and request[0] != "HEAD":
-            look_at(orjson.loads(body))
-            victim.answers[str(status)] += 1
-        _is_silent(victim)
+            check_response(orjson.loads(body))
+            target.outcomes[str(status)] += 1
+        _assert_no_warnings(target)
 
     _run(_requests(), send, examples, seed)
 
 
-def attack_with_bytes(victim: Victim, examples: int, seed: int | None = None) -> None:
-    """What is no HTTP, or only begins as if it were, and is then cut off."""
+def attack_with_bytes(target: TargetServer, examples: int, seed: int | None = None) -> None:
+    """Send bytes that are not HTTP, or that start like HTTP and are then cut off."""
 
     def send(parts: tuple[bytes, bytes]) -> None:
-        with victim.connect() as connection:
+        with target.connect() as connection:
             connection.sendall(b"".join(parts))
             connection.shutdown(socket.SHUT_WR)
-            answered = b""
+            received = b""
             try:
                 while part := connection.recv(65536):
-                    answered += part
+                    received += part
             except ConnectionResetError:
-                pass  # it had no more patience than that
-        assert not answered.startswith(b"HTTP/1.1 5"), answered
-        _is_silent(victim)
+                pass  # The server may close the connection early.
+        assert not received.startswith(b"HTTP/1.1 5"), received
+        _assert_no_warnings(target)
 
-    beginnings = some.sampled_from(
+    prefixes = st.sampled_from(
         [
             b"",
             b"POST /graphql HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 50\r\n\r\n",
@@ -101,38 +108,38 @@ def attack_with_bytes(victim: Victim, examples: int, seed: int | None = None) ->
             b"\x16\x03\x01",
         ]
     )
-    _run(some.tuples(beginnings, some.binary(max_size=60)), send, examples, seed)
+    _run(st.tuples(prefixes, st.binary(max_size=60)), send, examples, seed)
 
 
-def attack_with_messages(victim: Victim, examples: int, seed: int | None = None) -> None:
-    """WebSocket messages of every shape, in every order."""
-    known = ids_in(victim)
-    operations = ours(known) | subscriptions(known)
+def attack_with_messages(target: TargetServer, examples: int, seed: int | None = None) -> None:
+    """Send WebSocket messages of every shape in every order."""
+    known = create_entities(target)
+    operations = queries_and_mutations(known) | subscriptions(known)
 
     def send(messages: list[Any]) -> None:
-        victim.answers["sockets"] += 1
-        with victim.web_socket() as connection:
+        target.outcomes["sockets"] += 1
+        with target.web_socket() as connection:
             try:
                 for message in messages:
-                    connection.send(message if isinstance(message, str | bytes) else json_of(message).decode())
-                connection.send('{"type":"subscribe","id":"the last","payload":{"query":"{ __typename }"}}')
-                while not _is_the_last(connection.recv(PATIENCE)):
+                    connection.send(message if isinstance(message, str | bytes) else encode_json(message).decode())
+                connection.send('{"type":"subscribe","id":"last","payload":{"query":"{ __typename }"}}')
+                while not _completes_last_operation(connection.recv(TIMEOUT_SECONDS)):
                     continue
             except ConnectionClosed as closed:
                 code = closed.rcvd and closed.rcvd.code
-                victim.answers[str(code)] += 1
+                target.outcomes[str(code)] += 1
                 if code not in CLOSE_CODES:
                     raise AssertionError(f"closed with {closed.rcvd}") from closed
-        _is_silent(victim)
+        _assert_no_warnings(target)
 
-    _run(_messages(operations).flatmap(_mostly_opened), send, examples, seed)
+    _run(_messages(operations).flatmap(_mostly_initialised), send, examples, seed)
 
 
-def attack_with_frames(victim: Victim, examples: int, seed: int | None = None) -> None:
-    """Bytes on a WebSocket that are no frames, or unfinished ones."""
+def attack_with_frames(target: TargetServer, examples: int, seed: int | None = None) -> None:
+    """Send bytes over a WebSocket that are not frames, or incomplete frames."""
 
     def send(raw: bytes) -> None:
-        with victim.connect() as connection:
+        with target.connect() as connection:
             connection.sendall(
                 b"GET /graphql HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\n"
@@ -140,19 +147,19 @@ def attack_with_frames(victim: Victim, examples: int, seed: int | None = None) -
                 + raw
             )
             connection.recv(65536)
-            # A reset, as when a cable is pulled and the machine behind it starts anew.
+            # Close with a TCP reset, like a client machine that restarts.
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        _is_silent(victim)
+        _assert_no_warnings(target)
 
-    heads = some.sampled_from(
+    prefixes = st.sampled_from(
         [b"", b"\x81\xfe\x00\x7d", b"\x81\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x01\x80\0\0\0\0"]
     )
-    _run(some.tuples(heads, some.binary(max_size=40)).map(b"".join), send, examples, seed)
+    _run(st.tuples(prefixes, st.binary(max_size=40)).map(b"".join), send, examples, seed)
 
 
-def _is_silent(victim: Victim) -> None:
-    if complaints := victim.complaints():
-        raise AssertionError("".join(complaints))
+def _assert_no_warnings(target: TargetServer) -> None:
+    if warnings := target.read_warnings():
+        raise AssertionError("".join(warnings))
 
 
 def _run(strategy: SearchStrategy[Any], send: Callable[[Any], None], examples: int, seed: int | None) -> None:
@@ -173,23 +180,23 @@ def _run(strategy: SearchStrategy[Any], send: Callable[[Any], None], examples: i
     attack()
 
 
-def _is_the_last(received: str | bytes) -> bool:
-    """Whether a message ends what was asked last. AssertionError where it is none that a client may get."""
+def _completes_last_operation(received: str | bytes) -> bool:
+    """Check that a client may receive this message, and return whether it completes the last operation."""
     assert isinstance(received, str), received
     message = orjson.loads(received)
     assert message["type"] in {"connection_ack", "next", "error", "complete", "pong"}, message
     if message["type"] == "next":
-        look_at(message["payload"], may_wait=True)
+        check_response(message["payload"], may_wait=True)
     if message["type"] == "error":
-        look_at({"errors": message["payload"]}, may_wait=True)
-    return message["type"] == "complete" and message["id"] == "the last"
+        check_response({"errors": message["payload"]}, may_wait=True)
+    return message["type"] == "complete" and message["id"] == "last"
 
 
 def _requests() -> SearchStrategy[tuple[str, str, bytes | None, dict[str, str]]]:
-    query = some.sampled_from(
+    query = st.sampled_from(
         ["{ __typename }", "{ taskRunCount }", "subscription { taskRunStateChanges { cursor } }", "{"]
     )
-    body = some.fixed_dictionaries(
+    body = st.fixed_dictionaries(
         {},
         optional={
             "query": query | json_values,
@@ -200,26 +207,24 @@ def _requests() -> SearchStrategy[tuple[str, str, bytes | None, dict[str, str]]]
             "id": json_values,
         },
     )
-    raw = some.one_of(
-        some.binary(max_size=200),
-        json_values.map(json_of),
-        body.map(json_of),
-        body.map(json_of),
-        body.map(lambda value: json_of(value)[:-1]),
-        body.map(lambda value: json_of(value).decode().encode("utf-16")),
+    raw = st.one_of(
+        st.binary(max_size=200),
+        json_values.map(encode_json),
+        body.map(encode_json),
+        body.map(encode_json),
+        body.map(lambda value: encode_json(value)[:-1]),
+        body.map(lambda value: encode_json(value).decode().encode("utf-16")),
     )
-    types = some.sampled_from(CONTENT_TYPES)
-    accepts = some.sampled_from(
+    types = st.sampled_from(CONTENT_TYPES)
+    accepts = st.sampled_from(
         ["", "*/*", "application/graphql-response+json", "application/json;q=0", "a,,;;=", "\xff", "multipart/mixed"]
     )
-    headers = some.fixed_dictionaries({"content-type": types}, optional={"accept": accepts, "accept-encoding": accepts})
-    pairs = some.lists(
-        some.tuples(some.sampled_from(["query", "variables", "extensions", "operationName", "a"]), texts)
-    )
+    headers = st.fixed_dictionaries({"content-type": types}, optional={"accept": accepts, "accept-encoding": accepts})
+    pairs = st.lists(st.tuples(st.sampled_from(["query", "variables", "extensions", "operationName", "a"]), texts))
     strings = pairs.map(lambda found: "&".join(f"{name}={_quoted(value)}" for name, value in found))
     paths = strings.map(lambda string: f"/graphql?{string}")
-    methods = some.sampled_from(["POST"] * 4 + ["GET", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
-    return some.tuples(methods, paths, some.none() | raw, headers)
+    methods = st.sampled_from(["POST"] * 4 + ["GET", "GET", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"])
+    return st.tuples(methods, paths, st.none() | raw, headers)
 
 
 def _quoted(text: str) -> str:
@@ -227,33 +232,31 @@ def _quoted(text: str) -> str:
 
 
 def _messages(operations: SearchStrategy[Operation]) -> SearchStrategy[list[Any]]:
-    ids = some.sampled_from(["1", "1", "2", ""]) | texts
-    subscribe = some.tuples(ids, operations).map(
+    ids = st.sampled_from(["1", "1", "2", ""]) | texts
+    subscribe = st.tuples(ids, operations).map(
         lambda drawn: {
             "id": drawn[0],
             "type": "subscribe",
-            "payload": dict(zip(("query", "variables"), in_haste(drawn[1]), strict=True)),
+            "payload": dict(zip(("query", "variables"), with_short_wait(drawn[1]), strict=True)),
         }
     )
-    types = some.sampled_from(
-        ["connection_init", "subscribe", "complete", "ping", "pong", "next", "error", "start", ""]
-    )
-    payload = some.fixed_dictionaries(
-        {"query": some.sampled_from([document("GetServer")[0], "{", "", "{ taskRunCount }"]) | json_values},
+    types = st.sampled_from(["connection_init", "subscribe", "complete", "ping", "pong", "next", "error", "start", ""])
+    payload = st.fixed_dictionaries(
+        {"query": st.sampled_from([document("GetServer")[0], "{", "", "{ taskRunCount }"]) | json_values},
         optional={"variables": json_values, "operationName": json_values, "extensions": json_values},
     )
-    message = some.fixed_dictionaries(
+    message = st.fixed_dictionaries(
         {"type": types}, optional={"id": ids | json_values, "payload": payload | json_values, "other": json_values}
     )
     complete = ids.map(lambda drawn: {"type": "complete", "id": drawn})
-    odd = some.one_of(some.binary(max_size=30), some.text(max_size=30), json_values, numbers)
-    ping = some.sampled_from([{"type": "ping"}, {"type": "pong", "payload": {"a": 1}}, {"type": "connection_init"}])
-    fair = some.one_of(*[subscribe] * 6, complete, complete, ping)
-    # What is unfair closes the socket, so that it comes last.
-    return some.tuples(some.lists(fair, max_size=6), some.lists(message | odd, max_size=2)).map(
+    invalid = st.one_of(st.binary(max_size=30), st.text(max_size=30), json_values, numbers)
+    ping = st.sampled_from([{"type": "ping"}, {"type": "pong", "payload": {"a": 1}}, {"type": "connection_init"}])
+    valid = st.one_of(*[subscribe] * 6, complete, complete, ping)
+    # Invalid messages come last because they close the socket.
+    return st.tuples(st.lists(valid, max_size=6), st.lists(message | invalid, max_size=2)).map(
         lambda drawn: drawn[0] + drawn[1]
     )
 
 
-def _mostly_opened(messages: list[Any]) -> SearchStrategy[list[Any]]:
-    return some.sampled_from([[{"type": "connection_init"}, *messages]] * 5 + [messages])
+def _mostly_initialised(messages: list[Any]) -> SearchStrategy[list[Any]]:
+    return st.sampled_from([[{"type": "connection_init"}, *messages]] * 5 + [messages])

@@ -1,4 +1,4 @@
-"""The documents of `queries/`, with variables that nobody would send."""
+"""Hypothesis strategies for the documents of `queries/` with unusual variables."""
 
 from typing import Any
 
@@ -12,23 +12,32 @@ from graphql import (
     parse,
     type_from_ast,
 )
-from hypothesis import strategies as some
+from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from queries import document, paths
 from schema.root import build_schema
 
 Operation = tuple[str, dict[str, Any] | None]
-"""A document, and its variables."""
+"""A document and its variables."""
 
-UNKNOWN = ["01a206b2-303f-7000-b0b3-40b8ceb3f489", "", "0", "a", "VGFza1J1bjox", "0" * 36, "\ud7ff" * 40, "-" * 2000]
-INSTANTS = [
+UNKNOWN_IDS = [
+    "01a206b2-303f-7000-b0b3-40b8ceb3f489",
+    "",
+    "0",
+    "a",
+    "VGFza1J1bjox",
+    "0" * 36,
+    "\ud7ff" * 40,
+    "-" * 2000,
+]
+TIMESTAMPS = [
     "2026-01-31T09:30:00Z",
     "0001-01-01T00:00:00+14:00",
     "9999-12-31T23:59:59.999999999-14:00",
     "2026-02-30T00:00:00Z",
 ]
-INSTANTS += [
+TIMESTAMPS += [
     "now",
     "",
     "2026-06-30T23:59:60Z",
@@ -54,59 +63,59 @@ TEXTS = [
     "null",
     "{}",
 ]
-ALPHABET = some.characters(exclude_categories=["Cs"])
+ALPHABET = st.characters(exclude_categories=["Cs"])
 
-MOST_WAIT_SECONDS = 60
+MAX_WAIT_SECONDS = 60
 
-texts = some.sampled_from(TEXTS) | some.text(ALPHABET, max_size=20)
-numbers = some.sampled_from(NUMBERS) | some.integers(-5, 70) | some.floats(allow_nan=False, allow_infinity=False)
-instants = some.sampled_from(INSTANTS) | some.datetimes().map(lambda moment: moment.isoformat() + "Z")
-json_values: SearchStrategy[Any] = some.recursive(
-    some.none() | some.booleans() | numbers | texts,
-    lambda below: some.lists(below, max_size=4) | some.dictionaries(texts, below, max_size=4),
+texts = st.sampled_from(TEXTS) | st.text(ALPHABET, max_size=20)
+numbers = st.sampled_from(NUMBERS) | st.integers(-5, 70) | st.floats(allow_nan=False, allow_infinity=False)
+timestamps = st.sampled_from(TIMESTAMPS) | st.datetimes().map(lambda value: value.isoformat() + "Z")
+json_values: SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | numbers | texts,
+    lambda below: st.lists(below, max_size=4) | st.dictionaries(texts, below, max_size=4),
     max_leaves=12,
 )
 
 
-def ids_of(known: list[str]) -> SearchStrategy[str]:
-    return some.sampled_from(known) | some.sampled_from(known) | some.sampled_from(UNKNOWN) | some.uuids().map(str)
+def id_values(known: list[str]) -> SearchStrategy[str]:
+    return st.sampled_from(known) | st.sampled_from(known) | st.sampled_from(UNKNOWN_IDS) | st.uuids().map(str)
 
 
-def ours(known: list[str]) -> SearchStrategy[Operation]:
-    """The documents of `queries/` that are no subscription, with variables of the right types, mostly."""
+def queries_and_mutations(known: list[str]) -> SearchStrategy[Operation]:
+    """Return the queries and mutations of `queries/`, mostly with variables of the correct types."""
     return _with_variables(_documents(), known)
 
 
 def subscriptions(known: list[str]) -> SearchStrategy[Operation]:
-    """The same, of those that are."""
+    """Return the subscriptions of `queries/`, mostly with variables of the correct types."""
     return _with_variables(_documents(subscribing=True), known)
 
 
-def in_haste(operation: Operation) -> Operation:
-    """The operation, which does not wait for runs as long as it may: it would be answered, but a minute later."""
+def with_short_wait(operation: Operation) -> Operation:
+    """Return the operation with `waitSeconds` divided by 1,000, because a claim may wait for a minute."""
     query, variables = operation
     wait = (variables or {}).get("waitSeconds")
-    if isinstance(wait, int | float) and 0 < wait <= MOST_WAIT_SECONDS:
+    if isinstance(wait, int | float) and 0 < wait <= MAX_WAIT_SECONDS:
         variables = {**(variables or {}), "waitSeconds": wait / 1000}
     return query, variables
 
 
 class Values:
-    """Values for variables, by their types."""
+    """Strategies for the values of variables, by type."""
 
     def __init__(self, known: list[str]) -> None:
         self._scalars: dict[str, SearchStrategy[Any]] = {
-            "ID": ids_of(known),
-            "DateTime": instants,
+            "ID": id_values(known),
+            "DateTime": timestamps,
             "JSON": json_values,
             "String": texts,
             "Int": numbers,
             "Float": numbers,
-            "Boolean": some.booleans(),
+            "Boolean": st.booleans(),
         }
 
     def variables(self, operation: OperationDefinitionNode) -> SearchStrategy[dict[str, Any]]:
-        """Values for all variables of an operation; some of them left out."""
+        """Return values for the variables of an operation; optional ones may be missing."""
         schema = build_schema()._schema
         types: dict[str, Any] = {
             each.variable.name.value: type_from_ast(schema, each.type) for each in operation.variable_definitions or ()
@@ -114,20 +123,20 @@ class Values:
         return self._object({name: (type_, isinstance(type_, GraphQLNonNull)) for name, type_ in types.items()}, 0)
 
     def of(self, type_: Any, depth: int) -> SearchStrategy[Any]:
-        """Values of a type, and a few that are not."""
-        right = self._right(type_, depth)
-        # Nineteen right ones for a wrong one: what is wrong is refused before it gets anywhere.
-        return some.integers(0, 19).flatmap(lambda drawn: right if drawn else json_values)
+        """Return values of a type and a few of other types."""
+        right = self._valid_value(type_, depth)
+        # One value in twenty is invalid: an invalid value hides the code behind validation.
+        return st.integers(0, 19).flatmap(lambda drawn: right if drawn else json_values)
 
-    def _right(self, type_: Any, depth: int) -> SearchStrategy[Any]:
+    def _valid_value(self, type_: Any, depth: int) -> SearchStrategy[Any]:
         if isinstance(type_, GraphQLNonNull):
-            return self._right(type_.of_type, depth)
+            return self._valid_value(type_.of_type, depth)
         if isinstance(type_, GraphQLList):
-            return some.lists(self.of(type_.of_type, depth + 1), max_size=3 if depth < 4 else 1)
+            return st.lists(self.of(type_.of_type, depth + 1), max_size=3 if depth < 4 else 1)
         if isinstance(type_, GraphQLEnumType):
-            return some.sampled_from(list(type_.values))
+            return st.sampled_from(list(type_.values))
         if isinstance(type_, GraphQLInputObjectType):
-            return some.deferred(lambda: self._object_of(type_, depth))
+            return st.deferred(lambda: self._object_of(type_, depth))
         return self._scalars[type_.name]
 
     def _object_of(self, type_: GraphQLInputObjectType, depth: int) -> SearchStrategy[dict[str, Any]]:
@@ -137,10 +146,10 @@ class Values:
     def _object(self, fields: dict[str, tuple[Any, bool]], depth: int) -> SearchStrategy[dict[str, Any]]:
         required = [name for name, (_, is_required) in fields.items() if is_required]
         optional = [name for name in fields if name not in required]
-        most = 4 if depth < 4 else 1
-        chosen = some.lists(some.sampled_from(optional), max_size=most, unique=True) if optional else some.just([])
+        max_size = 4 if depth < 4 else 1
+        chosen = st.lists(st.sampled_from(optional), max_size=max_size, unique=True) if optional else st.just([])
         return chosen.flatmap(
-            lambda names: some.fixed_dictionaries(
+            lambda names: st.fixed_dictionaries(
                 {name: self.of(fields[name][0], depth) for name in sorted([*required, *names])}
             )
         )
@@ -149,7 +158,7 @@ class Values:
 def _with_variables(documents: list[OperationDefinitionNode], known: list[str]) -> SearchStrategy[Operation]:
     values = Values(known)
     drawn = {each.name.value: values.variables(each) for each in documents if each.name is not None}
-    return some.sampled_from(list(drawn)).flatmap(lambda name: some.tuples(some.just(document(name)[0]), drawn[name]))
+    return st.sampled_from(list(drawn)).flatmap(lambda name: st.tuples(st.just(document(name)[0]), drawn[name]))
 
 
 def _documents(*, subscribing: bool = False) -> list[OperationDefinitionNode]:

@@ -1,4 +1,4 @@
-"""A server process that is treated badly, and what it may answer then."""
+"""A server process to attack, and checks of its responses."""
 
 import json
 import os
@@ -20,54 +20,54 @@ from websockets.sync.client import ClientConnection, connect
 
 from queries import document
 
-PATIENCE = 30.0
-KEPT_SECONDS = 3.0
-"""How long a connection may lie idle: the server closes it after five seconds."""
+TIMEOUT_SECONDS = 30.0
+IDLE_SECONDS = 3.0
+"""Seconds after which an idle connection is replaced: the server closes it after five."""
 
 REQUEST_SECONDS = 10.0
-"""How long an operation may take there: claims are told to wait for a minute, too."""
+"""Time limit of operations on the server. Some claims request a longer wait."""
 
-CODES = {"BAD_USER_INPUT", "NOT_FOUND", "CONFLICT", "QUEUE_FULL", "QUERY_TOO_COMPLEX"}
-"""What an error may be coded with, whatever a client sends."""
+ALLOWED_CODES = {"BAD_USER_INPUT", "NOT_FOUND", "CONFLICT", "QUEUE_FULL", "QUERY_TOO_COMPLEX"}
+"""Error codes that a client may receive, whatever it sends."""
 
-NOT_HTTP = "Invalid HTTP request received."
-"""What is logged, in one line, of a client that does not speak HTTP."""
+INVALID_HTTP_MESSAGE = "Invalid HTTP request received."
+"""The log message for a client that does not send HTTP; expected in these tests."""
 
 
-class Victim:
-    """A server on a port of its own, whose log is kept from warnings up."""
+class TargetServer:
+    """A server process whose log holds warnings and errors."""
 
     def __init__(self, process: psutil.Popen, port: int, log: Path) -> None:
         self.process = process
         self.port = port
-        self.answers: Counter[str] = Counter()
-        """How often it answered with data, and with which codes."""
+        self.outcomes: Counter[str] = Counter()
+        """The number of responses with `data` and with each error code."""
         self.slowest = 0.0, ""
-        """How many seconds an operation has taken at most, and its document."""
+        """The duration of the slowest operation in seconds, and its document."""
         self._log = log
-        self._read = 0
-        self._used_at = 0.0
-        self._connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
+        self._log_offset = 0
+        self._last_used_at = 0.0
+        self._connection = HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_SECONDS)
 
-    def ask(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
-        """The answer to an operation, which is one that a client may get. AssertionError where it is not."""
-        began = time.monotonic()
+    def execute(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Execute an operation and return its response. Raises AssertionError if the response is invalid."""
+        started_at = time.monotonic()
         status, body = self.post({"query": query, "variables": variables})
-        self.slowest = max(self.slowest, (time.monotonic() - began, query))
+        self.slowest = max(self.slowest, (time.monotonic() - started_at, query))
         assert status == 200, (status, body)
-        self.answers.update(look_at(orjson.loads(body), "claimTaskRuns" in query))
+        self.outcomes.update(check_response(orjson.loads(body), "claimTaskRuns" in query))
         return orjson.loads(body)
 
     def post(self, body: object) -> tuple[int, bytes]:
-        """Status and body of the answer to a JSON value."""
-        head = {"content-type": "application/json"}
-        return self.request("POST", "/graphql", json_of(body), head)
+        """Post a JSON value and return the status and body of the response."""
+        headers = {"content-type": "application/json"}
+        return self.request("POST", "/graphql", encode_json(body), headers)
 
     def request(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> tuple[int, bytes]:
-        """Status and body of the answer to a request."""
-        if time.monotonic() - self._used_at > KEPT_SECONDS:
+        """Send a request and return the status and body of the response."""
+        if time.monotonic() - self._last_used_at > IDLE_SECONDS:
             self._connection.close()
-        self._used_at = time.monotonic()
+        self._last_used_at = time.monotonic()
         try:
             self._connection.request(method, path, body, headers)
             response = self._connection.getresponse()
@@ -77,16 +77,16 @@ class Victim:
             raise
 
     def connect(self) -> socket.socket:
-        """A bare connection."""
-        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+        """Open a TCP connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_SECONDS)
 
     def web_socket(self) -> ClientConnection:
-        """A WebSocket on which nothing has been said."""
+        """Open a WebSocket without initialising the protocol."""
         address = f"ws://127.0.0.1:{self.port}/graphql"
         return connect(address, subprotocols=["graphql-transport-ws"], proxy=None, compression=None)  # type: ignore[list-item]
 
     def cpu_seconds(self) -> float:
-        """How long it has worked so far: unlike what passes meanwhile, that is the same beside other processes."""
+        """Return the CPU time used so far. Unlike elapsed time, it does not depend on other processes."""
         times = self.process.cpu_times()
         return times.user + times.system
 
@@ -94,28 +94,28 @@ class Victim:
         return self.process.memory_info().rss / 2**20
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
-        """Return when it is so. The process is another one, so that it has to be asked again and again."""
-        deadline = time.monotonic() + PATIENCE
+        """Poll until the condition holds, because the state is in another process."""
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not condition():
-            assert time.monotonic() < deadline, "it did not come about"
+            assert time.monotonic() < deadline, "the condition did not become true in time"
             time.sleep(0.02)
 
-    def is_well(self) -> None:
-        """AssertionError where it has died, does not answer, or has logged what it should not have had to."""
+    def assert_healthy(self) -> None:
+        """Assert that the server runs, is ready and has logged no warnings."""
         assert self.process.poll() is None
         self._connection.close()
         assert self.request("GET", "/readyz", None, {})[0] == 200
-        assert self.complaints() == []
+        assert self.read_warnings() == []
 
-    def complaints(self) -> list[str]:
-        """What it has logged since this was last asked, from warnings up."""
-        if self._log.stat().st_size == self._read:
+    def read_warnings(self) -> list[str]:
+        """Return the warnings and errors logged since the last call."""
+        if self._log.stat().st_size == self._log_offset:
             return []
         with self._log.open("rb") as log:
-            log.seek(self._read)
+            log.seek(self._log_offset)
             lines = log.read().splitlines(keepends=True)
-        self._read += sum(len(each) for each in lines)
-        return [line.decode() for line in lines if NOT_HTTP not in line.decode()]
+        self._log_offset += sum(len(each) for each in lines)
+        return [line.decode() for line in lines if INVALID_HTTP_MESSAGE not in line.decode()]
 
     def close(self) -> None:
         self._connection.close()
@@ -125,19 +125,19 @@ class Victim:
 
 
 @contextmanager
-def victim(database_url: str, **variables: str) -> Iterator[Victim]:
-    """A server on this database, which is migrated."""
+def run_target_server(database_url: str, **variables: str) -> Iterator[TargetServer]:
+    """Run a server on this migrated database."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    given = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-    given |= {
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
+    environment |= {
         "RUNYARD_DATABASE_URL": database_url,
         "RUNYARD_PORT": str(port),
         "RUNYARD_LOG_LEVEL": "warning",
         "RUNYARD_LOG_FORMAT": "json",
         "RUNYARD_REQUEST_SECONDS": str(REQUEST_SECONDS),
-        # All that is done to it comes from one address.
+        # All attacks come from one address.
         "RUNYARD_MAX_SOCKETS_PER_CLIENT": "10000",
         **variables,
     }
@@ -145,59 +145,61 @@ def victim(database_url: str, **variables: str) -> Iterator[Victim]:
         path = Path(folder) / "log"
         with path.open("wb") as log:
             command = [sys.executable, "-m", "runyard", "serve"]
-            started = Victim(psutil.Popen(command, env=given, stderr=log, stdout=subprocess.DEVNULL), port, path)
+            server = TargetServer(
+                psutil.Popen(command, env=environment, stderr=log, stdout=subprocess.DEVNULL), port, path
+            )
         try:
-            _wait_until_ready(started)
-            yield started
+            _wait_until_ready(server)
+            yield server
         finally:
-            started.close()
+            server.close()
 
 
-def _wait_until_ready(started: Victim) -> None:
-    deadline = time.monotonic() + PATIENCE
+def _wait_until_ready(server: TargetServer) -> None:
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while True:
         try:
-            started.connect().close()
+            server.connect().close()
         except ConnectionRefusedError:
-            assert started.process.poll() is None, started.complaints()
+            assert server.process.poll() is None, server.read_warnings()
             assert time.monotonic() < deadline, "the server did not start"
         else:
             return
 
 
-def json_of(value: object) -> bytes:
-    """JSON, with integers that are larger than those that orjson writes."""
+def encode_json(value: object) -> bytes:
+    """Encode JSON with integers of any size, which orjson cannot encode."""
     return json.dumps(value, ensure_ascii=False).encode()
 
 
-def look_at(answer: Any, may_wait: bool = False) -> list[str]:
-    """What an answer is: `data`, or the codes of its errors. AssertionError where it is none that a client may get."""
-    assert isinstance(answer, dict), answer
-    assert answer.keys() <= {"data", "errors", "extensions"}, answer
-    if "errors" not in answer:
-        assert isinstance(answer["data"], dict), answer
+def check_response(response: Any, may_wait: bool = False) -> list[str]:
+    """Check that a response is valid, and return `data` or the codes of its errors."""
+    assert isinstance(response, dict), response
+    assert response.keys() <= {"data", "errors", "extensions"}, response
+    if "errors" not in response:
+        assert isinstance(response["data"], dict), response
         return ["data"]
-    codes = [error["extensions"]["code"] for error in answer["errors"]]
-    assert codes, answer
-    assert set(codes) <= CODES | ({"UNAVAILABLE"} if may_wait else set()), answer
+    codes = [error["extensions"]["code"] for error in response["errors"]]
+    assert codes, response
+    assert set(codes) <= ALLOWED_CODES | ({"UNAVAILABLE"} if may_wait else set()), response
     return codes
 
 
-def ids_in(victim: Victim) -> list[str]:
-    """The ids of some of everything, which is created; and of leases."""
-    flow = _created(victim, "CreateFlow", "flow", {"name": "hostile"})
-    deployment = _created(victim, "CreateDeployment", "deployment", {"flowId": flow, "name": "hostile"})
-    flow_run = _created(victim, "CreateFlowRun", "flowRun", {"flowId": flow, "state": {"type": "RUNNING"}})
+def create_entities(target: TargetServer) -> list[str]:
+    """Create one entity of each kind and return their ids, with the id of a lease."""
+    flow = _create_entity(target, "CreateFlow", "flow", {"name": "hostile"})
+    deployment = _create_entity(target, "CreateDeployment", "deployment", {"flowId": flow, "name": "hostile"})
+    flow_run = _create_entity(target, "CreateFlowRun", "flowRun", {"flowId": flow, "state": {"type": "RUNNING"}})
     runs = [
-        _created(victim, "CreateTaskRun", "taskRun", {"taskKey": "a", **wanted})
-        for wanted in ({}, {"flowRunId": flow_run, "dynamicKey": "a"}, {"state": {"type": "SCHEDULED"}})
+        _create_entity(target, "CreateTaskRun", "taskRun", {"taskKey": "a", **fields})
+        for fields in ({}, {"flowRunId": flow_run, "dynamicKey": "a"}, {"state": {"type": "SCHEDULED"}})
     ]
-    claim = victim.ask(document("ClaimTaskRuns")[0], {"taskKeys": ["a"], "leaseSeconds": 600})
+    claim = target.execute(document("ClaimTaskRuns")[0], {"taskKeys": ["a"], "leaseSeconds": 600})
     (claimed,) = claim["data"]["claimTaskRuns"]
     return [flow, deployment, flow_run, *runs, claimed["leaseId"]]
 
 
-def _created(victim: Victim, operation: str, noun: str, input: dict[str, Any]) -> str:
-    answer = victim.ask(document(operation)[0], {"input": input})
-    (payload,) = answer["data"].values()
+def _create_entity(target: TargetServer, operation: str, noun: str, input: dict[str, Any]) -> str:
+    response = target.execute(document(operation)[0], {"input": input})
+    (payload,) = response["data"].values()
     return payload[noun]["id"]

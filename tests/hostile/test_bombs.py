@@ -1,4 +1,4 @@
-"""A bomb is answered with its error, nobody else waits for it, and it leaves no memory behind."""
+"""A bomb gets its error, does not block other clients and leaks no memory."""
 
 import threading
 import time
@@ -12,98 +12,97 @@ import orjson
 import pytest
 
 from tests.hostile.bombs import BOMBS
-from tests.hostile.target_server import PATIENCE, Victim, look_at, victim
+from tests.hostile.target_server import TIMEOUT_SECONDS, TargetServer, check_response, run_target_server
 
-MOST_SECONDS = 0.25
-"""How long the server may work without answering others."""
+MAX_BLOCKED_CPU_SECONDS = 0.25
+"""CPU seconds for which the server may leave other clients without a response."""
 
 ATTEMPTS = 3
-"""How often a bomb is sent at most: whatever else the machine does makes the server's work longer, and never shorter."""
+"""Maximum number of times a bomb is sent: other load on the machine only increases the measured CPU time."""
 
-MOST_MIB = 120
-"""How much more memory the server may have after all of them, and after many of the largest: bodies are 4 MiB, what is
-parsed ten times that, and the system does not get all of it back."""
+MAX_MEMORY_GROWTH_MIB = 120
+"""Memory growth allowed after all bombs and repeated largest ones: bodies are 4 MiB, their parsed values ten times as
+large, and the allocator does not return all of it."""
 
-LARGEST = ["objects to keep", "as many deep lists as one may send", "sixteen inputs", "ids"]
+LARGEST_BOMBS = ["stored objects", "deep lists within the limit", "sixteen inputs", "ids"]
 
 
 @pytest.fixture(scope="module")
-def attacked(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Victim]:
-    """A server, which has to be well after all bombs, and to have about the memory that it had before."""
+def target(migrated: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[TargetServer]:
+    """A server that must be healthy after all bombs, without significant memory growth."""
     path = tmp_path_factory.mktemp("bombs") / "runyard.db"
     copyfile(migrated, path)
-    with victim(f"sqlite+aiosqlite:///{path}") as started:
-        started.ask("{ taskRunCount }")
-        before = started.memory_mib()
-        yield started
-        started.is_well()
+    with run_target_server(f"sqlite+aiosqlite:///{path}") as server:
+        server.execute("{ taskRunCount }")
+        before = server.memory_mib()
+        yield server
+        server.assert_healthy()
         for _ in range(5):
-            for name in LARGEST:
-                started.request("POST", "/graphql", BOMBS[name][0](), {"content-type": "application/json"})
-        print(f"memory: {before:.0f} MiB before, {started.memory_mib():.0f} MiB after")
-        assert started.memory_mib() - before < MOST_MIB
+            for name in LARGEST_BOMBS:
+                server.request("POST", "/graphql", BOMBS[name][0](), {"content-type": "application/json"})
+        print(f"memory: {before:.0f} MiB before, {server.memory_mib():.0f} MiB after")
+        assert server.memory_mib() - before < MAX_MEMORY_GROWTH_MIB
 
 
-class Waiting:
-    """How long the server worked at most while somebody else waited for one answer, in seconds of CPU."""
+class BlockedTime:
+    """The longest wait of another client for one response, in CPU seconds of the server."""
 
     longest = 0.0
 
 
 @contextmanager
-def somebody_else(server: Victim) -> Iterator[Waiting]:
-    """Somebody who asks for little, all the time."""
-    waiting, over, begun = Waiting(), threading.Event(), threading.Event()
+def concurrent_client(server: TargetServer) -> Iterator[BlockedTime]:
+    """Run a client that sends small requests continuously."""
+    blocked, stopped, started = BlockedTime(), threading.Event(), threading.Event()
 
-    def ask() -> None:
-        connection = HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE)
-        while not over.is_set():
+    def send_requests() -> None:
+        connection = HTTPConnection("127.0.0.1", server.port, timeout=TIMEOUT_SECONDS)
+        while not stopped.is_set():
             before = server.cpu_seconds()
             connection.request("GET", "/healthz")
             connection.getresponse().read()
-            waiting.longest = max(waiting.longest, server.cpu_seconds() - before)
-            begun.set()
+            blocked.longest = max(blocked.longest, server.cpu_seconds() - before)
+            started.set()
         connection.close()
 
-    asking = threading.Thread(target=ask)
-    asking.start()
+    thread = threading.Thread(target=send_requests)
+    thread.start()
     try:
-        assert begun.wait(PATIENCE)
-        waiting.longest = 0.0
-        yield waiting
+        assert started.wait(TIMEOUT_SECONDS)
+        blocked.longest = 0.0
+        yield blocked
     finally:
-        over.set()
-        asking.join()
+        stopped.set()
+        thread.join()
 
 
-def anew(body: bytes, number: int) -> bytes:
-    """The body with a document that the server has not seen yet, where it has one: it keeps what it has looked at."""
+def with_new_document(body: bytes, number: int) -> bytes:
+    """Return the body with a changed document that is not in the server's document cache."""
     return body.replace(b'"query": "', b'"query": "#%d\\n' % number, 1)
 
 
 @pytest.mark.parametrize("name", BOMBS)
-def test_a_bomb_is_answered_with_its_error_and_keeps_nobody_waiting(attacked: Victim, name: str) -> None:
+def test_a_bomb_gets_its_error_and_does_not_block_other_clients(target: TargetServer, name: str) -> None:
     make, code = BOMBS[name]
     body = make()
-    count = attacked.ask("{ taskRunCount }")["data"]["taskRunCount"]
+    count = target.execute("{ taskRunCount }")["data"]["taskRunCount"]
 
     sent, codes = 0, set[str | None]()
     for _ in range(ATTEMPTS):
         sent += 1
-        with somebody_else(attacked) as waiting:
-            began = time.monotonic()
-            wanted = body if sent == 1 else anew(body, sent)
-            _, answer = attacked.request("POST", "/graphql", wanted, {"content-type": "application/json"})
-            took = time.monotonic() - began
-        print(
-            f"{name}: answered in {took * 1000:.0f} ms, others waited for {waiting.longest * 1000:.0f} ms of CPU at most"
-        )
-        codes = codes or set(look_at(orjson.loads(answer)))
-        if waiting.longest < MOST_SECONDS:
+        with concurrent_client(target) as blocked:
+            started_at = time.monotonic()
+            request_body = body if sent == 1 else with_new_document(body, sent)
+            _, response = target.request("POST", "/graphql", request_body, {"content-type": "application/json"})
+            seconds = time.monotonic() - started_at
+        waited = f"other clients waited at most {blocked.longest * 1000:.0f} ms of CPU"
+        print(f"{name}: response after {seconds * 1000:.0f} ms, {waited}")
+        codes = codes or set(check_response(orjson.loads(response)))
+        if blocked.longest < MAX_BLOCKED_CPU_SECONDS:
             break
     else:
-        pytest.fail(f"others waited for more than {MOST_SECONDS:g} s of CPU each time")
+        pytest.fail(f"other clients waited more than {MAX_BLOCKED_CPU_SECONDS:g} s of CPU each time")
 
     assert codes == {code}
     changed = sent if code == "data" and b"createTaskRun(" in body else 0
-    assert attacked.ask("{ taskRunCount }")["data"]["taskRunCount"] == count + changed
+    assert target.execute("{ taskRunCount }")["data"]["taskRunCount"] == count + changed

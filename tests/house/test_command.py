@@ -1,4 +1,4 @@
-"""The command `runyard`: what it does, and how it says that it can not."""
+"""The `runyard` command: its subcommands, and its error messages."""
 
 import os
 import sqlite3
@@ -11,7 +11,9 @@ import pytest
 
 from runyard import __version__
 from schema.root import print_schema
-from tests.serving import ON_SQLITE, ServerProcess, settings_for
+from tests.serving import SQLITE_ONLY, ServerProcess, settings_for
+
+pytestmark = pytest.mark.processes
 
 
 def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -22,7 +24,7 @@ def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.Compl
     )
 
 
-def test_db_upgrade_makes_the_database_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+def test_db_upgrade_creates_the_database_and_is_idempotent(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/deep/down/runyard.db"
 
     first = runyard("db", "upgrade", folder=tmp_path, RUNYARD_DATABASE_URL=url)
@@ -33,58 +35,66 @@ def test_db_upgrade_makes_the_database_and_then_has_nothing_to_do(tmp_path: Path
     assert (second.returncode, second.stdout) == (0, f"{path} was already up to date.\n")
 
 
-def test_schema_print_prints_the_contract(tmp_path: Path) -> None:
+def test_schema_print_prints_the_schema(tmp_path: Path) -> None:
     printed = runyard("schema", "print", folder=tmp_path)
 
     assert (printed.returncode, printed.stdout) == (0, print_schema())
 
 
-def test_version_tells_the_version(tmp_path: Path) -> None:
+def test_version_prints_the_version(tmp_path: Path) -> None:
     assert runyard("--version", folder=tmp_path).stdout == f"runyard {__version__}\n"
 
 
 @pytest.mark.parametrize("name", ["db", "queries", "resolvers", "schema"])
-def test_it_refuses_to_start_where_a_foreign_package_shadows_ours(tmp_path: Path, name: str) -> None:
+def test_serve_fails_when_a_foreign_package_shadows_one_of_runyard(tmp_path: Path, name: str) -> None:
     (tmp_path / name).mkdir()
     (tmp_path / name / "__init__.py").touch()
 
-    refused = runyard("serve", folder=tmp_path)
+    completed = runyard("serve", folder=tmp_path)
 
-    assert refused.returncode == 1
-    assert refused.stdout == ""
-    assert refused.stderr.startswith(f"runyard: the package '{name}' at {tmp_path}/{name}/__init__.py is not Runyard's")
+    assert completed.returncode == 1
+    assert completed.stdout == ""
+    assert completed.stderr.startswith(
+        f"runyard: The package '{name}' at {tmp_path}/{name}/__init__.py is not part of Runyard, "
+    )
 
 
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
         ({"RUNYARD_PORT": "many"}, "runyard: RUNYARD_PORT: Input should be a valid integer"),
+        (
+            {"RUNYARD_MAX_ANSWER_BYTES": "1000"},
+            "runyard: RUNYARD_MAX_ANSWER_BYTES must be at least 16 times RUNYARD_MAX_",
+        ),
         ({"RUNYARD_LOG_LEVEL": "loud"}, "runyard: RUNYARD_LOG_LEVEL: "),
-        ({"RUNYARD_DATABASE_URL": "mysql://x/y"}, "runyard: RUNYARD_DATABASE_URL has to name a SQLite file"),
+        ({"RUNYARD_DATABASE_URL": "mysql://x/y"}, "runyard: RUNYARD_DATABASE_URL must name a SQLite file"),
         ({"RUNYARD_DATABASE_URL": "sqlite+aiosqlite:////dev/null/x.db"}, "runyard: "),
     ],
 )
-def test_a_wrong_setting_is_named_without_a_traceback(tmp_path: Path, variables: dict[str, str], message: str) -> None:
-    refused = runyard("serve", folder=tmp_path, **variables)
+def test_an_invalid_setting_is_named_without_a_traceback(
+    tmp_path: Path, variables: dict[str, str], message: str
+) -> None:
+    completed = runyard("serve", folder=tmp_path, **variables)
 
-    assert refused.returncode == 1
-    assert refused.stderr.startswith(message)
-    assert "Traceback" not in refused.stderr
+    assert completed.returncode == 1
+    assert completed.stderr.startswith(message)
+    assert "Traceback" not in completed.stderr
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "notes.txt"
     path.write_text("Dear diary, this is no database, and it is long enough to be sure of that.")
 
-    refused = runyard("serve", folder=tmp_path, RUNYARD_DATABASE_URL=f"sqlite+aiosqlite:///{path}")
+    completed = runyard("serve", folder=tmp_path, RUNYARD_DATABASE_URL=f"sqlite+aiosqlite:///{path}")
 
-    assert refused.returncode == 1
-    assert "file is not a database" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    assert completed.returncode == 1
+    assert "file is not a database" in completed.stderr
+    assert "Traceback" not in completed.stderr
     assert path.read_text().startswith("Dear diary")
 
 
-def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+def test_a_database_of_a_later_version_is_rejected_unchanged(tmp_path: Path) -> None:
     path = tmp_path / "runyard.db"
     with sqlite3.connect(path) as raw:
         raw.execute("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL)")
@@ -92,57 +102,54 @@ def test_a_database_of_a_later_version_is_refused_and_left_alone(tmp_path: Path)
     raw.close()
     before = path.read_bytes()
 
-    refused = runyard("serve", folder=tmp_path, RUNYARD_DATABASE_URL=f"sqlite+aiosqlite:///{path}")
+    completed = runyard("serve", folder=tmp_path, RUNYARD_DATABASE_URL=f"sqlite+aiosqlite:///{path}")
 
-    assert refused.returncode == 1
-    assert refused.stderr.startswith("runyard: The database was written by a later version of Runyard")
+    assert completed.returncode == 1
+    assert completed.stderr.startswith("runyard: The database was written by a later version of Runyard")
     assert path.read_bytes() == before
 
 
-@ON_SQLITE
-async def test_a_second_server_on_one_file_is_refused(server_process: ServerProcess, tmp_path: Path) -> None:
+@SQLITE_ONLY
+async def test_a_second_server_on_one_file_fails_to_start(server_process: ServerProcess, tmp_path: Path) -> None:
     await server_process.start()
     url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
 
-    refused = await to_thread(runyard, "serve", "--port", "0", folder=tmp_path, RUNYARD_DATABASE_URL=url)
+    completed = await to_thread(runyard, "serve", "--port", "0", folder=tmp_path, RUNYARD_DATABASE_URL=url)
 
-    assert refused.returncode == 1
-    assert refused.stderr.endswith(f"runyard: Another server has {tmp_path}/runyard.db open.\n")
-    assert "Traceback" not in refused.stderr
-
-
-# --- who is let in ---
+    assert completed.returncode == 1
+    assert completed.stderr.endswith(f"runyard: Another server has {tmp_path}/runyard.db open.\n")
+    assert "Traceback" not in completed.stderr
 
 
-def test_it_does_not_start_where_nobody_would_be_let_in(tmp_path: Path) -> None:
+def test_serve_fails_on_a_public_address_without_a_valid_token(tmp_path: Path) -> None:
     url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
 
-    refused = runyard("serve", "--host", "0.0.0.0", folder=tmp_path, RUNYARD_DATABASE_URL=url)  # noqa: S104
+    completed = runyard("serve", "--host", "0.0.0.0", folder=tmp_path, RUNYARD_DATABASE_URL=url)  # noqa: S104
 
-    assert refused.returncode == 1
-    assert refused.stderr.splitlines()[-1] == (
-        f"runyard: Access to 0.0.0.0 is by API tokens, and {tmp_path}/runyard.db has no valid one. Make one with "
-        "`runyard token create --scope read --scope write --scope work`, or let anybody in who reaches that address: "
+    assert completed.returncode == 1
+    assert completed.stderr.splitlines()[-1] == (
+        f"runyard: Clients on 0.0.0.0 need an API token, but {tmp_path}/runyard.db has no valid token. Create one with "
+        "`runyard token create --scope read --scope write --scope work`, or disable authentication with "
         "RUNYARD_ACCESS=anonymous."
     )
 
 
-@ON_SQLITE
-async def test_with_a_token_or_on_purpose_it_starts_on_any_address(
+@SQLITE_ONLY
+async def test_serve_starts_on_any_address_with_a_token_or_anonymous_access(
     server_process: ServerProcess, database_url: str, tmp_path: Path
 ) -> None:
-    open_to_all = await server_process.start(RUNYARD_HOST="0.0.0.0", RUNYARD_ACCESS="anonymous")  # noqa: S104
-    anonymous = await open_to_all.ask("CountTaskRuns")
+    anonymous_client = await server_process.start(RUNYARD_HOST="0.0.0.0", RUNYARD_ACCESS="anonymous")  # noqa: S104
+    anonymous_count = await anonymous_client.execute("CountTaskRuns")
     await server_process.terminate()
-    made = await to_thread(
+    created = await to_thread(
         runyard, "token", "create", "--scope", "read", folder=tmp_path, RUNYARD_DATABASE_URL=database_url
     )
     client = await server_process.start(RUNYARD_HOST="0.0.0.0")  # noqa: S104
-    refused = await client.http.post("/graphql", json={"query": "{ taskRunCount }"})
-    client.http.headers["Authorization"] = f"Bearer {made.stdout.strip()}"
+    completed = await client.http.post("/graphql", json={"query": "{ taskRunCount }"})
+    client.http.headers["Authorization"] = f"Bearer {created.stdout.strip()}"
 
-    assert (anonymous, refused.status_code) == (0, 401)
-    assert await client.ask("CountTaskRuns") == 0
+    assert (anonymous_count, completed.status_code) == (0, 401)
+    assert await client.execute("CountTaskRuns") == 0
 
 
 @pytest.mark.parametrize(
@@ -160,7 +167,7 @@ async def test_with_a_token_or_on_purpose_it_starts_on_any_address(
         ("0.0.0.0", "anonymous", False),  # noqa: S104
     ],
 )
-def test_tokens_are_needed_beyond_loopback_addresses(
+def test_tokens_are_required_beyond_loopback_addresses(
     tmp_path: Path, host: str, access: str, needs_tokens: bool
 ) -> None:
     assert settings_for(tmp_path, host=host, access=access).needs_tokens == needs_tokens

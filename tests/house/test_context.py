@@ -1,18 +1,18 @@
-"""What the fields of an operation share."""
+"""The context that the fields of an operation share."""
 
 from dataclasses import fields
 from typing import Any, cast
 
 from schema.context import Context
 
-OF_ITS_OWN = {"loaders", "selections", "deadline"}
+PER_OPERATION = {"loaders", "selections", "deadline"}
 
 
-def test_an_operation_has_all_of_its_context_but_what_is_its_own() -> None:
-    given = {each.name: object() for each in fields(Context)}
-    context = Context(**cast("dict[str, Any]", given))
+def test_an_operation_shares_all_but_its_own_parts_of_the_context() -> None:
+    values = {each.name: object() for each in fields(Context)}
+    context = Context(**cast("dict[str, Any]", values))
 
-    of_operation = context.for_operation()
+    operation_context = context.for_operation()
 
-    kept = {name for name, value in given.items() if getattr(of_operation, name) is value}
-    assert kept == set(given) - OF_ITS_OWN
+    shared = {name for name, value in values.items() if getattr(operation_context, name) is value}
+    assert shared == set(values) - PER_OPERATION

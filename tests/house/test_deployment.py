@@ -1,4 +1,4 @@
-"""The files that servers are deployed with name what is there: settings, commands, and files to copy."""
+"""Deployment files: the settings, commands and files that they name exist."""
 
 import re
 from pathlib import Path
@@ -11,19 +11,19 @@ from typer.main import get_command
 from runyard.cli import app
 from runyard.settings import Settings
 
-HOUSE = Path(__file__).parent.parent.parent
-DOCKERFILE = (HOUSE / "Dockerfile").read_text("utf-8")
-IGNORED = (HOUSE / ".dockerignore").read_text("utf-8").splitlines()
-COMPOSE: dict[str, Any] = yaml.safe_load((HOUSE / "compose.yaml").read_text("utf-8"))
-UNIT = (HOUSE / "deploy/runyard.service").read_text("utf-8")
+REPOSITORY = Path(__file__).parent.parent.parent
+DOCKERFILE = (REPOSITORY / "Dockerfile").read_text("utf-8")
+IGNORED = (REPOSITORY / ".dockerignore").read_text("utf-8").splitlines()
+COMPOSE: dict[str, Any] = yaml.safe_load((REPOSITORY / "compose.yaml").read_text("utf-8"))
+UNIT = (REPOSITORY / "deploy/runyard.service").read_text("utf-8")
 SETTINGS = {f"RUNYARD_{name.upper()}" for name in Settings.model_fields}
 
-# A password for PostgreSQL, which compose alone reads.
-NOT_OURS = {"RUNYARD_POSTGRES_PASSWORD", "RUNYARD_NAME"}
+# Variables that are not settings of the server.
+OTHER_VARIABLES = {"RUNYARD_POSTGRES_PASSWORD", "RUNYARD_NAME"}
 
 
 def is_command(words: list[str]) -> bool:
-    """Whether these words, after `runyard`, are a command."""
+    """Return whether `runyard` followed by `words` is a command."""
     command: Any = get_command(app)
     for word in words:
         command = command.commands.get(word)
@@ -32,17 +32,17 @@ def is_command(words: list[str]) -> bool:
     return not hasattr(command, "commands")
 
 
-def test_what_the_image_is_built_from_is_there_and_not_ignored() -> None:
+def test_the_files_copied_into_the_image_exist_and_are_not_ignored() -> None:
     copied = [
         word for line in re.findall(r"^COPY (?!--from)(.+) \S+$", DOCKERFILE, re.MULTILINE) for word in line.split()
     ]
 
     assert copied == ["pyproject.toml", "README.md", "LICENSE", "runyard", "schema", "resolvers", "db", "queries"]
-    assert [name for name in copied if not (HOUSE / name).exists()] == []
+    assert [name for name in copied if not (REPOSITORY / name).exists()] == []
     assert [name for name in copied if f"!{name}" not in IGNORED] == []
 
 
-def test_the_image_runs_a_command_as_nobody_in_particular() -> None:
+def test_the_image_runs_a_command_as_a_non_root_user() -> None:
     (command,) = re.findall(r"^CMD (\[.*\])$", DOCKERFILE, re.MULTILINE)
     (user,) = re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)
 
@@ -53,7 +53,7 @@ def test_the_image_runs_a_command_as_nobody_in_particular() -> None:
     assert "/readyz" in DOCKERFILE
 
 
-def test_the_servers_start_on_a_database_that_was_upgraded_before() -> None:
+def test_the_servers_start_after_the_database_was_upgraded() -> None:
     services = COMPOSE["services"]
 
     assert sorted(services) == ["postgres", "runyard-1", "runyard-2", "upgrade"]
@@ -65,7 +65,7 @@ def test_the_servers_start_on_a_database_that_was_upgraded_before() -> None:
     assert ports == ["127.0.0.1:4200:4200", "127.0.0.1:4201:4200"]
 
 
-def test_the_settings_of_the_servers_are_understood(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_settings_in_compose_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = COMPOSE["services"]["runyard-1"]["environment"]
     for name, value in environment.items():
         monkeypatch.setenv(name, re.sub(r"\$\{\w+:-(\w+)\}", r"\1", value))
@@ -77,14 +77,14 @@ def test_the_settings_of_the_servers_are_understood(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize("file", ["Dockerfile", "compose.yaml", "deploy/runyard.service"])
-def test_only_settings_that_there_are_are_named(file: str) -> None:
-    named = set(re.findall(r"RUNYARD_[A-Z_]+", (HOUSE / file).read_text("utf-8")))
+def test_deployment_files_name_only_existing_settings(file: str) -> None:
+    named = set(re.findall(r"RUNYARD_[A-Z_]+", (REPOSITORY / file).read_text("utf-8")))
 
-    assert named - NOT_OURS <= SETTINGS
+    assert named - OTHER_VARIABLES <= SETTINGS
     assert "RUNYARD_DATABASE_URL" in named
 
 
-def test_the_unit_starts_a_command_and_waits_for_its_stop() -> None:
+def test_the_systemd_unit_starts_a_command_and_waits_for_its_shutdown() -> None:
     (words,) = re.findall(r"^ExecStart=/opt/runyard/bin/runyard (.*)$", UNIT, re.MULTILINE)
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
 

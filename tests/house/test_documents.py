@@ -1,4 +1,4 @@
-"""The documents in queries/: one operation a file, valid, with valid examples, and used."""
+"""The documents in `queries/`: one valid operation per file, with valid examples, used by a test."""
 
 import json
 import re
@@ -18,23 +18,23 @@ EXAMPLES = {path.stem: path for path in sorted(FOLDER.rglob("*.json"))}
 
 
 def operation_of(path: Path) -> OperationDefinitionNode:
-    """The document's operation. Fails if it has none, or more than one."""
+    """Return the only operation of the document."""
     definitions = parse(path.read_text("utf-8")).definitions
     (operation,) = (each for each in definitions if isinstance(each, OperationDefinitionNode))
     return operation
 
 
-def test_there_are_documents() -> None:
+def test_the_documents_are_found() -> None:
     assert {"CreateTaskRun", "ScheduledTaskRuns", "SetTaskRunState", "ListTaskRuns"} <= set(DOCUMENTS)
     assert "CreateTaskRun" in EXAMPLES
 
 
-def test_no_two_documents_have_one_name() -> None:
+def test_document_names_are_unique() -> None:
     assert len(list(FOLDER.rglob("*.graphql"))) == len(DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_has_one_operation_that_is_named_as_its_file(name: str) -> None:
+def test_a_document_has_one_operation_named_like_its_file(name: str) -> None:
     operation = operation_of(DOCUMENTS[name])
 
     assert operation.name is not None
@@ -42,7 +42,7 @@ def test_a_document_has_one_operation_that_is_named_as_its_file(name: str) -> No
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)
-def test_a_document_begins_with_what_it_is_for(name: str) -> None:
+def test_a_document_starts_with_its_purpose(name: str) -> None:
     first = DOCUMENTS[name].read_text("utf-8").splitlines()[0]
 
     assert re.fullmatch(r"# [A-Z].*\.", first)
@@ -56,7 +56,7 @@ def test_a_document_is_valid(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
-def test_an_example_is_valid_for_the_document_beside_it(name: str) -> None:
+def test_an_example_is_valid_for_its_document(name: str) -> None:
     document = EXAMPLES[name].with_suffix(".graphql")
     variables = json.loads(EXAMPLES[name].read_text("utf-8"))
 
@@ -68,7 +68,7 @@ def test_an_example_is_valid_for_the_document_beside_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", queries.MAIN_JOB)
-def test_a_document_of_the_main_job_is_handed_out_with_its_example(name: str) -> None:
+def test_a_document_of_the_main_workflow_is_returned_with_its_example(name: str) -> None:
     document, variables = queries.document(name)
 
     assert document == DOCUMENTS[name].read_text("utf-8")

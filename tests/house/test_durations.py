@@ -1,14 +1,14 @@
-"""Durations are read as people write them."""
+"""Durations: the formats that settings and options accept."""
 
 from datetime import timedelta
 
 import pytest
 
-from runyard.durations import read_duration
+from runyard.durations import parse_duration
 
 
 @pytest.mark.parametrize(
-    ("text", "meant"),
+    ("text", "expected"),
     [
         ("30d", timedelta(days=30)),
         ("12h", timedelta(hours=12)),
@@ -22,13 +22,13 @@ from runyard.durations import read_duration
         ("P1M", timedelta(days=30)),
     ],
 )
-def test_it_is_what_it_says(text: str, meant: timedelta) -> None:
-    assert read_duration(text) == meant
+def test_a_duration_is_parsed(text: str, expected: timedelta) -> None:
+    assert parse_duration(text) == expected
 
 
 @pytest.mark.parametrize(
     "text", ["", "30", "d", "0d", "-3d", "P", "PT0S", "soon", "2020-01-01", "9999999d", "99999999999999999999d"]
 )
-def test_what_is_no_duration_is_refused(text: str) -> None:
+def test_text_that_is_not_a_duration_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=f"^'{text}' "):
-        read_duration(text)
+        parse_duration(text)

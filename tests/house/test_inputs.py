@@ -1,4 +1,4 @@
-"""Inputs are built by functions of their own, and are what Strawberry would have made of the same values."""
+"""Input objects: the generated builders return the same objects as Strawberry's own conversion."""
 
 from dataclasses import replace
 from typing import Any
@@ -46,31 +46,31 @@ VALUES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def as_strawberry_makes_it(type_: GraphQLInputObjectType, coerced: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+def convert_with_strawberry(type_: GraphQLInputObjectType, coerced: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     for each in TYPES.values():
         monkeypatch.setattr(each.extensions["strawberry-definition"], "from_input", None)
     definition: StrawberryObjectDefinition = type_.extensions["strawberry-definition"]
     return convert_argument(coerced, definition.origin, SCHEMA.schema_converter.scalar_registry, SCHEMA.config)
 
 
-def test_every_input_type_has_a_function_of_its_own() -> None:
+def test_every_input_type_has_a_generated_builder() -> None:
     assert [name for name, type_ in TYPES.items() if type_.extensions["strawberry-definition"].from_input is None] == []
 
 
 @pytest.mark.parametrize(("name", "value"), VALUES, ids=str)
-def test_an_input_is_what_strawberry_would_have_made(
+def test_a_built_input_equals_the_one_converted_by_strawberry(
     name: str, value: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     coerced: Any = coerce_input_value(value, TYPES[name])
 
     built = TYPES[name].extensions["strawberry-definition"].from_input(None, coerced, None)
 
-    expected = as_strawberry_makes_it(TYPES[name], coerced, monkeypatch)
+    expected = convert_with_strawberry(TYPES[name], coerced, monkeypatch)
     assert built == expected
     assert repr(built) == repr(expected)
 
 
-def test_what_is_built_shares_no_list_with_what_it_is_built_from() -> None:
+def test_a_built_input_shares_no_list_with_its_source() -> None:
     coerced: Any = coerce_input_value({"taskKey": "t", "tags": ["a"]}, TYPES["TaskRunCreateInput"])
 
     built = TYPES["TaskRunCreateInput"].extensions["strawberry-definition"].from_input(None, coerced, None)

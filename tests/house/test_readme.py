@@ -1,4 +1,4 @@
-"""The README's commands and its worker do what it says."""
+"""README: its commands and its worker work as printed, and its tables are complete."""
 
 import asyncio
 import re
@@ -10,11 +10,13 @@ import orjson
 import pytest
 
 from runyard.settings import Settings
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
 from tests.serving import ServerProcess
 
-HOUSE = Path(__file__).parent.parent.parent
-README = (HOUSE / "README.md").read_text("utf-8")
+pytestmark = pytest.mark.processes
+
+REPOSITORY = Path(__file__).parent.parent.parent
+README = (REPOSITORY / "README.md").read_text("utf-8")
 COMMANDS = re.findall(r"^```sh\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 (WORKER,) = re.findall(r"^<!-- worker.py -->\n```python\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
 START, CREATE, SEE, CHECK = COMMANDS
@@ -22,13 +24,13 @@ START, CREATE, SEE, CHECK = COMMANDS
 
 async def run_in_shell(command: str) -> bytes:
     process = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
-    output, _ = await asyncio.wait_for(process.communicate(), PATIENCE)
+    output, _ = await asyncio.wait_for(process.communicate(), TIMEOUT_SECONDS)
     assert process.returncode == 0
     return output
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl on this machine")
-async def test_the_main_job_works_as_printed(server_process: ServerProcess, tmp_path: Path) -> None:
+async def test_the_quick_start_works_as_printed(server_process: ServerProcess, tmp_path: Path) -> None:
     await server_process.start()
     (tmp_path / "worker.py").write_text(WORKER.replace("127.0.0.1:4200", server_process.address))
 
@@ -38,7 +40,7 @@ async def test_the_main_job_works_as_printed(server_process: ServerProcess, tmp_
         sys.executable, tmp_path / "worker.py", stdout=asyncio.subprocess.PIPE
     )
     assert worker.stdout is not None
-    lines = [await asyncio.wait_for(worker.stdout.readline(), PATIENCE) for _ in range(2)]
+    lines = [await asyncio.wait_for(worker.stdout.readline(), TIMEOUT_SECONDS) for _ in range(2)]
     worker.kill()
     await worker.communicate()
     seen = orjson.loads(await run_in_shell(SEE.replace("127.0.0.1:4200", server_process.address)))
@@ -53,7 +55,7 @@ async def test_the_main_job_works_as_printed(server_process: ServerProcess, tmp_
     assert [state["name"] for state in node["states"]] == ["Scheduled", "Running", "Completed"]
 
 
-def test_every_setting_is_in_the_table_with_its_default() -> None:
+def test_every_setting_is_listed_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `RUNYARD_(\w+)` \| `?([^`|]*?)`? \|", README, re.MULTILINE))
     fields = {name.upper(): field for name, field in Settings.model_fields.items()}
 
@@ -68,6 +70,6 @@ def test_every_setting_is_in_the_table_with_its_default() -> None:
     assert {name: float(rows[name]) for name in figures} == figures
 
 
-def test_the_continuous_check_runs_the_readmes_command() -> None:
-    assert CHECK.strip() in (HOUSE / ".ci/run").read_text("utf-8")
+def test_continuous_integration_runs_the_command_in_the_readme() -> None:
+    assert CHECK.strip() in (REPOSITORY / ".ci/run").read_text("utf-8")
     assert START.startswith("python3 -m venv .venv && .venv/bin/pip install -q . &&")

@@ -1,4 +1,4 @@
-"""The rules of orchestration: one a file, each listed in a policy, each with tests of its own."""
+"""Orchestration rules: one per file, each documented, listed in a policy, and tested."""
 
 from importlib import import_module
 from pathlib import Path
@@ -24,17 +24,17 @@ def module_of(name: str) -> ModuleType:
 
 
 def policies() -> dict[str, tuple[Rule, ...]]:
-    """Every policy, by its name in policy.py."""
+    """Return every policy by its name in `policy.py`."""
     return {name: value for name, value in vars(policy).items() if name.isupper() and isinstance(value, tuple)}
 
 
-def test_there_are_rules_and_policies() -> None:
+def test_the_rules_and_policies_are_found() -> None:
     assert "fence_lost_leases" in NAMES
     assert {"IN_FLOW_RUN", "IN_BACKGROUND", "FORCED", "FLOW_RUN"} <= set(policies())
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_file_holds_one_rule_of_the_same_name(name: str) -> None:
+def test_a_file_contains_one_rule_of_the_same_name(name: str) -> None:
     (rule,) = rules_of(module_of(name))
 
     assert rule.name == name
@@ -42,7 +42,7 @@ def test_a_file_holds_one_rule_of_the_same_name(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_rule_says_what_it_is_for(name: str) -> None:
+def test_a_rule_and_its_module_are_documented(name: str) -> None:
     (rule,) = rules_of(module_of(name))
 
     assert (module_of(name).__doc__ or "").strip()
@@ -57,12 +57,12 @@ def test_a_rule_is_listed_in_a_policy(name: str) -> None:
 
 
 @pytest.mark.parametrize("title", policies())
-def test_a_policy_asks_no_rule_twice(title: str) -> None:
+def test_a_policy_contains_no_rule_twice(title: str) -> None:
     names = [rule.name for rule in policies()[title]]
 
     assert sorted(set(names)) == sorted(names)
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_rule_has_tests_of_its_own(name: str) -> None:
+def test_a_rule_has_its_own_test_file(name: str) -> None:
     assert (TESTS / FILES[name].parent / f"test_{name}.py").is_file()

@@ -1,7 +1,7 @@
-"""The contract of the last release holds: what clients may send and ask for today, they may tomorrow.
+"""Compatibility with the last release: operations that are valid in the released schema stay valid.
 
-`schema/released.graphql` is that contract. A change that breaks clients needs a row in ACCEPTED, with the reason; `just
-release-contract` makes today's contract the released one, and then the table is empty again.
+`schema/released.graphql` is the released schema. A breaking change needs an entry in ACCEPTED with its reason. `just
+release-contract` replaces the released schema by the current one; ACCEPTED is then emptied.
 """
 
 from collections.abc import Iterator
@@ -24,7 +24,7 @@ from schema.root import print_schema
 RELEASED = Path(__file__).parent.parent.parent / "schema" / "released.graphql"
 
 ACCEPTED: dict[str, str] = {}
-"""Changes that break clients, as the test words them, and why they are made even so."""
+"""Accepted breaking changes, as `breaking_changes` describes them, with the reason for each."""
 
 OLD = """
 type Query { run(id: ID!, limit: Int! = 5, sort: Sort = NEW): Run, runs(filter: Filter): [Run!]! }
@@ -35,12 +35,12 @@ enum Sort { NEW OLD }
 
 
 def breaking_changes(old: GraphQLSchema, new: GraphQLSchema) -> set[str]:
-    """What a client may have relied on that is no longer so."""
+    """Return the descriptions of all breaking changes."""
     found = {change.description for change in find_breaking_changes(old, new)}
-    given, now_given = dict(_inputs(old)), dict(_inputs(new))
-    for path in given.keys() & now_given.keys():
-        # A non-null one with a default may be left out; graphql-core does not see the default go.
-        if given[path].default is not None and now_given[path].default is None:
+    old_inputs, new_inputs = dict(_inputs(old)), dict(_inputs(new))
+    for path in old_inputs.keys() & new_inputs.keys():
+        # A non-null input with a default is optional. graphql-core does not report the removal of its default.
+        if old_inputs[path].default is not None and new_inputs[path].default is None:
             found.add(f"{path} has no default any more.")
     return found
 
@@ -56,18 +56,18 @@ def _inputs(schema: GraphQLSchema) -> Iterator[tuple[str, GraphQLArgument | Grap
                     yield f"{type_.name}.{name}({argument_name})", argument
 
 
-def test_what_was_released_still_holds() -> None:
+def test_the_schema_has_only_accepted_breaking_changes() -> None:
     found = breaking_changes(build_schema(RELEASED.read_text("utf-8")), build_schema(print_schema()))
 
     assert found == set(ACCEPTED)
 
 
-def test_a_change_that_breaks_clients_has_a_reason() -> None:
+def test_every_accepted_breaking_change_has_a_reason() -> None:
     assert [change for change, reason in ACCEPTED.items() if not reason.strip()] == []
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes", "change"),
+    ("before", "after", "change"),
     [
         ("name: String, tags", "tags", "Field Run.name was removed."),
         ("tags: [String!]!", "tags: [String!]", "Field Run.tags changed type from [String!]! to [String!]."),
@@ -90,14 +90,14 @@ def test_a_change_that_breaks_clients_has_a_reason() -> None:
         ("{ NEW OLD }", "{ NEW }", "Enum value Sort.OLD was removed."),
     ],
 )
-def test_a_change_that_breaks_clients_is_found(was: str, becomes: str, change: str) -> None:
-    assert was in OLD
+def test_a_breaking_change_is_detected(before: str, after: str, change: str) -> None:
+    assert before in OLD
 
-    assert breaking_changes(build_schema(OLD), build_schema(OLD.replace(was, becomes))) == {change}
+    assert breaking_changes(build_schema(OLD), build_schema(OLD.replace(before, after))) == {change}
 
 
 @pytest.mark.parametrize(
-    ("was", "becomes"),
+    ("before", "after"),
     [
         ("id: ID!, name", "id: ID!, age: Int, name"),
         ("name: String, tags", "name: String!, tags"),
@@ -107,7 +107,7 @@ def test_a_change_that_breaks_clients_is_found(was: str, becomes: str, change: s
         ("input Filter {", "input Filter { tag: ID,"),
     ],
 )
-def test_a_contract_may_grow(was: str, becomes: str) -> None:
-    assert was in OLD
+def test_a_compatible_change_is_not_reported(before: str, after: str) -> None:
+    assert before in OLD
 
-    assert breaking_changes(build_schema(OLD), build_schema(OLD.replace(was, becomes))) == set()
+    assert breaking_changes(build_schema(OLD), build_schema(OLD.replace(before, after))) == set()

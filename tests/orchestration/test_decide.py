@@ -1,4 +1,4 @@
-"""How the rules are asked, and what comes of their verdicts."""
+"""How `decide` calls the rules of a policy and combines their verdicts."""
 
 from dataclasses import replace
 
@@ -21,45 +21,44 @@ from resolvers.orchestration.transition import (
     Wait,
     rule,
 )
-from tests.builders.transitions import in_seconds, propose, task_run, transition, under_flow_run
+from tests.builders.transitions import flow_run_facts, in_seconds, propose, task_run, transition
 
-RUNNING = under_flow_run(StateType.RUNNING)
-PAUSED = under_flow_run(StateType.PAUSED)
-CANCELLED = under_flow_run(StateType.CANCELLED)
+RUNNING = flow_run_facts(StateType.RUNNING)
+PAUSED = flow_run_facts(StateType.PAUSED)
+CANCELLED = flow_run_facts(StateType.CANCELLED)
 
 
-def saying(verdict: Verdict | None, asked: list[Transition]) -> Rule:
-    """A rule for all transitions that always says this, and notes what it was asked about."""
+def rule_returning(verdict: Verdict | None, seen: list[Transition]) -> Rule:
+    """Return a rule that governs all transitions, always returns `verdict` and appends each transition to `seen`."""
 
     @rule()
-    def say(transition: Transition) -> Verdict | None:
-        asked.append(transition)
+    def return_verdict(transition: Transition) -> Verdict | None:
+        seen.append(transition)
         return verdict
 
-    return say
+    return return_verdict
 
 
-# --- asking ---
-
-
-def test_a_proposal_that_no_rule_objects_to_is_accepted_as_it_is() -> None:
+def test_a_proposal_without_objections_is_accepted_unchanged() -> None:
     proposed = propose(StateType.RUNNING, name="Mine", data="[1]", cache_key="k")
 
-    decision = decide([saying(None, []), saying(None, [])], transition(task_run(StateType.PENDING), proposed))
+    decision = decide(
+        [rule_returning(None, []), rule_returning(None, [])], transition(task_run(StateType.PENDING), proposed)
+    )
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, None, None)
 
 
-def test_a_rule_is_asked_about_the_transitions_that_it_governs() -> None:
-    asked: list[Transition] = []
+def test_a_rule_is_called_for_transitions_that_it_governs() -> None:
+    seen: list[Transition] = []
     running_to_failed = replace(
-        saying(None, asked), leaving=frozenset({StateType.RUNNING}), entering=frozenset({StateType.FAILED})
+        rule_returning(None, seen), leaving=frozenset({StateType.RUNNING}), entering=frozenset({StateType.FAILED})
     )
     governed = transition(task_run(StateType.RUNNING), StateType.FAILED)
 
     decide([running_to_failed], governed)
 
-    assert asked == [governed]
+    assert seen == [governed]
 
 
 @pytest.mark.parametrize(
@@ -71,35 +70,39 @@ def test_a_rule_is_asked_about_the_transitions_that_it_governs() -> None:
         (StateType.FAILED, StateType.RUNNING),
     ],
 )
-def test_a_rule_is_not_asked_about_any_other(leaving: StateType | None, entering: StateType) -> None:
-    asked: list[Transition] = []
+def test_a_rule_is_not_called_for_other_transitions(leaving: StateType | None, entering: StateType) -> None:
+    seen: list[Transition] = []
     running_to_failed = replace(
-        saying(Abort("never"), asked), leaving=frozenset({StateType.RUNNING}), entering=frozenset({StateType.FAILED})
+        rule_returning(Abort("never"), seen),
+        leaving=frozenset({StateType.RUNNING}),
+        entering=frozenset({StateType.FAILED}),
     )
 
     decision = decide([running_to_failed], transition(task_run(leaving), entering))
 
-    assert asked == []
+    assert seen == []
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering))
 
 
-def test_a_rule_bears_the_name_of_its_function_and_governs_every_transition_unless_it_says_otherwise() -> None:
+def test_a_rule_has_its_functions_name_and_governs_every_transition_by_default() -> None:
     @rule()
-    def let_all_pass(transition: Transition) -> Verdict | None:
+    def accept_everything(transition: Transition) -> Verdict | None:
         return None
 
-    assert let_all_pass.name == "let_all_pass"
-    assert let_all_pass.leaving == let_all_pass.entering == ANY_STATE == {None, *StateType}
+    assert accept_everything.name == "accept_everything"
+    assert accept_everything.leaving == accept_everything.entering == ANY_STATE == {None, *StateType}
 
 
-def test_rules_are_asked_in_their_order_and_each_sees_what_the_one_before_made_of_the_proposal() -> None:
-    asked: list[Transition] = []
+def test_rules_run_in_order_and_see_the_proposal_as_amended_so_far() -> None:
+    seen: list[Transition] = []
     amended = propose(StateType.RUNNING, name="Amended")
     running = transition(task_run(StateType.PENDING), StateType.RUNNING)
 
-    decision = decide([saying(None, asked), saying(Amend(amended), asked), saying(None, asked)], running)
+    decision = decide(
+        [rule_returning(None, seen), rule_returning(Amend(amended), seen), rule_returning(None, seen)], running
+    )
 
-    assert asked == [running, running, replace(running, proposed=amended)]
+    assert seen == [running, running, replace(running, proposed=amended)]
     assert decision == Decision(OrchestrationStatus.ACCEPT, amended)
 
 
@@ -115,35 +118,32 @@ def test_rules_are_asked_in_their_order_and_each_sees_what_the_one_before_made_o
         (Wait("r", 3.0), Decision(OrchestrationStatus.WAIT, None, "r", 3.0)),
     ],
 )
-def test_the_first_rule_that_objects_ends_the_matter(verdict: Verdict, decision: Decision) -> None:
-    asked: list[Transition] = []
-    rules = [saying(None, []), saying(verdict, []), saying(Abort("too late"), asked)]
+def test_the_first_objection_decides_and_later_rules_are_not_called(verdict: Verdict, decision: Decision) -> None:
+    seen: list[Transition] = []
+    rules = [rule_returning(None, []), rule_returning(verdict, []), rule_returning(Abort("too late"), seen)]
 
     made = decide(rules, transition(task_run(StateType.PENDING), StateType.RUNNING))
 
     assert made == decision
-    assert asked == []
+    assert seen == []
 
 
-# --- changes that a later rule undoes ---
-
-
-def test_an_amendment_is_kept_where_all_later_rules_let_it_pass() -> None:
+def test_an_amendment_is_kept_if_no_later_rule_objects() -> None:
     amended = propose(StateType.RUNNING, name="Amended")
 
     decision = decide(
-        [saying(Amend(amended, Effects(run_count=0)), []), saying(None, [])],
+        [rule_returning(Amend(amended, Effects(run_count=0)), []), rule_returning(None, [])],
         transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING),
     )
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, amended, effects=Effects(run_count=0))
 
 
-def test_an_amendment_of_something_else_does_not_undo_the_count_of_an_earlier_one() -> None:
+def test_a_later_amendment_keeps_the_run_count_of_an_earlier_one() -> None:
     first, second = propose(StateType.RUNNING, name="First"), propose(StateType.RUNNING, name="Second")
 
     decision = decide(
-        [saying(Amend(first, Effects(run_count=0)), []), saying(Amend(second), [])],
+        [rule_returning(Amend(first, Effects(run_count=0)), []), rule_returning(Amend(second), [])],
         transition(task_run(StateType.FAILED), StateType.RUNNING),
     )
 
@@ -151,11 +151,11 @@ def test_an_amendment_of_something_else_does_not_undo_the_count_of_an_earlier_on
 
 
 @pytest.mark.parametrize("verdict", [Reject("r"), Reject("r", propose(StateType.PAUSED)), Abort("r"), Wait("r", 1.0)])
-def test_an_amendment_is_dropped_where_a_later_rule_refuses(verdict: Verdict) -> None:
-    amend = saying(Amend(propose(StateType.RUNNING, name="Amended"), Effects(run_count=0)), [])
+def test_an_amendment_is_dropped_if_a_later_rule_objects(verdict: Verdict) -> None:
+    amend = rule_returning(Amend(propose(StateType.RUNNING, name="Amended"), Effects(run_count=0)), [])
 
     decision = decide(
-        [amend, saying(verdict, [])], transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING)
+        [amend, rule_returning(verdict, [])], transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING)
     )
 
     assert decision.effects.run_count is None
@@ -167,16 +167,13 @@ def test_deciding_changes_neither_the_run_nor_the_proposal() -> None:
     before = replace(run)
     proposed = propose(StateType.RUNNING)
 
-    decide(IN_FLOW_RUN, transition(run, proposed, flow_run=under_flow_run(StateType.RUNNING, run_count=2)))
+    decide(IN_FLOW_RUN, transition(run, proposed, flow_run=flow_run_facts(StateType.RUNNING, run_count=2)))
 
     assert run == before
     assert proposed == propose(StateType.RUNNING)
 
 
-# --- the order in the policies ---
-
-
-def test_a_failed_run_of_a_running_flow_run_starts_over() -> None:
+def test_a_failed_run_of_a_running_flow_run_resets_its_run_count() -> None:
     decision = decide(
         IN_FLOW_RUN, transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING, flow_run=RUNNING)
     )
@@ -184,7 +181,7 @@ def test_a_failed_run_of_a_running_flow_run_starts_over() -> None:
     assert (decision.status, decision.effects.run_count) == (OrchestrationStatus.ACCEPT, 0)
 
 
-def test_a_failed_run_of_a_paused_flow_run_becomes_not_ready_and_keeps_its_count() -> None:
+def test_a_paused_flow_run_makes_failed_runs_not_ready_with_count_unchanged() -> None:
     decision = decide(
         IN_FLOW_RUN, transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING, flow_run=PAUSED)
     )
@@ -194,7 +191,7 @@ def test_a_failed_run_of_a_paused_flow_run_becomes_not_ready_and_keeps_its_count
     assert decision.effects.run_count is None
 
 
-def test_a_failed_run_of_a_flow_run_that_is_over_is_aborted_and_keeps_its_count() -> None:
+def test_a_cancelled_flow_run_aborts_failed_runs_with_count_unchanged() -> None:
     decision = decide(
         IN_FLOW_RUN, transition(task_run(StateType.FAILED, run_count=3), StateType.RUNNING, flow_run=CANCELLED)
     )
@@ -203,12 +200,16 @@ def test_a_failed_run_of_a_flow_run_that_is_over_is_aborted_and_keeps_its_count(
 
 
 @pytest.mark.parametrize("flow_run", [RUNNING, PAUSED, CANCELLED])
-def test_a_kept_result_is_looked_at_before_the_flow_run(flow_run: object) -> None:
+def test_a_persisted_result_is_checked_before_the_flow_run(flow_run: object) -> None:
     completed = task_run(StateType.COMPLETED, data='{"type":"reference"}')
 
     decision = decide(IN_FLOW_RUN, transition(completed, StateType.RUNNING, flow_run=flow_run))
 
-    assert decision == Decision(OrchestrationStatus.REJECT, None, "The run is COMPLETED and its result is kept.")
+    assert decision == Decision(
+        OrchestrationStatus.REJECT,
+        None,
+        "The task run is COMPLETED with a persisted result and cannot change its state.",
+    )
 
 
 @pytest.mark.parametrize(
@@ -219,7 +220,7 @@ def test_a_kept_result_is_looked_at_before_the_flow_run(flow_run: object) -> Non
         (CANCELLED, OrchestrationStatus.ABORT),
     ],
 )
-def test_the_flow_run_is_looked_at_before_the_scheduled_time(flow_run: object, status: OrchestrationStatus) -> None:
+def test_the_flow_run_is_checked_before_the_scheduled_time(flow_run: object, status: OrchestrationStatus) -> None:
     scheduled = task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=in_seconds(100)))
 
     decision = decide(IN_FLOW_RUN, transition(scheduled, StateType.RUNNING, flow_run=flow_run))
@@ -228,7 +229,7 @@ def test_the_flow_run_is_looked_at_before_the_scheduled_time(flow_run: object, s
 
 
 @pytest.mark.parametrize("policy", [IN_FLOW_RUN, IN_BACKGROUND])
-def test_a_lost_lease_is_looked_at_before_all_else(policy: list[Rule]) -> None:
+def test_a_lost_lease_is_checked_before_everything_else(policy: list[Rule]) -> None:
     completed = task_run(StateType.COMPLETED, data='{"type":"reference"}')
 
     decision = decide(
@@ -236,12 +237,12 @@ def test_a_lost_lease_is_looked_at_before_all_else(policy: list[Rule]) -> None:
     )
 
     assert decision.status is OrchestrationStatus.ABORT
-    assert (decision.reason or "").startswith("This lease is no longer held")
+    assert (decision.reason or "").startswith("The lease is no longer held.")
 
 
-def test_a_second_claim_on_a_background_run_is_aborted_before_its_end_is_looked_at() -> None:
+def test_a_second_background_claim_is_aborted_before_its_terminal_state_is_checked() -> None:
     cancelled = task_run(StateType.CANCELLED, run_count=3)
 
     decision = decide(IN_BACKGROUND, transition(cancelled, StateType.PENDING))
 
-    assert decision == Decision(OrchestrationStatus.ABORT, None, "The run is CANCELLED: it can not be claimed again.")
+    assert decision == Decision(OrchestrationStatus.ABORT, None, "The run is CANCELLED and cannot be claimed.")

@@ -1,4 +1,4 @@
-"""The database as the server has it open, for as long as a test needs it."""
+"""Open a SQLite database for the duration of a block."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,15 +6,15 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from db.sqlite.database import SQLiteDatabase
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
 from tests.clock import ManualClock
 
 
 @asynccontextmanager
-async def opened(path: Path, *, busy_seconds: float = 5.0) -> AsyncIterator[SQLiteDatabase]:
-    """The database in the file, with a clock that stands still at `tests.clock.START`; closed in the end, come what may."""
+async def open_database(path: Path, *, busy_seconds: float = 5.0) -> AsyncIterator[SQLiteDatabase]:
+    """Open the database in the file with a manual clock, and close it at the end of the block."""
     database = await SQLiteDatabase.open(path, clock=ManualClock(), busy_seconds=busy_seconds)
     try:
         yield database
     finally:
-        await asyncio.wait_for(database.close(), PATIENCE)
+        await asyncio.wait_for(database.close(), TIMEOUT_SECONDS)

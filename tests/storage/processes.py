@@ -1,35 +1,35 @@
-"""Other processes that use the same file."""
+"""Other processes that use the same SQLite file."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
 
 
 @contextmanager
-def process(program: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
-    """A Python process that runs `program`, which says `ready` and then waits for a line. Killed in the end."""
+def python_process(program: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run `program` in a Python process, wait until it prints `ready`, and kill it at the end of the block."""
     command = [sys.executable, "-c", program, *map(str, arguments)]
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     with subprocess.Popen(command, text=True, **pipes) as started:
         try:
             assert started.stdout is not None
-            assert started.stdout.readline() == "ready\n", started.communicate(timeout=PATIENCE)
+            assert started.stdout.readline() == "ready\n", started.communicate(timeout=TIMEOUT_SECONDS)
             yield started
         finally:
             started.kill()
 
 
-def go(waiting: "subprocess.Popen[str]") -> None:
-    """Let the process go on."""
-    assert waiting.stdin is not None
-    waiting.stdin.write("go\n")
-    waiting.stdin.flush()
+def resume(process: "subprocess.Popen[str]") -> None:
+    """Write the line that the process waits for."""
+    assert process.stdin is not None
+    process.stdin.write("resume\n")
+    process.stdin.flush()
 
 
-HOLDS_THE_FILE = """
+HOLD_WRITE_LOCK = """
 import sqlite3, sys
 connection = sqlite3.connect(sys.argv[1], isolation_level=None)
 connection.execute("BEGIN IMMEDIATE")
@@ -37,4 +37,4 @@ print("ready", flush=True)
 sys.stdin.readline()
 connection.execute("ROLLBACK")
 """
-"""Holds the write lock of the file from `ready` until it is let go."""
+"""Program that holds the write lock of the file from `ready` until it reads a line."""

@@ -1,4 +1,4 @@
-"""The file is made and brought up to date at start, all at once or not at all."""
+"""Migrations: the database is created and upgraded at start, atomically."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -16,11 +16,12 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from db import migrations
 from db.errors import DatabaseTooNew, DatabaseUnavailable
+from db.statements.schema_version import HEAD
 from db.tables import HAS_ENDED, metadata
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
 from tests.postgresql import PostgreSQLServer
-from tests.storage.open_database import opened
-from tests.storage.processes import go, process
+from tests.storage.open_database import open_database
+from tests.storage.processes import python_process, resume
 
 TABLES = {
     "alembic_version",
@@ -37,17 +38,17 @@ TABLES = {
     "task_run_state_cache",
 }
 
-UPGRADES = """
+UPGRADE_PROGRAM = """
 import sys
 from pathlib import Path
-import alembic.command, sqlalchemy  # so that both are as ready as can be
+import alembic.command, sqlalchemy  # import before "ready", to make both processes start at the same time
 from db import migrations
 print("ready", flush=True)
 sys.stdin.readline()
 migrations.upgrade_sqlite(Path(sys.argv[1]))
 """
 
-OPENS = """
+OPEN_PROGRAM = """
 import asyncio, sys
 from pathlib import Path
 from db.runtime.clock import SystemClock
@@ -71,13 +72,13 @@ def engine_of(path: Path) -> Iterator[Engine]:
 
 
 def schema_of(path: Path) -> dict[str, str]:
-    """The statements that made what is in the file, by name, with every run of blanks as one."""
+    """Return the SQL of each table and index in the file, by name, with normalized whitespace."""
     with closing(sqlite3.connect(path)) as raw:
         rows = raw.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
     return {name: " ".join(sql.split()) for name, sql in rows}
 
 
-def revision_of(path: Path) -> str:
+def fetch_revision(path: Path) -> str:
     with closing(sqlite3.connect(path)) as raw:
         ((revision,),) = raw.execute("SELECT version_num FROM alembic_version").fetchall()
     return revision
@@ -88,73 +89,70 @@ def tables_of(path: Path) -> set[str]:
         return {name for (name,) in raw.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
 
 
-# --- what is made ---
-
-
-def test_a_start_without_a_file_makes_one_that_is_up_to_date(path: Path) -> None:
+def test_starting_without_a_file_creates_a_current_database(path: Path) -> None:
     upgraded = migrations.upgrade_sqlite(path)
 
     assert upgraded is True
-    assert revision_of(path) == migrations.HEAD
+    assert fetch_revision(path) == HEAD
     assert tables_of(path) == TABLES
 
 
-def test_an_empty_file_is_filled(path: Path) -> None:
+def test_an_empty_file_is_migrated(path: Path) -> None:
     path.touch()
 
     upgraded = migrations.upgrade_sqlite(path)
 
     assert upgraded is True
-    assert revision_of(path) == migrations.HEAD
+    assert fetch_revision(path) == HEAD
     assert tables_of(path) == TABLES
 
 
-def test_head_is_the_newest_migration_and_the_only_end_of_them() -> None:
+def test_head_is_the_only_head_of_the_migrations() -> None:
     config = Config()
     config.set_main_option("script_location", "db:migrations")
 
     heads = ScriptDirectory.from_config(config).get_heads()
 
-    assert heads == [migrations.HEAD]
+    assert heads == [HEAD]
 
 
-def test_the_migrations_make_the_tables_that_the_statements_are_written_for(path: Path) -> None:
+def test_the_migrations_create_the_tables_of_the_metadata(path: Path) -> None:
     migrations.upgrade_sqlite(path)
 
     with engine_of(path) as engine, engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, {"compare_type": True}), metadata)
 
-    # The comparison does not tell apart which index is for which kind of database; the tests below do.
+    # The comparison ignores the dialect of an index; the tests below check the indexes.
     assert [each for each in differences if each[0] not in {"add_index", "remove_index"}] == []
 
 
-def test_the_migrations_make_the_same_indexes_on_postgresql(postgresql: PostgreSQLServer) -> None:
-    migrated, made = postgresql.make(), postgresql.make(migrated=False)
+def test_the_migrations_create_the_same_indexes_on_postgresql(postgresql: PostgreSQLServer) -> None:
+    migrated, created = postgresql.make(), postgresql.make(migrated=False)
     indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
 
-    # As texts: creating through the metadata would leave its mark on the foreign key that goes round.
+    # Execute the SQL text: `metadata.create_all` would modify the circular foreign key.
     for table in metadata.sorted_tables:
-        postgresql.rows(made, str(CreateTable(table).compile(dialect=dialect())))
+        postgresql.rows(created, str(CreateTable(table).compile(dialect=dialect())))
         for index in table.indexes:
             if index._ddl_if is None or index._ddl_if.dialect == "postgresql":
-                postgresql.rows(made, str(CreateIndex(index).compile(dialect=dialect())))
+                postgresql.rows(created, str(CreateIndex(index).compile(dialect=dialect())))
 
-    assert sorted(postgresql.rows(migrated, indexes)) == sorted(postgresql.rows(made, indexes))
+    assert sorted(postgresql.rows(migrated, indexes)) == sorted(postgresql.rows(created, indexes))
     postgresql.drop(migrated)
-    postgresql.drop(made)
+    postgresql.drop(created)
 
 
-def test_the_migrations_make_the_same_indexes_with_the_same_conditions(path: Path, tmp_path: Path) -> None:
+def test_the_migrations_create_the_same_indexes_and_conditions_on_sqlite(path: Path, tmp_path: Path) -> None:
     migrations.upgrade_sqlite(path)
     with engine_of(tmp_path / "other.db") as engine:
         metadata.create_all(engine)
 
-    made, wanted = schema_of(path), schema_of(tmp_path / "other.db")
+    actual, expected = schema_of(path), schema_of(tmp_path / "other.db")
 
-    assert {name: sql for name, sql in made.items() if name not in TABLES} == {
-        name: sql for name, sql in wanted.items() if name not in TABLES
+    assert {name: sql for name, sql in actual.items() if name not in TABLES} == {
+        name: sql for name, sql in expected.items() if name not in TABLES
     }
-    assert {name: sql.partition(" WHERE ")[2] for name, sql in made.items() if " WHERE " in sql} == {
+    assert {name: sql.partition(" WHERE ")[2] for name, sql in actual.items() if " WHERE " in sql} == {
         "ix_flow_run_ended": HAS_ENDED,
         "ix_queue_entry_leased": "lease_id IS NOT NULL",
         "ix_queue_entry_waiting": "lease_id IS NULL",
@@ -165,22 +163,19 @@ def test_the_migrations_make_the_same_indexes_with_the_same_conditions(path: Pat
     }
 
 
-def test_the_migrations_make_the_same_foreign_keys(path: Path, tmp_path: Path) -> None:
+def test_the_migrations_create_the_same_foreign_keys(path: Path, tmp_path: Path) -> None:
     migrations.upgrade_sqlite(path)
     with engine_of(tmp_path / "other.db") as engine:
         metadata.create_all(engine)
 
-    made, wanted = (
+    actual, expected = (
         {(table, *key[2:7]) for table in TABLES for key in raw.execute(f"PRAGMA foreign_key_list({table})")}
         for file in (path, tmp_path / "other.db")
         for raw in [sqlite3.connect(file)]
     )
 
-    assert made == wanted
-    assert len(made) == 10
-
-
-# --- starting again ---
+    assert actual == expected
+    assert len(actual) == 10
 
 
 def test_starting_again_changes_nothing(path: Path) -> None:
@@ -194,22 +189,19 @@ def test_starting_again_changes_nothing(path: Path) -> None:
 
 
 async def test_an_open_database_is_current(path: Path) -> None:
-    async with opened(path) as database:
+    async with open_database(path) as database:
         assert await database.is_current() is True
 
 
-async def test_a_database_that_was_upgraded_by_a_later_version_meanwhile_is_not_current(path: Path) -> None:
-    async with opened(path) as database:
+async def test_an_open_database_upgraded_by_a_later_version_is_not_current(path: Path) -> None:
+    async with open_database(path) as database:
         with closing(sqlite3.connect(path)) as raw, raw:
             raw.execute("UPDATE alembic_version SET version_num = '9999'")
 
         assert await database.is_current() is False
 
 
-# --- files that are not touched ---
-
-
-def test_a_file_of_a_later_version_is_refused_and_left_as_it_is(path: Path) -> None:
+def test_a_file_of_a_later_version_is_rejected_unchanged(path: Path) -> None:
     migrations.upgrade_sqlite(path)
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("UPDATE alembic_version SET version_num = '9999'")
@@ -219,10 +211,10 @@ def test_a_file_of_a_later_version_is_refused_and_left_as_it_is(path: Path) -> N
         migrations.upgrade_sqlite(path)
 
     assert path.read_bytes() == before
-    assert revision_of(path) == "9999"
+    assert fetch_revision(path) == "9999"
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
+def test_a_file_that_is_not_a_database_is_rejected_unchanged(path: Path) -> None:
     path.write_text("Dear diary,\n" * 1000)
 
     with pytest.raises(DatabaseUnavailable, match="could not be read"):
@@ -231,9 +223,9 @@ def test_a_file_that_is_no_database_is_refused_and_left_as_it_is(path: Path) -> 
     assert path.read_text() == "Dear diary,\n" * 1000
 
 
-def test_an_upgrade_that_fails_half_way_leaves_the_file_as_it_was(path: Path) -> None:
+def test_an_upgrade_that_fails_leaves_the_file_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path)) as raw, raw:
-        raw.execute("CREATE TABLE task_run_state_cache (mine)")  # the table that is made last
+        raw.execute("CREATE TABLE task_run_state_cache (mine)")  # the table that is created last
         raw.execute("INSERT INTO task_run_state_cache VALUES (1)")
 
     with pytest.raises(DatabaseUnavailable, match="already exists"):
@@ -244,47 +236,41 @@ def test_an_upgrade_that_fails_half_way_leaves_the_file_as_it_was(path: Path) ->
         assert raw.execute("SELECT * FROM task_run_state_cache").fetchall() == [(1,)]
 
 
-# --- two at once ---
-
-
-def test_two_processes_that_upgrade_one_new_file_at_once_both_succeed(path: Path) -> None:
+def test_two_processes_can_upgrade_one_new_file_at_once(path: Path) -> None:
     with ExitStack() as stack:
-        started = [stack.enter_context(process(UPGRADES, path)) for _ in range(2)]
+        started = [stack.enter_context(python_process(UPGRADE_PROGRAM, path)) for _ in range(2)]
         for each in started:
-            go(each)
-        ends = [(each.communicate(timeout=PATIENCE)[1], each.returncode) for each in started]
+            resume(each)
+        ends = [(each.communicate(timeout=TIMEOUT_SECONDS)[1], each.returncode) for each in started]
 
     assert ends == [("", 0), ("", 0)]
-    assert revision_of(path) == migrations.HEAD
+    assert fetch_revision(path) == HEAD
     assert tables_of(path) == TABLES
 
 
-def test_a_process_whose_opening_fails_ends(path: Path) -> None:
+def test_a_process_that_fails_to_open_the_database_exits(path: Path) -> None:
     migrations.upgrade_sqlite(path)
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
-        # A file that is being read can not be put into WAL mode.
+        # A file that is being read cannot be switched to WAL mode.
         reader.execute("BEGIN")
         reader.execute("SELECT * FROM flow").fetchall()
-        with process(OPENS, path) as opening:
-            go(opening)
-            _, told = opening.communicate(timeout=PATIENCE / 4)
+        with python_process(OPEN_PROGRAM, path) as opening:
+            resume(opening)
+            _, stderr = opening.communicate(timeout=TIMEOUT_SECONDS / 4)
 
     assert opening.returncode == 1
-    assert "DatabaseUnavailable" in told
-
-
-# --- paths ---
+    assert "DatabaseUnavailable" in stderr
 
 
 @pytest.mark.parametrize("name", ["runyard.db", "two words.db", "Läufe.db", "a#b.db", "a'b.db"])
-def test_the_file_is_made_where_it_was_asked_for(tmp_path: Path, name: str) -> None:
+def test_the_file_is_created_at_the_given_path(tmp_path: Path, name: str) -> None:
     migrations.upgrade_sqlite(tmp_path / name)
 
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
 @pytest.mark.parametrize("name", ["what?.db", "100%25.db"])
-def test_the_file_is_made_where_it_was_asked_for_even_if_its_name_looks_like_a_url(tmp_path: Path, name: str) -> None:
+def test_the_file_is_created_at_a_path_that_looks_like_a_url(tmp_path: Path, name: str) -> None:
     migrations.upgrade_sqlite(tmp_path / name)
 
     assert [path.name for path in tmp_path.iterdir()] == [name]

@@ -1,4 +1,4 @@
-"""The first tables"""
+"""Create the initial tables."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -297,7 +297,7 @@ def upgrade() -> None:
     )
     op.create_index("ix_task_run_state_cache_cache_key_created", "task_run_state_cache", ["cache_key", "created"])
     if op.get_bind().dialect.name == "postgresql":
-        # Flow runs and task runs name each other; SQLite has this key in the table, where order does not matter.
+        # Flow runs and task runs reference each other; SQLite has this key in the table, where order does not matter.
         op.create_foreign_key(
             "fk_flow_run_parent_task_run_id",
             "flow_run",

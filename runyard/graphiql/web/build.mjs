@@ -1,8 +1,8 @@
 // node build.mjs           bundles the page into ../static
-// node build.mjs --check   bundles it in memory; fails if ../static holds anything else
+// node build.mjs --check   bundles it in memory; fails if ../static differs
 //
-// What is built depends on the sources and the lock file alone, not on the folder or the day, so the two can be
-// compared. Only the compression may differ between versions of Node: contents are compared, not compressed bytes.
+// The build is reproducible: its output depends only on the sources and the lock file, not on the folder or the date.
+// Compression can differ between versions of Node, so the check compares contents, not compressed bytes.
 
 import { createHash } from 'node:crypto';
 import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -23,7 +23,7 @@ if (process.argv.includes('--check')) {
   write(built);
 }
 
-/** Every file that belongs into ../static, as it is stored there: name to bytes. */
+/** Returns all files of ../static as stored: a map from name to bytes. */
 async function build() {
   const { files, packages, entries } = await bundle(WEB);
   addHashed(files, entries, 'favicon', 'favicon.svg', readFileSync(join(WEB, 'favicon.svg')));
@@ -47,14 +47,14 @@ function addHashed(files, entries, entry, name, content) {
   entries[entry] = hashed;
 }
 
-/** The header's time is zero in Node; its byte for the operating system is set to "unknown" here. */
+/** Compresses reproducibly: the header has no time in Node, and its operating system is set to "unknown" here. */
 function gzip(content) {
   const bytes = gzipSync(content, { level: 9 });
   bytes[9] = 255;
   return bytes;
 }
 
-/** What a change of would need a new build: all files of this folder, by name. */
+/** Returns the hash of each source by name. All files of this folder are sources: a change requires a new build. */
 function hashSources() {
   const names = readdirSync(WEB, { recursive: true, withFileTypes: true })
     .filter((entry) => entry.isFile())
@@ -79,13 +79,13 @@ function check(stored) {
   const names = [...new Set([...stored.keys(), ...present.keys()])].sort();
   const differing = names.filter((name) => !isSame(name, stored.get(name), present.get(name)));
   for (const name of differing) {
-    console.error(`${name}: ${!present.has(name) ? 'is missing' : stored.has(name) ? 'differs' : 'is not built any more'}`);
+    console.error(`${name}: ${!present.has(name) ? 'is missing' : stored.has(name) ? 'differs' : 'is no longer built'}`);
   }
   if (differing.length > 0) {
-    console.error('static/ is not what the sources build: run `npm ci && npm run build`.');
+    console.error('static/ does not match the sources: run `npm ci && npm run build`.');
     process.exitCode = 1;
   } else {
-    console.log(`${stored.size} files are what the sources build.`);
+    console.log(`${stored.size} files match the sources.`);
   }
 }
 

@@ -9,7 +9,7 @@ const ENTRY_POINTS = {
   'worker-graphql': 'monaco-graphql/esm/graphql.worker.js',
 };
 
-/** GraphiQL's own style sheet holds Monaco's already, with its icon font: the copies that Monaco imports are left out. */
+/** Omits the style sheets that Monaco imports: GraphiQL's style sheet already contains them, with the icon font. */
 const withoutMonacoStyles = {
   name: 'without-monaco-styles',
   setup(build) {
@@ -17,17 +17,17 @@ const withoutMonacoStyles = {
   },
 };
 
-/** GraphiQL formats through these two older names, which lead to CommonJS: imported lazily, that has no named exports. */
+/** GraphiQL imports Prettier by these older names: CommonJS modules, which have no named exports when loaded lazily. */
 const PRETTIER_MODULES = {
   'prettier/parser-babel': 'prettier/plugins/babel',
   'prettier/parser-graphql': 'prettier/plugins/graphql',
 };
 
 /**
- * Bundles the page and its workers. Prettier and Monaco's larger parts are chunks of their own, loaded when needed.
+ * Bundles the page and its workers. Prettier and the larger parts of Monaco are separate chunks, loaded when needed.
  *
- * Gives `files` (name to content), `packages` (folders of the npm packages that are in them) and `entries` (what the
- * page names: its script, its style, its workers, and the chunks that are certain to be wanted next).
+ * Returns `files` (name to content), `packages` (folders of the bundled npm packages) and `entries` (the files that the
+ * page refers to: its script, its style, its workers, and the chunks to preload).
  */
 export async function bundle(web) {
   const result = await esbuild.build({
@@ -74,7 +74,7 @@ function entriesIn(outputs) {
   return entries;
 }
 
-/** The chunks without which the page's script does not start. */
+/** Returns the chunks that the script of the page needs to start. */
 function importsOf(outputs, output, found = new Set()) {
   for (const { path, kind } of output.imports) {
     if (kind === 'import-statement' && !found.has(basename(path))) {

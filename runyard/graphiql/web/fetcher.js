@@ -3,9 +3,9 @@ import { parse } from 'graphql';
 import { createClient } from 'graphql-ws';
 
 /**
- * Queries and mutations go over HTTP, subscriptions over one WebSocket that is opened when the first one starts and
- * closed after the last. A browser cannot set headers on a WebSocket, so what the headers editor holds travels as
- * connection parameters instead.
+ * Sends queries and mutations over HTTP, and subscriptions over one WebSocket, which is opened for the first
+ * subscription and closed after the last. A browser cannot set headers on a WebSocket: the headers of the editor are
+ * sent as connection parameters instead.
  */
 export function createFetcher(endpoint) {
   let headers = {};
@@ -25,8 +25,8 @@ export function createFetcher(endpoint) {
 }
 
 /**
- * The editor notices which operations it holds half a second after a change, a new tab included. Whoever presses the
- * button before that means what is on the screen, so the document is looked at afresh.
+ * Returns the name of the operation to execute. The editor updates its list of operations half a second after a change
+ * or a new tab; before that, the document on the screen decides.
  */
 function chooseOperation(documentAST, { operationName }) {
   const names = (documentAST?.definitions ?? [])
@@ -39,7 +39,7 @@ function parseOrNothing(query) {
   try {
     return parse(query);
   } catch {
-    // The server says what is wrong with it.
+    // The server returns the syntax error.
     return undefined;
   }
 }

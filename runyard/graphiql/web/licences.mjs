@@ -1,7 +1,7 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
-/** Published without a licence file; the named package, of the same authors, has it. */
+/** Packages without a licence file, and the package by the same authors that has it. */
 const SAME_AUTHORS = {
   '@graphiql/plugin-doc-explorer': 'graphiql',
   '@graphiql/plugin-explorer': 'graphiql',
@@ -10,10 +10,10 @@ const SAME_AUTHORS = {
   'react-remove-scroll-bar': 'react-remove-scroll',
 };
 
-/** The fonts lie inside GraphiQL's style sheet, without their licences. */
+/** Fonts that GraphiQL's style sheet contains without their licences. */
 const FONTS = ['codicon', 'fira-code', 'roboto'];
 
-/** One text with the licences and notices of all that is bundled; packages with the same text share it. */
+/** Returns the licences and notices of all bundled packages as one text. Equal licences are included once. */
 export function writeLicences(web, packages) {
   const holders = new Map();
   for (const folder of packages) {
@@ -33,7 +33,7 @@ function readTexts(web, folder, name) {
   if (own.length > 0) return own.map(readText).join('\n\n');
   const lender = SAME_AUTHORS[name];
   const lent = lender && licenceFiles(join(web, 'node_modules', lender));
-  if (!lent || lent.length === 0) throw new Error(`${name} has no licence file: find its text and name it here.`);
+  if (!lent || lent.length === 0) throw new Error(`${name} has no licence file: add one to SAME_AUTHORS.`);
   return lent.map(readText).join('\n\n');
 }
 

@@ -1,8 +1,8 @@
 /**
- * What GraphiQL shows first, as props: the tabs of an earlier visit, else the page's own.
+ * Returns the initial content of GraphiQL as props: the tabs of an earlier visit, or else the default tabs.
  *
- * GraphiQL fills its editors from the last edit, not from the active tab. A tab that nobody has typed in would come up
- * without its variables, so the active tab's texts are named here.
+ * GraphiQL fills its editors from the last edit, not from the active tab: a tab without edits would appear without its
+ * variables. Therefore the texts of the active tab are passed explicitly.
  */
 export function readOpening(defaultTabs) {
   const remembersHeaders = localStorage.getItem('graphiql:shouldPersistHeaders') === 'true';

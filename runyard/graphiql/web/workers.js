@@ -1,4 +1,4 @@
-/** Language services run in workers, from files of this origin: the page's policy allows no blob and no inline script. */
+/** Starts the workers of language services from files of this origin: the policy of the page forbids blobs. */
 export function serveWorkers(urls) {
   globalThis.MonacoEnvironment = {
     getWorker: (_moduleId, label) => new Worker(urls[label] ?? urls.editor, { type: 'module', name: label }),

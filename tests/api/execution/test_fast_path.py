@@ -1,4 +1,4 @@
-"""Plain data that skips the interpreter is answered byte for byte as it would be without the shortcut."""
+"""The fast path returns the same bytes as the standard executor of graphql-core, with fewer calls."""
 
 import asyncio
 import itertools
@@ -29,16 +29,16 @@ from hypothesis import strategies as st
 from db.connection import Connection, SQLiteConnection
 from db.enums import StateType
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.sqlite.database import SQLiteDatabase
-from resolvers.concurrency_limits import WantedLimit, create_limits
+from resolvers.concurrency_limits import NewLimit, create_limits
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
 from resolvers.orchestration.transition import ProposedState
-from resolvers.queue.capacity import QueueBounds
+from resolvers.queue.capacity import QueueCapacity
 from resolvers.task_runs import NewTaskRun, create_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
-from resolvers.write_operations import BoundedWrites
+from resolvers.write_operations import CapacityCheckedWrites
 from schema.context import Context
 from schema.execution.engine import RunyardSchema
 from schema.mutation import Mutation
@@ -46,9 +46,10 @@ from schema.query import Query
 from schema.root import build_schema
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
+from tests.builders.ids import UNKNOWN_ID
 from tests.clock import ManualClock
 
-SPOILERS = (
+INVALID_VALUES = (
     "tags = 'no JSON'",
     "tags = 'null'",
     """tags = '["a", null]'""",
@@ -66,75 +67,76 @@ SPOILERS = (
     "state_name = NULL",
     "state_type = 'RUNNING', state_timestamp = 'never'",
 )
-STATE_SPOILERS = (
+INVALID_STATE_VALUES = (
     """details = '{"pause_reschedule": null}'""",
     """details = '{"cache_key": 5, "retriable": 1}'""",
     """details = '{"unknown": 5}'""",
     "details = 'no JSON'",
     "message = X'6162'",
 )
-"""What a row can hold that is no answer, or is another one than it looks like."""
+"""Values in a row that are invalid for the schema, or of another type than they appear."""
 
 JSON_TEXTS = ("null", "0", '"ü\\n\\u2028"', "1.5e300", '{"a": {"b": []}, "c": null}', "[1, [true, false], {}]")
 ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 HISTORY = """(start: "2030-01-01T11:59:55Z", end: "2030-01-01T12:00:15Z", intervalSeconds: %d,
   filter: {taskKey: {any: ["t"]}})"""
-MISSING = "00000000-0000-7000-8000-000000000000"
 
 
 @dataclass
-class ReadsAtOnce:
-    """The database, but it reads on the event loop's own thread: with threads, chance decides in which order several
-    fields fail, and so whose error is told."""
+class LoopThreadDatabase:
+    """A database that reads on the thread of the event loop.
+
+    With reader threads, the order in which several fields fail is random, and so is the reported error.
+    """
 
     database: SQLiteDatabase
     raw: sqlite3.Connection
     is_typed: bool
 
     async def read(self, work: Callable[[Connection], Any]) -> Any:
-        return work(SQLiteConnection(self.raw, instant(self.database.clock.now())))
+        return work(SQLiteConnection(self.raw, format_timestamp(self.database.clock.now())))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.database, name)
 
 
 @dataclass
-class Ground:
-    """A populated database, and a schema that takes the shortcut beside one that does not."""
+class Comparison:
+    """A populated database, with one schema that uses the fast path and one that does not."""
 
     runner: asyncio.Runner
-    database: ReadsAtOnce
+    database: LoopThreadDatabase
     task_runs: list[str] = field(default_factory=list[str])
     flow_runs: list[str] = field(default_factory=list[str])
     flows: list[str] = field(default_factory=list[str])
     deployments: list[str] = field(default_factory=list[str])
     fast: RunyardSchema = field(default_factory=build_schema)
-    ordinary: RunyardSchema = field(
-        default_factory=lambda: RunyardSchema(Query, Mutation, Subscription, SCALARS, write_plain_data=False)
+    standard: RunyardSchema = field(
+        default_factory=lambda: RunyardSchema(Query, Mutation, Subscription, SCALARS, use_fast_path=False)
     )
 
-    def answer(self, schema: RunyardSchema, document: str, variables: dict[str, Any]) -> bytes:
-        """All that a client would get, save for the ids of faults, which differ each time."""
+    def execute(self, schema: RunyardSchema, document: str, variables: dict[str, Any]) -> bytes:
+        """Execute the document and return data and errors as bytes, without the ids of internal errors, which are random."""
         server = SimpleNamespace(version="1", database="SQLite", started_at="2030-01-01T12:00:00.000000Z")
-        writes = BoundedWrites(QueueBounds(max_scheduled=1000, max_retry=1000, is_shared=False))
-        context = Context.of(cast("Any", self.database), cast("Any", None), cast("Any", None), writes, server)
+        writes = CapacityCheckedWrites(QueueCapacity(max_scheduled=1000, max_retry=1000, is_shared=False))
+        context = Context.create(cast("Any", self.database), cast("Any", None), cast("Any", None), writes, server)
         result = self.runner.run(schema.execute(document, variables, context))
         errors = orjson.dumps([each.formatted for each in result.errors or ()])
         return orjson.dumps(result.data) + (ID.sub(b"some id", errors) if b"INTERNAL" in errors else errors)
 
 
-@pytest.fixture(scope="module", params=["any values", "values of their columns' types"])
-def ground(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
+@pytest.fixture(scope="module", params=["invalid values", "valid values"])
+def comparison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Comparison]:
     path = tmp_path_factory.mktemp("fast path") / "runyard.db"
-    is_typed = request.param != "any values"
+    is_typed = request.param != "invalid values"
     with asyncio.Runner() as runner, closing(sqlite3.connect(path, isolation_level=None)) as raw:
         database = runner.run(SQLiteDatabase.open(path, clock=ManualClock()))
-        ground = Ground(runner, ReadsAtOnce(database, raw, is_typed))
-        runner.run(populate(ground))
-        lose_what_belongs_to_runs(path, ground)
+        comparison = Comparison(runner, LoopThreadDatabase(database, raw, is_typed))
+        runner.run(populate(comparison))
+        delete_related_rows(path, comparison)
         if not is_typed:
-            spoil(path, ground)
-        yield ground
+            write_invalid_values(path, comparison)
+        yield comparison
         runner.run(database.close())
 
 
@@ -142,32 +144,34 @@ def proposed(type: StateType, **more: Any) -> ProposedState:
     return ProposedState(type, type.default_name, **more)
 
 
-async def populate(ground: Ground) -> None:
-    """Flow runs and task runs of all kinds. The last seven task runs are sound; the flow of the one before is to be gone,
-    and the others are to be spoiled."""
-    write, clock = ground.database.write, ground.database.clock
+async def populate(comparison: Comparison) -> None:
+    """Create flow runs and task runs of all kinds.
+
+    The last seven task runs stay valid. The flow of the one before them is deleted later, and the others get invalid values.
+    """
+    write, clock = comparison.database.write, comparison.database.clock
     assert isinstance(clock, ManualClock)
     flow = (await write(create_flows, NewFlow("flow", tags=["x"]))).flow
-    gone = (await write(create_flows, NewFlow("gone"))).flow
+    deleted = (await write(create_flows, NewFlow("gone"))).flow
     deployment = (await write(create_deployments, NewDeployment("d", flow.id, ["d"], work_queue_name="q"))).deployment
-    ground.flows += [flow.id, gone.id]
-    ground.deployments.append(deployment.id)
-    await write(create_limits, WantedLimit("a", 100))
+    comparison.flows += [flow.id, deleted.id]
+    comparison.deployments.append(deployment.id)
+    await write(create_limits, NewLimit("a", 100))
     for new in (
         NewFlowRun(flow.id),
         NewFlowRun(deployment_id=deployment.id, parameters='{"p": 1}', state=proposed(StateType.RUNNING)),
-        NewFlowRun(gone.id),
+        NewFlowRun(deleted.id),
         NewFlowRun(flow.id, policy=FlowRunPolicy(2, 1.5)),
     ):
-        ground.flow_runs.append((await write(create_flow_runs, new)).flow_run.id)
-    spoiled = [
-        NewTaskRun("spoiled", str(number), flow_run_id=ground.flow_runs[0])
-        for number in range(len(SPOILERS) + len(STATE_SPOILERS))
+        comparison.flow_runs.append((await write(create_flow_runs, new)).flow_run.id)
+    to_invalidate = [
+        NewTaskRun("spoiled", str(number), flow_run_id=comparison.flow_runs[0])
+        for number in range(len(INVALID_VALUES) + len(INVALID_STATE_VALUES))
     ]
-    scheduled = StateDetails(scheduled_time="2030-01-01T12:00:05.000000Z", transition_id=MISSING)
-    running = ground.flow_runs[1]
-    sound = [
-        NewTaskRun("t", "5", flow_run_id=ground.flow_runs[2], parameters=JSON_TEXTS[5]),
+    scheduled = StateDetails(scheduled_time="2030-01-01T12:00:05.000000Z", transition_id=UNKNOWN_ID)
+    running = comparison.flow_runs[1]
+    valid = [
+        NewTaskRun("t", "5", flow_run_id=comparison.flow_runs[2], parameters=JSON_TEXTS[5]),
         NewTaskRun("t", "1", tags=["a", "b", "ü"], parameters=JSON_TEXTS[4], task_inputs='{"x": []}', task_version="1"),
         NewTaskRun("t", "2", policy=TaskRunPolicy(3, [1, 2.5], 0.5), cache_key="k", parameters=JSON_TEXTS[2]),
         NewTaskRun("t", "3", flow_run_id=running, parameters=JSON_TEXTS[0], tags=["a"]),
@@ -176,30 +180,28 @@ async def populate(ground: Ground) -> None:
         NewTaskRun("t", "7", policy=TaskRunPolicy(0, [], None), parameters=JSON_TEXTS[1]),
         NewTaskRun("t", "8"),
     ]
-    for new in spoiled + sound:
-        ground.task_runs.append((await write(create_task_runs, new)).task_run.id)
-    for id in ground.task_runs[-6:-4]:
+    for new in to_invalidate + valid:
+        comparison.task_runs.append((await write(create_task_runs, new)).task_run.id)
+    for id in comparison.task_runs[-6:-4]:
         clock.advance(1.5)
         change = StateChange(id, proposed(StateType.RUNNING, message="m", data='{"d": [1]}'))
         assert (await write(set_task_run_states, change)).created
     clock.advance(7.25)
 
 
-def spoil(path: Path, ground: Ground) -> None:
+def write_invalid_values(path: Path, comparison: Comparison) -> None:
     with closing(sqlite3.connect(path)) as raw, raw:
-        for id, spoiler in zip(ground.task_runs, SPOILERS, strict=False):
-            raw.execute(f"UPDATE task_run SET {spoiler} WHERE id = ?", [id])  # noqa: S608
-        for id, spoiler in zip(ground.task_runs[len(SPOILERS) :], STATE_SPOILERS, strict=False):
-            raw.execute(f"UPDATE task_run_state SET {spoiler} WHERE run_id = ?", [id])  # noqa: S608
+        for id, assignment in zip(comparison.task_runs, INVALID_VALUES, strict=False):
+            raw.execute(f"UPDATE task_run SET {assignment} WHERE id = ?", [id])  # noqa: S608
+        for id, assignment in zip(comparison.task_runs[len(INVALID_VALUES) :], INVALID_STATE_VALUES, strict=False):
+            raw.execute(f"UPDATE task_run_state SET {assignment} WHERE run_id = ?", [id])  # noqa: S608
 
 
-def lose_what_belongs_to_runs(path: Path, ground: Ground) -> None:
+def delete_related_rows(path: Path, comparison: Comparison) -> None:
     with closing(sqlite3.connect(path)) as raw, raw:
         raw.execute("DELETE FROM flow WHERE name = 'gone'")
-        raw.execute("UPDATE flow_run SET deployment_id = ? WHERE id = ?", [MISSING, ground.flow_runs[0]])
+        raw.execute("UPDATE flow_run SET deployment_id = ? WHERE id = ?", [UNKNOWN_ID, comparison.flow_runs[0]])
 
-
-# --- documents ---
 
 DIRECTIVES = (
     "@include(if: true)",
@@ -211,38 +213,38 @@ SWITCHES = {"yes": "Boolean!", "no": "Boolean!", "perhaps": "Boolean = true"}
 VARIABLES = SWITCHES | {"task": "ID!", "flow": "ID!", "first": "Int = 8"}
 
 
-class Author:
-    """Writes documents that are valid, whatever they ask for."""
+class DocumentGenerator:
+    """Generates random valid documents."""
 
-    def __init__(self, ground: Ground, chance: Random) -> None:
-        self.ground = ground
+    def __init__(self, comparison: Comparison, chance: Random) -> None:
+        self.comparison = comparison
         self.chance = chance
-        self.types = ground.ordinary._schema.type_map
+        self.types = comparison.standard._schema.type_map
         self.fragments: list[str] = []
         self.variables: dict[str, Any] = {}
 
     def document(self) -> str:
-        # At most one field that may fail: of fields that fail at the same time, chance decides whose error is told.
+        # At most one field may fail, because the order of the errors of several fields is random.
         fields = [self.root_field(self.any_field())]
         if self.chance.random() < 0.2:
-            fields.insert(self.chance.randint(0, 1), self.root_field(self.chance.choice(self.sound_fields())))
+            fields.insert(self.chance.randint(0, 1), self.root_field(self.chance.choice(self.infallible_fields())))
         text = "\n".join(["{ " + " ".join(f"r{n}: {field}" for n, field in enumerate(fields)) + " }", *self.fragments])
         used = [f"${name}: {type_}" for name, type_ in VARIABLES.items() if f"${name}" in text]
         return f"query({', '.join(used)}) {text}" if used else text
 
     def any_field(self) -> tuple[str, str]:
-        ground, pick = self.ground, self.chance.choice
+        comparison, pick = self.comparison, self.chance.choice
         return pick(
             [
                 *[("taskRuns", f"(first: {self.value('first', pick([0, 1, 8, 8, 8, 50]))})")] * 4,
-                *[("taskRun", f"(id: {self.value('task', pick([*ground.task_runs, MISSING, 'x']))})")] * 4,
-                *[("flowRun", f"(id: {self.value('flow', pick([*ground.flow_runs, MISSING]))})")] * 4,
-                *self.sound_fields(),
+                *[("taskRun", f"(id: {self.value('task', pick([*comparison.task_runs, UNKNOWN_ID, 'x']))})")] * 4,
+                *[("flowRun", f"(id: {self.value('flow', pick([*comparison.flow_runs, UNKNOWN_ID]))})")] * 4,
+                *self.infallible_fields(),
             ]
         )
 
     def value(self, variable: str, value: Any) -> str:
-        """The value as it is written, or a variable that has it, or has none."""
+        """Write the value as a literal, or as a variable that is sometimes not provided."""
         if self.chance.random() < 0.5:
             return json.dumps(value)
         self.variables[variable] = value
@@ -250,10 +252,10 @@ class Author:
             del self.variables[variable]
         return f"${variable}"
 
-    def sound_fields(self) -> list[tuple[str, str]]:
+    def infallible_fields(self) -> list[tuple[str, str]]:
         return [
-            ("flow", f'(id: "{self.ground.flows[0]}")'),
-            ("deployment", f'(id: "{self.ground.deployments[0]}")'),
+            ("flow", f'(id: "{self.comparison.flows[0]}")'),
+            ("deployment", f'(id: "{self.comparison.deployments[0]}")'),
             ("concurrencyLimits", ""),
             ("concurrencyLimit", '(tag: "a")'),
             ("server", ""),
@@ -286,9 +288,9 @@ class Author:
         if kind != "field" or not names:
             return f"{pick(['', 'a: '])}__typename{self.directive()}"
         name = pick(names)
-        below = get_named_type(type_.fields[name].type)
+        inner = get_named_type(type_.fields[name].type)
         alias = pick(["", "", "", f"x_{name}: ", f"y_{name}: "])
-        return f"{alias}{name}{self.directive()} {'' if is_leaf_type(below) else self.selection(below, depth - 1)}"
+        return f"{alias}{name}{self.directive()} {'' if is_leaf_type(inner) else self.selection(inner, depth - 1)}"
 
     def directive(self) -> str:
         return f" {self.chance.choice(DIRECTIVES)}" if self.chance.random() < 0.08 else ""
@@ -296,21 +298,19 @@ class Author:
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**64))
-def test_any_document_is_answered_byte_for_byte_as_without_the_fast_path(ground: Ground, seed: int) -> None:
-    author = Author(ground, Random(seed))  # noqa: S311
-    document = author.document()
+def test_any_document_returns_the_bytes_of_the_standard_executor(comparison: Comparison, seed: int) -> None:
+    generator = DocumentGenerator(comparison, Random(seed))  # noqa: S311
+    document = generator.document()
     for yes in (True, False):
         switches = {name: yes != (name == "no") for name in SWITCHES if f"${name}:" in document}
-        variables = switches | author.variables
+        variables = switches | generator.variables
         note(f"{document}\n{variables}")
 
-        expected = ground.answer(ground.ordinary, document, variables)
+        expected = comparison.execute(comparison.standard, document, variables)
 
-        assert ground.answer(ground.fast, document, variables) == expected
-        assert ground.answer(ground.fast, document, variables) == expected
+        assert comparison.execute(comparison.fast, document, variables) == expected
+        assert comparison.execute(comparison.fast, document, variables) == expected
 
-
-# --- documents of some interest ---
 
 RUN = "id name tags state { type details { transitionId } } flowRun { name flow { tags } deployment { name } }"
 
@@ -324,66 +324,66 @@ RUN = "id name tags state { type details { transitionId } } flowRun { name flow 
         "{ taskRuns(first: 8) { nodes { id } other: nodes { name } } }",
         "{ taskRuns(first: 8) { edges { cursor node { id } } nodes { name } pageInfo { endCursor } totalCount } }",
         "{ taskRuns(first: 8) { nodes { states { type } id queueEntry { attempt } name } } }",
-        # One node of the document, merged with another in one place and alone in the other.
+        # The same AST node is merged with another selection in one place, and used alone in the other.
         "{ taskRuns { nodes { ...F state { name } queueEntry { attempt } } edges { node { ...F states { id } } } } } "
         "fragment F on TaskRun { state { id } }",
         f"{{ taskRuns(first: 50) {{ edges {{ node {{ {RUN} }} }} }} }}",
         "{ __typename server { __typename } __schema { queryType { name } } }",
-        f'mutation {{ setTaskRunState(id: "{MISSING}", state: {{type: RUNNING}}) {{ taskRun {{ id }} }} }}',
-        f'mutation {{ acknowledgeTaskRuns(leaseIds: ["{MISSING}", "{MISSING}"]) {{ __typename leaseId status }} }}',
+        f'mutation {{ setTaskRunState(id: "{UNKNOWN_ID}", state: {{type: RUNNING}}) {{ taskRun {{ id }} }} }}',
+        f'mutation {{ acknowledgeTaskRuns(leaseIds: ["{UNKNOWN_ID}", "{UNKNOWN_ID}"]) {{ __typename leaseId status }} }}',
     ],
 )
-def test_this_document_is_answered_as_without_the_fast_path(ground: Ground, document: str) -> None:
-    expected = ground.answer(ground.ordinary, document, {})
+def test_this_document_returns_the_bytes_of_the_standard_executor(comparison: Comparison, document: str) -> None:
+    expected = comparison.execute(comparison.standard, document, {})
 
-    assert ground.answer(ground.fast, document, {}) == expected
+    assert comparison.execute(comparison.fast, document, {}) == expected
 
 
-@pytest.mark.parametrize("beside", ["", "queueEntry { attempt }"], ids=["row", "record"])
-def test_each_field_of_each_run_is_answered_as_without_the_fast_path(ground: Ground, beside: str) -> None:
+@pytest.mark.parametrize("extra", ["", "queueEntry { attempt }"], ids=["row", "record"])
+def test_each_field_of_each_run_returns_the_bytes_of_the_standard_executor(comparison: Comparison, extra: str) -> None:
     documents = {
-        f"query($id: ID!) {{ {run}(id: $id) {{ {field} {beside if run == 'taskRun' else ''} }} }}": ids
+        f"query($id: ID!) {{ {run}(id: $id) {{ {field} {extra if run == 'taskRun' else ''} }} }}": ids
         for run, type_name, ids in (
-            ("taskRun", "TaskRun", ground.task_runs),
-            ("flowRun", "FlowRun", ground.flow_runs),
+            ("taskRun", "TaskRun", comparison.task_runs),
+            ("flowRun", "FlowRun", comparison.flow_runs),
         )
-        for field in every_field(ground, type_name)
+        for field in leaf_selections(comparison, type_name)
     }
     for document, ids in documents.items():
         for id in ids:
-            expected = ground.answer(ground.ordinary, document, {"id": id})
-            assert ground.answer(ground.fast, document, {"id": id}) == expected, document
+            expected = comparison.execute(comparison.standard, document, {"id": id})
+            assert comparison.execute(comparison.fast, document, {"id": id}) == expected, document
 
 
-def every_field(ground: Ground, type_name: str) -> Iterator[str]:
-    """Each leaf of the type and of the objects in it, with the way there."""
-    type_ = ground.ordinary._schema.type_map[type_name]
+def leaf_selections(comparison: Comparison, type_name: str) -> Iterator[str]:
+    """Yield a selection for each leaf of the type and of its nested objects."""
+    type_ = comparison.standard._schema.type_map[type_name]
     assert isinstance(type_, GraphQLObjectType)
     for name in type_.fields:
-        below = get_named_type(type_.fields[name].type)
-        if is_leaf_type(below):
+        inner = get_named_type(type_.fields[name].type)
+        if is_leaf_type(inner):
             yield name
-        elif isinstance(below, GraphQLObjectType) and below.name not in ("TaskRun", "FlowRun"):
-            yield from (f"{name} {{ {leaf} }}" for leaf in every_field(ground, below.name))
+        elif isinstance(inner, GraphQLObjectType) and inner.name not in ("TaskRun", "FlowRun"):
+            yield from (f"{name} {{ {leaf} }}" for leaf in leaf_selections(comparison, inner.name))
 
 
-def test_bulk_results_are_answered_as_without_the_fast_path(ground: Ground) -> None:
+def test_bulk_results_have_the_bytes_of_the_standard_executor(comparison: Comparison) -> None:
     document = """mutation($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) {
         id error { code message } result { status created reason state { id name } taskRun { id tags flowRun { id } } }
     } }"""
-    state = {"type": "RUNNING", "details": {"transitionId": MISSING}}
-    inputs = [{"id": id, "state": state} for id in (ground.task_runs[-1], MISSING, ground.task_runs[-2])]
-    ground.answer(ground.ordinary, document, {"inputs": inputs})
+    state = {"type": "RUNNING", "details": {"transitionId": UNKNOWN_ID}}
+    inputs = [{"id": id, "state": state} for id in (comparison.task_runs[-1], UNKNOWN_ID, comparison.task_runs[-2])]
+    comparison.execute(comparison.standard, document, {"inputs": inputs})
 
-    # The same transitions again change nothing, so that both can be asked.
-    expected = ground.answer(ground.ordinary, document, {"inputs": inputs})
+    # Repeated transitions change nothing, so both schemas can execute them.
+    expected = comparison.execute(comparison.standard, document, {"inputs": inputs})
 
-    assert ground.answer(ground.fast, document, {"inputs": inputs}) == expected
+    assert comparison.execute(comparison.fast, document, {"inputs": inputs}) == expected
     assert expected.count(b'"error":{"code":"NOT_FOUND"') == 1
     assert expected.count(b'"created":false') == 2
 
 
-def test_every_set_of_values_for_the_directives_gets_its_own_answer(ground: Ground) -> None:
+def test_each_combination_of_directive_values_has_its_own_result(comparison: Comparison) -> None:
     names = ("id", "name", "taskKey", "tags", "stateName")
     declared = ", ".join(f"${name}: Boolean!" for name in names)
     fields = " ".join(f"{name} @include(if: ${name})" for name in names)
@@ -391,16 +391,16 @@ def test_every_set_of_values_for_the_directives_gets_its_own_answer(ground: Grou
 
     for values in itertools.product((True, False), repeat=len(names)):
         variables = dict(zip(names, values, strict=True))
-        answer = ground.answer(ground.fast, document, variables)
+        result = comparison.execute(comparison.fast, document, variables)
 
-        assert answer == ground.answer(ground.ordinary, document, variables)
-        assert [list(node) for node in orjson.loads(answer[:-2])["taskRuns"]["nodes"]] == [
+        assert result == comparison.execute(comparison.standard, document, variables)
+        assert [list(node) for node in orjson.loads(result[:-2])["taskRuns"]["nodes"]] == [
             [name for name in names if variables[name]]
         ] * 2
 
 
-def test_fragments_that_multiply_are_answered_too(ground: Ground) -> None:
-    # Eight times eight times eight times the fields of a state.
+def test_multiplying_fragments_return_the_bytes_of_the_standard_executor(comparison: Comparison) -> None:
+    # 8 * 8 * 8 times the fields of a state.
     levels = ["a", "b", "c", "d", "e", "f", "g", "h"]
     fragments = " ".join(
         [
@@ -411,14 +411,11 @@ def test_fragments_that_multiply_are_answered_too(ground: Ground) -> None:
     )
     document = f"{{ taskRuns(first: 2) {{ ...F2 }} }} {fragments}"
 
-    assert ground.answer(ground.fast, document, {}) == ground.answer(ground.ordinary, document, {})
+    assert comparison.execute(comparison.fast, document, {}) == comparison.execute(comparison.standard, document, {})
 
 
-# --- what it is for ---
-
-
-def calls_of_graphql_core(ground: Ground, document: str) -> int:
-    """How many functions of graphql-core answering takes, once the document is known."""
+def count_graphql_core_calls(comparison: Comparison, document: str) -> int:
+    """Count the calls of graphql-core functions in one execution of a cached document."""
     calls = 0
 
     def count(frame: FrameType, event: str, _argument: object) -> None:
@@ -426,10 +423,10 @@ def calls_of_graphql_core(ground: Ground, document: str) -> int:
         calls += event == "call" and "/graphql/" in frame.f_code.co_filename
 
     for _ in range(2):
-        ground.answer(ground.fast, document, {})
+        comparison.execute(comparison.fast, document, {})
     sys.setprofile(count)
     try:
-        ground.answer(ground.fast, document, {})
+        comparison.execute(comparison.fast, document, {})
     finally:
         sys.setprofile(None)
     return calls
@@ -443,36 +440,36 @@ def calls_of_graphql_core(ground: Ground, document: str) -> int:
         "nodes { id estimatedRunTimeSeconds empiricalPolicy { retries } parameters }",
     ],
 )
-def test_a_page_of_plain_data_takes_no_more_of_graphql_core_than_one_run(ground: Ground, page: str) -> None:
-    one = calls_of_graphql_core(ground, f"{{ taskRuns(first: 1) {{ {page} }} }}")
+def test_graphql_core_calls_do_not_grow_with_the_page_size(comparison: Comparison, page: str) -> None:
+    one = count_graphql_core_calls(comparison, f"{{ taskRuns(first: 1) {{ {page} }} }}")
 
-    assert calls_of_graphql_core(ground, f"{{ taskRuns(first: 7) {{ {page} }} }}") == one
+    assert count_graphql_core_calls(comparison, f"{{ taskRuns(first: 7) {{ {page} }} }}") == one
 
 
-def test_a_history_takes_no_more_of_graphql_core_for_more_intervals(ground: Ground) -> None:
+def test_graphql_core_calls_do_not_grow_with_the_history_intervals(comparison: Comparison) -> None:
     intervals = "{ start end states { stateType stateName countRuns sumEstimatedRunTimeSeconds } }"
-    one = calls_of_graphql_core(ground, f"{{ taskRunHistory{HISTORY % 60} {intervals} }}")
+    one = count_graphql_core_calls(comparison, f"{{ taskRunHistory{HISTORY % 60} {intervals} }}")
 
-    assert calls_of_graphql_core(ground, f"{{ taskRunHistory{HISTORY % 1} {intervals} }}") == one
+    assert count_graphql_core_calls(comparison, f"{{ taskRunHistory{HISTORY % 1} {intervals} }}") == one
 
 
-def test_more_plain_fields_beside_one_that_is_not_take_no_more_of_graphql_core(ground: Ground) -> None:
-    few = calls_of_graphql_core(ground, "{ taskRuns(first: 8) { nodes { id states { id } } } }")
+def test_graphql_core_calls_do_not_grow_with_additional_plain_fields(comparison: Comparison) -> None:
+    few = count_graphql_core_calls(comparison, "{ taskRuns(first: 8) { nodes { id states { id } } } }")
     many = "id name tags taskKey created state { id details { cacheKey } } states { id type name timestamp data }"
 
-    assert calls_of_graphql_core(ground, f"{{ taskRuns(first: 8) {{ nodes {{ {many} }} }} }}") == few
+    assert count_graphql_core_calls(comparison, f"{{ taskRuns(first: 8) {{ nodes {{ {many} }} }} }}") == few
 
 
-def test_only_the_columns_that_are_asked_for_are_read(ground: Ground) -> None:
-    asked: list[str] = []
-    ground.database.raw.set_trace_callback(asked.append)
+def test_only_the_selected_columns_are_read(comparison: Comparison) -> None:
+    statements: list[str] = []
+    comparison.database.raw.set_trace_callback(statements.append)
 
-    ground.answer(ground.fast, "{ taskRuns(first: 1) { nodes { name flowRun { flow { name } } } } }", {})
+    comparison.execute(comparison.fast, "{ taskRuns(first: 1) { nodes { name flowRun { flow { name } } } } }", {})
 
-    ground.database.raw.set_trace_callback(None)
-    (statement,) = asked
+    comparison.database.raw.set_trace_callback(None)
+    (statement,) = statements
     columns = statement.split("\n")[0].removeprefix("SELECT ").split(", ")
-    # The key of the order and the id are for the cursors.
+    # Cursors need the sort key and the id.
     assert [column.split(" ")[0] for column in columns] == [
         "task_run.id",
         "task_run.id",

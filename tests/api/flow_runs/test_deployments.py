@@ -1,46 +1,26 @@
-"""Deployments: create, read, delete, and what a flow run takes over from one."""
+"""Deployments: creation, reading, deletion, and the values that flow runs inherit."""
 
 from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import create_deployment, create_flow, create_flow_run, create_task_run
+from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import RunningServer
 
 NOW = "2030-01-01T12:00:00.000000Z"
-NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 
 
-async def create_flow(client: Client, name: str = "etl") -> str:
-    return (await client.ask("CreateFlow", input={"name": name}))["flow"]["id"]
-
-
-async def create(client: Client, flow_id: str, name: str = "nightly", **fields: Any) -> str:
-    payload = await client.ask("CreateDeployment", input={"flowId": flow_id, "name": name, **fields})
-    assert payload["created"] is True
-    return payload["deployment"]["id"]
-
-
-async def create_flow_run(client: Client, state: str = "PENDING", **fields: Any) -> str:
-    return (await client.ask("CreateFlowRun", input={"state": {"type": state}, **fields}))["flowRun"]["id"]
-
-
-async def create_task_run(client: Client, flow_run_id: str) -> str:
-    return (await client.ask("CreateTaskRun", input={"taskKey": "t", "flowRunId": flow_run_id}))["taskRun"]["id"]
-
-
-# --- create and read ---
-
-
-async def test_a_deployment_is_created_with_what_it_was_given_and_read_with_its_flow(client: Client) -> None:
+async def test_a_deployment_has_its_given_values_and_its_flow(client: Client) -> None:
     flow_id = await create_flow(client)
-    given = {"name": "nightly", "flowId": flow_id, "tags": ["b", "a", "b"], "workQueueName": "q"}
+    values = {"name": "nightly", "flowId": flow_id, "tags": ["b", "a", "b"], "workQueueName": "q"}
 
-    payload = await client.ask("CreateDeployment", input={**given, "isScheduleActive": False})
+    payload = await client.execute("CreateDeployment", input={**values, "isScheduleActive": False})
 
-    deployment = {"id": payload["deployment"]["id"], **given, "isScheduleActive": False}
+    deployment = {"id": payload["deployment"]["id"], **values, "isScheduleActive": False}
     assert payload == {"created": True, "deployment": deployment}
-    assert await client.ask("GetDeployment", id=deployment["id"]) == {
+    assert await client.execute("GetDeployment", id=deployment["id"]) == {
         **deployment,
         "created": NOW,
         "updated": NOW,
@@ -48,103 +28,98 @@ async def test_a_deployment_is_created_with_what_it_was_given_and_read_with_its_
     }
 
 
-@pytest.mark.parametrize("left_out", [{}, {"isScheduleActive": None, "tags": None, "workQueueName": None}])
-async def test_a_deployment_created_with_its_flow_and_name_alone_is_active_and_has_no_work_queue(
-    client: Client, left_out: dict[str, Any]
-) -> None:
-    id = await create(client, await create_flow(client), **left_out)
+@pytest.mark.parametrize("omitted", [{}, {"isScheduleActive": None, "tags": None, "workQueueName": None}])
+async def test_a_deployment_is_active_and_has_no_work_queue_by_default(client: Client, omitted: dict[str, Any]) -> None:
+    id = await create_deployment(client, await create_flow(client), **omitted)
 
-    deployment = await client.ask("GetDeployment", id=id)
+    deployment = await client.execute("GetDeployment", id=id)
 
     assert (deployment["tags"], deployment["workQueueName"], deployment["isScheduleActive"]) == ([], None, True)
 
 
-async def test_creating_a_deployment_twice_answers_the_first_one_unchanged(server: Serving) -> None:
+async def test_creating_a_deployment_twice_returns_the_first_one_unchanged(server: RunningServer) -> None:
     client = server.client
     flow_id = await create_flow(client)
-    first = await client.ask("CreateDeployment", input={"flowId": flow_id, "name": "nightly", "tags": ["a"]})
+    first = await client.execute("CreateDeployment", input={"flowId": flow_id, "name": "nightly", "tags": ["a"]})
     server.clock.advance(5)
 
-    second = await client.ask(
+    second = await client.execute(
         "CreateDeployment", input={"flowId": flow_id, "name": "nightly", "tags": ["b"], "workQueueName": "q"}
     )
 
     assert second == {**first, "created": False}
-    assert (await client.ask("GetDeployment", id=first["deployment"]["id"]))["updated"] == NOW
+    assert (await client.execute("GetDeployment", id=first["deployment"]["id"]))["updated"] == NOW
 
 
-async def test_another_flow_may_have_a_deployment_of_the_same_name(client: Client) -> None:
-    ids = {await create(client, await create_flow(client, name)) for name in ("one", "other")}
+async def test_deployments_of_different_flows_may_have_the_same_name(client: Client) -> None:
+    ids = {await create_deployment(client, await create_flow(client, name)) for name in ("one", "other")}
 
     assert len(ids) == 2
 
 
-async def test_a_deployment_of_a_flow_that_is_not_there_is_a_conflict_and_is_not_made(client: Client) -> None:
-    error = await client.refused("CreateDeployment", input={"flowId": NOWHERE, "name": "nightly"})
+async def test_creating_a_deployment_of_an_unknown_flow_is_a_conflict(client: Client) -> None:
+    error = await client.execute_refused("CreateDeployment", input={"flowId": UNKNOWN_ID, "name": "nightly"})
 
     assert error == {
-        "message": f"input.flowId: No flow has the id {NOWHERE}.",
+        "message": f"input.flowId: No flow has the id {UNKNOWN_ID}.",
         "code": "CONFLICT",
         "argument": "input.flowId",
     }
 
 
 @pytest.mark.parametrize("banned", ["/", "%", "&", ">", "<"])
-async def test_a_deployment_s_name_may_not_contain(client: Client, banned: str) -> None:
+async def test_a_deployment_name_with_a_banned_character_is_refused(client: Client, banned: str) -> None:
     flow_id = await create_flow(client)
 
-    error = await client.refused("CreateDeployment", input={"flowId": flow_id, "name": f"a{banned}b"})
+    error = await client.execute_refused("CreateDeployment", input={"flowId": flow_id, "name": f"a{banned}b"})
 
     assert error == {
-        "message": f"input.name: may not contain {banned}",
+        "message": f"input.name: must not contain {banned}",
         "code": "BAD_USER_INPUT",
         "argument": "input.name",
     }
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b-c_d.e:f", "ünïcödé ✓"])
-async def test_a_deployment_may_have_any_other_name(client: Client, name: str) -> None:
-    id = await create(client, await create_flow(client), name)
+async def test_a_deployment_may_have_any_name_without_banned_characters(client: Client, name: str) -> None:
+    id = await create_deployment(client, await create_flow(client), name)
 
-    assert (await client.ask("GetDeployment", id=id))["name"] == name
+    assert (await client.execute("GetDeployment", id=id))["name"] == name
 
 
 async def test_a_malformed_flow_id_is_refused(client: Client) -> None:
-    error = await client.refused("CreateDeployment", input={"flowId": "nonsense", "name": "nightly"})
+    error = await client.execute_refused("CreateDeployment", input={"flowId": "nonsense", "name": "nightly"})
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "input.flowId")
 
 
-async def test_a_deployment_that_is_not_there_is_null(client: Client) -> None:
-    assert await client.ask("GetDeployment", id=NOWHERE) is None
+async def test_an_unknown_deployment_is_null(client: Client) -> None:
+    assert await client.execute("GetDeployment", id=UNKNOWN_ID) is None
 
 
-# --- flow runs from a deployment ---
-
-
-async def test_a_flow_run_from_a_deployment_takes_over_its_flow_its_work_queue_and_its_tags(client: Client) -> None:
+async def test_a_flow_run_inherits_flow_work_queue_and_tags_from_its_deployment(client: Client) -> None:
     flow_id = await create_flow(client)
-    deployment_id = await create(client, flow_id, tags=["b", "a"], workQueueName="q")
+    deployment_id = await create_deployment(client, flow_id, tags=["b", "a"], workQueueName="q")
 
     id = await create_flow_run(client, deploymentId=deployment_id, tags=["c", "a"])
 
-    run = await client.ask("GetFlowRun", id=id)
+    run = await client.execute("GetFlowRun", id=id)
     assert (run["flowId"], run["workQueueName"], run["tags"]) == (flow_id, "q", ["b", "a", "c"])
     assert run["deployment"] == {"id": deployment_id, "name": "nightly"}
 
 
-async def test_a_flow_run_of_the_same_flow_without_the_deployment_takes_nothing_over(client: Client) -> None:
+async def test_a_flow_run_without_a_deployment_inherits_nothing(client: Client) -> None:
     flow_id = await create_flow(client)
-    await create(client, flow_id, tags=["a"], workQueueName="q")
+    await create_deployment(client, flow_id, tags=["a"], workQueueName="q")
 
-    run = await client.ask("GetFlowRun", id=await create_flow_run(client, flowId=flow_id, tags=["c"]))
+    run = await client.execute("GetFlowRun", id=await create_flow_run(client, flowId=flow_id, tags=["c"]))
 
     assert (run["deploymentId"], run["workQueueName"], run["tags"]) == (None, None, ["c"])
 
 
-async def test_an_idempotency_key_holds_for_the_deployment_s_flow(client: Client) -> None:
+async def test_an_idempotency_key_is_unique_per_flow_across_its_deployments(client: Client) -> None:
     flow_id = await create_flow(client)
-    deployment_id = await create(client, flow_id)
+    deployment_id = await create_deployment(client, flow_id)
 
     ids = {
         await create_flow_run(client, deploymentId=deployment_id, idempotencyKey="k"),
@@ -155,85 +130,82 @@ async def test_an_idempotency_key_holds_for_the_deployment_s_flow(client: Client
 
 
 @pytest.mark.parametrize(("deployed", "status"), [(True, "ACCEPT"), (False, "ABORT")])
-async def test_only_a_flow_run_from_a_deployment_may_be_scheduled_after_its_end(
+async def test_only_a_terminal_flow_run_from_a_deployment_may_be_rescheduled(
     client: Client, deployed: bool, status: str
 ) -> None:
     flow_id = await create_flow(client)
-    fields = {"deploymentId": await create(client, flow_id)} if deployed else {}
+    fields = {"deploymentId": await create_deployment(client, flow_id)} if deployed else {}
     id = await create_flow_run(client, "FAILED", flowId=flow_id, **fields)
 
-    answer = await client.ask("SetFlowRunState", id=id, state={"type": "SCHEDULED"})
+    result = await client.execute("SetFlowRunState", id=id, state={"type": "SCHEDULED"})
 
-    assert (answer["status"], answer["created"]) == (status, deployed)
-
-
-# --- delete ---
+    assert (result["status"], result["created"]) == (status, deployed)
 
 
-async def test_a_deleted_deployment_takes_its_scheduled_flow_runs_and_their_task_runs_along(client: Client) -> None:
-    deployment_id = await create(client, await create_flow(client))
+async def test_deleting_a_deployment_deletes_its_scheduled_flow_runs_and_their_task_runs(client: Client) -> None:
+    deployment_id = await create_deployment(client, await create_flow(client))
     flow_run_id = await create_flow_run(client, "SCHEDULED", deploymentId=deployment_id)
-    task_run_id = await create_task_run(client, flow_run_id)
+    task_run_id = await create_task_run(client, flowRunId=flow_run_id)
 
-    deleted = await client.ask("DeleteDeployment", id=deployment_id)
+    deleted = await client.execute("DeleteDeployment", id=deployment_id)
 
     assert deleted == deployment_id
-    assert await client.ask("GetDeployment", id=deployment_id) is None
-    assert await client.ask("GetFlowRun", id=flow_run_id) is None
-    assert await client.ask("GetTaskRun", id=task_run_id) is None
+    assert await client.execute("GetDeployment", id=deployment_id) is None
+    assert await client.execute("GetFlowRun", id=flow_run_id) is None
+    assert await client.execute("GetTaskRun", id=task_run_id) is None
 
 
 @pytest.mark.parametrize("state", ["PENDING", "RUNNING", "COMPLETED", "FAILED", "CANCELLED", "PAUSED"])
-async def test_its_other_flow_runs_stay_and_tell_where_they_came_from(client: Client, state: str) -> None:
-    deployment_id = await create(client, await create_flow(client), workQueueName="q")
+async def test_its_other_flow_runs_are_kept_with_their_deployment_id(client: Client, state: str) -> None:
+    deployment_id = await create_deployment(client, await create_flow(client), workQueueName="q")
     flow_run_id = await create_flow_run(client, state, deploymentId=deployment_id)
-    task_run_id = await create_task_run(client, flow_run_id)
+    task_run_id = await create_task_run(client, flowRunId=flow_run_id)
 
-    await client.ask("DeleteDeployment", id=deployment_id)
+    await client.execute("DeleteDeployment", id=deployment_id)
 
-    run = await client.ask("GetFlowRun", id=flow_run_id)
+    run = await client.execute("GetFlowRun", id=flow_run_id)
     assert (run["stateType"], run["deploymentId"], run["deployment"]) == (state, deployment_id, None)
     assert run["workQueueName"] == "q"
-    assert (await client.ask("GetTaskRun", id=task_run_id))["flowRunId"] == flow_run_id
+    assert (await client.execute("GetTaskRun", id=task_run_id))["flowRunId"] == flow_run_id
 
 
-async def test_scheduled_flow_runs_of_others_stay(client: Client) -> None:
+async def test_scheduled_flow_runs_of_other_deployments_are_kept(client: Client) -> None:
     flow_id = await create_flow(client)
-    deleted, kept = await create(client, flow_id), await create(client, flow_id, "hourly")
+    deleted, kept = await create_deployment(client, flow_id), await create_deployment(client, flow_id, "hourly")
     others = [
         await create_flow_run(client, "SCHEDULED", deploymentId=kept),
         await create_flow_run(client, "SCHEDULED", flowId=flow_id),
     ]
 
-    await client.ask("DeleteDeployment", id=deleted)
+    await client.execute("DeleteDeployment", id=deleted)
 
-    assert [(await client.ask("GetFlowRun", id=id))["stateType"] for id in others] == ["SCHEDULED"] * 2
-    assert (await client.ask("GetDeployment", id=kept))["name"] == "hourly"
-    assert (await client.ask("GetFlow", id=flow_id))["name"] == "etl"
+    assert [(await client.execute("GetFlowRun", id=id))["stateType"] for id in others] == ["SCHEDULED"] * 2
+    assert (await client.execute("GetDeployment", id=kept))["name"] == "hourly"
+    assert (await client.execute("GetFlow", id=flow_id))["name"] == "etl"
 
 
-async def test_the_second_time_it_is_not_found(client: Client) -> None:
+async def test_deleting_it_again_is_not_found(client: Client) -> None:
     flow_id = await create_flow(client)
-    id, other = await create(client, flow_id), await create(client, flow_id, "hourly")
-    await client.ask("DeleteDeployment", id=id)
+    id, other = await create_deployment(client, flow_id), await create_deployment(client, flow_id, "hourly")
+    await client.execute("DeleteDeployment", id=id)
 
-    error = await client.refused("DeleteDeployment", id=id)
+    error = await client.execute_refused("DeleteDeployment", id=id)
 
     assert error == {"message": f"No deployment has the id {id}.", "code": "NOT_FOUND"}
-    assert (await client.ask("GetDeployment", id=other))["name"] == "hourly"
+    assert (await client.execute("GetDeployment", id=other))["name"] == "hourly"
 
 
 async def test_a_malformed_id_is_refused(client: Client) -> None:
-    error = await client.refused("DeleteDeployment", id="nonsense")
+    error = await client.execute_refused("DeleteDeployment", id="nonsense")
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "id")
 
 
-async def test_its_name_makes_a_new_deployment_afterwards(client: Client) -> None:
+async def test_its_name_can_be_reused_afterwards(client: Client) -> None:
     flow_id = await create_flow(client)
-    first = await create(client, flow_id)
-    await client.ask("DeleteDeployment", id=first)
+    first = await create_deployment(client, flow_id)
+    await client.execute("DeleteDeployment", id=first)
 
-    second = await create(client, flow_id)
+    second = await create_deployment(client, flow_id)
 
     assert second != first

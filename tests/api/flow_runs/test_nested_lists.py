@@ -1,43 +1,40 @@
-"""flowRun.taskRuns and flow.flowRuns: lists of many parents, read together."""
+"""flowRun.taskRuns and flow.flowRuns: the lists of many parents are read in batches."""
 
 from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import create_flow, create_flow_run, create_task_run
 from tests.client import Client
-from tests.serving import ON_SQLITE, Serving
+from tests.serving import SQLITE_ONLY, RunningServer
 
 
-async def create_all(client: Client, flow_runs: int = 3) -> list[str]:
-    """The ids of so many flow runs of one flow, the first with no task run, the second with one, ..."""
-    flow = (await client.ask("CreateFlow", input={"name": "f"}))["flow"]["id"]
-    ids: list[str] = []
-    for number in range(flow_runs):
-        payload = await client.ask("CreateFlowRun", input={"flowId": flow, "name": str(number)})
-        ids.append(payload["flowRun"]["id"])
-        inputs = [
-            {"taskKey": "t", "name": f"{number}{'abcdefg'[each]}", "flowRunId": ids[-1]} for each in range(number)
-        ]
-        await client.ask("CreateTaskRuns", inputs=inputs)
+async def create_flow_runs(client: Client, count: int = 3) -> list[str]:
+    """Create flow runs of one flow, the first with no task run, the second with one, and so on; return their ids."""
+    flow_id = await create_flow(client, "f")
+    ids = [await create_flow_run(client, flowId=flow_id, name=str(number)) for number in range(count)]
+    for number, id in enumerate(ids):
+        for letter in "abcdefg"[:number]:
+            await create_task_run(client, name=f"{number}{letter}", flowRunId=id)
     return ids
 
 
-def task_runs(page: dict[str, Any]) -> dict[str, list[str]]:
-    """The names of the task runs of each flow run, by its name."""
+def task_run_names(page: dict[str, Any]) -> dict[str, list[str]]:
+    """Return the names of the task runs of each flow run, by the name of the flow run."""
     return {node["name"]: [run["name"] for run in node["taskRuns"]["nodes"]] for node in page["nodes"]}
 
 
 async def test_each_flow_run_has_its_own_task_runs(client: Client) -> None:
-    await create_all(client)
+    await create_flow_runs(client)
 
-    page = await client.ask("ListTaskRunsOfFlowRuns")
+    page = await client.execute("ListTaskRunsOfFlowRuns")
 
-    assert task_runs(page) == {"2": ["2b", "2a"], "1": ["1a"], "0": []}
+    assert task_run_names(page) == {"2": ["2b", "2a"], "1": ["1a"], "0": []}
     assert [node["taskRuns"]["totalCount"] for node in page["nodes"]] == [2, 1, 0]
 
 
 @pytest.mark.parametrize(
-    ("window", "expected", "around"),
+    ("window", "expected", "has_pages"),
     [
         ({"firstTaskRuns": 2}, ["4d", "4c"], (False, True)),
         ({"lastTaskRuns": 2}, ["4b", "4a"], (True, False)),
@@ -50,16 +47,16 @@ async def test_each_flow_run_has_its_own_task_runs(client: Client) -> None:
         ({"taskRunFilter": {"flowRun": {"name": {"any": ["3"]}}}}, [], (False, False)),
     ],
 )
-async def test_a_nested_list_is_paged_as_any_other(
-    client: Client, window: dict[str, Any], expected: list[str], around: tuple[bool, bool]
+async def test_a_nested_list_is_paged_like_any_other_list(
+    client: Client, window: dict[str, Any], expected: list[str], has_pages: tuple[bool, bool]
 ) -> None:
-    await create_all(client, 5)
+    await create_flow_runs(client, 5)
 
-    page = await client.ask("ListTaskRunsOfFlowRuns", **window)
+    page = await client.execute("ListTaskRunsOfFlowRuns", **window)
 
     (node,) = (node for node in page["nodes"] if node["name"] == "4")
-    assert task_runs(page)["4"] == expected
-    assert (node["taskRuns"]["pageInfo"]["hasPreviousPage"], node["taskRuns"]["pageInfo"]["hasNextPage"]) == around
+    assert task_run_names(page)["4"] == expected
+    assert (node["taskRuns"]["pageInfo"]["hasPreviousPage"], node["taskRuns"]["pageInfo"]["hasNextPage"]) == has_pages
 
 
 TASK_RUNS_AFTER = """query ($ids: [ID!]!, $after: String, $before: String) {
@@ -73,8 +70,8 @@ async def send(client: Client, query: str, **variables: Any) -> dict[str, Any]:
     return (await client.http.post("/graphql", json={"query": query, "variables": variables})).json()
 
 
-async def test_a_nested_list_goes_on_from_a_cursor(client: Client) -> None:
-    id = (await create_all(client, 5))[-1]
+async def test_a_nested_list_continues_from_a_cursor(client: Client) -> None:
+    id = (await create_flow_runs(client, 5))[-1]
     (node,) = (await send(client, TASK_RUNS_AFTER, ids=[id]))["data"]["nodes"]
     cursors = [edge["cursor"] for edge in node["taskRuns"]["edges"]]
 
@@ -88,32 +85,29 @@ async def test_a_nested_list_goes_on_from_a_cursor(client: Client) -> None:
     assert before["taskRuns"]["pageInfo"] == {"hasNextPage": True, "hasPreviousPage": False}
 
 
-async def test_a_cursor_of_one_parent_does_not_fit_another(client: Client) -> None:
-    ids = await create_all(client, 4)
+async def test_a_cursor_of_another_parent_is_refused(client: Client) -> None:
+    ids = await create_flow_runs(client, 4)
     (node,) = (await send(client, TASK_RUNS_AFTER, ids=[ids[3]]))["data"]["nodes"]
     cursor = node["taskRuns"]["edges"][0]["cursor"]
 
-    answer = await send(client, TASK_RUNS_AFTER, ids=[ids[3], ids[2]], after=cursor)
+    result = await send(client, TASK_RUNS_AFTER, ids=[ids[3], ids[2]], after=cursor)
 
-    assert [run["name"] for run in answer["data"]["nodes"][0]["taskRuns"]["nodes"]] == ["3b", "3c"]
-    assert answer["data"]["nodes"][1] is None
-    (error,) = answer["errors"]
+    assert [run["name"] for run in result["data"]["nodes"][0]["taskRuns"]["nodes"]] == ["3b", "3c"]
+    assert result["data"]["nodes"][1] is None
+    (error,) = result["errors"]
     assert (error["path"], error["extensions"]["argument"]) == (["nodes", 1, "taskRuns"], "after")
 
 
 async def test_each_flow_has_its_own_flow_runs(client: Client) -> None:
-    await create_all(client)
-    await client.ask("CreateFlow", input={"name": "g"})
+    await create_flow_runs(client)
+    await create_flow(client, "g")
 
-    page = await client.ask("ListFlows", firstFlowRuns=2, flowRunSort="NAME_ASC")
+    page = await client.execute("ListFlows", firstFlowRuns=2, flowRunSort="NAME_ASC")
 
     assert [
         (flow["name"], flow["flowRuns"]["totalCount"], [run["name"] for run in flow["flowRuns"]["nodes"]])
         for flow in page["nodes"]
     ] == [("g", 0, []), ("f", 3, ["0", "1"])]
-
-
-# --- what it costs ---
 
 
 NESTED = """{
@@ -132,40 +126,40 @@ NESTED = """{
 
 
 @pytest.mark.parametrize("flow_runs", [2, 5])
-@ON_SQLITE
-async def test_however_many_rows_nested_lists_cost_the_same(server: Serving, flow_runs: int) -> None:
-    await create_all(server.client, flow_runs)
+@SQLITE_ONLY
+async def test_nested_lists_take_a_constant_number_of_statements(server: RunningServer, flow_runs: int) -> None:
+    await create_flow_runs(server.client, flow_runs)
 
-    async with server.counting() as statements:
-        answer = await send(server.client, NESTED)
+    async with server.record_reads() as statements:
+        result = await send(server.client, NESTED)
 
-    assert "errors" not in answer
-    (flow,) = answer["data"]["flows"]["nodes"]
+    assert "errors" not in result
+    (flow,) = result["data"]["flows"]["nodes"]
     assert flow["flowRuns"]["totalCount"] == flow_runs
-    # Flows and their count; flow runs and theirs; two pages of task runs and a count; flow and states of flow runs; flow
-    # runs, children, states and places in the queue of task runs; the flows of their flow runs.
+    # Flows and their count; flow runs and their count; two pages of task runs and a count; flow and states of flow runs;
+    # flow runs, children, states and queue entries of task runs; the flows of their flow runs.
     assert len(statements) == 14
 
 
-@ON_SQLITE
-async def test_nothing_is_counted_that_nobody_asks_for(server: Serving) -> None:
-    await create_all(server.client)
+@SQLITE_ONLY
+async def test_an_unselected_total_count_takes_no_statement(server: RunningServer) -> None:
+    await create_flow_runs(server.client)
 
-    async with server.counting() as statements:
-        answer = await send(server.client, "{ taskRuns(first: 1) { nodes { id } pageInfo { hasNextPage endCursor } } }")
+    async with server.record_reads() as statements:
+        result = await send(server.client, "{ taskRuns(first: 1) { nodes { id } pageInfo { hasNextPage endCursor } } }")
 
-    assert answer["data"]["taskRuns"]["pageInfo"]["hasNextPage"] is True
+    assert result["data"]["taskRuns"]["pageInfo"]["hasNextPage"] is True
     assert len(statements) == 1
     assert "count(" not in statements[0]
 
 
-@ON_SQLITE
-async def test_each_page_takes_one_statement_and_each_count_one(server: Serving) -> None:
+@SQLITE_ONLY
+async def test_each_page_and_each_count_takes_one_statement(server: RunningServer) -> None:
     query = "{ a: taskRunCount b: taskRuns { nodes { id } } c: taskRuns { nodes { name } totalCount } }"
 
-    async with server.counting() as statements:
-        answer = await send(server.client, query)
+    async with server.record_reads() as statements:
+        result = await send(server.client, query)
 
-    assert answer["data"]["a"] == 0
+    assert result["data"]["a"] == 0
     assert len(statements) == 4
     assert sum("count(" in statement for statement in statements) == 2

@@ -1,4 +1,4 @@
-"""Subscriptions, and whatever else, as server-sent events by the protocol graphql-sse."""
+"""Subscriptions, queries and mutations over Server-Sent Events (graphql-sse)."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,14 +11,10 @@ import orjson
 import pytest
 
 from queries import document
-from tests.client import PATIENCE, Client
-from tests.serving import Serving, serving
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
-
-@pytest.fixture
-def database_kind() -> str:
-    """One kind alone: these promises are kept in front of the database."""
-    return "sqlite"
+pytestmark = SQLITE_ONLY
 
 
 STREAM = "text/event-stream"
@@ -29,16 +25,16 @@ COMPLETE = ("complete", "")
 async def streaming(
     client: Client, query: str, accept: str = STREAM, **variables: Any
 ) -> AsyncIterator[tuple[httpx.Response, AsyncIterator[tuple[str, Any]]]]:
-    """The response, and its events by name with their data; a comment goes by the name of nothing."""
+    """Yield the response and an iterator of its events as (name, data); a comment has an empty name."""
     body = {"query": query, "variables": variables}
     async with client.http.stream("POST", "/graphql", json=body, headers={"Accept": accept}) as response:
-        yield response, events_of(response)
+        yield response, read_events(response)
 
 
-async def events_of(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
+async def read_events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
     text = ""
-    async for part in response.aiter_text():
-        text += part
+    async for chunk in response.aiter_text():
+        text += chunk
         while "\n\n" in text:
             event, _, text = text.partition("\n\n")
             fields = dict(line.split(":", 1) for line in event.split("\n"))
@@ -46,8 +42,8 @@ async def events_of(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
             yield fields.get("event", "").strip(), orjson.loads(data) if data else ""
 
 
-async def following(events: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
-    return await asyncio.wait_for(anext(events), PATIENCE)
+async def next_event(events: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
+    return await asyncio.wait_for(anext(events), TIMEOUT_SECONDS)
 
 
 LISTEN = document("ScheduledTaskRuns")[0]
@@ -55,8 +51,8 @@ LISTEN = document("ScheduledTaskRuns")[0]
 
 async def test_a_subscription_is_a_stream_of_events(client: Client) -> None:
     async with streaming(client, LISTEN, taskKeys=["t"]) as (response, events):
-        created = await client.ask("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
-        name, result = await following(events)
+        created = await client.execute("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
+        name, result = await next_event(events)
 
     assert response.status_code == 200
     assert response.headers["content-type"].startswith(STREAM)
@@ -65,11 +61,11 @@ async def test_a_subscription_is_a_stream_of_events(client: Client) -> None:
     assert (name, delivery["taskRun"]["id"]) == ("next", created["taskRun"]["id"])
 
 
-async def test_a_client_that_goes_away_gives_back_what_it_has_not_taken_over(server: Serving) -> None:
+async def test_a_disconnected_client_releases_its_unacknowledged_runs(server: RunningServer) -> None:
     client = server.client
     async with streaming(client, LISTEN, taskKeys=["t"]) as (_, events):
-        created = await client.ask("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
-        await following(events)
+        created = await client.execute("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
+        await next_event(events)
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
@@ -77,22 +73,22 @@ async def test_a_client_that_goes_away_gives_back_what_it_has_not_taken_over(ser
     assert delivery["taskRun"]["id"] == created["taskRun"]["id"]
 
 
-async def test_a_stopping_server_completes_its_streams(server: Serving) -> None:
+async def test_a_stopping_server_completes_its_streams(server: RunningServer) -> None:
     async with streaming(server.client, LISTEN, taskKeys=["t"]) as (_, events):
-        await server.life.drain()
+        await server.services.drain()
 
-        assert await following(events) == COMPLETE
+        assert await next_event(events) == COMPLETE
         with pytest.raises(StopAsyncIteration):
-            await following(events)
+            await next_event(events)
 
 
-async def test_a_silent_stream_is_kept_alive_by_comments(tmp_path: Path) -> None:
+async def test_an_idle_stream_is_kept_alive_by_comments(tmp_path: Path) -> None:
     async with (
-        serving(tmp_path, keep_alive_seconds=0.05) as served,
-        streaming(served.client, LISTEN, taskKeys=["t"]) as (_, events),
+        run_server(tmp_path, keep_alive_seconds=0.05) as server,
+        streaming(server.client, LISTEN, taskKeys=["t"]) as (_, events),
     ):
-        # The clock stands still, so that no empty event comes.
-        assert [await following(events) for _ in range(2)] == [("", "")] * 2
+        # The manual clock does not advance, so no empty event is sent.
+        assert [await next_event(events) for _ in range(2)] == [("", "")] * 2
 
 
 @pytest.mark.parametrize(
@@ -110,7 +106,7 @@ async def test_a_query_or_mutation_is_one_event(client: Client, query: str, resu
         assert [event async for event in events] == [("next", result), COMPLETE]
 
 
-async def test_what_can_not_be_run_is_told_by_an_event(client: Client) -> None:
+async def test_an_invalid_operation_is_reported_as_an_event(client: Client) -> None:
     async with streaming(client, "subscription { nothing }") as (response, events):
         (name, result), *rest = [event async for event in events]
 
@@ -119,7 +115,7 @@ async def test_what_can_not_be_run_is_told_by_an_event(client: Client) -> None:
     assert result["errors"][0]["extensions"] == {"code": "BAD_USER_INPUT"}
 
 
-async def test_a_client_that_takes_json_too_gets_a_query_as_json_and_a_subscription_as_a_stream(client: Client) -> None:
+async def test_a_client_accepting_both_types_gets_json_queries_and_streamed_subscriptions(client: Client) -> None:
     accept = f"application/graphql-response+json, application/json, {STREAM}"
 
     async with streaming(client, "{ __typename }", accept) as (response, _):
@@ -128,11 +124,11 @@ async def test_a_client_that_takes_json_too_gets_a_query_as_json_and_a_subscript
         assert response.headers["content-type"].startswith(STREAM)
 
 
-async def test_the_mode_of_a_single_connection_is_refused(client: Client) -> None:
+async def test_graphql_sse_single_connection_mode_is_refused(client: Client) -> None:
     response = await client.http.put("/graphql", headers={"Accept": STREAM})
 
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
     (error,) = response.json()["errors"]
     assert error["message"] == (
-        "GraphQL is asked by GET or POST. Of graphql-sse, the mode of distinct connections is served."
+        "GraphQL requests must use GET or POST. The single connection mode of graphql-sse is not supported."
     )

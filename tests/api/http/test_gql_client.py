@@ -1,4 +1,4 @@
-"""The Python client `gql`: it works a run through from its creation to its end."""
+"""The Python client `gql`: a run from creation to completion."""
 
 from collections.abc import AsyncIterator
 from typing import Any
@@ -13,12 +13,9 @@ from gql.transport.websockets import WebsocketsTransport
 
 from queries import document
 from tests.client import Client
+from tests.serving import SQLITE_ONLY
 
-
-@pytest.fixture
-def database_kind() -> str:
-    """One kind alone: these promises are kept in front of the database."""
-    return "sqlite"
+pytestmark = SQLITE_ONLY
 
 
 def request(operation: str, **variables: Any) -> GraphQLRequest:
@@ -39,7 +36,7 @@ async def over_websocket(client: Client) -> AsyncIterator[AsyncClientSession]:
         yield session
 
 
-async def test_a_run_is_created_over_http_and_worked_over_a_websocket(
+async def test_a_run_is_created_over_http_and_executed_over_a_websocket(
     over_http: AsyncClientSession, over_websocket: AsyncClientSession
 ) -> None:
     created = await over_http.execute(
@@ -64,7 +61,7 @@ async def test_a_run_is_created_over_http_and_worked_over_a_websocket(
     assert [run["stateType"] for run in listed["taskRuns"]["nodes"]] == ["COMPLETED"]
 
 
-async def test_it_speaks_the_current_protocol_although_it_lists_the_legacy_one_first(
+async def test_the_current_protocol_is_negotiated_although_the_legacy_one_is_listed_first(
     over_websocket: AsyncClientSession,
 ) -> None:
     transport = over_websocket.transport

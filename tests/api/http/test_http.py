@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: what may be sent, what is refused, and how answers are typed."""
+"""GraphQL over HTTP: accepted requests, refused requests, and the content types of responses."""
 
 import json
 import sqlite3
@@ -12,13 +12,9 @@ import pytest
 
 from queries import document
 from tests.client import Client
-from tests.serving import Serving, serving
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
-
-@pytest.fixture
-def database_kind() -> str:
-    """One kind alone: these promises are kept in front of the database."""
-    return "sqlite"
+pytestmark = SQLITE_ONLY
 
 
 RESPONSE_TYPE = "application/graphql-response+json"
@@ -36,8 +32,8 @@ async def post_raw(client: Client, body: Any, content_type: str | None = "applic
     return await client.http.post("/graphql", content=body, headers=headers)
 
 
-def refusal_of(response: httpx.Response) -> str:
-    """The message of the one error, which is coded, has no `data` beside it, and comes as JSON."""
+def error_message(response: httpx.Response) -> str:
+    """Return the message of the only error; check its code, the content type, and that there is no `data`."""
     assert response.headers["content-type"] == "application/json"
     (error,) = response.json().pop("errors")
     assert list(response.json()) == ["errors"]
@@ -46,27 +42,24 @@ def refusal_of(response: httpx.Response) -> str:
 
 
 async def count_runs(client: Client) -> int:
-    return (await client.ask("ListTaskRuns"))["totalCount"]
+    return (await client.execute("ListTaskRuns"))["totalCount"]
 
 
-# --- methods ---
-
-
-async def test_a_query_is_answered_by_post(client: Client) -> None:
+async def test_a_query_is_executed_by_post(client: Client) -> None:
     response = await post(client, TYPENAME)
 
     assert (response.status_code, response.headers["content-type"]) == (200, "application/json")
     assert response.json() == {"data": {"__typename": "Query"}}
 
 
-async def test_a_mutation_is_carried_out_by_post(client: Client) -> None:
+async def test_a_mutation_is_executed_by_post(client: Client) -> None:
     response = await post(client, CREATE)
 
     assert response.json() == {"data": {"createTaskRun": {"created": True}}}
     assert await count_runs(client) == 1
 
 
-async def test_a_query_is_answered_by_get(client: Client) -> None:
+async def test_a_query_is_executed_by_get(client: Client) -> None:
     parameters = {
         "query": "query One($first: Int) { taskRuns(first: $first) { totalCount } } query Two { __typename }",
         "operationName": "One",
@@ -83,11 +76,11 @@ async def test_a_mutation_by_get_is_refused_and_changes_nothing(client: Client) 
     response = await client.http.get("/graphql", params=CREATE)
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
-    assert refusal_of(response) == "Mutations are sent by POST."
+    assert error_message(response) == "Mutations must be sent by POST."
     assert await count_runs(client) == 0
 
 
-async def test_a_query_beside_a_mutation_is_answered_by_get(client: Client) -> None:
+async def test_a_get_may_select_the_query_of_a_document_with_mutations(client: Client) -> None:
     query = 'mutation Create { createTaskRun(input: {taskKey: "t"}) { created } } query Ask { __typename }'
 
     response = await client.http.get("/graphql", params={"query": query, "operationName": "Ask"})
@@ -103,12 +96,12 @@ async def test_other_methods_are_refused(client: Client, method: str) -> None:
     assert (response.status_code, response.headers["allow"]) == (405, "GET, POST")
 
 
-async def test_a_subscription_by_plain_post_is_told_where_it_is_taken(client: Client) -> None:
+async def test_a_subscription_by_plain_post_is_refused_naming_supported_transports(client: Client) -> None:
     response = await post(client, {"query": document("ScheduledTaskRuns")[0], "variables": {"taskKeys": ["t"]}})
 
     assert response.status_code == 400
-    assert refusal_of(response) == (
-        "Subscriptions are sent over WebSocket, by the protocol graphql-transport-ws, or by POST with "
+    assert error_message(response) == (
+        "Subscriptions must be sent over WebSocket (graphql-transport-ws), or by POST with the header "
         "Accept: text/event-stream."
     )
 
@@ -117,32 +110,29 @@ async def test_a_subscription_by_get_is_refused(client: Client) -> None:
     response = await client.http.get("/graphql", params={"query": document("ScheduledTaskRuns")[0]})
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
-    assert refusal_of(response) == "Subscriptions are sent by POST."
-
-
-# --- bodies ---
+    assert error_message(response) == "Subscriptions must be sent by POST."
 
 
 @pytest.mark.parametrize("body", ["5", "null", '"x"', "[]", "true", '[{"query": "{ __typename }"}]'])
-async def test_a_body_that_is_no_object_is_refused(client: Client, body: str) -> None:
+async def test_a_body_that_is_not_a_json_object_is_refused(client: Client, body: str) -> None:
     response = await post_raw(client, body)
 
     assert response.status_code == 400
-    assert refusal_of(response) == "The body has to be a JSON object with a query."
+    assert error_message(response) == "The body must be a JSON object with a query."
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"query=x", b"{'query': 1}", b'{"query": NaN}', b"\xff\xfe"])
-async def test_a_body_that_is_no_json_is_refused(client: Client, body: bytes) -> None:
+async def test_a_body_that_is_not_valid_json_is_refused(client: Client, body: bytes) -> None:
     response = await post_raw(client, body)
 
     assert response.status_code == 400
-    assert refusal_of(response).startswith("The body is not valid JSON: ")
+    assert error_message(response).startswith("The body is not valid JSON: ")
 
 
 @pytest.mark.parametrize(
     ("content_type", "named"),
     [
-        (None, "of no type"),
+        (None, "none"),
         ("text/plain", "text/plain"),
         ("application/graphql", "application/graphql"),
         ("application/x-www-form-urlencoded", "application/x-www-form-urlencoded"),
@@ -150,7 +140,7 @@ async def test_a_body_that_is_no_json_is_refused(client: Client, body: bytes) ->
         ("application/jsonx", "application/jsonx"),
     ],
 )
-async def test_a_body_of_another_type_is_refused_and_changes_nothing(
+async def test_a_body_of_another_content_type_is_refused_and_changes_nothing(
     client: Client, content_type: str | None, named: str
 ) -> None:
     body = '{"query": "mutation { createTaskRun(input: {taskKey: \\"t\\"}) { created } }"}'
@@ -158,14 +148,14 @@ async def test_a_body_of_another_type_is_refused_and_changes_nothing(
     response = await post_raw(client, body, content_type)
 
     assert response.status_code == 415
-    assert refusal_of(response) == f"The body has to be application/json, not {named}."
+    assert error_message(response) == f"Content-Type must be application/json; got {named}."
     assert await count_runs(client) == 0
 
 
 @pytest.mark.parametrize(
     ("types", "status"), [(["application/json"] * 2, 200), (["text/plain", "application/json"], 415)]
 )
-async def test_of_several_types_of_a_body_the_first_counts(client: Client, types: list[str], status: int) -> None:
+async def test_the_first_of_several_content_types_applies(client: Client, types: list[str], status: int) -> None:
     headers = [("Content-Type", each) for each in types]
 
     response = await client.http.post("/graphql", content=json.dumps(TYPENAME), headers=headers)
@@ -174,7 +164,7 @@ async def test_of_several_types_of_a_body_the_first_counts(client: Client, types
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON", "application/json;"])
-async def test_a_body_may_say_json_in_other_words(client: Client, content_type: str) -> None:
+async def test_variants_of_the_json_content_type_are_accepted(client: Client, content_type: str) -> None:
     response = await post_raw(client, '{"query": "{ __typename }"}', content_type)
 
     assert (response.status_code, response.json()) == (200, {"data": {"__typename": "Query"}})
@@ -183,14 +173,14 @@ async def test_a_body_may_say_json_in_other_words(client: Client, content_type: 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
-        ({"query": 5}, "query is missing, or is no text."),
-        ({"query": None}, "query is missing, or is no text."),
-        ({"query": ["{ __typename }"]}, "query is missing, or is no text."),
-        ({"variables": [1]}, "variables has to be a JSON object."),
-        ({"variables": "{}"}, "variables has to be a JSON object."),
-        ({"operationName": 5}, "operationName has to be a text."),
-        ({"extensions": [1]}, "extensions has to be a JSON object."),
-        ({"extensions": "x"}, "extensions has to be a JSON object."),
+        ({"query": 5}, "query is required and must be a string."),
+        ({"query": None}, "query is required and must be a string."),
+        ({"query": ["{ __typename }"]}, "query is required and must be a string."),
+        ({"variables": [1]}, "variables must be a JSON object."),
+        ({"variables": "{}"}, "variables must be a JSON object."),
+        ({"operationName": 5}, "operationName must be a string."),
+        ({"extensions": [1]}, "extensions must be a JSON object."),
+        ({"extensions": "x"}, "extensions must be a JSON object."),
     ],
 )
 async def test_a_parameter_of_the_wrong_type_is_refused(
@@ -199,10 +189,10 @@ async def test_a_parameter_of_the_wrong_type_is_refused(
     response = await post(client, {**TYPENAME, **parameters})
 
     assert response.status_code == 400
-    assert refusal_of(response) == message
+    assert error_message(response) == message
 
 
-async def test_parameters_that_are_null_are_as_left_out(client: Client) -> None:
+async def test_null_parameters_are_treated_as_absent(client: Client) -> None:
     response = await post(client, {**TYPENAME, "variables": None, "operationName": None, "extensions": None, "id": 5})
 
     assert (response.status_code, response.json()) == (200, {"data": {"__typename": "Query"}})
@@ -211,17 +201,17 @@ async def test_parameters_that_are_null_are_as_left_out(client: Client) -> None:
 async def test_a_request_without_a_query_is_refused(client: Client) -> None:
     by_post, by_get = await post(client, {}), await client.http.get("/graphql")
 
-    assert (by_post.status_code, refusal_of(by_post)) == (400, "query is missing, or is no text.")
-    assert (by_get.status_code, refusal_of(by_get)) == (400, "query is missing, or is no text.")
+    assert (by_post.status_code, error_message(by_post)) == (400, "query is required and must be a string.")
+    assert (by_get.status_code, error_message(by_get)) == (400, "query is required and must be a string.")
 
 
 @pytest.mark.parametrize(
     ("parameters", "message"),
     [
         ({"variables": "{"}, "variables is not valid JSON: "),
-        ({"variables": "[1]"}, "variables has to be a JSON object."),
+        ({"variables": "[1]"}, "variables must be a JSON object."),
         ({"extensions": "x"}, "extensions is not valid JSON: "),
-        ({"extensions": "5"}, "extensions has to be a JSON object."),
+        ({"extensions": "5"}, "extensions must be a JSON object."),
     ],
 )
 async def test_a_malformed_parameter_of_a_get_is_refused(
@@ -230,26 +220,26 @@ async def test_a_malformed_parameter_of_a_get_is_refused(
     response = await client.http.get("/graphql", params={**TYPENAME, **parameters})
 
     assert response.status_code == 400
-    assert refusal_of(response).startswith(message)
+    assert error_message(response).startswith(message)
 
 
 def padded(size: int) -> bytes:
-    """A request that creates a run, of exactly this many bytes."""
+    """Write a request of exactly `size` bytes that creates a run."""
     body = b'{"query": "mutation { createTaskRun(input: {taskKey: \\"t\\"}) { created } }"}'
     return body + b" " * (size - len(body))
 
 
-async def in_parts(body: bytes) -> AsyncIterator[bytes]:
-    """The body in parts, so that it goes out chunked and does not tell its length beforehand."""
+async def in_chunks(body: bytes) -> AsyncIterator[bytes]:
+    """Yield the body in chunks: it is sent with chunked transfer encoding, without its length."""
     for start in range(0, len(body), 50):
         yield body[start : start + 50]
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_a_body_of_the_largest_size_is_taken(tmp_path: Path, is_chunked: bool) -> None:
+async def test_a_body_of_the_maximum_size_is_accepted(tmp_path: Path, is_chunked: bool) -> None:
     body = padded(300)
-    async with serving(tmp_path, max_body_bytes=300) as served:
-        response = await post_raw(served.client, in_parts(body) if is_chunked else body)
+    async with run_server(tmp_path, max_body_bytes=300) as server:
+        response = await post_raw(server.client, in_chunks(body) if is_chunked else body)
 
         assert response.request.headers.get("transfer-encoding") == ("chunked" if is_chunked else None)
         assert (response.status_code, response.json()) == (200, {"data": {"createTaskRun": {"created": True}}})
@@ -258,68 +248,70 @@ async def test_a_body_of_the_largest_size_is_taken(tmp_path: Path, is_chunked: b
 @pytest.mark.parametrize("is_chunked", [False, True])
 async def test_a_larger_body_is_refused_and_changes_nothing(tmp_path: Path, is_chunked: bool) -> None:
     body = padded(301)
-    async with serving(tmp_path, max_body_bytes=300) as served:
-        response = await post_raw(served.client, in_parts(body) if is_chunked else body)
+    async with run_server(tmp_path, max_body_bytes=300) as server:
+        response = await post_raw(server.client, in_chunks(body) if is_chunked else body)
 
         assert response.request.headers.get("transfer-encoding") == ("chunked" if is_chunked else None)
         assert response.status_code == 413
-        assert refusal_of(response) == "The body may have at most 300 bytes."
+        assert error_message(response) == "The body must not exceed 300 bytes."
         query = "{ taskRuns { totalCount } }"
-        assert (await post(served.client, {"query": query})).json() == {"data": {"taskRuns": {"totalCount": 0}}}
+        assert (await post(server.client, {"query": query})).json() == {"data": {"taskRuns": {"totalCount": 0}}}
 
 
-# --- operations ---
-
-
-async def test_of_several_operations_the_named_one_is_run(client: Client) -> None:
+async def test_the_named_operation_of_several_is_executed(client: Client) -> None:
     response = await post(client, {"query": TWO, "operationName": "Two"})
 
     assert (response.status_code, response.json()) == (200, {"data": {"two": "Query"}})
 
 
 @pytest.mark.parametrize("name", [None, ""])
-async def test_of_several_operations_none_is_run_without_a_name(client: Client, name: str | None) -> None:
+async def test_several_operations_without_a_name_are_refused_and_none_is_executed(
+    client: Client, name: str | None
+) -> None:
     query = f'mutation Create {{ createTaskRun(input: {{taskKey: "t"}}) {{ created }} }} {TWO}'
 
     response = await post(client, {"query": query, "operationName": name})
 
-    assert refusal_of(response) == "The document has several operations: say which one with operationName."
+    assert error_message(response) == "The document has several operations. Select one with `operationName`."
     assert await count_runs(client) == 0
 
 
-async def test_a_name_that_no_operation_has_is_refused(client: Client) -> None:
+async def test_an_unknown_operation_name_is_refused(client: Client) -> None:
     response = await post(client, {"query": TWO, "operationName": "Three"})
 
-    assert refusal_of(response) == "The document has no operation named 'Three'."
+    assert error_message(response) == "The document has no operation named 'Three'."
 
 
 REQUEST_ERRORS: list[tuple[dict[str, Any], str]] = [
-    ({"query": ""}, "There is no query."),
+    ({"query": ""}, "The request has no query. Send a GraphQL document in `query`."),
     ({"query": "  # nothing\n"}, "Syntax Error: Unexpected <EOF>."),
     ({"query": "{"}, "Syntax Error: Expected Name, found <EOF>."),
-    ({"query": "fragment F on Query { __typename }"}, "The document has no operation."),
+    (
+        {"query": "fragment F on Query { __typename }"},
+        "The document has no operation. It must contain a query, mutation or subscription.",
+    ),
     ({"query": "{ nothing }"}, "Cannot query field 'nothing' on type 'Query'."),
     (
         {"query": "query Q($id: ID!) { taskRun(id: $id) { id } }"},
         "Variable '$id' has invalid value: Expected a value of non-null type 'ID!' to be provided.",
     ),
-    ({"query": TWO}, "The document has several operations: say which one with operationName."),
+    ({"query": TWO}, "The document has several operations. Select one with `operationName`."),
 ]
-"""Requests that GraphQL can not run, and what it says."""
+"""Requests that fail before execution, and their error messages."""
 
 
 @pytest.mark.parametrize(("body", "message"), REQUEST_ERRORS)
-async def test_what_can_not_be_run_is_200_without_data_for_older_clients(
+async def test_a_request_error_is_200_without_data_for_application_json(
     client: Client, body: dict[str, Any], message: str
 ) -> None:
     response = await post(client, body, Accept="application/json")
 
     assert response.status_code == 200
-    assert refusal_of(response) == message
+    assert error_message(response) == message
 
 
 @pytest.mark.parametrize(("body", "message"), REQUEST_ERRORS)
-async def test_what_can_not_be_run_is_400_without_data_for_newer_clients(
+async def test_a_request_error_is_400_without_data_for_graphql_response_json(
     client: Client, body: dict[str, Any], message: str
 ) -> None:
     response = await post(client, body, Accept=RESPONSE_TYPE)
@@ -329,13 +321,13 @@ async def test_what_can_not_be_run_is_400_without_data_for_newer_clients(
     assert [error["message"] for error in response.json()["errors"]] == [message]
 
 
-async def test_a_number_of_absurdly_many_digits_is_refused(client: Client) -> None:
+async def test_a_number_with_thousands_of_digits_is_refused(client: Client) -> None:
     response = await post(client, {"query": f"{{ taskRuns(first: {'9' * 5000}) {{ totalCount }} }}"})
 
     assert [error["extensions"]["code"] for error in response.json()["errors"]] == ["BAD_USER_INPUT"]
 
 
-async def test_what_was_run_and_refused_is_200_with_data_for_newer_clients(client: Client) -> None:
+async def test_a_field_error_is_200_with_data_for_graphql_response_json(client: Client) -> None:
     response = await post(client, {"query": '{ taskRun(id: "x") { id } __typename }'}, Accept=RESPONSE_TYPE)
 
     assert (response.status_code, response.headers["content-type"]) == (200, RESPONSE_TYPE)
@@ -343,14 +335,11 @@ async def test_what_was_run_and_refused_is_200_with_data_for_newer_clients(clien
     assert [error["path"] for error in response.json()["errors"]] == [["taskRun"]]
 
 
-async def test_a_syntax_error_tells_its_place(client: Client) -> None:
+async def test_a_syntax_error_has_its_location(client: Client) -> None:
     response = await post(client, {"query": "{\n  taskRuns(\n"})
 
     (error,) = response.json()["errors"]
     assert error["locations"] == [{"line": 3, "column": 1}]
-
-
-# --- Accept ---
 
 
 @pytest.mark.parametrize(
@@ -365,18 +354,18 @@ async def test_a_syntax_error_tells_its_place(client: Client) -> None:
         ("", "application/json"),
     ],
 )
-async def test_an_answer_has_the_type_that_was_asked_for(client: Client, accept: str, content_type: str) -> None:
+async def test_a_response_has_the_accepted_content_type(client: Client, accept: str, content_type: str) -> None:
     response = await post(client, TYPENAME, Accept=accept)
 
     assert (response.status_code, response.headers["content-type"]) == (200, content_type)
 
 
 @pytest.mark.parametrize("accept", ["text/html", "image/png", "text/plain, application/xml"])
-async def test_a_type_that_there_is_not_is_refused_and_nothing_is_run(client: Client, accept: str) -> None:
+async def test_an_unsupported_accept_type_is_refused_and_nothing_is_executed(client: Client, accept: str) -> None:
     response = await post(client, CREATE, Accept=accept)
 
     assert response.status_code == 406
-    assert refusal_of(response) == f"Answers are {RESPONSE_TYPE} or application/json, or text/event-stream."
+    assert error_message(response) == f"Accept must include {RESPONSE_TYPE}, application/json or text/event-stream."
     assert await count_runs(client) == 0
 
 
@@ -390,7 +379,7 @@ async def test_a_type_that_there_is_not_is_refused_and_nothing_is_run(client: Cl
         ("text/plain, application/json; q=0.000", 406),
     ],
 )
-async def test_accept_is_read_as_a_list_of_types(client: Client, accept: str, status: int) -> None:
+async def test_accept_is_parsed_as_a_list_of_media_types(client: Client, accept: str, status: int) -> None:
     response = await post(client, TYPENAME, Accept=accept)
 
     assert response.status_code == status
@@ -406,7 +395,7 @@ async def test_a_browser_gets_graphiql(client: Client) -> None:
     assert response.headers["vary"] == "Accept"
 
 
-async def test_the_front_door_leads_to_graphiql(client: Client) -> None:
+async def test_the_root_path_redirects_to_graphiql(client: Client) -> None:
     response = await client.http.get("/")
 
     assert (response.status_code, response.headers["location"]) == (307, "/graphql")
@@ -416,10 +405,7 @@ async def test_any_other_path_is_not_found(client: Client) -> None:
     assert (await client.http.get("/nothing")).status_code == 404
 
 
-# --- health ---
-
-
-async def test_a_server_that_serves_is_alive_and_ready(client: Client) -> None:
+async def test_a_running_server_is_alive_and_ready(client: Client) -> None:
     alive, ready = await client.http.get("/healthz"), await client.http.get("/readyz")
 
     assert (alive.status_code, alive.json()) == (200, {"status": "alive"})
@@ -427,8 +413,8 @@ async def test_a_server_that_serves_is_alive_and_ready(client: Client) -> None:
     assert ready.headers["cache-control"] == "no-store"
 
 
-async def test_a_server_that_stops_is_alive_and_not_ready(server: Serving) -> None:
-    await server.life.drain()
+async def test_a_stopping_server_is_alive_and_not_ready(server: RunningServer) -> None:
+    await server.services.drain()
 
     alive, ready = await server.client.http.get("/healthz"), await server.client.http.get("/readyz")
 
@@ -436,7 +422,7 @@ async def test_a_server_that_stops_is_alive_and_not_ready(server: Serving) -> No
     assert (ready.status_code, ready.json()) == (503, {"status": "stopping"})
 
 
-async def test_a_server_whose_database_was_migrated_under_it_is_not_ready(client: Client, tmp_path: Path) -> None:
+async def test_a_server_with_another_migration_version_is_not_ready(client: Client, tmp_path: Path) -> None:
     with closing(sqlite3.connect(tmp_path / "runyard.db")) as database:
         database.execute("UPDATE alembic_version SET version_num = 'later'")
         database.commit()
@@ -446,8 +432,8 @@ async def test_a_server_whose_database_was_migrated_under_it_is_not_ready(client
     assert (ready.status_code, ready.json()) == (503, {"status": "the database's migrations are not current"})
 
 
-async def test_a_server_tells_what_it_is(client: Client) -> None:
-    server = await client.ask("GetServer")
+async def test_the_server_field_returns_version_database_and_start_time(client: Client) -> None:
+    server = await client.execute("GetServer")
 
     assert server == {
         "version": "0.1.0",

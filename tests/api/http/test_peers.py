@@ -1,4 +1,4 @@
-"""Clients that others wrote, against a real server: audits of GraphQL over HTTP, graphql-ws, and graphql-sse."""
+"""Third-party clients against a real server: GraphQL over HTTP audits, graphql-ws and graphql-sse."""
 
 import asyncio
 import shutil
@@ -10,7 +10,8 @@ import orjson
 import pytest
 
 from queries import document
-from tests.client import PATIENCE, Client
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY
 
 PEERS = Path(__file__).parents[2] / "peers"
 
@@ -22,31 +23,28 @@ def is_node_new_enough() -> bool:
     return int(version.lstrip("v").partition(".")[0]) >= 20
 
 
-pytestmark = pytest.mark.skipif(not is_node_new_enough(), reason="npm with Node 20 is not on this machine")
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """One kind alone: these promises are kept in front of the database."""
-    return "sqlite"
+pytestmark = [
+    SQLITE_ONLY,
+    pytest.mark.skipif(not is_node_new_enough(), reason="npm with Node 20 or later is not installed"),
+]
 
 
 @pytest.fixture(scope="module")
 def peers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the peers with all that they need."""
+    """Copy the client scripts and install their dependencies."""
     folder = tmp_path_factory.mktemp("peers") / "peers"
     shutil.copytree(PEERS, folder, ignore=shutil.ignore_patterns("node_modules"))
     subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefer-offline"], cwd=folder, check=True)
     return folder
 
 
-async def run(peers: Path, script: str, *arguments: str) -> list[Any]:
-    """What the script tells, line by line. Fails if it fails."""
+async def run_script(peers: Path, script: str, *arguments: str) -> list[Any]:
+    """Run the script and parse each line of its output. Fail when the script fails."""
     process = await asyncio.create_subprocess_exec(
         "node", script, *arguments, cwd=peers, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )
     try:
-        output, errors = await asyncio.wait_for(process.communicate(), 3 * PATIENCE)
+        output, errors = await asyncio.wait_for(process.communicate(), 3 * TIMEOUT_SECONDS)
     finally:
         if process.returncode is None:
             process.kill()
@@ -54,8 +52,8 @@ async def run(peers: Path, script: str, *arguments: str) -> list[Any]:
     return [orjson.loads(line) for line in output.splitlines()]
 
 
-async def test_every_audit_of_graphql_over_http_is_passed_without_a_warning(client: Client, peers: Path) -> None:
-    audits = await run(peers, "audits.mjs", f"{client.url}/graphql")
+async def test_every_graphql_over_http_audit_passes_without_a_warning(client: Client, peers: Path) -> None:
+    audits = await run_script(peers, "audits.mjs", f"{client.url}/graphql")
 
     assert [audit for audit in audits if audit["status"] != "ok"] == []
     assert len(audits) == 61
@@ -64,9 +62,11 @@ async def test_every_audit_of_graphql_over_http_is_passed_without_a_warning(clie
 async def test_graphql_ws_subscribes_completes_pings_and_reconnects(client: Client, peers: Path) -> None:
     url = client.url.replace("http", "ws", 1) + "/graphql"
 
-    told = await run(peers, "websocket.mjs", url, document("CreateTaskRun")[0], document("ScheduledTaskRuns")[0])
+    lines = await run_script(
+        peers, "websocket.mjs", url, document("CreateTaskRun")[0], document("ScheduledTaskRuns")[0]
+    )
 
-    assert told == [
+    assert lines == [
         ["delivered", True],
         ["pong", True],
         ["error", "BAD_USER_INPUT"],
@@ -76,8 +76,8 @@ async def test_graphql_ws_subscribes_completes_pings_and_reconnects(client: Clie
     ]
 
 
-async def test_graphql_sse_gets_results_and_is_refused_a_single_connection(client: Client, peers: Path) -> None:
-    told = await run(
+async def test_graphql_sse_gets_results_and_single_connection_mode_is_refused(client: Client, peers: Path) -> None:
+    lines = await run_script(
         peers,
         "events.mjs",
         f"{client.url}/graphql",
@@ -85,7 +85,7 @@ async def test_graphql_sse_gets_results_and_is_refused_a_single_connection(clien
         document("ScheduledTaskRuns")[0],
     )
 
-    assert told == [
+    assert lines == [
         ["query", [{"data": {"__typename": "Query"}}]],
         ["invalid", "BAD_USER_INPUT"],
         ["delivered", True],

@@ -1,4 +1,4 @@
-"""What is looked up by is no longer than both kinds of database can find it by, however well it could be compressed."""
+"""Keys are limited to the length that both kinds of database can index, however well they compress."""
 
 import random
 from typing import Any
@@ -8,60 +8,60 @@ import pytest
 from tests.client import Client
 
 LETTERS = [chr(letter) for letter in range(0x1F300, 0x1F5FF)]
-"""Each takes four bytes."""
+"""Characters that take four bytes each in UTF-8."""
 
 
-def text_of(bytes_: int) -> str:
-    """A text of so many bytes that can not be compressed."""
-    return "".join(random.Random(1).choices(LETTERS, k=bytes_ // 4))  # noqa: S311 - a sample, no secret
+def incompressible(bytes_: int) -> str:
+    """Return an incompressible string of `bytes_` bytes."""
+    return "".join(random.Random(1).choices(LETTERS, k=bytes_ // 4))  # noqa: S311 - sample data, not a secret
 
 
-def run_with(key: str) -> dict[str, Any]:
+def run_variables(key: str) -> dict[str, Any]:
     return {"input": {"taskKey": key, "dynamicKey": key[::-1], "state": {"type": "SCHEDULED"}}}
 
 
-def cached_with(key: str) -> dict[str, Any]:
+def cached_run_variables(key: str) -> dict[str, Any]:
     return {"input": {"taskKey": "t", "state": {"type": "COMPLETED", "details": {"cacheKey": key}}}}
 
 
-async def test_keys_of_the_longest_kind_are_found_again(client: Client) -> None:
-    longest = text_of(1000)
+async def test_keys_of_the_maximum_length_are_found_again(client: Client) -> None:
+    longest = incompressible(1000)
 
     for created in (True, False):
-        assert (await client.ask("CreateTaskRun", **run_with(longest)))["created"] is created
-        assert (await client.ask("CreateFlow", input={"name": longest}))["created"] is created
-    flow_id = (await client.ask("ListFlows"))["nodes"][0]["id"]
+        assert (await client.execute("CreateTaskRun", **run_variables(longest)))["created"] is created
+        assert (await client.execute("CreateFlow", input={"name": longest}))["created"] is created
+    flow_id = (await client.execute("ListFlows"))["nodes"][0]["id"]
     for created in (True, False):
-        run = await client.ask("CreateFlowRun", input={"flowId": flow_id, "idempotencyKey": longest})
+        run = await client.execute("CreateFlowRun", input={"flowId": flow_id, "idempotencyKey": longest})
         assert run["created"] is created
-    assert (await client.ask("CreateConcurrencyLimit", tag=longest, limit=1))["tag"] == longest
-    assert (await client.ask("CreateTaskRun", **cached_with(text_of(2000))))["created"] is True
+    assert (await client.execute("CreateConcurrencyLimit", tag=longest, limit=1))["tag"] == longest
+    assert (await client.execute("CreateTaskRun", **cached_run_variables(incompressible(2000))))["created"] is True
 
 
 @pytest.mark.parametrize(
-    ("operation", "variables", "argument", "most"),
+    ("operation", "variables", "argument", "limit"),
     [
-        ("CreateTaskRun", {"input": {"taskKey": text_of(1004)}}, "input.taskKey", 1000),
-        ("CreateTaskRun", {"input": {"taskKey": "t", "dynamicKey": text_of(1004)}}, "input.dynamicKey", 1000),
-        ("CreateTaskRun", cached_with(text_of(2004)), "input.state.details.cacheKey", 2000),
-        ("CreateFlow", {"input": {"name": text_of(1004)}}, "input.name", 1000),
+        ("CreateTaskRun", {"input": {"taskKey": incompressible(1004)}}, "input.taskKey", 1000),
+        ("CreateTaskRun", {"input": {"taskKey": "t", "dynamicKey": incompressible(1004)}}, "input.dynamicKey", 1000),
+        ("CreateTaskRun", cached_run_variables(incompressible(2004)), "input.state.details.cacheKey", 2000),
+        ("CreateFlow", {"input": {"name": incompressible(1004)}}, "input.name", 1000),
         (
             "CreateFlowRun",
-            {"input": {"flowId": "01a206b2-303f-7000-b0b3-40b8ceb3f489", "idempotencyKey": text_of(1004)}},
+            {"input": {"flowId": "01a206b2-303f-7000-b0b3-40b8ceb3f489", "idempotencyKey": incompressible(1004)}},
             "input.idempotencyKey",
             1000,
         ),
-        ("CreateConcurrencyLimit", {"tag": text_of(1004), "limit": 1}, "tag", 1000),
+        ("CreateConcurrencyLimit", {"tag": incompressible(1004), "limit": 1}, "tag", 1000),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 async def test_a_longer_key_is_refused_and_nothing_is_created(
-    client: Client, operation: str, variables: dict[str, Any], argument: str, most: int
+    client: Client, operation: str, variables: dict[str, Any], argument: str, limit: int
 ) -> None:
-    refused = await client.refused(operation, **variables)
+    refused = await client.execute_refused(operation, **variables)
 
-    message = f"{argument}: may have at most {most:,} bytes, not {most + 4:,}."
+    message = f"{argument}: must have at most {limit:,} bytes; got {limit + 4:,}."
     assert refused == {"message": message, "code": "BAD_USER_INPUT", "argument": argument}
-    assert await client.ask("CountTaskRuns") == 0
-    assert (await client.ask("ListFlows"))["nodes"] == []
-    assert await client.ask("ListConcurrencyLimits") == []
+    assert await client.execute("CountTaskRuns") == 0
+    assert (await client.execute("ListFlows"))["nodes"] == []
+    assert await client.execute("ListConcurrencyLimits") == []

@@ -1,5 +1,7 @@
-"""An operation that is over leaves nothing behind that only the garbage collector would find: it comes by when many objects
-are made, and variables can be large and few."""
+"""A finished operation leaves no reference cycles around its variables.
+
+The garbage collector runs when many objects have been created, but variables can be few and large.
+"""
 
 import gc
 from collections.abc import Iterator
@@ -25,7 +27,7 @@ OPERATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
 
 @pytest.fixture
 def garbage() -> Iterator[list[Any]]:
-    """What the garbage collector finds when it is called; it does not come by itself."""
+    """Collect the objects that only the garbage collector finds; disable its automatic runs."""
     gc.collect()
     gc.disable()
     gc.set_debug(gc.DEBUG_SAVEALL)
@@ -36,15 +38,15 @@ def garbage() -> Iterator[list[Any]]:
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
-async def test_the_variables_of_an_operation_are_gone_when_it_is_answered(
+async def test_the_variables_of_a_finished_operation_are_freed_without_garbage_collection(
     client: Client, name: str, garbage: list[Any]
 ) -> None:
-    query, variables, is_answered = OPERATIONS[name]
+    query, variables, succeeds = OPERATIONS[name]
     body = {"query": query, "variables": {**variables, "marker": "of these"}}
 
     for _ in range(3):
-        answer = (await client.http.post("/graphql", json=body)).json()
-        assert ("errors" not in answer) is is_answered, answer
+        result = (await client.http.post("/graphql", json=body)).json()
+        assert ("errors" not in result) is succeeds, result
     gc.collect()
 
     assert [each for each in garbage if type(each) is dict and each.get("marker") == "of these"] == []

@@ -1,28 +1,26 @@
-"""`/metrics`: what operators can tell by it, in numbers that are exact."""
+"""`/metrics`: exact figures of operations, queues and the database."""
 
 import asyncio
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from starlette.requests import Request
 
 from resolvers.delivery.dispatcher import Dispatcher, QueueTimers
 from resolvers.state_changes import FeedTimers, StateFeed
-from runyard.observability.metrics import Meter
-from runyard.observability.prometheus import Metrics
-from runyard.services import Life
-from tests.client import Client
-from tests.serving import ON_SQLITE, Serving, serving
-from tests.storage.open_database import opened
+from runyard.observability.metrics import OperationMetrics
+from runyard.observability.prometheus import PrometheusMetrics
+from runyard.services import Services
+from tests.builders.ids import UNKNOWN_ID
+from tests.builders.queued_runs import create_scheduled
+from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, RunningServer, run_server
+from tests.storage.open_database import open_database
 
-NOBODY = "01900000-0000-7000-8000-000000000000"
 
-
-async def scrape(server: Serving) -> dict[str, float]:
-    """Every sample by its name and labels, read afresh."""
-    server.app.state.metrics._fresh_until = 0.0
+async def scrape(server: RunningServer) -> dict[str, float]:
+    """Scrape every sample by name and labels, bypassing the cache."""
+    server.app.state.prometheus._fresh_until = 0.0
     response = await server.client.http.get("/metrics")
     assert response.status_code == 200
     assert response.headers["content-type"].startswith("text/plain; version=")
@@ -30,28 +28,20 @@ async def scrape(server: Serving) -> dict[str, float]:
     return {name: float(value) for name, value in samples}
 
 
-async def create(client: Client, task_key: str, **given: Any) -> str:
-    run = {"taskKey": task_key, "state": {"type": "SCHEDULED", **given}}
-    return (await client.ask("CreateTaskRun", input=run))["taskRun"]["id"]
-
-
-def queue_of(samples: dict[str, float], task_key: str) -> dict[str, float]:
+def queue_depths(samples: dict[str, float], task_key: str) -> dict[str, float]:
     places = ("scheduled", "retry", "delayed", "leased")
     return {place: samples[f'runyard_queue_runs{{place="{place}",task_key="{task_key}"}}'] for place in places}
 
 
-def leases_lost(samples: dict[str, float]) -> dict[str, float]:
+def lost_leases(samples: dict[str, float]) -> dict[str, float]:
     outcomes = ("unacknowledged", "lapsed", "crashed")
     return {each: samples[f'runyard_leases_lost_total{{outcome="{each}"}}'] for each in outcomes}
 
 
-# --- operations ---
-
-
-async def test_operations_are_counted_by_name_and_outcome(server: Serving) -> None:
-    await create(server.client, "a")
-    await create(server.client, "a")
-    await server.client.refused("DeleteTaskRun", id=NOBODY)
+async def test_operations_are_counted_by_name_and_outcome(server: RunningServer) -> None:
+    await create_scheduled(server.client, "a")
+    await create_scheduled(server.client, "a")
+    await server.client.execute_refused("DeleteTaskRun", id=UNKNOWN_ID)
     await server.client.http.post("/graphql", json={"query": "query Mine { __typename }"})
 
     samples = await scrape(server)
@@ -67,10 +57,10 @@ async def test_operations_are_counted_by_name_and_outcome(server: Serving) -> No
     assert samples['runyard_operation_seconds_sum{operation="CreateTaskRun"}'] > 0
 
 
-async def test_errors_are_counted_by_code(server: Serving) -> None:
-    await server.client.refused("DeleteTaskRun", id=NOBODY)
-    await server.client.refused("DeleteTaskRun", id="no id")
-    await server.client.refused("DeleteTaskRun", id="no id")
+async def test_errors_are_counted_by_code(server: RunningServer) -> None:
+    await server.client.execute_refused("DeleteTaskRun", id=UNKNOWN_ID)
+    await server.client.execute_refused("DeleteTaskRun", id="no id")
+    await server.client.execute_refused("DeleteTaskRun", id="no id")
 
     samples = await scrape(server)
 
@@ -81,8 +71,8 @@ async def test_errors_are_counted_by_code(server: Serving) -> None:
     }
 
 
-@ON_SQLITE
-async def test_names_that_clients_make_up_are_not_kept(server: Serving) -> None:
+@SQLITE_ONLY
+async def test_operation_names_chosen_by_clients_are_counted_as_other(server: RunningServer) -> None:
     for number in range(20):
         await server.client.http.post("/graphql", json={"query": f"query Mine{number} {{ __typename }}"})
 
@@ -92,10 +82,10 @@ async def test_names_that_clients_make_up_are_not_kept(server: Serving) -> None:
     assert names == {'runyard_operations_total{operation="other",outcome="ok"}'}
 
 
-async def test_sockets_and_subscriptions_are_those_that_are_open(server: Serving) -> None:
+async def test_open_sockets_and_subscriptions_are_counted(server: RunningServer) -> None:
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["a"], prefetch=1)
-        await create(server.client, "a")
+        await create_scheduled(server.client, "a")
         await socket.deliveries(1)
         during = await scrape(server)
     async with asyncio.timeout(10):
@@ -107,34 +97,31 @@ async def test_sockets_and_subscriptions_are_those_that_are_open(server: Serving
     assert [after[name] for name in names] == [0, 0]
 
 
-# --- queues ---
-
-
-async def test_the_depths_of_a_queue_are_told_by_place(server: Serving) -> None:
+async def test_queue_depths_are_reported_by_place(server: RunningServer) -> None:
     for _ in range(3):
-        await create(server.client, "a")
-    await create(server.client, "a", details={"scheduledTime": server.clock.in_seconds(60)})
+        await create_scheduled(server.client, "a")
+    await create_scheduled(server.client, "a", at=server.clock.in_seconds(60))
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["a"], prefetch=1)
         await socket.deliveries(1)
         server.clock.advance(7)
         samples = await scrape(server)
 
-    assert queue_of(samples, "a") == {"scheduled": 2, "retry": 0, "delayed": 1, "leased": 1}
+    assert queue_depths(samples, "a") == {"scheduled": 2, "retry": 0, "delayed": 1, "leased": 1}
     assert samples['runyard_queue_oldest_wait_seconds{task_key="a"}'] == 7
     assert samples["runyard_database_up"] == 1
 
 
-async def test_what_is_handed_back_waits_on_the_retry_side_and_is_delivered_again(server: Serving) -> None:
-    await create(server.client, "a")
+async def test_a_released_run_enters_the_retry_queue_and_is_redelivered(server: RunningServer) -> None:
+    await create_scheduled(server.client, "a")
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["a"], prefetch=1)
         (delivery,) = await socket.deliveries(1)
         await socket.connection.close()
     async with asyncio.timeout(10):
-        while queue_of(samples := await scrape(server), "a")["leased"]:
+        while queue_depths(samples := await scrape(server), "a")["leased"]:
             continue
-    assert queue_of(samples, "a") == {"scheduled": 0, "retry": 1, "delayed": 0, "leased": 0}
+    assert queue_depths(samples, "a") == {"scheduled": 0, "retry": 1, "delayed": 0, "leased": 0}
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["a"], prefetch=1)
         await socket.deliveries(1)
@@ -146,54 +133,53 @@ async def test_what_is_handed_back_waits_on_the_retry_side_and_is_delivered_agai
     assert samples["runyard_claim_seconds_count"] >= 2
 
 
-@ON_SQLITE
-async def test_the_deepest_queues_have_names_and_the_rest_is_one(
-    server: Serving, monkeypatch: pytest.MonkeyPatch
+@SQLITE_ONLY
+async def test_the_deepest_queues_are_labelled_and_the_rest_combined(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("runyard.observability.prometheus.MOST_TASK_KEYS", 2)
+    monkeypatch.setattr("runyard.observability.prometheus.MAX_TASK_KEY_LABELS", 2)
     for key, count in (("a", 1), ("b", 3), ("c", 2), ("d", 1)):
         for _ in range(count):
-            await create(server.client, key)
+            await create_scheduled(server.client, key)
 
     samples = await scrape(server)
 
     keys = {match[1] for name in samples if (match := re.search(r'queue_runs\{.*task_key="(\w+)"', name))}
     assert keys == {"b", "c", "other"}
-    assert queue_of(samples, "other")["scheduled"] == 2
+    assert queue_depths(samples, "other")["scheduled"] == 2
 
 
-@ON_SQLITE
-async def test_the_queues_are_read_once_for_all_who_ask_at_about_the_same_time(server: Serving) -> None:
-    async with server.counting() as statements:
+@SQLITE_ONLY
+async def test_concurrent_scrapes_read_the_queues_once(server: RunningServer) -> None:
+    async with server.record_reads() as statements:
         await asyncio.gather(*(server.client.http.get("/metrics") for _ in range(5)))
 
     assert len(statements) == 1
 
 
-async def test_lost_leases_are_told_by_what_became_of_the_run(server: Serving) -> None:
-    await create(server.client, "a")
-    await create(server.client, "b")
+async def test_lost_leases_are_counted_by_outcome(server: RunningServer) -> None:
+    await create_scheduled(server.client, "a")
+    await create_scheduled(server.client, "b")
     async with server.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["a"], prefetch=1)
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["b"], prefetch=1)
         deliveries = await socket.deliveries(2)
         (started,) = [each for each in deliveries if each["taskRun"]["taskKey"] == "b"]
         state = {"type": "RUNNING"}
-        await server.client.ask("SetTaskRunState", id=started["taskRun"]["id"], leaseId=started["leaseId"], state=state)
+        await server.client.execute(
+            "SetTaskRunState", id=started["taskRun"]["id"], leaseId=started["leaseId"], state=state
+        )
         server.clock.advance(61)
         async with asyncio.timeout(10):
-            while sum((lost := leases_lost(await scrape(server))).values()) < 2:
+            while sum((lost := lost_leases(await scrape(server))).values()) < 2:
                 continue
 
     assert lost == {"unacknowledged": 1, "lapsed": 0, "crashed": 1}
 
 
-# --- the database ---
-
-
-async def test_commits_are_measured(server: Serving) -> None:
+async def test_commits_are_measured(server: RunningServer) -> None:
     before = await scrape(server)
-    await create(server.client, "a")
+    await create_scheduled(server.client, "a")
     after = await scrape(server)
 
     assert after["runyard_commit_items_count"] == before["runyard_commit_items_count"] + 1
@@ -201,8 +187,8 @@ async def test_commits_are_measured(server: Serving) -> None:
     assert after["runyard_commit_seconds_sum"] > before["runyard_commit_seconds_sum"]
 
 
-@pytest.mark.parametrize("database_kind", ["postgresql"], indirect=True)
-async def test_the_pool_of_connections_is_told(server: Serving) -> None:
+@POSTGRESQL_ONLY
+async def test_connection_pool_usage_is_reported(server: RunningServer) -> None:
     samples = await scrape(server)
 
     states = [samples[f'runyard_database_connections{{state="{state}"}}'] for state in ("used", "idle")]
@@ -210,24 +196,24 @@ async def test_the_pool_of_connections_is_told(server: Serving) -> None:
     assert 2 <= sum(states) <= 10
 
 
-async def test_a_scrape_is_answered_while_the_database_is_away(tmp_path: Path) -> None:
-    async with opened(tmp_path / "runyard.db") as closed:
+async def test_a_scrape_succeeds_during_a_database_outage(tmp_path: Path) -> None:
+    async with open_database(tmp_path / "runyard.db") as closed:
         feed = StateFeed(closed, FeedTimers(), backlog=1)
-        life = Life(closed, Dispatcher(closed, closed.clock, QueueTimers()), feed)
+        services = Services(closed, Dispatcher(closed, closed.clock, QueueTimers()), feed)
 
-    answer = await Metrics(Meter(), life)(Request({"type": "http", "headers": []}))
+    result = await PrometheusMetrics(OperationMetrics(), services)(Request({"type": "http", "headers": []}))
 
-    lines = bytes(answer.body).decode().splitlines()
-    assert answer.status_code == 200
+    lines = bytes(result.body).decode().splitlines()
+    assert result.status_code == 200
     assert "runyard_database_up 0.0" in lines
     assert [line for line in lines if line.startswith("runyard_queue_runs{")] == []
 
 
-async def test_two_servers_in_one_process_count_apart(tmp_path: Path) -> None:
+async def test_two_servers_in_one_process_count_separately(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         (tmp_path / folder).mkdir()
-    async with serving(tmp_path / "one") as one, serving(tmp_path / "two") as two:
-        await create(one.client, "a")
+    async with run_server(tmp_path / "one") as one, run_server(tmp_path / "two") as two:
+        await create_scheduled(one.client, "a")
 
         first, second = await scrape(one), await scrape(two)
 
@@ -236,11 +222,11 @@ async def test_two_servers_in_one_process_count_apart(tmp_path: Path) -> None:
     assert name not in second
 
 
-async def test_metrics_can_be_switched_off(tmp_path: Path) -> None:
-    async with serving(tmp_path, metrics=False) as server:
-        await create(server.client, "a")
+async def test_metrics_can_be_disabled(tmp_path: Path) -> None:
+    async with run_server(tmp_path, metrics=False) as server:
+        await create_scheduled(server.client, "a")
 
         response = await server.client.http.get("/metrics")
 
         assert response.status_code == 404
-        assert dict(server.app.state.meter.operations) == {}
+        assert dict(server.app.state.operation_metrics.operations) == {}

@@ -1,4 +1,4 @@
-"""Traces: a run keeps the trace of the request that created it, and spans go where the environment says."""
+"""Tracing: a run stores the trace of the request that created it, and the environment configures the export of spans."""
 
 import asyncio
 import sys
@@ -12,8 +12,8 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from queries import document
-from tests.client import PATIENCE, Client
-from tests.serving import ON_SQLITE, ServerProcess
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, ServerProcess
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
@@ -28,13 +28,10 @@ async def create(client: Client, traceparent: str | None, task_key: str = "t") -
 
 
 async def trace_parent_of(client: Client, id: str) -> str | None:
-    return (await client.ask("GetTaskRun", id=id))["traceParent"]
+    return (await client.execute("GetTaskRun", id=id))["traceParent"]
 
 
-# --- kept on the run, with the extra or without ---
-
-
-async def test_a_run_keeps_the_trace_of_its_creation_and_its_worker_is_told(client: Client) -> None:
+async def test_a_run_passes_the_trace_of_its_creation_to_its_worker(client: Client) -> None:
     id = await create(client, PARENT)
 
     async with client.socket() as socket:
@@ -46,29 +43,26 @@ async def test_a_run_keeps_the_trace_of_its_creation_and_its_worker_is_told(clie
     assert await trace_parent_of(client, id) == PARENT
 
 
-async def test_a_trace_is_that_of_one_request_alone(client: Client) -> None:
+async def test_a_trace_does_not_leak_into_other_requests(client: Client) -> None:
     await create(client, PARENT)
     after = await create(client, None)
 
     assert await trace_parent_of(client, after) is None
 
 
-@ON_SQLITE
+@SQLITE_ONLY
 @pytest.mark.parametrize(
     "header",
     ["", "nonsense", f"00-{TRACE}-{SPAN}", f"00-{'0' * 32}-{SPAN}-01", f"00-{TRACE}-{'0' * 16}-01", PARENT.upper()],
 )
-async def test_a_header_that_names_no_trace_is_passed_over(client: Client, header: str) -> None:
+async def test_an_invalid_traceparent_header_is_ignored(client: Client, header: str) -> None:
     id = await create(client, header)
 
     assert await trace_parent_of(client, id) is None
 
 
-# --- spans ---
-
-
 class Collector:
-    """What takes spans in, as an OpenTelemetry collector does."""
+    """Receives spans as an OpenTelemetry collector does."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
@@ -88,7 +82,7 @@ class Collector:
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
-                """Says nothing."""
+                """Suppress the request log."""
 
         self.server = HTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -105,14 +99,14 @@ def collector() -> Iterator[Collector]:
     collector.server.server_close()
 
 
-async def test_a_request_an_operation_and_its_transaction_are_spans_of_the_clients_trace(
+async def test_request_operation_and_transaction_are_spans_of_the_client_trace(
     server_process: ServerProcess, collector: Collector
 ) -> None:
     server_process._environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
     client = await server_process.start()
 
     id = await create(client, PARENT)
-    kept = await trace_parent_of(client, id)
+    stored = await trace_parent_of(client, id)
     await server_process.terminate()
 
     spans = {span.name: span for span in collector.spans if span.trace_id.hex() == TRACE}
@@ -125,33 +119,28 @@ async def test_a_request_an_operation_and_its_transaction_are_spans_of_the_clien
     assert write.parent_span_id == operation.span_id
     attributes = {each.key: each.value.string_value for each in operation.attributes}
     assert attributes["graphql.operation.name"] == "CreateTaskRun"
-    assert kept == f"00-{TRACE}-{operation.span_id.hex()}-01"
+    assert stored == f"00-{TRACE}-{operation.span_id.hex()}-01"
 
 
-@ON_SQLITE
-async def test_an_operation_over_a_socket_is_a_trace_of_its_own(
-    server_process: ServerProcess, collector: Collector
-) -> None:
+@SQLITE_ONLY
+async def test_a_socket_operation_starts_its_own_trace(server_process: ServerProcess, collector: Collector) -> None:
     server_process._environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = collector.url
     client = await server_process.start()
 
     async with client.socket() as socket:
         await socket.subscribe("CreateTaskRun", input={"taskKey": "t"})
         id = (await socket.event())["taskRun"]["id"]
-        kept = await trace_parent_of(client, id)
+        stored = await trace_parent_of(client, id)
     await server_process.terminate()
 
     (operation,) = [span for span in collector.spans if span.name == "GraphQL mutation"]
     assert operation.parent_span_id == b""
-    assert kept is not None
-    assert kept.rpartition("-")[0] == f"00-{operation.trace_id.hex()}-{operation.span_id.hex()}"
+    assert stored is not None
+    assert stored.rpartition("-")[0] == f"00-{operation.trace_id.hex()}-{operation.span_id.hex()}"
 
 
-# --- nothing where it is not asked for ---
-
-
-async def loaded_by_the_application(tmp_path: Path, *, before: str = "", **variables: str) -> tuple[list[str], str]:
-    """The packages of OpenTelemetry and Prometheus that building the application loads, and what it logs meanwhile."""
+async def build_in_new_process(tmp_path: Path, *, before: str = "", **variables: str) -> tuple[list[str], str]:
+    """Build the application in a new process; return the optional packages that it loads, and its log."""
     program = (
         f"import sys; {before}\n"
         "from runyard.app import build_app; from runyard.settings import Settings; build_app(Settings())\n"
@@ -162,24 +151,26 @@ async def loaded_by_the_application(tmp_path: Path, *, before: str = "", **varia
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-c", program, env=environment, stdout=pipe, stderr=pipe
     )
-    output, logged = await asyncio.wait_for(process.communicate(), 2 * PATIENCE)
+    output, logged = await asyncio.wait_for(process.communicate(), 2 * TIMEOUT_SECONDS)
     assert process.returncode == 0, logged
     return output.decode().split(), logged.decode()
 
 
-ASKED = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
+EXPORTER = {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"}
 
 
-async def test_what_nobody_asks_for_is_not_loaded(tmp_path: Path) -> None:
-    assert await loaded_by_the_application(tmp_path) == ([], "")
-    assert await loaded_by_the_application(tmp_path, **ASKED, OTEL_SDK_DISABLED="true") == ([], "")
-    assert await loaded_by_the_application(tmp_path, **ASKED) == (["opentelemetry"], "")
+async def test_optional_packages_are_loaded_only_when_configured(tmp_path: Path) -> None:
+    assert await build_in_new_process(tmp_path) == ([], "")
+    assert await build_in_new_process(tmp_path, **EXPORTER, OTEL_SDK_DISABLED="true") == ([], "")
+    assert await build_in_new_process(tmp_path, **EXPORTER) == (["opentelemetry"], "")
 
 
-async def test_a_server_without_the_extra_says_so_where_it_is_asked_for(tmp_path: Path) -> None:
+async def test_a_missing_tracing_package_is_logged_when_tracing_is_configured(tmp_path: Path) -> None:
     hide = "sys.modules['opentelemetry'] = None"
 
-    loaded, logged = await loaded_by_the_application(tmp_path, before=hide, **ASKED)
+    loaded, logged = await build_in_new_process(tmp_path, before=hide, **EXPORTER)
 
     assert loaded == []
-    assert logged == "No traces are sent, since opentelemetry is not installed: pip install 'runyard[otel]'.\n"
+    assert (
+        logged == "Tracing is disabled: opentelemetry is not installed. Install it with: pip install 'runyard[otel]'\n"
+    )

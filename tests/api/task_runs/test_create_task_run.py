@@ -1,20 +1,21 @@
-"""createTaskRun: the run with these keys, made at most once."""
+"""createTaskRun: creates the run with the given keys at most once."""
 
 import asyncio
 import re
 
 import pytest
 
+from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
-from tests.serving import ON_SQLITE, Serving
+from tests.serving import SQLITE_ONLY, RunningServer
 
 NOW = "2030-01-01T12:00:00.000000Z"
 
 
-async def test_a_run_created_with_its_key_alone_is_pending_and_named(client: Client) -> None:
-    payload = await client.ask("CreateTaskRun", input={"taskKey": "send-mail"})
+async def test_a_run_created_with_only_its_task_key_is_pending_and_named(client: Client) -> None:
+    payload = await client.execute("CreateTaskRun", input={"taskKey": "send-mail"})
 
-    run = await client.ask("GetTaskRun", id=payload["taskRun"]["id"])
+    run = await client.execute("GetTaskRun", id=payload["taskRun"]["id"])
     assert payload["created"] is True
     assert re.fullmatch(r"[a-z]+-[a-z]+", run.pop("name"))
     state = run.pop("state")
@@ -54,45 +55,43 @@ async def test_a_run_created_with_its_key_alone_is_pending_and_named(client: Cli
     }
 
 
-@ON_SQLITE
+@SQLITE_ONLY
 @pytest.mark.parametrize("type", ["PENDING", "SCHEDULED"])
-async def test_the_place_in_the_queue_of_a_new_run_is_answered_without_looking_for_it(
-    server: Serving, type: str
-) -> None:
-    async with server.counting() as statements:
-        payload = await server.client.ask("CreateTaskRun", input={"taskKey": "t", "state": {"type": type}})
+async def test_the_queue_entry_of_a_new_run_is_returned_without_a_read(server: RunningServer, type: str) -> None:
+    async with server.record_reads() as statements:
+        payload = await server.client.execute("CreateTaskRun", input={"taskKey": "t", "state": {"type": type}})
 
     assert statements == []
-    run = await server.client.ask("GetTaskRun", id=payload["taskRun"]["id"])
+    run = await server.client.execute("GetTaskRun", id=payload["taskRun"]["id"])
     queued = None if type == "PENDING" else {"availableAt": NOW, "attempt": 0}
     assert payload["taskRun"]["queueEntry"] == queued
     assert run["queueEntry"] == (queued and run["queueEntry"] | queued)
 
 
-async def test_creating_twice_with_one_key_answers_the_first_run_unchanged(client: Client) -> None:
-    first = await client.ask("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1", "name": "first"})
+async def test_creating_twice_with_one_key_returns_the_first_run_unchanged(client: Client) -> None:
+    first = await client.execute("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1", "name": "first"})
 
-    second = await client.ask(
+    second = await client.execute(
         "CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1", "name": "second", "state": {"type": "COMPLETED"}}
     )
 
     assert second == {"created": False, "taskRun": first["taskRun"]}
 
 
-async def test_fifty_concurrent_creates_of_one_key_make_one_run(client: Client) -> None:
+async def test_fifty_concurrent_creates_of_one_key_create_one_run(client: Client) -> None:
     payloads = await asyncio.gather(
-        *(client.ask("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1"}) for _ in range(50))
+        *(client.execute("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1"}) for _ in range(50))
     )
 
     assert len({payload["taskRun"]["id"] for payload in payloads}) == 1
     assert [payload["created"] for payload in payloads].count(True) == 1
-    assert (await client.ask("ListTaskRuns"))["totalCount"] == 1
+    assert (await client.execute("ListTaskRuns"))["totalCount"] == 1
 
 
-async def test_a_scheduled_background_run_is_queued_from_its_scheduled_time(server: Serving) -> None:
+async def test_a_scheduled_background_run_is_queued_from_its_scheduled_time(server: RunningServer) -> None:
     state = {"type": "SCHEDULED", "details": {"scheduledTime": server.clock.in_seconds(90)}}
 
-    run = (await server.client.ask("CreateTaskRun", input={"taskKey": "t", "state": state}))["taskRun"]
+    run = (await server.client.execute("CreateTaskRun", input={"taskKey": "t", "state": state}))["taskRun"]
 
     assert run["nextScheduledStartTime"] == "2030-01-01T12:01:30.000000Z"
     assert run["queueEntry"] == {"availableAt": "2030-01-01T12:01:30.000000Z", "attempt": 0}
@@ -109,20 +108,18 @@ async def test_a_scheduled_background_run_is_queued_from_its_scheduled_time(serv
         ({"state": {"type": "RUNNING", "details": {"transitionId": "1"}}}, "input.state.details.transitionId"),
     ],
 )
-async def test_a_malformed_argument_is_named_and_nothing_is_made(
+async def test_a_malformed_argument_is_named_and_nothing_is_created(
     client: Client, wrong: dict[str, object], argument: str
 ) -> None:
-    error = await client.refused("CreateTaskRun", input={"taskKey": "t", **wrong})
+    error = await client.execute_refused("CreateTaskRun", input={"taskKey": "t", **wrong})
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", argument)
     assert error["message"].startswith(f"{argument}: ")
-    assert (await client.ask("ListTaskRuns"))["totalCount"] == 0
+    assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
 
 
-async def test_a_flow_run_that_is_not_there_is_a_conflict_and_nothing_is_made(client: Client) -> None:
-    error = await client.refused(
-        "CreateTaskRun", input={"taskKey": "t", "flowRunId": "01a206b2-304f-7000-b2ee-99ddb7de4877"}
-    )
+async def test_an_unknown_flow_run_is_a_conflict_and_nothing_is_created(client: Client) -> None:
+    error = await client.execute_refused("CreateTaskRun", input={"taskKey": "t", "flowRunId": UNKNOWN_ID})
 
     assert (error["code"], error["argument"]) == ("CONFLICT", "input.flowRunId")
-    assert (await client.ask("ListTaskRuns"))["totalCount"] == 0
+    assert (await client.execute("ListTaskRuns"))["totalCount"] == 0

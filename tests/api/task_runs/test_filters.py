@@ -1,85 +1,55 @@
-"""Each operator of each field of a filter lets exactly those through that it says."""
+"""Each filter operator of each field matches exactly the expected objects."""
 
 from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import create_deployment, create_flow, create_flow_run, create_task_run, set_task_run_state
+from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 
-NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
-
-
-async def populate(client: Client) -> dict[str, str]:
-    """The ids of what there is, by name.
-
-    Flows F (with deployments D and E) and G; flow runs f (of D, with a parent), g (of G) and h (of a deployment that is
-    gone); task runs A and B (of f), C (of g, stands for f), and in the background X and Y.
-    """
-    made: dict[str, str] = {}
-
-    async def make(operation: str, kind: str, **input: Any) -> str:
-        made[input["name"]] = (await client.ask(operation, input=input))[kind]["id"]
-        return made[input["name"]]
-
-    flow = await make("CreateFlow", "flow", name="F", tags=["x", "y"])
-    other = await make("CreateFlow", "flow", name="G")
-    deployment = await make(
-        "CreateDeployment",
-        "deployment",
-        name="D",
-        flowId=flow,
-        tags=["prod"],
-        workQueueName="q1",
-        isScheduleActive=True,
-    )
-    await make("CreateDeployment", "deployment", name="E", flowId=flow, isScheduleActive=False)
-    gone = await make("CreateDeployment", "deployment", name="gone", flowId=other)
-    running = {"type": "RUNNING"}
-    await make("CreateFlowRun", "flowRun", name="g", flowId=other, flowVersion="v1", tags=["x"], state=running)
-    stands = await make("CreateTaskRun", "taskRun", name="C", taskKey="mail", flowRunId=made["g"], tags=["red", "blue"])
-    await make(
-        "CreateFlowRun",
-        "flowRun",
-        name="f",
-        deploymentId=deployment,
-        parentTaskRunId=stands,
-        idempotencyKey="once",
-        state={"type": "SCHEDULED", "name": "Late", "details": {"scheduledTime": "2031-01-01T00:00:00Z"}},
-    )
-    await make("CreateFlowRun", "flowRun", name="h", deploymentId=gone, state=running)
-    await client.ask("DeleteDeployment", id=gone)
-    await make("CreateTaskRun", "taskRun", name="A", taskKey="scan", flowRunId=made["f"], tags=["red"])
-    await make("CreateTaskRun", "taskRun", name="B", taskKey="Mail", flowRunId=made["f"], state=running)
-    await make(
-        "CreateTaskRun",
-        "taskRun",
-        name="X",
-        taskKey="50%_off",
-        tags=["Red"],
-        state={"type": "SCHEDULED", "details": {"scheduledTime": "2031-01-01T00:00:00Z"}},
-    )
-    await make("CreateTaskRun", "taskRun", name="Y", taskKey="mailing", state={"type": "SCHEDULED", "name": "Soon"})
-    await client.ask("SetTaskRunState", id=made["B"], state={"type": "COMPLETED"}, force=True)
-    return made
+LATE = {"type": "SCHEDULED", "name": "Late", "details": {"scheduledTime": "2031-01-01T00:00:00Z"}}
 
 
 @pytest.fixture
-async def made(client: Client) -> dict[str, str]:
-    return await populate(client)
+async def ids(client: Client) -> dict[str, str]:
+    """Create the objects to filter and return their ids by name.
+
+    Flows F (with the deployments D and E) and G; flow runs f (of D, with a parent), g (of G) and h (of a deleted
+    deployment); task runs A and B (of f), C (of g, the parent of f), and the background runs X and Y.
+    """
+    ids = {"F": await create_flow(client, "F", tags=["x", "y"]), "G": await create_flow(client, "G")}
+    deployed = {"tags": ["prod"], "workQueueName": "q1", "isScheduleActive": True}
+    ids["D"] = await create_deployment(client, ids["F"], "D", **deployed)
+    ids["E"] = await create_deployment(client, ids["F"], "E", isScheduleActive=False)
+    ids["gone"] = await create_deployment(client, ids["G"], "gone")
+    ids["g"] = await create_flow_run(client, "RUNNING", name="g", flowId=ids["G"], flowVersion="v1", tags=["x"])
+    ids["C"] = await create_task_run(client, name="C", taskKey="mail", flowRunId=ids["g"], tags=["red", "blue"])
+    subflow = {"deploymentId": ids["D"], "parentTaskRunId": ids["C"], "idempotencyKey": "once"}
+    ids["f"] = await create_flow_run(client, LATE, name="f", **subflow)
+    ids["h"] = await create_flow_run(client, "RUNNING", name="h", deploymentId=ids["gone"])
+    await client.execute("DeleteDeployment", id=ids["gone"])
+    ids["A"] = await create_task_run(client, name="A", taskKey="scan", flowRunId=ids["f"], tags=["red"])
+    ids["B"] = await create_task_run(client, "RUNNING", name="B", taskKey="Mail", flowRunId=ids["f"])
+    scheduled = {"type": "SCHEDULED", "details": LATE["details"]}
+    ids["X"] = await create_task_run(client, scheduled, name="X", taskKey="50%_off", tags=["Red"])
+    ids["Y"] = await create_task_run(client, {"type": "SCHEDULED", "name": "Soon"}, name="Y", taskKey="mailing")
+    await set_task_run_state(client, ids["B"], "COMPLETED", force=True)
+    return ids
 
 
-def with_ids(filter: Any, made: dict[str, str]) -> Any:
-    """The filter with the ids of what is named as `$A`."""
+def with_ids(filter: Any, ids: dict[str, str]) -> Any:
+    """Replace each `$A` in the filter by the id of A."""
     if isinstance(filter, dict):
-        return {name: with_ids(value, made) for name, value in filter.items()}
+        return {name: with_ids(value, ids) for name, value in filter.items()}
     if isinstance(filter, list):
-        return [with_ids(value, made) for value in filter]
-    return made[filter[1:]] if isinstance(filter, str) and filter.startswith("$") else filter
+        return [with_ids(value, ids) for value in filter]
+    return ids[filter[1:]] if isinstance(filter, str) and filter.startswith("$") else filter
 
 
-async def names(client: Client, operation: str, filter: Any, made: dict[str, str]) -> str:
-    """The names that the filter lets through, sorted; counted the same."""
-    page = await client.ask(operation, filter=with_ids(filter, made))
+async def names(client: Client, operation: str, filter: Any, ids: dict[str, str]) -> str:
+    """Return the sorted names of the matching objects; check that the total count agrees."""
+    page = await client.execute(operation, filter=with_ids(filter, ids))
     found = "".join(sorted(node["name"] for node in page["nodes"]))
     assert page["totalCount"] == len(found)
     return found
@@ -94,7 +64,7 @@ LATER = "2030-01-01T12:00:00.000001Z"
     ("filter", "expected"),
     [
         ({}, "ABCXY"),
-        ({"id": {"any": ["$A", "$X", NOWHERE]}}, "AX"),
+        ({"id": {"any": ["$A", "$X", UNKNOWN_ID]}}, "AX"),
         ({"id": {"notAny": ["$A", "$X"]}}, "BCY"),
         ({"name": {"any": ["A", "x"]}}, "A"),
         ({"name": {"notAny": ["A", "x"]}}, "BCXY"),
@@ -166,11 +136,9 @@ LATER = "2030-01-01T12:00:00.000001Z"
         ({"or": [{"not": {"flowRun": {}}}, {"and": [{"tags": {"all": ["red"]}}, {"name": {"notAny": ["A"]}}]}]}, "CXY"),
     ],
 )
-async def test_a_filter_of_task_runs_lets_through(
-    client: Client, made: dict[str, str], filter: Any, expected: str
-) -> None:
-    assert await names(client, "ListTaskRuns", filter, made) == expected
-    assert await client.ask("CountTaskRuns", filter=with_ids(filter, made)) == len(expected)
+async def test_a_task_run_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
+    assert await names(client, "ListTaskRuns", filter, ids) == expected
+    assert await client.execute("CountTaskRuns", filter=with_ids(filter, ids)) == len(expected)
 
 
 @pytest.mark.parametrize(
@@ -221,10 +189,8 @@ async def test_a_filter_of_task_runs_lets_through(
         ({"and": [{"flow": {"name": {"any": ["G"]}}}, {"not": {"name": {"any": ["g"]}}}]}, "h"),
     ],
 )
-async def test_a_filter_of_flow_runs_lets_through(
-    client: Client, made: dict[str, str], filter: Any, expected: str
-) -> None:
-    assert await names(client, "ListFlowRuns", filter, made) == expected
+async def test_a_flow_run_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
+    assert await names(client, "ListFlowRuns", filter, ids) == expected
 
 
 @pytest.mark.parametrize(
@@ -243,8 +209,8 @@ async def test_a_filter_of_flow_runs_lets_through(
         ({"and": [{"name": {"any": ["F"]}}, {"name": {"any": ["G"]}}]}, ""),
     ],
 )
-async def test_a_filter_of_flows_lets_through(client: Client, made: dict[str, str], filter: Any, expected: str) -> None:
-    assert await names(client, "ListFlows", filter, made) == expected
+async def test_a_flow_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
+    assert await names(client, "ListFlows", filter, ids) == expected
 
 
 @pytest.mark.parametrize(
@@ -265,26 +231,21 @@ async def test_a_filter_of_flows_lets_through(client: Client, made: dict[str, st
         ({"and": [{"isScheduleActive": True}, {"name": {"any": ["E"]}}]}, ""),
     ],
 )
-async def test_a_filter_of_deployments_lets_through(
-    client: Client, made: dict[str, str], filter: Any, expected: str
-) -> None:
-    assert await names(client, "ListDeployments", filter, made) == expected
+async def test_a_deployment_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
+    assert await names(client, "ListDeployments", filter, ids) == expected
 
 
 @pytest.mark.parametrize(
     ("text", "found"), [("É", True), ("é", False), ("ca", True), ("CAFÉ", True), ("café", False), ("日", True)]
 )
-async def test_like_knows_two_cases_of_the_letters_from_a_to_z_alone(client: Client, text: str, found: bool) -> None:
-    await client.ask("CreateTaskRun", input={"taskKey": "t", "name": "cafÉ 日本"})
+async def test_like_ignores_the_case_of_ascii_letters_only(client: Client, text: str, found: bool) -> None:
+    await client.execute("CreateTaskRun", input={"taskKey": "t", "name": "cafÉ 日本"})
 
-    assert await client.ask("CountTaskRuns", filter={"name": {"like": text}}) == int(found)
-
-
-# --- how large a filter may be ---
+    assert await client.execute("CountTaskRuns", filter={"name": {"like": text}}) == int(found)
 
 
 def nest(depth: int, join: str) -> dict[str, Any]:
-    """A filter by name, within so many others."""
+    """Nest a filter by name `depth` levels deep."""
     filter: dict[str, Any] = {"name": {"like": "a"}}
     for _ in range(depth):
         filter = {"not": filter} if join == "not" else {join: [filter, {"name": {"any": ["b"]}}]}
@@ -292,60 +253,60 @@ def nest(depth: int, join: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("join", ["and", "or", "not"])
-async def test_a_filter_may_be_ten_deep(client: Client, join: str) -> None:
-    assert await client.ask("CountTaskRuns", filter=nest(10, join)) == 0
+async def test_a_filter_may_nest_ten_deep(client: Client, join: str) -> None:
+    assert await client.execute("CountTaskRuns", filter=nest(10, join)) == 0
 
-    error = await client.refused("CountTaskRuns", filter=nest(11, join))
+    error = await client.execute_refused("CountTaskRuns", filter=nest(11, join))
 
     below = join if join == "not" else f"{join}.0"
     argument = ".".join(["filter", *[below] * 10, join])
     assert error == {
-        "message": f"{argument}: is too deep: filters may nest 10 deep.",
+        "message": f"{argument}: exceeds the maximum filter depth of 10. Use fewer nested filters.",
         "code": "BAD_USER_INPUT",
         "argument": argument,
     }
 
 
-async def test_the_deepest_filter_of_all_is_carried_out(client: Client, made: dict[str, str]) -> None:
+async def test_the_deepest_possible_filter_is_executed(client: Client, ids: dict[str, str]) -> None:
     filter = {"flow": {"name": {"any": ["F"]}, "tags": {"all": ["x"]}, "hasDeployment": True}}
     filter = {"or": [{"not": filter}, {"parentFlowRunId": {"isNull": False}}]}
     filter = {"flowRun": filter}
     for _ in range(3):
         filter = {"or": [{"not": filter}, {"name": {"any": ["none"]}}]}
 
-    assert await names(client, "ListTaskRuns", filter, made) == "XY"
+    assert await names(client, "ListTaskRuns", filter, ids) == "XY"
 
 
 async def test_a_filter_may_have_a_hundred_conditions(client: Client) -> None:
     def filter(conditions: int) -> dict[str, Any]:
         return {"or": [{"name": {"any": [str(each)]}} for each in range(conditions // 2)]}
 
-    assert await client.ask("CountTaskRuns", filter=filter(100)) == 0
+    assert await client.execute("CountTaskRuns", filter=filter(100)) == 0
 
-    assert await client.refused("CountTaskRuns", filter=filter(102)) == {
-        "message": "filter: has more than 100 conditions.",
+    assert await client.execute_refused("CountTaskRuns", filter=filter(102)) == {
+        "message": "filter: exceeds the limit of 100 conditions. A list operator such as `any` counts as one.",
         "code": "BAD_USER_INPUT",
         "argument": "filter",
     }
 
 
 async def test_a_list_in_a_filter_may_have_a_thousand_values(client: Client) -> None:
-    await client.ask("CreateTaskRun", input={"taskKey": "999"})
+    await client.execute("CreateTaskRun", input={"taskKey": "999"})
 
     def filter(values: int) -> dict[str, Any]:
         return {"taskKey": {"any": [str(each) for each in range(values)]}}
 
-    assert await client.ask("CountTaskRuns", filter=filter(1000)) == 1
+    assert await client.execute("CountTaskRuns", filter=filter(1000)) == 1
 
-    assert await client.refused("CountTaskRuns", filter=filter(1001)) == {
-        "message": "filter.taskKey.any: takes at most 1,000 values, not 1,001.",
+    assert await client.execute_refused("CountTaskRuns", filter=filter(1001)) == {
+        "message": "filter.taskKey.any: must have at most 1,000 values; got 1,001.",
         "code": "BAD_USER_INPUT",
         "argument": "filter.taskKey.any",
     }
 
 
 @pytest.mark.parametrize("depth", [100, 1000, 5000])
-async def test_a_filter_of_absurd_depth_is_refused(client: Client, depth: int) -> None:
+async def test_an_extremely_deep_filter_is_refused(client: Client, depth: int) -> None:
     query = "query Q($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"
     filter = '{"not":' * depth + "{}" + "}" * depth
     body = f'{{"query": "{query}", "variables": {{"filter": {filter}}}}}'
@@ -355,9 +316,9 @@ async def test_a_filter_of_absurd_depth_is_refused(client: Client, depth: int) -
     assert [error["extensions"]["code"] for error in response.json()["errors"]] == ["BAD_USER_INPUT"]
 
 
-async def test_a_malformed_id_deep_in_a_filter_is_named_by_its_place(client: Client) -> None:
-    filter = {"or": [{"not": {"flowRun": {"flow": {"id": {"any": [NOWHERE, "nonsense"]}}}}}]}
+async def test_a_malformed_id_deep_in_a_filter_is_named_by_its_path(client: Client) -> None:
+    filter = {"or": [{"not": {"flowRun": {"flow": {"id": {"any": [UNKNOWN_ID, "nonsense"]}}}}}]}
 
-    error = await client.refused("CountTaskRuns", filter=filter)
+    error = await client.execute_refused("CountTaskRuns", filter=filter)
 
     assert error["argument"] == "filter.or.0.not.flowRun.flow.id.any.1"

@@ -1,34 +1,33 @@
-"""taskRuns: the first pages of the runs that a filter lets through, the latest first."""
+"""taskRuns: filters and first pages, newest first."""
 
 from typing import Any
 
 import pytest
 
+from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 
-NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
-
 RUNS = {"A": ("mail", "PENDING"), "B": ("scan", "RUNNING"), "C": ("mail", "COMPLETED"), "D": ("sort", "SCHEDULED")}
-"""What there is to list: name, task key and type of state; created in this order."""
+"""Task key and state type of each run by name, in the order of creation."""
 
 
 async def create_runs(client: Client) -> dict[str, str]:
-    """The ids of RUNS, by name."""
+    """Create `RUNS` and return their ids by name."""
     inputs = [{"name": name, "taskKey": key, "state": {"type": type}} for name, (key, type) in RUNS.items()]
-    payloads = await client.ask("CreateTaskRuns", inputs=inputs)
+    payloads = await client.execute("CreateTaskRuns", inputs=inputs)
     return dict(zip(RUNS, (payload["taskRun"]["id"] for payload in payloads), strict=True))
 
 
 async def names(client: Client, filter: dict[str, Any] | None, first: int | None = None) -> str:
-    """The names of the runs in the page, in their order."""
-    page = await client.ask("ListTaskRuns", filter=filter, first=first)
+    """Return the names of the runs on the page, in order."""
+    page = await client.execute("ListTaskRuns", filter=filter, first=first)
     return "".join(run["name"] for run in page["nodes"])
 
 
-async def test_all_runs_are_listed_the_latest_first(client: Client) -> None:
+async def test_all_runs_are_listed_newest_first(client: Client) -> None:
     ids = await create_runs(client)
 
-    page = await client.ask("ListTaskRuns")
+    page = await client.execute("ListTaskRuns")
 
     assert [run["id"] for run in page["nodes"]] == [ids[name] for name in "DCBA"]
     assert page["totalCount"] == 4
@@ -47,16 +46,13 @@ async def test_all_runs_are_listed_the_latest_first(client: Client) -> None:
     }
 
 
-async def test_where_there_are_no_runs_the_list_is_empty(client: Client) -> None:
-    assert await client.ask("ListTaskRuns") == {
+async def test_without_runs_the_list_is_empty(client: Client) -> None:
+    assert await client.execute("ListTaskRuns") == {
         "totalCount": 0,
         "nodes": [],
         "edges": [],
         "pageInfo": {"hasNextPage": False, "hasPreviousPage": False, "startCursor": None, "endCursor": None},
     }
-
-
-# --- filters ---
 
 
 @pytest.mark.parametrize(
@@ -67,13 +63,13 @@ async def test_where_there_are_no_runs_the_list_is_empty(client: Client) -> None
         ({"any": ["D"]}, "D"),
         ({"any": ["A", "C"]}, "CA"),
         ({"any": ["A", "A"]}, "A"),
-        ({"any": ["A", NOWHERE]}, "A"),
-        ({"any": [NOWHERE]}, ""),
+        ({"any": ["A", UNKNOWN_ID]}, "A"),
+        ({"any": [UNKNOWN_ID]}, ""),
         ({"any": None}, "DCBA"),
         ({"notAny": []}, "DCBA"),
         ({"notAny": ["B"]}, "DCA"),
         ({"notAny": ["A", "D"]}, "CB"),
-        ({"notAny": [NOWHERE]}, "DCBA"),
+        ({"notAny": [UNKNOWN_ID]}, "DCBA"),
         ({"isNull": True}, ""),
         ({"isNull": False}, "DCBA"),
         ({"isNull": None}, "DCBA"),
@@ -82,14 +78,14 @@ async def test_where_there_are_no_runs_the_list_is_empty(client: Client) -> None
         ({}, "DCBA"),
     ],
 )
-async def test_a_filter_by_id_lets_through(client: Client, filter: dict[str, Any], expected: str) -> None:
+async def test_a_filter_by_id_matches(client: Client, filter: dict[str, Any], expected: str) -> None:
     ids = await create_runs(client)
     by_id = {
         operator: [ids.get(each, each) for each in value] if isinstance(value, list) else value
         for operator, value in filter.items()
     }
 
-    page = await client.ask("ListTaskRuns", filter={"id": by_id})
+    page = await client.execute("ListTaskRuns", filter={"id": by_id})
 
     assert "".join(run["name"] for run in page["nodes"]) == expected
     assert page["totalCount"] == len(expected)
@@ -116,10 +112,10 @@ async def test_a_filter_by_id_lets_through(client: Client, filter: dict[str, Any
         ({}, "DCBA"),
     ],
 )
-async def test_a_filter_by_task_key_lets_through(client: Client, filter: dict[str, Any], expected: str) -> None:
+async def test_a_filter_by_task_key_matches(client: Client, filter: dict[str, Any], expected: str) -> None:
     await create_runs(client)
 
-    page = await client.ask("ListTaskRuns", filter={"taskKey": filter})
+    page = await client.execute("ListTaskRuns", filter={"taskKey": filter})
 
     assert "".join(run["name"] for run in page["nodes"]) == expected
     assert page["totalCount"] == len(expected)
@@ -141,19 +137,17 @@ async def test_a_filter_by_task_key_lets_through(client: Client, filter: dict[st
         ({}, "DCBA"),
     ],
 )
-async def test_a_filter_by_type_of_state_lets_through(client: Client, filter: dict[str, Any], expected: str) -> None:
+async def test_a_filter_by_state_type_matches(client: Client, filter: dict[str, Any], expected: str) -> None:
     await create_runs(client)
 
-    page = await client.ask("ListTaskRuns", filter={"state": {"type": filter}})
+    page = await client.execute("ListTaskRuns", filter={"state": {"type": filter}})
 
     assert "".join(run["name"] for run in page["nodes"]) == expected
     assert page["totalCount"] == len(expected)
 
 
 @pytest.mark.parametrize("filter", [None, {}, {"id": None}, {"taskKey": {}, "state": {}}, {"state": {"type": None}}])
-async def test_a_filter_without_a_condition_lets_every_run_through(
-    client: Client, filter: dict[str, Any] | None
-) -> None:
+async def test_a_filter_without_a_condition_matches_every_run(client: Client, filter: dict[str, Any] | None) -> None:
     await create_runs(client)
 
     assert await names(client, filter) == "DCBA"
@@ -170,7 +164,7 @@ async def test_a_filter_without_a_condition_lets_every_run_through(
         ({"taskKey": {"any": ["mail"]}, "id": {"notAny": []}}, "CA"),
     ],
 )
-async def test_conditions_on_several_fields_are_joined_by_and(
+async def test_conditions_on_several_fields_are_combined_with_and(
     client: Client, filter: dict[str, Any], expected: str
 ) -> None:
     await create_runs(client)
@@ -178,15 +172,15 @@ async def test_conditions_on_several_fields_are_joined_by_and(
     assert await names(client, filter) == expected
 
 
-async def test_a_filter_sees_the_current_state_not_earlier_ones(client: Client) -> None:
+async def test_a_filter_matches_the_current_state_not_earlier_ones(client: Client) -> None:
     ids = await create_runs(client)
-    await client.ask("SetTaskRunState", id=ids["A"], state={"type": "RUNNING"})
+    await client.execute("SetTaskRunState", id=ids["A"], state={"type": "RUNNING"})
 
     assert await names(client, {"state": {"type": {"any": ["PENDING"]}}}) == ""
     assert await names(client, {"state": {"type": {"any": ["RUNNING"]}}}) == "BA"
 
 
-async def test_ids_in_a_filter_are_read_in_upper_case_too(client: Client) -> None:
+async def test_ids_in_a_filter_may_be_upper_case_or_without_hyphens(client: Client) -> None:
     ids = await create_runs(client)
 
     assert await names(client, {"id": {"any": [ids["B"].upper(), ids["C"].replace("-", "")]}}) == "CB"
@@ -195,17 +189,17 @@ async def test_ids_in_a_filter_are_read_in_upper_case_too(client: Client) -> Non
 @pytest.mark.parametrize(
     ("filter", "argument"),
     [
-        ({"id": {"any": [NOWHERE, "nonsense"]}}, "filter.id.any.1"),
+        ({"id": {"any": [UNKNOWN_ID, "nonsense"]}}, "filter.id.any.1"),
         ({"id": {"notAny": ["nonsense"]}}, "filter.id.notAny.0"),
     ],
 )
-async def test_a_malformed_id_in_a_filter_is_named_by_its_place(
+async def test_a_malformed_id_in_a_filter_is_named_by_its_path(
     client: Client, filter: dict[str, Any], argument: str
 ) -> None:
-    error = await client.refused("ListTaskRuns", filter=filter)
+    error = await client.execute_refused("ListTaskRuns", filter=filter)
 
     assert error == {
-        "message": f"{argument}: 'nonsense' is no id; ids are UUIDs.",
+        "message": f"{argument}: must be a UUID; got 'nonsense'.",
         "code": "BAD_USER_INPUT",
         "argument": argument,
     }
@@ -220,25 +214,22 @@ async def test_a_malformed_id_in_a_filter_is_named_by_its_place(
         {"taskKey": {"any": [None]}},
     ],
 )
-async def test_what_is_no_filter_is_refused(client: Client, filter: dict[str, Any]) -> None:
-    error = await client.refused("ListTaskRuns", filter=filter)
+async def test_an_invalid_filter_is_refused(client: Client, filter: dict[str, Any]) -> None:
+    error = await client.execute_refused("ListTaskRuns", filter=filter)
 
     assert error["code"] == "BAD_USER_INPUT"
-
-
-# --- pages ---
 
 
 @pytest.mark.parametrize(
     ("first", "expected", "has_next_page"),
     [(1, "D", True), (3, "DCB", True), (4, "DCBA", False), (5, "DCBA", False), (1000, "DCBA", False)],
 )
-async def test_a_page_has_as_many_runs_as_were_asked_for(
+async def test_a_page_has_the_requested_number_of_runs(
     client: Client, first: int, expected: str, has_next_page: bool
 ) -> None:
     await create_runs(client)
 
-    page = await client.ask("ListTaskRuns", first=first)
+    page = await client.execute("ListTaskRuns", first=first)
 
     assert "".join(run["name"] for run in page["nodes"]) == expected
     assert page["totalCount"] == 4
@@ -252,10 +243,10 @@ async def test_a_page_has_as_many_runs_as_were_asked_for(
     }
 
 
-async def test_a_page_of_none_is_empty_and_tells_of_the_rest(client: Client) -> None:
+async def test_a_page_of_size_zero_is_empty_and_has_a_next_page(client: Client) -> None:
     await create_runs(client)
 
-    assert await client.ask("ListTaskRuns", first=0) == {
+    assert await client.execute("ListTaskRuns", first=0) == {
         "totalCount": 4,
         "nodes": [],
         "edges": [],
@@ -263,35 +254,35 @@ async def test_a_page_of_none_is_empty_and_tells_of_the_rest(client: Client) -> 
     }
 
 
-async def test_the_count_and_the_page_are_of_the_filter(client: Client) -> None:
+async def test_the_page_and_the_total_count_follow_the_filter(client: Client) -> None:
     await create_runs(client)
 
-    page = await client.ask("ListTaskRuns", filter={"taskKey": {"any": ["mail"]}}, first=1)
+    page = await client.execute("ListTaskRuns", filter={"taskKey": {"any": ["mail"]}}, first=1)
 
     assert ([run["name"] for run in page["nodes"]], page["totalCount"]) == (["C"], 2)
     assert page["pageInfo"]["hasNextPage"] is True
 
 
-async def test_left_out_a_page_has_fifty_runs(client: Client) -> None:
-    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 51)
+async def test_a_page_has_fifty_runs_by_default(client: Client) -> None:
+    await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 51)
 
-    page = await client.ask("ListTaskRuns")
+    page = await client.execute("ListTaskRuns")
 
     assert (len(page["nodes"]), page["totalCount"], page["pageInfo"]["hasNextPage"]) == (50, 51, True)
 
 
 @pytest.mark.parametrize("first", [1001, -1])
-async def test_a_page_out_of_bounds_is_refused(client: Client, first: int) -> None:
-    error = await client.refused("ListTaskRuns", first=first)
+async def test_a_page_size_out_of_range_is_refused(client: Client, first: int) -> None:
+    error = await client.execute_refused("ListTaskRuns", first=first)
 
     assert error == {
-        "message": f"first: has to be from 0 to 1,000, not {first}.",
+        "message": f"first: must be between 0 and 1,000; got {first:,}.",
         "code": "BAD_USER_INPUT",
         "argument": "first",
     }
 
 
-async def test_an_edge_holds_the_run_at_its_place(client: Client) -> None:
+async def test_edges_and_nodes_have_the_same_runs_in_order(client: Client) -> None:
     await create_runs(client)
     query = "{ taskRuns { edges { cursor node { name } } nodes { name } } }"
 
@@ -300,10 +291,10 @@ async def test_an_edge_holds_the_run_at_its_place(client: Client) -> None:
     assert [edge["node"] for edge in page["edges"]] == page["nodes"] == [{"name": name} for name in "DCBA"]
 
 
-async def test_a_run_keeps_its_cursor_when_later_ones_come(client: Client) -> None:
+async def test_a_run_keeps_its_cursor_when_later_runs_are_created(client: Client) -> None:
     await create_runs(client)
-    before = (await client.ask("ListTaskRuns"))["pageInfo"]["startCursor"]
+    before = (await client.execute("ListTaskRuns"))["pageInfo"]["startCursor"]
 
-    await client.ask("CreateTaskRun", input={"taskKey": "t"})
+    await client.execute("CreateTaskRun", input={"taskKey": "t"})
 
-    assert (await client.ask("ListTaskRuns"))["edges"][1]["cursor"] == before
+    assert (await client.execute("ListTaskRuns"))["edges"][1]["cursor"] == before

@@ -1,4 +1,4 @@
-"""Pages of lists: forwards and backwards, in every order, by cursors that fit their list alone."""
+"""Pagination of lists: forwards and backwards, in every sort order, by cursors that are valid for their own list only."""
 
 import base64
 from typing import Any
@@ -7,41 +7,38 @@ import orjson
 import pytest
 
 from db.enums import FlowRunSort, TaskRunSort
+from tests.builders.api_runs import create_objects, create_task_run, set_task_run_state
 from tests.client import Client
 
 LISTS = ("ListTaskRuns", "ListFlowRuns", "ListFlows", "ListDeployments")
 
 
-async def create_all(client: Client) -> None:
-    """Seven of each kind, named a to g; created in this order."""
-    flow = (await client.ask("CreateFlow", input={"name": "a"}))["flow"]["id"]
+async def create_named_objects(client: Client) -> None:
+    """Create seven objects of each type, named a to g, in this order."""
     for name in "abcdefg":
-        await client.ask("CreateFlow", input={"name": name})
-        await client.ask("CreateDeployment", input={"name": name, "flowId": flow})
-        await client.ask("CreateFlowRun", input={"name": name, "flowId": flow})
-        await client.ask("CreateTaskRun", input={"name": name, "taskKey": "t"})
+        await create_objects(client, name)
 
 
 def names(page: dict[str, Any]) -> str:
     return "".join(node["name"] for node in page["nodes"])
 
 
-def sides(page: dict[str, Any]) -> tuple[bool, bool]:
-    """Whether there is anything before the page, and after it."""
+def has_previous_and_next(page: dict[str, Any]) -> tuple[bool, bool]:
+    """Return whether there are items before the page, and after it."""
     return page["pageInfo"]["hasPreviousPage"], page["pageInfo"]["hasNextPage"]
 
 
 @pytest.mark.parametrize("operation", LISTS)
-async def test_a_list_is_walked_forwards(client: Client, operation: str) -> None:
-    await create_all(client)
+async def test_a_list_can_be_paged_forwards(client: Client, operation: str) -> None:
+    await create_named_objects(client)
 
-    first = await client.ask(operation, first=3)
-    second = await client.ask(operation, first=3, after=first["pageInfo"]["endCursor"])
-    third = await client.ask(operation, first=3, after=second["pageInfo"]["endCursor"])
-    beyond = await client.ask(operation, first=3, after=third["pageInfo"]["endCursor"])
+    first = await client.execute(operation, first=3)
+    second = await client.execute(operation, first=3, after=first["pageInfo"]["endCursor"])
+    third = await client.execute(operation, first=3, after=second["pageInfo"]["endCursor"])
+    beyond = await client.execute(operation, first=3, after=third["pageInfo"]["endCursor"])
 
     assert [names(page) for page in (first, second, third, beyond)] == ["gfe", "dcb", "a", ""]
-    assert [sides(page) for page in (first, second, third, beyond)] == [
+    assert [has_previous_and_next(page) for page in (first, second, third, beyond)] == [
         (False, True),
         (True, True),
         (True, False),
@@ -51,16 +48,16 @@ async def test_a_list_is_walked_forwards(client: Client, operation: str) -> None
 
 
 @pytest.mark.parametrize("operation", LISTS)
-async def test_a_list_is_walked_backwards(client: Client, operation: str) -> None:
-    await create_all(client)
+async def test_a_list_can_be_paged_backwards(client: Client, operation: str) -> None:
+    await create_named_objects(client)
 
-    last = await client.ask(operation, last=3)
-    second = await client.ask(operation, last=3, before=last["pageInfo"]["startCursor"])
-    first = await client.ask(operation, last=3, before=second["pageInfo"]["startCursor"])
-    beyond = await client.ask(operation, last=3, before=first["pageInfo"]["startCursor"])
+    last = await client.execute(operation, last=3)
+    second = await client.execute(operation, last=3, before=last["pageInfo"]["startCursor"])
+    first = await client.execute(operation, last=3, before=second["pageInfo"]["startCursor"])
+    beyond = await client.execute(operation, last=3, before=first["pageInfo"]["startCursor"])
 
     assert [names(page) for page in (beyond, first, second, last)] == ["", "g", "fed", "cba"]
-    assert [sides(page) for page in (beyond, first, second, last)] == [
+    assert [has_previous_and_next(page) for page in (beyond, first, second, last)] == [
         (False, True),
         (False, True),
         (True, True),
@@ -68,13 +65,13 @@ async def test_a_list_is_walked_backwards(client: Client, operation: str) -> Non
     ]
 
 
-async def test_between_two_cursors_lies_what_lies_between_them(client: Client) -> None:
-    await create_all(client)
-    cursors = [edge["cursor"] for edge in (await client.ask("ListTaskRuns"))["edges"]]
+async def test_two_cursors_limit_a_page_to_the_items_between_them(client: Client) -> None:
+    await create_named_objects(client)
+    cursors = [edge["cursor"] for edge in (await client.execute("ListTaskRuns"))["edges"]]
 
     async def page(**window: Any) -> tuple[str, tuple[bool, bool]]:
-        found = await client.ask("ListTaskRuns", **window)
-        return names(found), sides(found)
+        found = await client.execute("ListTaskRuns", **window)
+        return names(found), has_previous_and_next(found)
 
     assert await page(after=cursors[1], before=cursors[5]) == ("edc", (True, True))
     assert await page(after=cursors[1], before=cursors[5], first=2) == ("ed", (True, True))
@@ -88,19 +85,19 @@ async def test_between_two_cursors_lies_what_lies_between_them(client: Client) -
     assert await page(last=0) == ("", (True, False))
 
 
-async def test_before_alone_is_the_last_fifty_before_it(client: Client) -> None:
+async def test_before_alone_returns_the_last_fifty_items_before_it(client: Client) -> None:
     inputs = [{"taskKey": "t", "name": str(number)} for number in range(60)]
-    await client.ask("CreateTaskRuns", inputs=inputs)
-    cursors = [edge["cursor"] for edge in (await client.ask("ListTaskRuns", first=60))["edges"]]
+    await client.execute("CreateTaskRuns", inputs=inputs)
+    cursors = [edge["cursor"] for edge in (await client.execute("ListTaskRuns", first=60))["edges"]]
 
-    page = await client.ask("ListTaskRuns", before=cursors[55])
+    page = await client.execute("ListTaskRuns", before=cursors[55])
 
-    assert [run["name"] for run in page["nodes"]] == [str(59 - place) for place in range(5, 55)]
-    assert sides(page) == (True, True)
+    assert [run["name"] for run in page["nodes"]] == [str(59 - index) for index in range(5, 55)]
+    assert has_previous_and_next(page) == (True, True)
 
 
 @pytest.mark.parametrize(
-    ("window", "expected", "around"),
+    ("window", "expected", "has_pages"),
     [
         ({"offset": 2, "first": 3}, "edc", (True, True)),
         ({"offset": 0, "first": 3}, "gfe", (False, True)),
@@ -112,35 +109,32 @@ async def test_before_alone_is_the_last_fifty_before_it(client: Client) -> None:
         ({"offset": None, "first": None, "after": None}, "gfedcba", (False, False)),
     ],
 )
-async def test_an_offset_leaves_out_the_first_ones(
-    client: Client, window: dict[str, Any], expected: str, around: tuple[bool, bool]
+async def test_an_offset_skips_the_first_items(
+    client: Client, window: dict[str, Any], expected: str, has_pages: tuple[bool, bool]
 ) -> None:
-    await create_all(client)
+    await create_named_objects(client)
 
-    page = await client.ask("ListTaskRuns", **window)
+    page = await client.execute("ListTaskRuns", **window)
 
-    assert (names(page), sides(page)) == (expected, around)
-
-
-async def test_an_offset_leaves_out_nothing_of_an_empty_list(client: Client) -> None:
-    assert sides(await client.ask("ListTaskRuns", offset=3)) == (False, False)
+    assert (names(page), has_previous_and_next(page)) == (expected, has_pages)
 
 
-async def test_a_cursor_holds_its_place_when_its_row_is_gone(client: Client) -> None:
-    await create_all(client)
-    page = await client.ask("ListTaskRuns", first=1)
-    await client.ask("DeleteTaskRun", id=page["nodes"][0]["id"])
-
-    after = await client.ask("ListTaskRuns", first=2, after=page["pageInfo"]["endCursor"])
-
-    assert (names(after), sides(after)) == ("fe", (False, True))
+async def test_an_offset_into_an_empty_list_skips_nothing(client: Client) -> None:
+    assert has_previous_and_next(await client.execute("ListTaskRuns", offset=3)) == (False, False)
 
 
-# --- orders ---
+async def test_a_cursor_stays_valid_when_its_row_is_deleted(client: Client) -> None:
+    await create_named_objects(client)
+    page = await client.execute("ListTaskRuns", first=1)
+    await client.execute("DeleteTaskRun", id=page["nodes"][0]["id"])
+
+    after = await client.execute("ListTaskRuns", first=2, after=page["pageInfo"]["endCursor"])
+
+    assert (names(after), has_previous_and_next(after)) == ("fe", (False, True))
 
 
-async def make_times(client: Client) -> None:
-    """Runs a, c (started and ended, tied), b (started), d, e (neither; e is due later than d)."""
+async def create_runs_with_times(client: Client) -> None:
+    """Create the runs a, c (started and ended, tied), b (started), d, e (neither; e is due later than d)."""
     due = {"details": {"scheduledTime": "2031-01-01T00:00:00Z"}}
     for name, state in {
         "a": {"type": "RUNNING"},
@@ -149,9 +143,9 @@ async def make_times(client: Client) -> None:
         "d": {"type": "SCHEDULED"},
         "e": {"type": "SCHEDULED", **due},
     }.items():
-        payload = await client.ask("CreateTaskRun", input={"name": name, "taskKey": "t", "state": state})
+        id = await create_task_run(client, state, name=name)
         if name in "ac":
-            await client.ask("SetTaskRunState", id=payload["taskRun"]["id"], state={"type": "COMPLETED"})
+            await set_task_run_state(client, id, "COMPLETED")
 
 
 @pytest.mark.parametrize(
@@ -171,85 +165,84 @@ async def make_times(client: Client) -> None:
         ("END_TIME_DESC", "caedb"),
     ],
 )
-async def test_runs_come_in_the_order_of_a_sort(client: Client, sort: str | None, expected: str) -> None:
-    """Nulls are less than anything: first where it ascends, last where it descends."""
-    await make_times(client)
+async def test_task_runs_are_returned_in_the_order_of_each_sort(
+    client: Client, sort: str | None, expected: str
+) -> None:
+    """Nulls sort before all values: first in ascending order, last in descending order."""
+    await create_runs_with_times(client)
 
-    assert names(await client.ask("ListTaskRuns", sort=sort)) == expected
+    assert names(await client.execute("ListTaskRuns", sort=sort)) == expected
     for size in (1, 2, 3):
         found, after = "", None
         for _ in range(5):
-            page = await client.ask("ListTaskRuns", sort=sort, first=size, after=after)
+            page = await client.execute("ListTaskRuns", sort=sort, first=size, after=after)
             found, after = found + names(page), page["pageInfo"]["endCursor"] or after
         assert found == expected
 
 
 @pytest.mark.parametrize("sort", FlowRunSort)
-async def test_flow_runs_come_in_the_order_of_each_sort(client: Client, sort: FlowRunSort) -> None:
-    await create_all(client)
-    ascends = sort.endswith("_ASC")
+async def test_flow_runs_are_returned_in_the_order_of_each_sort(client: Client, sort: FlowRunSort) -> None:
+    await create_named_objects(client)
+    is_ascending = sort.endswith("_ASC")
 
-    page = await client.ask("ListFlowRuns", sort=sort, first=4)
-    rest = await client.ask("ListFlowRuns", sort=sort, after=page["pageInfo"]["endCursor"])
+    page = await client.execute("ListFlowRuns", sort=sort, first=4)
+    rest = await client.execute("ListFlowRuns", sort=sort, after=page["pageInfo"]["endCursor"])
 
-    assert names(page) + names(rest) == ("abcdefg" if ascends else "gfedcba")
+    assert names(page) + names(rest) == ("abcdefg" if is_ascending else "gfedcba")
 
 
-async def test_names_are_in_the_order_of_their_characters(client: Client) -> None:
+async def test_names_are_sorted_by_code_point(client: Client) -> None:
     for name in ("b", "B", "é", "a", "Z", "日", "_"):
-        await client.ask("CreateTaskRun", input={"name": name, "taskKey": "t"})
+        await create_task_run(client, name=name)
 
-    assert names(await client.ask("ListTaskRuns", sort="NAME_ASC")) == "BZ_abé日"
-
-
-# --- what is refused ---
+    assert names(await client.execute("ListTaskRuns", sort="NAME_ASC")) == "BZ_abé日"
 
 
 @pytest.mark.parametrize(
     ("window", "argument", "message"),
     [
-        ({"first": 1, "last": 1}, "last", "can not be given together with first."),
-        ({"first": 1001}, "first", "has to be from 0 to 1,000, not 1001."),
-        ({"first": -1}, "first", "has to be from 0 to 1,000, not -1."),
-        ({"last": 1001}, "last", "has to be from 0 to 1,000, not 1001."),
-        ({"last": -1}, "last", "has to be from 0 to 1,000, not -1."),
-        ({"offset": -1}, "offset", "has to be from 0 to 2,147,483,647, not -1."),
-        ({"after": "nonsense"}, "after", "is no cursor: take one from an edge or from pageInfo."),
-        ({"before": "é"}, "before", "is no cursor: take one from an edge or from pageInfo."),
-        ({"after": ""}, "after", "is no cursor: take one from an edge or from pageInfo."),
-        ({"after": "MTox"}, "after", "is no cursor: take one from an edge or from pageInfo."),
+        ({"first": 1, "last": 1}, "last", "cannot be combined with `first`."),
+        ({"first": 1001}, "first", "must be between 0 and 1,000; got 1,001."),
+        ({"first": -1}, "first", "must be between 0 and 1,000; got -1."),
+        ({"last": 1001}, "last", "must be between 0 and 1,000; got 1,001."),
+        ({"last": -1}, "last", "must be between 0 and 1,000; got -1."),
+        ({"offset": -1}, "offset", "must be between 0 and 2,147,483,647; got -1."),
+        ({"after": "nonsense"}, "after", "is not a valid cursor. Use a cursor from `edges` or `pageInfo`."),
+        ({"before": "é"}, "before", "is not a valid cursor. Use a cursor from `edges` or `pageInfo`."),
+        ({"after": ""}, "after", "is not a valid cursor. Use a cursor from `edges` or `pageInfo`."),
+        ({"after": "MTox"}, "after", "is not a valid cursor. Use a cursor from `edges` or `pageInfo`."),
     ],
 )
 @pytest.mark.parametrize("operation", LISTS)
-async def test_what_is_no_page_is_refused_by_name(
+async def test_an_invalid_page_argument_is_refused_by_name(
     client: Client, operation: str, window: dict[str, Any], argument: str, message: str
 ) -> None:
-    assert await client.refused(operation, **window) == {
+    assert await client.execute_refused(operation, **window) == {
         "message": f"{argument}: {message}",
         "code": "BAD_USER_INPUT",
         "argument": argument,
     }
 
 
-async def test_an_offset_from_a_cursor_is_refused(client: Client) -> None:
-    await create_all(client)
-    cursor = (await client.ask("ListTaskRuns"))["pageInfo"]["startCursor"]
+async def test_an_offset_together_with_a_cursor_is_refused(client: Client) -> None:
+    await create_named_objects(client)
+    cursor = (await client.execute("ListTaskRuns"))["pageInfo"]["startCursor"]
 
-    error = await client.refused("ListTaskRuns", after=cursor, offset=1)
+    error = await client.execute_refused("ListTaskRuns", after=cursor, offset=1)
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "offset")
 
 
 async def test_an_unknown_sort_is_refused(client: Client) -> None:
-    assert (await client.refused("ListTaskRuns", sort="ID_ASC"))["code"] == "BAD_USER_INPUT"
+    assert (await client.execute_refused("ListTaskRuns", sort="ID_ASC"))["code"] == "BAD_USER_INPUT"
 
 
-OTHER = "is a cursor of another list: a cursor fits the filter and sort that it came with."
+OTHER_LIST = "is a cursor of another list. Use a cursor only with the same list, filter and sort order."
 
 
 @pytest.mark.parametrize("argument", ["after", "before"])
 @pytest.mark.parametrize(
-    ("operation", "asked"),
+    ("operation", "arguments"),
     [
         ("ListTaskRuns", {"sort": "NAME_ASC"}),
         ("ListTaskRuns", {"sort": "START_TIME_ASC"}),
@@ -261,37 +254,39 @@ OTHER = "is a cursor of another list: a cursor fits the filter and sort that it 
     ],
 )
 async def test_a_cursor_of_another_list_is_refused(
-    client: Client, operation: str, asked: dict[str, Any], argument: str
+    client: Client, operation: str, arguments: dict[str, Any], argument: str
 ) -> None:
-    await create_all(client)
+    await create_named_objects(client)
     filter = {"name": {"any": ["a"]}}
-    cursor = (await client.ask("ListTaskRuns", sort="START_TIME_DESC", filter=filter))["pageInfo"]["endCursor"]
+    cursor = (await client.execute("ListTaskRuns", sort="START_TIME_DESC", filter=filter))["pageInfo"]["endCursor"]
 
-    error = await client.refused(operation, **{argument: cursor}, **asked)
+    error = await client.execute_refused(operation, **{argument: cursor}, **arguments)
 
-    assert error == {"message": f"{argument}: {OTHER}", "code": "BAD_USER_INPUT", "argument": argument}
+    assert error == {"message": f"{argument}: {OTHER_LIST}", "code": "BAD_USER_INPUT", "argument": argument}
 
 
 async def test_a_cursor_of_another_version_is_refused(client: Client) -> None:
     cursor = base64.urlsafe_b64encode(orjson.dumps([1, "a", None, "b"])).decode().rstrip("=")
 
-    error = await client.refused("ListTaskRuns", after=cursor)
+    error = await client.execute_refused("ListTaskRuns", after=cursor)
 
-    assert error["message"] == "after: is a cursor of another version of this server; begin again with the first page."
+    assert error["message"] == "after: is a cursor of another server version. Start again from the first page."
 
 
 @pytest.mark.parametrize("sort", TaskRunSort)
 @pytest.mark.parametrize(
     "changed", [(2, 5), (2, "nonsense"), (2, []), (3, "nonsense"), (3, None), (3, 7), (2, None), (0, True), (0, None)]
 )
-async def test_a_forged_cursor_does_no_harm(client: Client, sort: TaskRunSort, changed: tuple[int, Any]) -> None:
-    await create_all(client)
-    cursor = (await client.ask("ListTaskRuns", sort=sort))["pageInfo"]["startCursor"]
+async def test_a_forged_cursor_causes_no_internal_error(
+    client: Client, sort: TaskRunSort, changed: tuple[int, Any]
+) -> None:
+    await create_named_objects(client)
+    cursor = (await client.execute("ListTaskRuns", sort=sort))["pageInfo"]["startCursor"]
     content = orjson.loads(base64.urlsafe_b64decode(cursor + "=="))
     content[changed[0]] = changed[1]
     forged = base64.urlsafe_b64encode(orjson.dumps(content)).decode().rstrip("=")
 
-    answer = await client.send("ListTaskRuns", sort=sort, after=forged)
+    result = await client.send("ListTaskRuns", sort=sort, after=forged)
 
-    codes = [error["extensions"]["code"] for error in answer.get("errors", [])]
+    codes = [error["extensions"]["code"] for error in result.get("errors", [])]
     assert codes in ([], ["BAD_USER_INPUT"])

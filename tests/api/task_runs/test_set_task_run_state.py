@@ -1,42 +1,22 @@
-"""setTaskRunState: what clients see of the rules' answers, and what a state carries."""
+"""setTaskRunState: orchestration results as clients see them, and the contents of a state."""
 
 import asyncio
 from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.ids import TRANSITION_ID, UNKNOWN_ID
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import RunningServer
 
 NOW = "2030-01-01T12:00:00.000000Z"
-NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
-TRANSITION = "0d0c3f3e-5d43-4a58-8f7c-6f2b8c0e9a11"
 
 
-async def create(client: Client, state: str = "PENDING", **fields: Any) -> str:
-    payload = await client.ask("CreateTaskRun", input={"taskKey": "t", "state": {"type": state}, **fields})
-    return payload["taskRun"]["id"]
+async def test_an_accepted_state_becomes_current_and_enters_the_history(client: Client) -> None:
+    id = await create_task_run(client)
 
-
-async def create_flow_run(client: Client, state: dict[str, Any]) -> str:
-    flow = (await client.ask("CreateFlow", input={"name": "f"}))["flow"]
-    payload = await client.ask("CreateFlowRun", input={"flowId": flow["id"], "state": state})
-    return payload["flowRun"]["id"]
-
-
-async def propose(client: Client, id: str, type: str, **state: Any) -> dict[str, Any]:
-    return await client.ask("SetTaskRunState", id=id, state={"type": type, **state})
-
-
-async def history(client: Client, id: str) -> list[str]:
-    """The names of the states that the run has had."""
-    return [state["name"] for state in (await client.ask("GetTaskRun", id=id))["states"]]
-
-
-async def test_an_accepted_state_is_the_run_s_own_and_in_its_history(client: Client) -> None:
-    id = await create(client)
-
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     state_id = result["state"].pop("id")
     assert result == {
@@ -61,9 +41,9 @@ async def test_an_accepted_state_is_the_run_s_own_and_in_its_history(client: Cli
             "totalRunTimeSeconds": 0.0,
         },
     }
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert run["stateId"] == state_id
-    assert await history(client, id) == ["Pending", "Running"]
+    assert await read_state_names(client, id) == ["Pending", "Running"]
 
 
 @pytest.mark.parametrize(
@@ -79,23 +59,23 @@ async def test_an_accepted_state_is_the_run_s_own_and_in_its_history(client: Cli
         ("CANCELLING", "Cancelling"),
     ],
 )
-async def test_a_state_without_a_name_is_called_after_its_type(client: Client, type: str, name: str) -> None:
-    id = await create(client)
+async def test_a_state_without_a_name_is_named_after_its_type(client: Client, type: str, name: str) -> None:
+    id = await create_task_run(client)
 
-    result = await propose(client, id, type)
+    result = await set_task_run_state(client, id, type)
 
     assert (result["status"], result["state"]["type"], result["state"]["name"]) == ("ACCEPT", type, name)
-    assert await history(client, id) == ["Pending", name]
+    assert await read_state_names(client, id) == ["Pending", name]
 
 
-async def test_the_figures_follow_the_states(server: Serving) -> None:
+async def test_times_and_run_count_follow_the_states(server: RunningServer) -> None:
     client = server.client
-    id = await create(client)
+    id = await create_task_run(client)
     server.clock.advance(3)
-    await propose(client, id, "RUNNING")
+    await set_task_run_state(client, id, "RUNNING")
     server.clock.advance(10.25)
 
-    result = await propose(client, id, "COMPLETED")
+    result = await set_task_run_state(client, id, "COMPLETED")
 
     assert result["taskRun"] == {
         "id": id,
@@ -105,254 +85,245 @@ async def test_the_figures_follow_the_states(server: Serving) -> None:
         "endTime": "2030-01-01T12:00:13.250000Z",
         "totalRunTimeSeconds": 10.25,
     }
-    assert (await client.ask("GetTaskRun", id=id))["estimatedStartTimeDeltaSeconds"] == 3.0
+    assert (await client.execute("GetTaskRun", id=id))["estimatedStartTimeDeltaSeconds"] == 3.0
 
 
-async def test_the_state_alone_can_be_asked_for(client: Client) -> None:
-    id = await create(client)
-    await propose(client, id, "RUNNING", name="Trying")
+async def test_the_state_type_can_be_read_alone(client: Client) -> None:
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "RUNNING", name="Trying")
 
-    run = await client.ask("GetTaskRunState", id=id)
+    run = await client.execute("GetTaskRunState", id=id)
 
-    assert (run["stateType"], (await client.ask("GetTaskRun", id=id))["stateName"]) == ("RUNNING", "Trying")
-
-
-# --- the four answers ---
+    assert (run["stateType"], (await client.execute("GetTaskRun", id=id))["stateName"]) == ("RUNNING", "Trying")
 
 
-async def test_a_run_that_comes_before_its_time_is_told_to_wait_and_nothing_changes(server: Serving) -> None:
+async def test_starting_before_the_scheduled_time_has_to_wait_and_changes_nothing(server: RunningServer) -> None:
     client = server.client
-    id = await create(client)
-    await propose(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(90)})
-    before = await client.ask("GetTaskRun", id=id)
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(90)})
+    before = await client.execute("GetTaskRun", id=id)
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["delaySeconds"], result["created"]) == ("WAIT", 90.0, False)
-    assert result["reason"] == "The run is scheduled for later."
+    assert result["reason"] == "The run is scheduled for 2030-01-01T12:01:30.000000Z."
     assert result["state"]["id"] == before["stateId"]
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await client.execute("GetTaskRun", id=id) == before
 
 
-async def test_a_run_whose_time_has_come_may_run(server: Serving) -> None:
+async def test_a_run_may_start_at_its_scheduled_time(server: RunningServer) -> None:
     client = server.client
-    id = await create(client)
-    await propose(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(90)})
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(90)})
     server.clock.advance(90)
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["delaySeconds"], result["created"]) == ("ACCEPT", None, True)
 
 
 async def test_a_second_claim_is_aborted_and_nothing_changes(client: Client) -> None:
-    id = await create(client, "SCHEDULED")
-    first = await propose(client, id, "PENDING")
-    before = await client.ask("GetTaskRun", id=id)
+    id = await create_task_run(client, "SCHEDULED")
+    first = await set_task_run_state(client, id, "PENDING")
+    before = await client.execute("GetTaskRun", id=id)
 
-    second = await propose(client, id, "PENDING")
+    second = await set_task_run_state(client, id, "PENDING")
 
     assert first["status"] == "ACCEPT"
     assert (second["status"], second["created"]) == ("ABORT", False)
-    assert second["reason"] == "The run is PENDING: it can not be claimed again."
+    assert second["reason"] == "The run is PENDING and cannot be claimed."
     assert second["state"] == first["state"]
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await client.execute("GetTaskRun", id=id) == before
 
 
-async def test_of_ten_concurrent_claims_one_is_accepted(client: Client) -> None:
-    id = await create(client, "SCHEDULED")
+async def test_one_of_ten_concurrent_claims_is_accepted(client: Client) -> None:
+    id = await create_task_run(client, "SCHEDULED")
 
-    results = await asyncio.gather(*(propose(client, id, "PENDING") for _ in range(10)))
+    results = await asyncio.gather(*(set_task_run_state(client, id, "PENDING") for _ in range(10)))
 
     assert sorted(result["status"] for result in results) == ["ABORT"] * 9 + ["ACCEPT"]
-    assert await history(client, id) == ["Scheduled", "Pending"]
+    assert await read_state_names(client, id) == ["Scheduled", "Pending"]
 
 
-async def test_a_run_with_a_kept_result_is_rejected_and_keeps_it(client: Client) -> None:
-    id = await create(client)
-    await propose(client, id, "COMPLETED", data={"type": "reference", "at": "s3://here"})
-    before = await client.ask("GetTaskRun", id=id)
+async def test_restarting_a_run_with_a_stored_result_is_rejected_and_changes_nothing(client: Client) -> None:
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "COMPLETED", data={"type": "reference", "at": "s3://here"})
+    before = await client.execute("GetTaskRun", id=id)
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"]) == ("REJECT", False)
-    assert result["reason"] == "The run is COMPLETED and its result is kept."
+    assert result["reason"] == "The task run is COMPLETED with a persisted result and cannot change its state."
     assert (result["state"]["type"], result["state"]["data"]) == ("COMPLETED", {"type": "reference", "at": "s3://here"})
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await client.execute("GetTaskRun", id=id) == before
 
 
-async def test_a_run_without_a_result_may_start_over(client: Client) -> None:
-    id = await create(client)
-    await propose(client, id, "RUNNING")
-    await propose(client, id, "COMPLETED")
+async def test_a_run_without_a_stored_result_may_restart(client: Client) -> None:
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "RUNNING")
+    await set_task_run_state(client, id, "COMPLETED")
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"]) == ("ACCEPT", True)
     assert (result["taskRun"]["runCount"], result["taskRun"]["endTime"]) == (1, None)
 
 
-async def test_a_run_of_a_paused_flow_run_is_put_into_another_state_instead(client: Client) -> None:
+async def test_starting_a_run_of_a_paused_flow_run_pauses_it_instead(client: Client) -> None:
     pause = {"pauseTimeout": "2030-01-01T13:00:00.000000Z", "pauseReschedule": True}
     flow_run_id = await create_flow_run(client, {"type": "PAUSED", "details": pause})
-    id = await create(client, flowRunId=flow_run_id)
+    id = await create_task_run(client, flowRunId=flow_run_id)
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"]) == ("REJECT", True)
-    assert result["reason"] == "The flow run is paused."
+    assert result["reason"] == "The flow run is PAUSED. Propose RUNNING again after it resumes."
     assert (result["state"]["type"], result["state"]["name"]) == ("PAUSED", "NotReady")
     assert result["state"]["details"] == {"scheduledTime": None, "transitionId": None, **pause}
     assert (result["taskRun"]["stateType"], result["taskRun"]["runCount"]) == ("PAUSED", 0)
-    assert await history(client, id) == ["Pending", "NotReady"]
+    assert await read_state_names(client, id) == ["Pending", "NotReady"]
 
 
-async def test_a_run_of_a_flow_run_that_is_not_running_is_aborted_and_nothing_changes(client: Client) -> None:
-    id = await create(client, flowRunId=await create_flow_run(client, {"type": "CANCELLED"}))
+async def test_starting_a_run_of_a_cancelled_flow_run_aborts_without_changes(client: Client) -> None:
+    id = await create_task_run(client, flowRunId=await create_flow_run(client, "CANCELLED"))
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
-    assert result["reason"] == "The flow run is CANCELLED, not RUNNING."
-    assert await history(client, id) == ["Pending"]
+    assert result["reason"] == "The flow run is CANCELLED; its task runs can run only while it is RUNNING."
+    assert await read_state_names(client, id) == ["Pending"]
 
 
-async def test_a_run_of_a_running_flow_run_may_run(client: Client) -> None:
-    id = await create(client, flowRunId=await create_flow_run(client, {"type": "RUNNING"}))
+async def test_a_run_of_a_running_flow_run_may_start(client: Client) -> None:
+    id = await create_task_run(client, flowRunId=await create_flow_run(client, "RUNNING"))
 
-    result = await propose(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"]) == ("ACCEPT", True)
 
 
-# --- force and leases ---
+async def test_force_bypasses_the_orchestration_rules(client: Client) -> None:
+    id = await create_task_run(client, "RUNNING")
 
-
-async def test_force_takes_a_state_that_the_rules_would_not(client: Client) -> None:
-    id = await create(client, "RUNNING")
-
-    result = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"}, force=True)
+    result = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"}, force=True)
 
     assert (result["status"], result["created"], result["state"]["type"]) == ("ACCEPT", True, "PENDING")
-    assert await history(client, id) == ["Running", "Pending"]
+    assert await read_state_names(client, id) == ["Running", "Pending"]
 
 
 @pytest.mark.parametrize("force", [False, None])
-async def test_without_force_the_rules_are_asked(client: Client, force: bool | None) -> None:
-    id = await create(client, "RUNNING")
+async def test_the_orchestration_rules_apply_without_force(client: Client, force: bool | None) -> None:
+    id = await create_task_run(client, "RUNNING")
 
-    result = await client.ask("SetTaskRunState", id=id, state={"type": "PENDING"}, force=force)
+    result = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"}, force=force)
 
     assert (result["status"], result["created"]) == ("ABORT", False)
-    assert await history(client, id) == ["Running"]
+    assert await read_state_names(client, id) == ["Running"]
 
 
 @pytest.mark.parametrize("force", [False, True])
-async def test_a_lease_that_is_not_held_changes_nothing_even_by_force(client: Client, force: bool) -> None:
-    id = await create(client)
+async def test_a_lease_that_is_not_held_aborts_even_with_force(client: Client, force: bool) -> None:
+    id = await create_task_run(client)
 
-    result = await client.ask("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=NOWHERE, force=force)
+    result = await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=UNKNOWN_ID, force=force)
 
     assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
-    assert await history(client, id) == ["Pending"]
+    assert await read_state_names(client, id) == ["Pending"]
 
 
-async def test_the_holder_of_the_lease_may_report(client: Client) -> None:
-    id = await create(client, "SCHEDULED")
+async def test_the_lease_holder_may_report_a_state(client: Client) -> None:
+    id = await create_task_run(client, "SCHEDULED")
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
         (delivery,) = await socket.deliveries(1)
 
-        result = await client.ask("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=delivery["leaseId"])
+        result = await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=delivery["leaseId"])
 
     assert (result["status"], result["created"], result["taskRun"]["runCount"]) == ("ACCEPT", True, 1)
 
 
-# --- the same transition again ---
+async def test_a_transition_sent_twice_is_applied_once(client: Client) -> None:
+    id = await create_task_run(client)
+    first = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
+    before = await client.execute("GetTaskRun", id=id)
 
-
-async def test_a_transition_sent_twice_is_made_once(client: Client) -> None:
-    id = await create(client)
-    first = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
-    before = await client.ask("GetTaskRun", id=id)
-
-    second = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    second = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     assert (first["status"], first["created"]) == ("ACCEPT", True)
     assert second == {**first, "created": False}
-    assert await history(client, id) == ["Pending", "Running"]
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await read_state_names(client, id) == ["Pending", "Running"]
+    assert await client.execute("GetTaskRun", id=id) == before
 
 
-async def test_a_transition_sent_ten_times_at_once_is_made_once(client: Client) -> None:
-    id = await create(client)
+async def test_a_transition_sent_ten_times_concurrently_is_applied_once(client: Client) -> None:
+    id = await create_task_run(client)
 
     results = await asyncio.gather(
-        *(propose(client, id, "RUNNING", details={"transitionId": TRANSITION}) for _ in range(10))
+        *(set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID}) for _ in range(10))
     )
 
     assert len({result["state"]["id"] for result in results}) == 1
     assert sorted(result["created"] for result in results) == [False] * 9 + [True]
-    assert (await client.ask("GetTaskRun", id=id))["runCount"] == 1
-    assert await history(client, id) == ["Pending", "Running"]
+    assert (await client.execute("GetTaskRun", id=id))["runCount"] == 1
+    assert await read_state_names(client, id) == ["Pending", "Running"]
 
 
-async def test_a_transition_sent_again_after_the_run_went_on_answers_the_state_it_made(client: Client) -> None:
-    id = await create(client)
-    first = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
-    await propose(client, id, "COMPLETED", data="kept")
+async def test_a_transition_resent_after_later_ones_returns_its_original_state(client: Client) -> None:
+    id = await create_task_run(client)
+    first = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
+    await set_task_run_state(client, id, "COMPLETED", data="kept")
 
-    again = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    again = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     assert (again["status"], again["created"], again["state"]) == ("ACCEPT", False, first["state"])
     assert again["taskRun"]["stateType"] == "COMPLETED"
-    assert await history(client, id) == ["Pending", "Running", "Completed"]
+    assert await read_state_names(client, id) == ["Pending", "Running", "Completed"]
 
 
-async def test_a_transition_that_was_rejected_for_another_state_is_rejected_again_without_a_new_one(
+async def test_a_resent_rejected_transition_is_rejected_again_without_a_new_state(
     client: Client,
 ) -> None:
-    id = await create(client, flowRunId=await create_flow_run(client, {"type": "PAUSED"}))
-    first = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    id = await create_task_run(client, flowRunId=await create_flow_run(client, "PAUSED"))
+    first = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
-    second = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    second = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     assert (first["status"], first["created"]) == ("REJECT", True)
     assert (second["status"], second["created"], second["state"]) == ("REJECT", False, first["state"])
-    assert await history(client, id) == ["Pending", "NotReady"]
+    assert await read_state_names(client, id) == ["Pending", "NotReady"]
 
 
-async def test_a_transition_that_had_to_wait_may_be_sent_again(server: Serving) -> None:
+async def test_a_transition_that_had_to_wait_may_be_resent(server: RunningServer) -> None:
     client = server.client
-    id = await create(client)
-    await propose(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(10)})
-    early = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    id = await create_task_run(client)
+    await set_task_run_state(client, id, "SCHEDULED", details={"scheduledTime": server.clock.in_seconds(10)})
+    early = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
     server.clock.advance(10)
 
-    result = await propose(client, id, "RUNNING", details={"transitionId": TRANSITION})
+    result = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     assert early["status"] == "WAIT"
     assert (result["status"], result["created"], result["state"]["type"]) == ("ACCEPT", True, "RUNNING")
 
 
-async def test_two_runs_may_have_a_transition_of_the_same_name(client: Client) -> None:
-    ids = [await create(client), await create(client)]
+async def test_two_runs_may_use_the_same_transition_id(client: Client) -> None:
+    ids = [await create_task_run(client), await create_task_run(client)]
 
-    results = [await propose(client, id, "RUNNING", details={"transitionId": TRANSITION}) for id in ids]
-
-    assert [result["created"] for result in results] == [True, True]
-
-
-async def test_two_transitions_of_one_run_are_both_made(client: Client) -> None:
-    id = await create(client)
-
-    results = [await propose(client, id, "RUNNING", details={"transitionId": each}) for each in (TRANSITION, NOWHERE)]
+    results = [await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID}) for id in ids]
 
     assert [result["created"] for result in results] == [True, True]
-    assert (await client.ask("GetTaskRun", id=id))["runCount"] == 2
 
 
-# --- what a state carries ---
+async def test_different_transitions_of_one_run_are_both_applied(client: Client) -> None:
+    id = await create_task_run(client)
+
+    results = [
+        await set_task_run_state(client, id, "RUNNING", details={"transitionId": each})
+        for each in (TRANSITION_ID, UNKNOWN_ID)
+    ]
+
+    assert [result["created"] for result in results] == [True, True]
+    assert (await client.execute("GetTaskRun", id=id))["runCount"] == 2
 
 
 @pytest.mark.parametrize(
@@ -370,74 +341,71 @@ async def test_two_transitions_of_one_run_are_both_made(client: Client) -> None:
         {"b": {"a": [1, 2]}, "a": None, "type": "reference"},
     ],
 )
-async def test_data_is_kept_as_it_was_sent(client: Client, data: object) -> None:
-    id = await create(client)
+async def test_data_is_stored_as_sent(client: Client, data: object) -> None:
+    id = await create_task_run(client)
 
-    result = await propose(client, id, "COMPLETED", data=data)
+    result = await set_task_run_state(client, id, "COMPLETED", data=data)
 
     assert result["state"]["data"] == data
     assert type(result["state"]["data"]) is type(data)
-    assert (await client.ask("GetTaskRun", id=id))["state"]["data"] == data
+    assert (await client.execute("GetTaskRun", id=id))["state"]["data"] == data
 
 
-async def test_a_message_and_a_name_are_kept_as_they_were_sent(client: Client) -> None:
-    id = await create(client)
+async def test_message_and_name_are_stored_as_sent(client: Client) -> None:
+    id = await create_task_run(client)
 
-    result = await propose(client, id, "FAILED", name="OutOfDisk", message="No space left on device\n")
+    result = await set_task_run_state(client, id, "FAILED", name="OutOfDisk", message="No space left on device\n")
 
     assert (result["state"]["name"], result["state"]["message"]) == ("OutOfDisk", "No space left on device\n")
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["stateName"], run["state"]["message"]) == ("OutOfDisk", "No space left on device\n")
 
 
 async def test_an_empty_name_stays_empty(client: Client) -> None:
-    id = await create(client)
+    id = await create_task_run(client)
 
-    result = await propose(client, id, "RUNNING", name="")
+    result = await set_task_run_state(client, id, "RUNNING", name="")
 
     assert result["state"]["name"] == ""
 
 
-async def test_details_are_echoed_with_instants_in_utc(client: Client) -> None:
-    id = await create(client)
+async def test_details_are_returned_with_timestamps_in_utc(client: Client) -> None:
+    id = await create_task_run(client)
     sent = {
         "scheduledTime": "2030-01-01T12:30:00.5+01:00",
-        "transitionId": TRANSITION.upper(),
+        "transitionId": TRANSITION_ID.upper(),
         "pauseTimeout": "2030-01-02T00:00:00Z",
         "pauseReschedule": True,
         "cacheKey": "k",
     }
 
-    result = await propose(client, id, "PAUSED", details=sent)
+    result = await set_task_run_state(client, id, "PAUSED", details=sent)
 
-    echoed = {
+    returned = {
         "scheduledTime": "2030-01-01T11:30:00.500000Z",
-        "transitionId": TRANSITION,
+        "transitionId": TRANSITION_ID,
         "pauseTimeout": "2030-01-02T00:00:00.000000Z",
         "pauseReschedule": True,
     }
-    assert result["state"]["details"] == echoed
-    state = (await client.ask("GetTaskRun", id=id))["state"]
-    assert state["details"] == {**echoed, "cacheKey": "k", "flowRunId": None, "taskRunId": id}
+    assert result["state"]["details"] == returned
+    state = (await client.execute("GetTaskRun", id=id))["state"]
+    assert state["details"] == {**returned, "cacheKey": "k", "flowRunId": None, "taskRunId": id}
 
 
-async def test_a_state_names_the_runs_it_belongs_to(client: Client) -> None:
-    flow_run_id = await create_flow_run(client, {"type": "RUNNING"})
-    id = await create(client, flowRunId=flow_run_id)
+async def test_state_details_name_the_flow_run_and_the_task_run(client: Client) -> None:
+    flow_run_id = await create_flow_run(client, "RUNNING")
+    id = await create_task_run(client, flowRunId=flow_run_id)
 
-    await propose(client, id, "RUNNING")
+    await set_task_run_state(client, id, "RUNNING")
 
-    details = (await client.ask("GetTaskRun", id=id))["state"]["details"]
+    details = (await client.execute("GetTaskRun", id=id))["state"]["details"]
     assert (details["flowRunId"], details["taskRunId"]) == (flow_run_id, id)
 
 
-# --- refusals ---
+async def test_an_unknown_task_run_is_not_found(client: Client) -> None:
+    error = await client.execute_refused("SetTaskRunState", id=UNKNOWN_ID, state={"type": "RUNNING"})
 
-
-async def test_a_run_that_is_not_there_is_not_found(client: Client) -> None:
-    error = await client.refused("SetTaskRunState", id=NOWHERE, state={"type": "RUNNING"})
-
-    assert error == {"message": f"No task run has the id {NOWHERE}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"No task run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND"}
 
 
 @pytest.mark.parametrize(
@@ -453,14 +421,14 @@ async def test_a_run_that_is_not_there_is_not_found(client: Client) -> None:
 async def test_a_malformed_argument_is_named_and_nothing_changes(
     client: Client, wrong: dict[str, Any], argument: str
 ) -> None:
-    id = await create(client)
-    before = await client.ask("GetTaskRun", id=id)
+    id = await create_task_run(client)
+    before = await client.execute("GetTaskRun", id=id)
 
-    error = await client.refused("SetTaskRunState", **{"id": id, "state": {"type": "RUNNING"}, **wrong})
+    error = await client.execute_refused("SetTaskRunState", **{"id": id, "state": {"type": "RUNNING"}, **wrong})
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", argument)
     assert error["message"].startswith(f"{argument}: ")
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await client.execute("GetTaskRun", id=id) == before
 
 
 @pytest.mark.parametrize(
@@ -477,11 +445,11 @@ async def test_a_malformed_argument_is_named_and_nothing_changes(
         {"type": "SCHEDULED", "details": {"scheduledTime": "2030-02-30T12:00:00Z"}},
     ],
 )
-async def test_what_is_no_state_is_refused_and_nothing_changes(client: Client, state: object) -> None:
-    id = await create(client)
-    before = await client.ask("GetTaskRun", id=id)
+async def test_an_invalid_state_is_refused_and_nothing_changes(client: Client, state: object) -> None:
+    id = await create_task_run(client)
+    before = await client.execute("GetTaskRun", id=id)
 
-    error = await client.refused("SetTaskRunState", id=id, state=state)
+    error = await client.execute_refused("SetTaskRunState", id=id, state=state)
 
     assert error["code"] == "BAD_USER_INPUT"
-    assert await client.ask("GetTaskRun", id=id) == before
+    assert await client.execute("GetTaskRun", id=id) == before

@@ -1,4 +1,4 @@
-"""taskRunHistory: how many runs were meant to start in each interval of time, and what has become of them."""
+"""taskRunHistory: number of task runs by interval of their expected start time and by current state."""
 
 from datetime import timedelta
 from itertools import pairwise
@@ -6,58 +6,56 @@ from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import set_task_run_state
 from tests.client import Client
 from tests.clock import START
-from tests.serving import ON_SQLITE, Serving
+from tests.serving import SQLITE_ONLY, RunningServer
 
 HOUR = 3600.0
 DAY = 24 * HOUR
 
 
 def at(seconds: float) -> str:
-    """The instant so many seconds after the clock's start, as answers show it."""
+    """Format the time `seconds` after the start of the clock as responses do."""
     return (START + timedelta(seconds=seconds)).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
-async def create(client: Client, *expected: float | None, **given: Any) -> list[str]:
-    """The ids of new runs, each meant to start so many seconds after the clock's start; now, for None."""
+async def create(client: Client, *expected: float | None, **fields: Any) -> list[str]:
+    """Create runs, each expected to start this many seconds after the start of the clock (None: now); return their ids."""
     states = [{"type": "PENDING"} if seconds is None else scheduled(seconds) for seconds in expected]
-    inputs = [{"taskKey": "t", "state": state, **given} for state in states]
-    return [payload["taskRun"]["id"] for payload in await client.ask("CreateTaskRuns", inputs=inputs)]
+    inputs = [{"taskKey": "t", "state": state, **fields} for state in states]
+    return [payload["taskRun"]["id"] for payload in await client.execute("CreateTaskRuns", inputs=inputs)]
 
 
 def scheduled(seconds: float, name: str | None = None) -> dict[str, Any]:
     return {"type": "SCHEDULED", "name": name, "details": {"scheduledTime": at(seconds)}}
 
 
-async def set_state(client: Client, id: str, type: str, name: str | None = None) -> None:
-    answer = await client.ask("SetTaskRunState", id=id, state={"type": type, "name": name}, force=True)
-    assert answer["status"] == "ACCEPT"
+async def force_state(client: Client, id: str, type: str, name: str | None = None) -> None:
+    result = await set_task_run_state(client, id, type, name=name, force=True)
+    assert result["status"] == "ACCEPT"
 
 
 async def history(client: Client, start: float, end: float, seconds: float, **filter: Any) -> list[dict[str, Any]]:
-    return await client.ask(
+    return await client.execute(
         "GetTaskRunHistory", start=at(start), end=at(end), intervalSeconds=seconds, filter=filter or None
     )
 
 
 async def counts(client: Client, start: float, end: float, seconds: float, **filter: Any) -> list[int]:
-    """How many runs are in each interval."""
+    """Return the number of runs in each interval."""
     intervals = await history(client, start, end, seconds, **filter)
     return [sum(state["countRuns"] for state in each["states"]) for each in intervals]
 
 
 async def only_state(client: Client) -> dict[str, Any]:
-    """The one item of an interval around all runs."""
+    """Return the only state in an interval that contains all runs."""
     (interval,) = await history(client, -DAY, DAY, 2 * DAY)
     (state,) = interval["states"]
     return state
 
 
-# --- intervals ---
-
-
-async def test_intervals_follow_each_other_from_the_start_on_and_tell_what_is_in_them(client: Client) -> None:
+async def test_intervals_are_contiguous_from_the_start_and_have_their_states(client: Client) -> None:
     await create(client, 90.25)
 
     assert await history(client, 0, 180, 60) == [
@@ -79,7 +77,7 @@ async def test_intervals_follow_each_other_from_the_start_on_and_tell_what_is_in
     ]
 
 
-async def test_intervals_reach_the_end_and_the_last_one_may_go_beyond_it(client: Client) -> None:
+async def test_intervals_reach_the_end_and_the_last_may_extend_beyond_it(client: Client) -> None:
     for end, seconds, bounds in [
         (14 * DAY, DAY, [DAY * number for number in range(15)]),
         (10 * DAY, 25 * HOUR, [25 * HOUR * number for number in range(11)]),
@@ -95,7 +93,7 @@ async def test_intervals_reach_the_end_and_the_last_one_may_go_beyond_it(client:
         ]
 
 
-async def test_the_last_interval_ends_with_the_calendar_at_the_latest(client: Client) -> None:
+async def test_the_last_interval_is_capped_at_the_maximum_timestamp(client: Client) -> None:
     (interval,) = await history(client, 0, 1, 1e300)
 
     assert (interval["start"], interval["end"]) == (at(0), "9999-12-31T23:59:59.999999Z")
@@ -107,38 +105,32 @@ async def test_a_span_that_does_not_end_after_its_start_has_no_intervals(client:
     assert [await history(client, 0, end, 60) for end in (0, -0.000001, -10 * DAY)] == [[], [], []]
 
 
-# --- which state has which item ---
-
-
 @pytest.mark.parametrize("names", [99, 100, 101, 102, 250])
-async def test_a_history_tells_of_every_name_of_a_state_however_many_there_are(client: Client, names: int) -> None:
-    # In two intervals, so that both have to find them.
+async def test_a_history_has_any_number_of_state_names(client: Client, names: int) -> None:
+    # Each name occurs in both intervals.
     states = [scheduled(seconds, f"{number:03} of them") for number in range(names) for seconds in (0, 60)]
-    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
+    await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
 
     found = await history(client, 0, 120, 60)
 
     expected = [("SCHEDULED", f"{number:03} of them", 1) for number in range(names)]
     for interval in found:
-        told = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
-        assert told == expected
+        listed = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
+        assert listed == expected
 
 
-async def test_a_name_that_states_of_two_types_have_is_told_of_for_each(client: Client) -> None:
+async def test_a_name_shared_by_two_state_types_is_listed_for_each(client: Client) -> None:
     (failed, *_) = await create(client, 0, 0)
-    await set_state(client, failed, "FAILED", "Scheduled")
+    await force_state(client, failed, "FAILED", "Scheduled")
 
     (interval,) = await history(client, 0, 60, 60)
 
-    told = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
-    assert told == [("FAILED", "Scheduled", 1), ("SCHEDULED", "Scheduled", 1)]
+    listed = [(state["stateType"], state["stateName"], state["countRuns"]) for state in interval["states"]]
+    assert listed == [("FAILED", "Scheduled", 1), ("SCHEDULED", "Scheduled", 1)]
 
 
-# --- which run is in which interval ---
-
-
-async def test_an_interval_holds_its_start_and_not_its_end_to_the_microsecond(client: Client) -> None:
-    for in_which, expected in enumerate(
+async def test_an_interval_includes_its_start_but_not_its_end(client: Client) -> None:
+    for interval, expected in enumerate(
         [
             (-0.000001, -60),
             (0, 0.000001, 59.999999),
@@ -147,7 +139,7 @@ async def test_an_interval_holds_its_start_and_not_its_end_to_the_microsecond(cl
             (180, 180.000001),
         ]
     ):
-        await create(client, *expected, tags=[str(in_which)])
+        await create(client, *expected, tags=[str(interval)])
 
     assert await counts(client, 0, 121, 60) == [3, 4, 5]
     assert await counts(client, 0, 121, 60, tags={"any": ["1"]}) == [3, 0, 0]
@@ -155,29 +147,26 @@ async def test_an_interval_holds_its_start_and_not_its_end_to_the_microsecond(cl
     assert await counts(client, 0, 121, 60, tags={"any": ["3"]}) == [0, 0, 5]
 
 
-async def test_intervals_of_uneven_length_and_start_hold_each_run_in_its_place(client: Client) -> None:
+async def test_intervals_of_uneven_length_and_start_contain_the_right_runs(client: Client) -> None:
     await create(client, *(0.75 * number for number in range(40)))
-    places = [(750_000 * number + 1) // 1_000_003 for number in range(40)]
+    indexes = [(750_000 * number + 1) // 1_000_003 for number in range(40)]
 
-    assert await counts(client, -0.000001, 30, 1.000003) == [places.count(place) for place in range(30)]
+    assert await counts(client, -0.000001, 30, 1.000003) == [indexes.count(index) for index in range(30)]
 
 
-async def test_a_run_stays_where_it_was_first_meant_to_start(client: Client) -> None:
+async def test_a_run_stays_in_the_interval_of_its_first_expected_start(client: Client) -> None:
     (id,) = await create(client, 30)
 
-    await set_state(client, id, "RUNNING")
-    await client.ask("SetTaskRunState", id=id, state=scheduled(90, "Again"), force=True)
+    await force_state(client, id, "RUNNING")
+    await client.execute("SetTaskRunState", id=id, state=scheduled(90, "Again"), force=True)
 
     assert await counts(client, 0, 120, 60) == [1, 0]
 
 
-# --- what is told of them ---
-
-
-async def test_runs_are_told_apart_by_type_and_name_of_their_state_in_this_order(client: Client) -> None:
+async def test_runs_are_grouped_and_sorted_by_state_type_and_name(client: Client) -> None:
     states = [("FAILED", "Zed"), ("FAILED", "Alpha"), ("COMPLETED", None), ("FAILED", "Zed"), ("FAILED", "a")]
     for id, (type, name) in zip(await create(client, *[None] * 5), states, strict=True):
-        await set_state(client, id, type, name)
+        await force_state(client, id, type, name)
 
     (interval,) = await history(client, 0, 60, 60)
 
@@ -189,12 +178,12 @@ async def test_runs_are_told_apart_by_type_and_name_of_their_state_in_this_order
     ]
 
 
-async def test_run_time_and_lateness_are_those_of_the_runs(server: Serving, client: Client) -> None:
+async def test_run_time_and_lateness_are_those_of_the_run(server: RunningServer, client: Client) -> None:
     (id,) = await create(client, None)
     server.clock.advance(3)
-    await set_state(client, id, "RUNNING")
+    await force_state(client, id, "RUNNING")
     server.clock.advance(10)
-    await set_state(client, id, "COMPLETED")
+    await force_state(client, id, "COMPLETED")
     server.clock.advance(100)
 
     state = await only_state(client)
@@ -202,11 +191,11 @@ async def test_run_time_and_lateness_are_those_of_the_runs(server: Serving, clie
     assert (state["sumEstimatedRunTimeSeconds"], state["sumEstimatedLatenessSeconds"]) == (10.0, 3.0)
 
 
-async def test_sums_keep_fractions_of_seconds(server: Serving, client: Client) -> None:
+async def test_sums_keep_fractions_of_seconds(server: RunningServer, client: Client) -> None:
     ids = await create(client, None, None, None)
     server.clock.advance(0.9)
     for id in ids:
-        await set_state(client, id, "RUNNING")
+        await force_state(client, id, "RUNNING")
     server.clock.advance(1.9)
 
     state = await only_state(client)
@@ -216,25 +205,29 @@ async def test_sums_keep_fractions_of_seconds(server: Serving, client: Client) -
     assert state["sumEstimatedLatenessSeconds"] == pytest.approx(2.7, abs=1e-6)
 
 
-async def test_a_run_that_runs_is_counted_up_to_now(server: Serving, client: Client) -> None:
+async def test_a_running_run_has_its_run_time_so_far(server: RunningServer, client: Client) -> None:
     (id,) = await create(client, None)
-    await set_state(client, id, "RUNNING")
+    await force_state(client, id, "RUNNING")
     server.clock.advance(12.345678)
 
     assert (await only_state(client))["sumEstimatedRunTimeSeconds"] == pytest.approx(12.345678, abs=1e-6)
 
 
-async def test_a_run_that_has_not_started_and_still_may_is_late_since_then(server: Serving, client: Client) -> None:
+async def test_a_run_that_has_not_started_is_late_since_its_expected_start(
+    server: RunningServer, client: Client
+) -> None:
     await create(client, 10, 120)
     server.clock.advance(60.5)
 
     assert (await only_state(client))["sumEstimatedLatenessSeconds"] == 50.5
 
 
-async def test_a_run_that_started_early_or_ended_without_starting_is_not_late(server: Serving, client: Client) -> None:
+async def test_a_run_that_started_early_or_ended_without_starting_is_not_late(
+    server: RunningServer, client: Client
+) -> None:
     early, failed = await create(client, 10, None)
-    await set_state(client, early, "RUNNING")
-    await set_state(client, failed, "FAILED")
+    await force_state(client, early, "RUNNING")
+    await force_state(client, failed, "FAILED")
     server.clock.advance(60)
 
     (interval,) = await history(client, 0, 60, 60)
@@ -245,10 +238,7 @@ async def test_a_run_that_started_early_or_ended_without_starting_is_not_late(se
     ]
 
 
-# --- filters ---
-
-
-async def test_a_filter_chooses_the_runs_as_it_does_for_a_list(client: Client) -> None:
+async def test_a_filter_matches_the_same_runs_as_in_a_list(client: Client) -> None:
     await create(client, 0, tags=["red"])
     await create(client, 1)
     await create(client, 2, tags=["red", "blue"], taskKey="other")
@@ -271,62 +261,55 @@ async def test_a_filter_chooses_the_runs_as_it_does_for_a_list(client: Client) -
         assert await counts(client, 0, 120, 60, **filter) == expected, filter
 
 
-# --- what is refused ---
-
-
-async def test_an_interval_of_less_than_a_second_is_refused(client: Client) -> None:
+async def test_an_interval_shorter_than_a_second_is_refused(client: Client) -> None:
     for seconds, end in [(0.999999, 60), (0, 60), (-5, 60), (0.5, 0)]:
-        refusal = await client.refused("GetTaskRunHistory", start=at(0), end=at(end), intervalSeconds=seconds)
+        error = await client.execute_refused("GetTaskRunHistory", start=at(0), end=at(end), intervalSeconds=seconds)
 
-        assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
-        assert refusal["message"].endswith(f"has to be at least 1 second, not {seconds:g}.")
+        assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
+        assert error["message"].endswith(f"must be at least 1 second; got {seconds:g}.")
 
 
-async def test_more_than_five_hundred_intervals_are_refused_with_the_smallest_length_that_is_not(
+async def test_more_than_five_hundred_intervals_are_refused_with_the_shortest_valid_length(
     client: Client,
 ) -> None:
     span = {"start": at(0), "end": at(1000.0001)}
 
-    refusal = await client.refused("GetTaskRunHistory", **span, intervalSeconds=2)
+    error = await client.execute_refused("GetTaskRunHistory", **span, intervalSeconds=2)
 
-    assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
-    assert refusal["message"].endswith("has to be at least 2.000001: at most 500 intervals are answered, not 501.")
-    assert len(await client.ask("GetTaskRunHistory", **span, intervalSeconds=2.000001)) == 500
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "intervalSeconds")
+    assert error["message"].endswith(
+        "must be at least 2.000001 seconds for this span: 501 intervals exceed the limit of 500."
+    )
+    assert len(await client.execute("GetTaskRunHistory", **span, intervalSeconds=2.000001)) == 500
 
 
-async def test_five_hundred_intervals_are_answered(client: Client) -> None:
+async def test_five_hundred_intervals_are_accepted(client: Client) -> None:
     assert await counts(client, 0, 500, 1) == [0] * 500
 
 
 async def test_a_malformed_filter_is_refused(client: Client) -> None:
-    refusal = await client.refused(
+    error = await client.execute_refused(
         "GetTaskRunHistory", start=at(0), end=at(60), intervalSeconds=60, filter={"id": {"any": ["x"]}}
     )
 
-    assert (refusal["code"], refusal["argument"]) == ("BAD_USER_INPUT", "filter.id.any.0")
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "filter.id.any.0")
 
 
-# --- what it costs ---
-
-
-@ON_SQLITE
+@SQLITE_ONLY
 @pytest.mark.parametrize("intervals", [1, 500])
-async def test_a_history_is_read_by_one_statement_however_many_intervals_it_has(
-    server: Serving, client: Client, intervals: int
+async def test_a_history_takes_one_statement_for_any_number_of_intervals(
+    server: RunningServer, client: Client, intervals: int
 ) -> None:
     await create(client, 0)
 
-    async with server.counting() as statements:
+    async with server.record_reads() as statements:
         assert sum(await counts(client, 0, intervals, 1)) == 1
 
     assert len(statements) == 1
 
 
-# --- what is selected of it ---
-
-
-async def selected(client: Client, fields: str) -> Any:
-    """These fields of two minutes of history."""
+async def select(client: Client, fields: str) -> Any:
+    """Select these fields of a history of two minutes."""
     arguments = f'start: "{at(0)}", end: "{at(120)}", intervalSeconds: 60'
     query = f"{{ taskRunHistory({arguments}) {{ {fields} }} }}"
     return (await client.http.post("/graphql", json={"query": query})).json()["data"]["taskRunHistory"]
@@ -355,21 +338,21 @@ async def selected(client: Client, fields: str) -> Any:
         ("__typename", [{"__typename": "RunHistoryInterval"}] * 2),
     ],
 )
-async def test_whatever_is_selected_is_answered_in_its_order(
+async def test_selected_fields_are_returned_in_their_order(
     client: Client, fields: str, expected: list[dict[str, Any]]
 ) -> None:
     await create(client, 0, 30)
 
-    found = await selected(client, fields)
+    found = await select(client, fields)
 
     assert found == expected
     assert [list(each) for each in found] == [list(each) for each in expected]
 
 
-async def test_names_of_states_are_answered_as_they_were_given(client: Client) -> None:
+async def test_state_names_are_returned_unchanged(client: Client) -> None:
     names = ["".join(map(chr, range(1, 128))), '50 %s %% \\ "', "\u2028 \x7f \u00e9 \U0001f600 ,]}", " "]
-    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "state": scheduled(0, name)} for name in names])
+    await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": scheduled(0, name)} for name in names])
 
-    (interval, _) = await selected(client, "states { stateName }")
+    (interval, _) = await select(client, "states { stateName }")
 
     assert [state["stateName"] for state in interval["states"]] == sorted(names)

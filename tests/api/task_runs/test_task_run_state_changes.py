@@ -1,4 +1,4 @@
-"""taskRunStateChanges: every change of state as it happens, in order, from any place on."""
+"""taskRunStateChanges: every state change as it happens, in order, starting at any cursor."""
 
 import asyncio
 import random
@@ -6,23 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from db.statements.state_changes import present_place
-from resolvers.state_changes import LARGEST_PAGE
-from schema.inputs.cursors import write_cursor
-from tests.client import PATIENCE, Client
-from tests.serving import ON_SQLITE, Serving, serving
-from tests.state_change_followers import create, events, following, move, states_of
+from db.statements.state_changes import current_position
+from resolvers.state_changes import MAX_CHANGES_PER_READ
+from schema.inputs.cursors import encode_cursor
+from tests.builders.api_runs import create_task_run, set_states_in_turn
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
+from tests.state_change_followers import follow_state_changes, force_random_states, receive_events, states_of
 
 STATE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 
 
-async def test_a_change_is_told_with_the_run_the_state_and_what_was_before(server: Serving, client: Client) -> None:
-    async with following(server) as socket:
-        id = await create(client, name="quick-ferry")
-        await move(client, id, "RUNNING")
-        first, second = await events(socket, 2)
+async def test_an_event_has_the_run_the_state_and_the_previous_type(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server) as socket:
+        id = await create_task_run(client, name="quick-ferry")
+        await set_states_in_turn(client, id, "RUNNING", force=True)
+        first, second = await receive_events(socket, 2)
 
-    states = (await client.ask("GetTaskRun", id=id))["states"]
+    states = (await client.execute("GetTaskRun", id=id))["states"]
     assert [each["id"] for each in states] == [first["state"]["id"], second["state"]["id"]]
     assert first == {
         "cursor": first["cursor"],
@@ -46,39 +47,36 @@ async def test_a_change_is_told_with_the_run_the_state_and_what_was_before(serve
     assert second["taskRun"]["stateType"] == "RUNNING"
 
 
-async def test_what_was_before_the_subscription_is_not_told(server: Serving, client: Client) -> None:
-    await move(client, await create(client), "RUNNING")
-    async with following(server) as socket:
-        id = await create(client)
+async def test_changes_before_the_subscription_are_not_sent(server: RunningServer, client: Client) -> None:
+    await set_states_in_turn(client, await create_task_run(client), "RUNNING", force=True)
+    async with follow_state_changes(server) as socket:
+        id = await create_task_run(client)
 
-        assert states_of(await events(socket, 1)) == [(id, "PENDING")]
-
-
-# --- going on ---
+        assert states_of(await receive_events(socket, 1)) == [(id, "PENDING")]
 
 
-async def test_a_cursor_goes_on_right_behind_its_change(server: Serving, client: Client) -> None:
-    async with following(server) as socket:
-        id = await create(client)
-        await move(client, id, "RUNNING")
-        first, second = await events(socket, 2)
-    await move(client, id, "COMPLETED")
+async def test_a_cursor_resumes_directly_after_its_change(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server) as socket:
+        id = await create_task_run(client)
+        await set_states_in_turn(client, id, "RUNNING", force=True)
+        first, second = await receive_events(socket, 2)
+    await set_states_in_turn(client, id, "COMPLETED", force=True)
 
-    async with following(server, after=first["cursor"]) as socket:
-        again, third = await events(socket, 2)
+    async with follow_state_changes(server, after=first["cursor"]) as socket:
+        again, third = await receive_events(socket, 2)
 
     assert (again["cursor"], again["state"]) == (second["cursor"], second["state"])
     assert (third["state"]["type"], third["gap"]) == ("COMPLETED", False)
 
 
-async def test_a_run_is_shown_as_it_is_when_its_change_is_read(server: Serving, client: Client) -> None:
-    async with following(server) as socket:
-        id = await create(client)
-        (first,) = await events(socket, 1)
-    await move(client, id, "RUNNING", "COMPLETED")
+async def test_an_event_has_the_run_as_of_reading_the_change(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server) as socket:
+        id = await create_task_run(client)
+        (first,) = await receive_events(socket, 1)
+    await set_states_in_turn(client, id, "RUNNING", "COMPLETED", force=True)
 
-    async with following(server, after=first["cursor"]) as socket:
-        found = await events(socket, 2)
+    async with follow_state_changes(server, after=first["cursor"]) as socket:
+        found = await receive_events(socket, 2)
 
     assert [(event["state"]["type"], event["taskRun"]["stateType"]) for event in found] == [
         ("RUNNING", "COMPLETED"),
@@ -86,69 +84,69 @@ async def test_a_run_is_shown_as_it_is_when_its_change_is_read(server: Serving, 
     ]
 
 
-async def test_a_cursor_holds_beyond_a_restart(database_url: str, tmp_path: Path) -> None:
-    async with serving(tmp_path, database_url=database_url) as before, following(before) as socket:
-        id = await create(before.client)
-        (first,) = await events(socket, 1)
-        await move(before.client, id, "RUNNING")
+async def test_a_cursor_stays_valid_across_a_restart(database_url: str, tmp_path: Path) -> None:
+    async with run_server(tmp_path, database_url=database_url) as before, follow_state_changes(before) as socket:
+        id = await create_task_run(before.client)
+        (first,) = await receive_events(socket, 1)
+        await set_states_in_turn(before.client, id, "RUNNING", force=True)
 
-    async with serving(tmp_path, database_url=database_url) as after:
-        await move(after.client, id, "COMPLETED")
-        async with following(after, after=first["cursor"]) as socket:
-            found = await events(socket, 2)
+    async with run_server(tmp_path, database_url=database_url) as after:
+        await set_states_in_turn(after.client, id, "COMPLETED", force=True)
+        async with follow_state_changes(after, after=first["cursor"]) as socket:
+            found = await receive_events(socket, 2)
 
     assert states_of(found) == [(id, "RUNNING"), (id, "COMPLETED")]
     assert [event["gap"] for event in found] == [False, False]
 
 
-async def test_more_changes_than_a_page_has_are_told_in_their_order(server: Serving, client: Client) -> None:
-    async with following(server) as socket:
-        first = await create(client)
-        (event,) = await events(socket, 1)
-    count = 2 * LARGEST_PAGE + 50
-    payloads = await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
+async def test_more_changes_than_one_page_are_sent_in_order(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server) as socket:
+        first = await create_task_run(client)
+        (event,) = await receive_events(socket, 1)
+    count = 2 * MAX_CHANGES_PER_READ + 50
+    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
 
-    async with following(server, after=event["cursor"]) as socket:
-        found = await events(socket, count)
-        await move(client, first, "RUNNING")
-        (last,) = await events(socket, 1)
+    async with follow_state_changes(server, after=event["cursor"]) as socket:
+        found = await receive_events(socket, count)
+        await set_states_in_turn(client, first, "RUNNING", force=True)
+        (last,) = await receive_events(socket, 1)
 
     assert [id for id, _ in states_of(found)] == [payload["taskRun"]["id"] for payload in payloads]
     assert states_of([last]) == [(first, "RUNNING")]
 
 
-NO_CURSOR = "is no cursor of this feed: take one from a change."
+INVALID_CURSOR = "is not a cursor of this feed. Use the `cursor` of a change."
 
 
 @pytest.mark.parametrize(
     ("cursor", "message"),
     [
-        ("nonsense", NO_CURSOR),
-        ("", NO_CURSOR),
-        (write_cursor([2, "seal", None, STATE]), NO_CURSOR),
-        (write_cursor(["changes", 1, None, "nonsense"]), NO_CURSOR),
-        (write_cursor(["changes", 1, None, STATE.upper()]), NO_CURSOR),
-        (write_cursor(["changes", 1, -1, STATE]), NO_CURSOR),
-        (write_cursor(["changes", 1, 2**63, STATE]), NO_CURSOR),
-        (write_cursor(["changes", 1, True, STATE]), NO_CURSOR),
+        ("nonsense", INVALID_CURSOR),
+        ("", INVALID_CURSOR),
+        (encode_cursor([2, "seal", None, STATE]), INVALID_CURSOR),
+        (encode_cursor(["changes", 1, None, "nonsense"]), INVALID_CURSOR),
+        (encode_cursor(["changes", 1, None, STATE.upper()]), INVALID_CURSOR),
+        (encode_cursor(["changes", 1, -1, STATE]), INVALID_CURSOR),
+        (encode_cursor(["changes", 1, 2**63, STATE]), INVALID_CURSOR),
+        (encode_cursor(["changes", 1, True, STATE]), INVALID_CURSOR),
         (
-            write_cursor(["changes", 2, None, STATE]),
-            "is a cursor of another version of this server; begin again without it.",
+            encode_cursor(["changes", 2, None, STATE]),
+            "is a cursor of another server version. Subscribe again without it.",
         ),
     ],
     ids=[
-        "no text of ours",
+        "not a cursor",
         "empty",
-        "a list's",
-        "no id",
-        "an id in capitals",
-        "a negative number",
-        "too large a number",
-        "no number",
+        "cursor of a list",
+        "invalid id",
+        "upper-case id",
+        "negative number",
+        "number too large",
+        "not a number",
         "another version",
     ],
 )
-async def test_a_text_that_is_no_cursor_is_refused(client: Client, cursor: str, message: str) -> None:
+async def test_an_invalid_cursor_is_refused(client: Client, cursor: str, message: str) -> None:
     async with client.socket() as socket:
         id = await socket.subscribe("TaskRunStateChanges", after=cursor)
 
@@ -160,48 +158,45 @@ async def test_a_text_that_is_no_cursor_is_refused(client: Client, cursor: str, 
     assert error["extensions"] == {"code": "BAD_USER_INPUT", "argument": "after"}
 
 
-# --- which ---
-
-
-async def test_only_changes_of_runs_that_the_filter_lets_through_are_told(server: Serving, client: Client) -> None:
-    async with following(server, filter={"taskKey": {"any": ["mine"]}, "tags": {"all": ["a"]}}) as socket:
-        await create(client, taskKey="other", tags=["a"])
-        await create(client, taskKey="mine", tags=["b"])
-        id = await create(client, taskKey="mine", tags=["a", "b"])
-        (event,) = await events(socket, 1)
+async def test_only_changes_of_matching_runs_are_sent(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server, filter={"taskKey": {"any": ["mine"]}, "tags": {"all": ["a"]}}) as socket:
+        await create_task_run(client, taskKey="other", tags=["a"])
+        await create_task_run(client, taskKey="mine", tags=["b"])
+        id = await create_task_run(client, taskKey="mine", tags=["a", "b"])
+        (event,) = await receive_events(socket, 1)
 
     assert states_of([event]) == [(id, "PENDING")]
     assert event["gap"] is False
 
 
-async def test_the_filter_looks_at_the_run_as_it_is_when_the_change_is_read(server: Serving, client: Client) -> None:
-    async with following(server) as socket:
-        done, waiting = await create(client), await create(client)
-        first, _ = await events(socket, 2)
-    await move(client, done, "RUNNING", "COMPLETED")
-    await move(client, waiting, "RUNNING")
+async def test_the_filter_applies_to_the_run_as_of_reading_the_change(server: RunningServer, client: Client) -> None:
+    async with follow_state_changes(server) as socket:
+        done, waiting = await create_task_run(client), await create_task_run(client)
+        first, _ = await receive_events(socket, 2)
+    await set_states_in_turn(client, done, "RUNNING", "COMPLETED", force=True)
+    await set_states_in_turn(client, waiting, "RUNNING", force=True)
 
     filter = {"state": {"type": {"any": ["COMPLETED"]}}}
-    async with following(server, filter=filter, after=first["cursor"]) as socket:
-        found = await events(socket, 2)
+    async with follow_state_changes(server, filter=filter, after=first["cursor"]) as socket:
+        found = await receive_events(socket, 2)
 
     assert states_of(found) == [(done, "RUNNING"), (done, "COMPLETED")]
 
 
-async def test_a_filter_may_look_at_the_flow_run(server: Serving, client: Client) -> None:
-    flow = await client.ask("CreateFlow", input={"name": "f"})
-    made = await client.ask("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
-    flow_run_id = made["flowRun"]["id"]
+async def test_a_filter_may_match_the_flow_run(server: RunningServer, client: Client) -> None:
+    flow = await client.execute("CreateFlow", input={"name": "f"})
+    created = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
+    flow_run_id = created["flowRun"]["id"]
     filter = {"flowRun": {"flow": {"name": {"any": ["f"]}}}, "not": {"taskKey": {"any": ["u"]}}}
-    async with following(server, filter=filter) as socket:
-        await create(client)
-        await create(client, taskKey="u", flowRunId=flow_run_id)
-        id = await create(client, flowRunId=flow_run_id)
+    async with follow_state_changes(server, filter=filter) as socket:
+        await create_task_run(client)
+        await create_task_run(client, taskKey="u", flowRunId=flow_run_id)
+        id = await create_task_run(client, flowRunId=flow_run_id)
 
-        assert states_of(await events(socket, 1)) == [(id, "PENDING")]
+        assert states_of(await receive_events(socket, 1)) == [(id, "PENDING")]
 
 
-async def test_a_filter_that_is_at_fault_is_refused(client: Client) -> None:
+async def test_an_invalid_filter_is_refused(client: Client) -> None:
     async with client.socket() as socket:
         await socket.subscribe("TaskRunStateChanges", filter={"flowRunId": {"any": ["nonsense"]}})
 
@@ -211,35 +206,35 @@ async def test_a_filter_that_is_at_fault_is_refused(client: Client) -> None:
     assert refusal["payload"][0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "filter.flowRunId.any.0"}
 
 
-async def test_changes_of_runs_that_are_deleted_are_gone_and_their_cursors_hold(
-    server: Serving, client: Client
+async def test_changes_of_deleted_runs_are_skipped_and_their_cursors_stay_valid(
+    server: RunningServer, client: Client
 ) -> None:
-    async with following(server) as socket:
-        deleted, kept = await create(client), await create(client)
-        first, _ = await events(socket, 2)
-        await move(client, deleted, "RUNNING")
-        (event,) = await events(socket, 1)
-        await client.ask("DeleteTaskRun", id=deleted)
-    await move(client, kept, "RUNNING")
+    async with follow_state_changes(server) as socket:
+        deleted, kept = await create_task_run(client), await create_task_run(client)
+        first, _ = await receive_events(socket, 2)
+        await set_states_in_turn(client, deleted, "RUNNING", force=True)
+        (event,) = await receive_events(socket, 1)
+        await client.execute("DeleteTaskRun", id=deleted)
+    await set_states_in_turn(client, kept, "RUNNING", force=True)
 
     for cursor, expected in ((first["cursor"], ["PENDING", "RUNNING"]), (event["cursor"], ["RUNNING"])):
-        async with following(server, after=cursor) as socket:
-            found = await events(socket, len(expected))
+        async with follow_state_changes(server, after=cursor) as socket:
+            found = await receive_events(socket, len(expected))
 
         assert states_of(found) == [(kept, type) for type in expected]
         assert [event["gap"] for event in found] == [False] * len(expected)
 
 
-async def test_what_belongs_to_the_run_can_be_asked_for(server: Serving, client: Client) -> None:
-    flow = await client.ask("CreateFlow", input={"name": "f"})
-    flow_run = await client.ask("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
+async def test_an_event_can_select_related_objects_of_the_run(server: RunningServer, client: Client) -> None:
+    flow = await client.execute("CreateFlow", input={"name": "f"})
+    flow_run = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
     document = (
         "subscription { taskRunStateChanges { state { data } taskRun { flowRun { flow { name } } states { type } } } }"
     )
     async with client.socket() as socket:
         await socket.send({"id": "1", "type": "subscribe", "payload": {"query": document}})
-        await asyncio.wait_for(server.clock.idle(1), PATIENCE)
-        await create(client, flowRunId=flow_run["flowRun"]["id"])
+        await asyncio.wait_for(server.clock.wait_until_idle(1), TIMEOUT_SECONDS)
+        await create_task_run(client, flowRunId=flow_run["flowRun"]["id"])
 
         assert await socket.event() == {
             "state": {"data": None},
@@ -247,120 +242,103 @@ async def test_what_belongs_to_the_run_can_be_asked_for(server: Serving, client:
         }
 
 
-# --- gaps ---
-
-
 @pytest.mark.parametrize(("behind", "gap"), [(5, False), (6, True)])
-async def test_who_is_too_far_behind_is_taken_to_the_latest_changes_and_told_of_the_gap(
+async def test_a_subscriber_too_far_behind_skips_to_recent_changes_with_a_gap(
     database_url: str, tmp_path: Path, behind: int, gap: bool
 ) -> None:
-    async with serving(tmp_path, database_url=database_url, feed_backlog=5) as server:
-        async with following(server) as socket:
-            await create(server.client)
-            (first,) = await events(socket, 1)
-        payloads = await server.client.ask("CreateTaskRuns", inputs=[{"taskKey": "t"}] * behind)
+    async with run_server(tmp_path, database_url=database_url, feed_backlog=5) as server:
+        async with follow_state_changes(server) as socket:
+            await create_task_run(server.client)
+            (first,) = await receive_events(socket, 1)
+        payloads = await server.client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * behind)
         ids = [payload["taskRun"]["id"] for payload in payloads]
 
-        async with following(server, after=first["cursor"]) as socket:
-            found = await events(socket, 5)
-            ids.append(await create(server.client))
-            found += await events(socket, 1)
+        async with follow_state_changes(server, after=first["cursor"]) as socket:
+            found = await receive_events(socket, 5)
+            ids.append(await create_task_run(server.client))
+            found += await receive_events(socket, 1)
 
     assert [id for id, _ in states_of(found)] == ids[-6:]
     assert [event["gap"] for event in found] == [gap, False, False, False, False, False]
 
 
 @pytest.mark.parametrize(("transaction", "id"), [(None, "f"), (2**62, "0"), (0, "0")])
-async def test_a_cursor_that_can_not_be_gone_on_from_begins_at_the_present_with_a_gap(
-    server: Serving, client: Client, transaction: int | None, id: str
+async def test_an_unusable_cursor_starts_at_the_current_position_with_a_gap(
+    server: RunningServer, client: Client, transaction: int | None, id: str
 ) -> None:
-    if (server.life.database.is_shared, transaction) == (True, 0):
-        pytest.skip("On PostgreSQL that place is before everything.")
-    await create(client)
-    cursor = write_cursor(["changes", 1, transaction, STATE.replace("0", id)])
+    if (server.services.database.is_shared, transaction) == (True, 0):
+        pytest.skip("On PostgreSQL this position precedes all changes.")
+    await create_task_run(client)
+    cursor = encode_cursor(["changes", 1, transaction, STATE.replace("0", id)])
 
-    async with following(server, after=cursor) as socket:
-        new = await create(client)
-        await move(client, new, "RUNNING")
-        found = await events(socket, 2)
+    async with follow_state_changes(server, after=cursor) as socket:
+        new = await create_task_run(client)
+        await set_states_in_turn(client, new, "RUNNING", force=True)
+        found = await receive_events(socket, 2)
 
     assert states_of(found) == [(new, "PENDING"), (new, "RUNNING")]
     assert [event["gap"] for event in found] == [True, False]
 
 
-# --- all of them ---
-
-
-async def test_each_state_is_told_once_and_those_of_a_run_in_their_order_however_many_write(
-    server: Serving, client: Client
+async def test_states_of_concurrent_writers_are_sent_once_and_in_order_per_run(
+    server: RunningServer, client: Client
 ) -> None:
     chance = random.Random(1)  # noqa: S311 - the same writes each time
-    async with following(server) as one, following(server, count=2) as other:
-        ids = [await create(client) for _ in range(5)]
+    async with follow_state_changes(server) as one, follow_state_changes(server, count=2) as other:
+        ids = [await create_task_run(client) for _ in range(5)]
 
-        async def write(types: list[str]) -> int:
-            written = 0
-            for type in types:
-                inputs = [{"id": id, "state": {"type": type}, "force": True} for id in chance.sample(ids, 3)]
-                rows = await client.ask("SetTaskRunStates", inputs=inputs)
-                written += sum(row["result"]["created"] for row in rows)
-            return written
-
-        written = sum(await asyncio.gather(*(write(["RUNNING", "PAUSED"] * 3) for _ in range(8))))
-        found, found_by_other = await asyncio.gather(*(events(each, 5 + written) for each in (one, other)))
+        types = ["RUNNING", "PAUSED"] * 3
+        written = sum(await asyncio.gather(*(force_random_states(client, ids, types, chance) for _ in range(8))))
+        found, found_by_other = await asyncio.gather(*(receive_events(each, 5 + written) for each in (one, other)))
 
     assert written == 8 * 6 * 3
     assert [event["cursor"] for event in found] == [event["cursor"] for event in found_by_other]
     for id in ids:
-        history = [state["id"] for state in (await client.ask("GetTaskRun", id=id))["states"]]
-        told = [event["state"]["id"] for event in found if event["taskRun"]["id"] == id]
-        assert told == history
+        history = [state["id"] for state in (await client.execute("GetTaskRun", id=id))["states"]]
+        sent = [event["state"]["id"] for event in found if event["taskRun"]["id"] == id]
+        assert sent == history
     for id in ids:
         mine = [event for event in found if event["taskRun"]["id"] == id]
         types = [event["state"]["type"] for event in mine]
         assert [event["previousStateType"] for event in mine] == [None, *types[:-1]]
 
 
-# --- what it costs ---
-
-
-@ON_SQLITE
-async def test_a_follower_reads_a_page_when_the_one_before_was_taken_and_nothing_for_each_change(
-    server: Serving, client: Client
+@SQLITE_ONLY
+async def test_a_subscriber_reads_one_page_at_a_time_and_nothing_per_change(
+    server: RunningServer, client: Client
 ) -> None:
-    await create(client)
-    count = 2 * LARGEST_PAGE + 50
-    start = await server.life.database.read(present_place)
-    await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
-    changes = server.life.feed.follow({}, start)
+    await create_task_run(client)
+    count = 2 * MAX_CHANGES_PER_READ + 50
+    start = await server.services.database.read(current_position)
+    await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
+    changes = server.services.feed.follow({}, start)
 
-    statements: list[int] = []
-    async with server.counting() as asked:
+    read_counts: list[int] = []
+    async with server.record_reads() as statements:
         for _ in range(count):
             await anext(changes)
-            statements.append(len(asked))
+            read_counts.append(len(statements))
     await changes.aclose()
 
-    # The last page is not full, so nobody has to look how far behind it is.
-    assert statements == [3] * LARGEST_PAGE + [6] * LARGEST_PAGE + [8] * 50
+    # The last page is not full, so its lag is not checked.
+    assert read_counts == [3] * MAX_CHANGES_PER_READ + [6] * MAX_CHANGES_PER_READ + [8] * 50
 
 
-# --- the end ---
-
-
-async def test_a_stopping_server_completes_the_subscription(server: Serving, client: Client) -> None:
+async def test_a_stopping_server_completes_the_subscription(server: RunningServer, client: Client) -> None:
     async with client.socket() as socket:
         id = await socket.subscribe("TaskRunStateChanges")
-        await asyncio.wait_for(server.clock.idle(1), PATIENCE)
+        await asyncio.wait_for(server.clock.wait_until_idle(1), TIMEOUT_SECONDS)
 
-        await asyncio.wait_for(server.life.drain(), PATIENCE)
+        await asyncio.wait_for(server.services.drain(), TIMEOUT_SECONDS)
 
         assert await socket.receive() == {"id": id, "type": "complete"}
 
 
-async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(server: Serving, client: Client) -> None:
+async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(
+    server: RunningServer, client: Client
+) -> None:
     async with client.socket() as socket:
-        await server.life.drain()
+        await server.services.drain()
         await socket.subscribe("TaskRunStateChanges")
 
         message = await socket.receive()
@@ -370,13 +348,13 @@ async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(serve
 
 
 @pytest.mark.parametrize("by", ["complete", "close", "abort"])
-async def test_a_client_that_goes_leaves_nothing_behind(server: Serving, client: Client, by: str) -> None:
-    feed = server.life.feed
+async def test_an_ended_subscription_leaves_nothing_behind(server: RunningServer, client: Client, by: str) -> None:
+    feed = server.services.feed
     async with client.socket() as socket:
         id = await socket.subscribe("TaskRunStateChanges")
-        await asyncio.wait_for(server.clock.idle(1), PATIENCE)
+        await asyncio.wait_for(server.clock.wait_until_idle(1), TIMEOUT_SECONDS)
         assert len(feed._followers) == 1
-        feed._left.clear()
+        feed._follower_ended.clear()
 
         if by == "complete":
             await socket.send({"id": id, "type": "complete"})
@@ -384,19 +362,22 @@ async def test_a_client_that_goes_leaves_nothing_behind(server: Serving, client:
             await socket.connection.close()
         else:
             socket.connection.transport.abort()
-        await asyncio.wait_for(feed._left.wait(), PATIENCE)
+        await asyncio.wait_for(feed._follower_ended.wait(), TIMEOUT_SECONDS)
 
     assert feed._followers == set()
 
 
-async def test_a_client_that_does_not_read_does_not_hold_up_the_stop(database_url: str, tmp_path: Path) -> None:
-    async with serving(tmp_path, database_url=database_url, stop_seconds=1) as server, following(server) as deaf:
-        deaf.connection.transport.pause_reading()
-        # WebSockets could compress anything less random to nothing.
+async def test_a_client_that_does_not_read_does_not_delay_shutdown(database_url: str, tmp_path: Path) -> None:
+    async with (
+        run_server(tmp_path, database_url=database_url, stop_seconds=1) as server,
+        follow_state_changes(server) as unread,
+    ):
+        unread.connection.transport.pause_reading()
+        # Random, because WebSocket messages are compressed.
         inputs = [{"taskKey": "t", "name": random.Random(7).randbytes(1750).hex()}] * 1000  # noqa: S311
         for _ in range(5):
-            await server.client.ask("CreateTaskRuns", inputs=inputs)
+            await server.client.execute("CreateTaskRuns", inputs=inputs)
 
-        await asyncio.wait_for(server.life.drain(), PATIENCE)
+        await asyncio.wait_for(server.services.drain(), TIMEOUT_SECONDS)
 
-        deaf.connection.transport.abort()
+        unread.connection.transport.abort()

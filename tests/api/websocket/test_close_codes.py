@@ -1,4 +1,4 @@
-"""The README tells every code with which the server closes a WebSocket, and the server sends each."""
+"""The README lists every code with which the server closes a WebSocket, and the server sends each."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -7,102 +7,102 @@ from typing import Any
 
 import pytest
 
-from tests.api.auth.test_authentication import bearer, introduced
-from tests.api.websocket.test_websocket_protocol import INIT, closing_of, subscribe
+from tests.api.auth.test_authentication import bearer_headers, send_connection_init
+from tests.api.websocket.test_websocket_protocol import INIT, receive_close, subscribe
 from tests.client import Socket
-from tests.delivery.test_half_open_sockets import sockets_left
-from tests.serving import Serving, serving
+from tests.delivery.test_half_open_sockets import wait_for_socket_count
+from tests.serving import RunningServer, run_server
 
 README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
-LISTEN = 'subscription { scheduledTaskRuns(taskKeys: ["t"]) { leaseId } }'
+SUBSCRIPTION = 'subscription { scheduledTaskRuns(taskKeys: ["t"]) { leaseId } }'
 
 
-async def send_no_frame(server: Serving, socket: Socket) -> None:
+async def send_invalid_frame(server: RunningServer, socket: Socket) -> None:
     socket.connection.transport.write(b"\xff\xff")
 
 
-async def send_no_text(server: Serving, socket: Socket) -> None:
+async def send_invalid_utf8(server: RunningServer, socket: Socket) -> None:
     await socket.connection.send(b"\xff", text=True)
 
 
-async def send_too_much(server: Serving, socket: Socket) -> None:
+async def send_oversized_message(server: RunningServer, socket: Socket) -> None:
     await socket.connection.send(" " * 301)
 
 
-async def answer_no_ping(server: Serving, socket: Socket) -> None:
+async def ignore_pings(server: RunningServer, socket: Socket) -> None:
     socket.connection.transport.pause_reading()
-    await sockets_left(server, 0)
+    await wait_for_socket_count(server, 0)
     socket.connection.transport.resume_reading()
 
 
-async def stop(server: Serving, socket: Socket) -> None:
+async def stop_server(server: RunningServer, socket: Socket) -> None:
     server.server.stop_requested.set()
 
 
-async def show_a_token_while_the_database_is_away(server: Serving, socket: Socket) -> None:
-    token = await bearer(server, "read")
-    await server.life.database.close()
-    await introduced(socket.connection, token)
+async def send_token_during_outage(server: RunningServer, socket: Socket) -> None:
+    token = await bearer_headers(server, "read")
+    await server.services.database.close()
+    await send_connection_init(socket.connection, token)
 
 
-async def show_no_token(server: Serving, socket: Socket) -> None:
+async def send_no_token(server: RunningServer, socket: Socket) -> None:
     await socket.connection.send(INIT)
 
 
-async def send_nonsense(server: Serving, socket: Socket) -> None:
+async def send_malformed_message(server: RunningServer, socket: Socket) -> None:
     await socket.connection.send("[]")
 
 
-async def begin_without_introduction(server: Serving, socket: Socket) -> None:
+async def subscribe_before_init(server: RunningServer, socket: Socket) -> None:
     await socket.send(subscribe("{ __typename }"))
 
 
-async def say_nothing(server: Serving, socket: Socket) -> None:
+async def do_nothing(server: RunningServer, socket: Socket) -> None:
     pass
 
 
-async def use_an_id_twice(server: Serving, socket: Socket) -> None:
-    for message in ({"type": "connection_init"}, subscribe(LISTEN), subscribe(LISTEN)):
+async def subscribe_twice_with_one_id(server: RunningServer, socket: Socket) -> None:
+    for message in ({"type": "connection_init"}, subscribe(SUBSCRIPTION), subscribe(SUBSCRIPTION)):
         await socket.send(message)
     assert await socket.receive() == {"type": "connection_ack"}
 
 
-async def introduce_itself_twice(server: Serving, socket: Socket) -> None:
+async def send_init_twice(server: RunningServer, socket: Socket) -> None:
     await socket.connection.send(INIT)
     await socket.connection.send(INIT)
     assert await socket.receive() == {"type": "connection_ack"}
 
 
-WAYS: dict[int, tuple[Callable[[Serving, Socket], Awaitable[None]], dict[str, Any]]] = {
-    1002: (send_no_frame, {}),
-    1007: (send_no_text, {}),
-    1009: (send_too_much, {"max_message_bytes": 300}),
-    1011: (answer_no_ping, {"ping_seconds": 0.2}),
-    1012: (stop, {}),
-    1013: (show_a_token_while_the_database_is_away, {"access": "tokens"}),
-    4400: (send_nonsense, {}),
-    4401: (begin_without_introduction, {}),
-    4403: (show_no_token, {"access": "tokens"}),
-    4406: (say_nothing, {}),
-    4408: (say_nothing, {"connection_init_seconds": 0.05}),
-    4409: (use_an_id_twice, {}),
-    4429: (introduce_itself_twice, {}),
+CLOSE_CAUSES: dict[int, tuple[Callable[[RunningServer, Socket], Awaitable[None]], dict[str, Any]]] = {
+    1002: (send_invalid_frame, {}),
+    1007: (send_invalid_utf8, {}),
+    1009: (send_oversized_message, {"max_message_bytes": 300}),
+    1011: (ignore_pings, {"ping_seconds": 0.2}),
+    1012: (stop_server, {}),
+    1013: (send_token_during_outage, {"access": "tokens"}),
+    4400: (send_malformed_message, {}),
+    4401: (subscribe_before_init, {}),
+    4403: (send_no_token, {"access": "tokens"}),
+    4406: (do_nothing, {}),
+    4408: (do_nothing, {"connection_init_seconds": 0.05}),
+    4409: (subscribe_twice_with_one_id, {}),
+    4429: (send_init_twice, {}),
 }
-"""How to have a socket closed with each code, and the settings of the server that does it."""
+"""For each close code: an action that causes it, and the server settings that this needs."""
 
 
-def test_the_readme_tells_every_code() -> None:
+def test_the_readme_lists_every_close_code() -> None:
     rows = re.findall(r"^\| ((?:\d{4}(?:, )?)+) \|", README, re.MULTILINE)
 
-    assert [int(code) for row in rows for code in row.split(", ")] == list(WAYS)
+    assert [int(code) for row in rows for code in row.split(", ")] == list(CLOSE_CAUSES)
 
 
-@pytest.mark.parametrize("code", WAYS)
-async def test_each_code_is_sent(tmp_path: Path, code: int) -> None:
-    close, settings = WAYS[code]
+@pytest.mark.parametrize("code", CLOSE_CAUSES)
+async def test_each_close_code_is_sent(tmp_path: Path, code: int) -> None:
+    close, settings = CLOSE_CAUSES[code]
     subprotocol = "soap" if code == 4406 else "graphql-transport-ws"
-    async with serving(tmp_path, **settings) as server, server.client.raw_socket((subprotocol,)) as connection:
+    async with run_server(tmp_path, **settings) as server, server.client.raw_socket((subprotocol,)) as connection:
         await close(server, Socket(connection))
 
-        found, _ = await closing_of(connection)
+        found, _ = await receive_close(connection)
     assert found == code

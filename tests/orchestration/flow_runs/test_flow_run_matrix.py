@@ -1,13 +1,13 @@
-"""Every change of a flow run's state, by the rules and by force, as a table.
+"""Every transition of a flow run, by the rules and forced, as a table.
 
-The runs here have no retries, are due, and their pauses have no end, no key and stay in the process.
+The runs have no retries and are due. Their pauses have no timeout and no key, and do not reschedule.
 
     A  accepted as proposed
-    a  accepted, and its pauses are forgotten
-    p  accepted, and its pause is noted
-    r  accepted, and it is being resumed
-    R  rejected, and nothing takes its place
-    C  rejected, and CANCELLED takes its place
+    a  accepted, and its pause keys are cleared
+    p  accepted, and its pause key is recorded
+    r  accepted, and it is marked as resuming
+    R  rejected without a substitute
+    C  rejected, with CANCELLED as the substitute
     B  aborted
 """
 
@@ -19,7 +19,7 @@ from resolvers.orchestration.policy import flow_run_policy
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
 from tests.builders.transitions import flow_run, propose, transition
 
-FROM_A_DEPLOYMENT = """
+WITH_A_DEPLOYMENT = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
     none          A        A       A        A        A       A        A       B        A
     SCHEDULED     A        A       A        A        A       A        A       R        C
@@ -47,7 +47,7 @@ WITHOUT_A_DEPLOYMENT = """
     CANCELLING    R        R       R        R        R       A        R       R        R
 """
 
-KEPT_RESULT = """
+PERSISTED_RESULT = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
     COMPLETED     R        R       R        A        A       A        B       B        B
 """
@@ -75,7 +75,7 @@ ACCEPTED = {
 
 
 def cells(table: str) -> list[object]:
-    """The cells of a table: the state that is left, the one that is entered, and what comes of it."""
+    """Return a test case for each cell: the state left, the state entered and the outcome."""
     heading, *rows = (line.split() for line in table.strip().splitlines())
     return [
         pytest.param(
@@ -89,7 +89,7 @@ def cells(table: str) -> list[object]:
     ]
 
 
-def decided(
+def decide_transition(
     leaving: StateType | None,
     entering: StateType,
     *,
@@ -102,53 +102,53 @@ def decided(
     return decide(flow_run_policy(forced=forced), transition(run, propose(entering, pause_key=pause_key)))
 
 
-def assert_is(decision: Decision, outcome: str, entering: StateType) -> None:
+def assert_outcome(decision: Decision, outcome: str, entering: StateType) -> None:
     pause_key = "new" if entering is StateType.PAUSED else None
     proposed = propose(entering, pause_key=pause_key)
     if outcome in ACCEPTED:
         assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, effects=ACCEPTED[outcome])
         return
     status = OrchestrationStatus.ABORT if outcome == "B" else OrchestrationStatus.REJECT
-    instead = propose(StateType.CANCELLED) if outcome == "C" else None
-    assert (decision.status, decision.state, decision.effects) == (status, instead, Effects())
+    substitute = propose(StateType.CANCELLED) if outcome == "C" else None
+    assert (decision.status, decision.state, decision.effects) == (status, substitute, Effects())
     assert decision.reason
 
 
-@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FROM_A_DEPLOYMENT))
-def test_from_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
-    decision = decided(leaving, entering, deployment_id="the deployment")
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(WITH_A_DEPLOYMENT))
+def test_transitions_with_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+    decision = decide_transition(leaving, entering, deployment_id="the deployment")
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(WITHOUT_A_DEPLOYMENT))
-def test_without_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
-    decision = decided(leaving, entering)
+def test_transitions_without_a_deployment(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+    decision = decide_transition(leaving, entering)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
 @pytest.mark.parametrize("data", ['{"type":"reference"}', '{"a":1}', '"text"', "7", "[0]"])
-@pytest.mark.parametrize("deployment_id", ["the deployment", None], ids=["from_a_deployment", "without"])
-@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(KEPT_RESULT))
-def test_with_a_kept_result(
+@pytest.mark.parametrize("deployment_id", ["the deployment", None], ids=["with_a_deployment", "without_a_deployment"])
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(PERSISTED_RESULT))
+def test_transitions_with_a_persisted_result(
     leaving: StateType, entering: StateType, outcome: str, deployment_id: str | None, data: str
 ) -> None:
-    decision = decided(leaving, entering, deployment_id=deployment_id, data=data)
+    decision = decide_transition(leaving, entering, deployment_id=deployment_id, data=data)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
-@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_kept_result"])
+@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_persisted_result"])
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FORCED))
-def test_by_force(leaving: StateType | None, entering: StateType, outcome: str, data: str | None) -> None:
-    decision = decided(leaving, entering, forced=True, data=data)
+def test_forced_transitions(leaving: StateType | None, entering: StateType, outcome: str, data: str | None) -> None:
+    decision = decide_transition(leaving, entering, forced=True, data=data)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
-@pytest.mark.parametrize("table", [FROM_A_DEPLOYMENT, WITHOUT_A_DEPLOYMENT, FORCED])
-def test_the_tables_leave_nothing_out(table: str) -> None:
+@pytest.mark.parametrize("table", [WITH_A_DEPLOYMENT, WITHOUT_A_DEPLOYMENT, FORCED])
+def test_the_tables_cover_every_pair_of_states(table: str) -> None:
     rows = [line.split() for line in table.strip().splitlines()]
 
     assert rows[0] == list(StateType)

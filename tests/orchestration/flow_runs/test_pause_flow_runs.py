@@ -1,28 +1,26 @@
 """When a flow run may pause."""
 
 from typing import Any
-from uuid import UUID
 
 import pytest
 
 from db.enums import StateType
+from db.runtime.ids import canonical_id
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.rules.flow_runs.pause_flow_runs import pause_flow_runs
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
+from tests.builders.api_runs import create_flow_run, set_flow_run_state
 from tests.builders.transitions import flow_run, propose, transition
 from tests.client import Client
-from tests.orchestration.test_rules_through_the_api import create_flow_run
 
 ONLY_DEPLOYED = Decision(
     OrchestrationStatus.ABORT,
     None,
-    "Only a flow run from a deployment, and no subflow, can be started again after a pause.",
+    "`pauseReschedule` requires a flow run with a deployment that is not a subflow.",
 )
 
-# --- the rule ---
 
-
-def test_a_running_flow_run_may_pause_and_notes_the_pause() -> None:
+def test_a_running_flow_run_may_pause_and_records_the_pause_key() -> None:
     running = flow_run(StateType.RUNNING, pause_keys_json='["b"]')
     proposed = propose(StateType.PAUSED, pause_key="a")
 
@@ -31,60 +29,61 @@ def test_a_running_flow_run_may_pause_and_notes_the_pause() -> None:
     assert decision == Decision(OrchestrationStatus.ACCEPT, proposed, effects=Effects(pause_keys=("b", "a")))
 
 
-def test_a_pause_without_a_key_is_noted_under_a_fresh_one_each_time() -> None:
+def test_a_pause_without_a_key_records_the_new_key_of_the_transition() -> None:
     running = flow_run(StateType.RUNNING, pause_keys_json='["b"]')
 
-    decisions = [decide([pause_flow_runs], transition(running, StateType.PAUSED)) for _ in range(2)]
+    decision = decide([pause_flow_runs], transition(running, StateType.PAUSED, new_pause_key="new"))
 
-    (first, one), (second, other) = [each.effects.pause_keys or () for each in decisions]
-    assert [each.status for each in decisions] == [OrchestrationStatus.ACCEPT] * 2
-    assert (first, second) == ("b", "b")
-    assert UUID(one) != UUID(other)
+    assert decision == Decision(
+        OrchestrationStatus.ACCEPT, propose(StateType.PAUSED), effects=Effects(pause_keys=("b", "new"))
+    )
 
 
-def test_a_pause_that_was_had_is_not_had_again() -> None:
+def test_a_pause_key_cannot_be_used_twice() -> None:
     running = flow_run(StateType.RUNNING, pause_keys_json='["b","a"]')
 
     decision = decide([pause_flow_runs], transition(running, propose(StateType.PAUSED, pause_key="a")))
 
-    assert decision == Decision(OrchestrationStatus.REJECT, None, "The flow run has had this pause.")
-
-
-@pytest.mark.parametrize("leaving", [each for each in StateType if each is not StateType.RUNNING])
-def test_a_flow_run_that_is_not_running_can_not_pause(leaving: StateType) -> None:
-    decision = decide([pause_flow_runs], transition(flow_run(leaving), StateType.PAUSED))
-
     assert decision == Decision(
-        OrchestrationStatus.REJECT, None, f"The flow run is {leaving.value}, not RUNNING: it can not pause."
+        OrchestrationStatus.REJECT,
+        None,
+        "The flow run has already used this pause key. Use a new key for another pause.",
     )
 
 
-def test_a_flow_run_without_a_state_is_not_asked_to_pause_again() -> None:
+@pytest.mark.parametrize("leaving", [each for each in StateType if each is not StateType.RUNNING])
+def test_a_flow_run_that_is_not_running_cannot_pause(leaving: StateType) -> None:
+    decision = decide([pause_flow_runs], transition(flow_run(leaving), StateType.PAUSED))
+
+    assert decision == Decision(
+        OrchestrationStatus.REJECT, None, f"The flow run is {leaving.value}; only a RUNNING flow run can pause."
+    )
+
+
+def test_pausing_a_flow_run_without_a_state_is_aborted() -> None:
     decision = decide([pause_flow_runs], transition(flow_run(), StateType.PAUSED))
 
-    assert decision == Decision(OrchestrationStatus.ABORT, None, "The flow run is in no state: it can not pause.")
+    assert decision == Decision(OrchestrationStatus.ABORT, None, "The flow run has no state and cannot pause.")
 
 
 @pytest.mark.parametrize(
-    ("fields", "may"),
+    ("fields", "is_allowed"),
     [
         ({"deployment_id": "d"}, True),
         ({"deployment_id": None}, False),
         ({"deployment_id": "d", "parent_task_run_id": "p"}, False),
     ],
 )
-def test_only_a_flow_run_that_somebody_would_start_again_may_leave_its_process(
-    fields: dict[str, Any], may: bool
-) -> None:
+def test_only_deployed_top_level_flow_runs_may_pause_with_reschedule(fields: dict[str, Any], is_allowed: bool) -> None:
     proposed = propose(StateType.PAUSED, pause_key="a", pause_reschedule=True)
 
     decision = decide([pause_flow_runs], transition(flow_run(StateType.RUNNING, **fields), proposed))
 
     accepted = Decision(OrchestrationStatus.ACCEPT, proposed, effects=Effects(pause_keys=("a",)))
-    assert decision == (accepted if may else ONLY_DEPLOYED)
+    assert decision == (accepted if is_allowed else ONLY_DEPLOYED)
 
 
-def test_a_subflow_may_pause_within_its_process() -> None:
+def test_a_subflow_may_pause_without_reschedule() -> None:
     subflow = flow_run(StateType.RUNNING, parent_task_run_id="p")
 
     decision = decide([pause_flow_runs], transition(subflow, StateType.PAUSED))
@@ -93,50 +92,58 @@ def test_a_subflow_may_pause_within_its_process() -> None:
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.PAUSED])
-def test_no_other_state_is_a_pause(entering: StateType) -> None:
+def test_no_other_state_records_a_pause(entering: StateType) -> None:
     decision = decide([pause_flow_runs], transition(flow_run(StateType.RUNNING), entering))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering))
 
 
-# --- as clients meet it ---
-
-
 async def pause(client: Client, id: str, **details: Any) -> dict[str, Any]:
-    return await client.ask("SetFlowRunState", id=id, state={"type": "PAUSED", "details": details})
+    return await set_flow_run_state(client, id, "PAUSED", details=details)
 
 
-async def test_a_client_may_pause_a_running_flow_run_once_for_each_key(client: Client) -> None:
+async def test_a_client_may_pause_a_running_flow_run_once_per_key(client: Client) -> None:
     id = await create_flow_run(client, "RUNNING")
 
-    answers = []
+    results = []
     for key in ("a", "b", "a"):
-        answers.append(await pause(client, id, pauseKey=key))
-        await client.ask("SetFlowRunState", id=id, state={"type": "RUNNING"})
+        results.append(await pause(client, id, pauseKey=key))
+        await client.execute("SetFlowRunState", id=id, state={"type": "RUNNING"})
 
-    assert [(each["status"], each["created"]) for each in answers] == [
+    assert [(each["status"], each["created"]) for each in results] == [
         ("ACCEPT", True),
         ("ACCEPT", True),
         ("REJECT", False),
     ]
-    assert (await client.ask("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"] == ["a", "b"]
+    assert (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"] == ["a", "b"]
 
 
-async def test_a_client_can_not_pause_what_does_not_run(client: Client) -> None:
-    id = await create_flow_run(client, "PENDING")
-    before = await client.ask("GetFlowRun", id=id)
-
-    answer = await pause(client, id, pauseKey="a")
-
-    assert (answer["status"], answer["created"]) == ("REJECT", False)
-    assert await client.ask("GetFlowRun", id=id) == before
-
-
-async def test_a_client_is_stopped_that_would_leave_a_process_which_nobody_starts_again(client: Client) -> None:
+async def test_a_client_may_pause_without_a_key_any_number_of_times(client: Client) -> None:
     id = await create_flow_run(client, "RUNNING")
-    before = await client.ask("GetFlowRun", id=id)
 
-    answer = await pause(client, id, pauseReschedule=True)
+    for _ in range(2):
+        assert (await pause(client, id))["status"] == "ACCEPT"
+        await client.execute("SetFlowRunState", id=id, state={"type": "RUNNING"})
 
-    assert (answer["status"], answer["created"]) == ("ABORT", False)
-    assert await client.ask("GetFlowRun", id=id) == before
+    first, second = (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"]
+    assert canonical_id(first) == first != second == canonical_id(second)
+
+
+async def test_a_client_cannot_pause_a_flow_run_that_is_not_running(client: Client) -> None:
+    id = await create_flow_run(client, "PENDING")
+    before = await client.execute("GetFlowRun", id=id)
+
+    result = await pause(client, id, pauseKey="a")
+
+    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert await client.execute("GetFlowRun", id=id) == before
+
+
+async def test_a_client_cannot_pause_with_reschedule_without_a_deployment(client: Client) -> None:
+    id = await create_flow_run(client, "RUNNING")
+    before = await client.execute("GetFlowRun", id=id)
+
+    result = await pause(client, id, pauseReschedule=True)
+
+    assert (result["status"], result["created"]) == ("ABORT", False)
+    assert await client.execute("GetFlowRun", id=id) == before

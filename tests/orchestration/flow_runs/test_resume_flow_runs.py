@@ -1,4 +1,4 @@
-"""How a flow run leaves a pause."""
+"""How a flow run leaves PAUSED."""
 
 from typing import Any
 
@@ -9,12 +9,13 @@ from db.records import StateDetails
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.rules.flow_runs.resume_flow_runs import resume_flow_runs
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
+from tests.builders.api_runs import create_flow_run, set_flow_run_state
 from tests.builders.transitions import NOW, flow_run, in_seconds, propose, transition
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import RunningServer
 
-NOT_AFTER_A_PAUSE = [StateType.PENDING, StateType.PAUSED, StateType.CANCELLING]
-AFTER_A_PAUSE = [each for each in StateType if each not in NOT_AFTER_A_PAUSE]
+FORBIDDEN_WHILE_PAUSED = [StateType.PENDING, StateType.PAUSED, StateType.CANCELLING]
+ALLOWED_AFTER_PAUSE = [each for each in StateType if each not in FORBIDDEN_WHILE_PAUSED]
 
 
 def paused(deployment_id: str | None = None, **details: Any) -> Any:
@@ -25,39 +26,34 @@ def resumed(entering: StateType) -> Decision:
     return Decision(OrchestrationStatus.ACCEPT, propose(entering), effects=Effects(resuming=True))
 
 
-# --- the rule ---
-
-
-@pytest.mark.parametrize("entering", AFTER_A_PAUSE)
+@pytest.mark.parametrize("entering", ALLOWED_AFTER_PAUSE)
 @pytest.mark.parametrize("timeout", [None, NOW, in_seconds(60)])
-def test_a_paused_flow_run_may_go_on_or_end_until_its_pause_runs_out(entering: StateType, timeout: str | None) -> None:
+def test_a_paused_flow_run_may_resume_or_end_until_its_timeout(entering: StateType, timeout: str | None) -> None:
     decision = decide([resume_flow_runs], transition(paused(pause_timeout=timeout), entering))
 
     assert decision == resumed(entering)
 
 
-@pytest.mark.parametrize("entering", AFTER_A_PAUSE)
-def test_one_whose_pause_has_run_out_has_failed_whatever_is_proposed(entering: StateType) -> None:
+@pytest.mark.parametrize("entering", ALLOWED_AFTER_PAUSE)
+def test_a_flow_run_past_its_pause_timeout_fails_on_any_proposal(entering: StateType) -> None:
     decision = decide([resume_flow_runs], transition(paused(pause_timeout=in_seconds(-0.000001)), entering))
 
-    failure = propose(StateType.FAILED, message="The pause was not ended in time.")
-    assert decision == Decision(OrchestrationStatus.REJECT, failure, "The pause has run out.")
+    message = f"The pause timed out at {in_seconds(-0.000001)}."
+    assert decision == Decision(OrchestrationStatus.REJECT, propose(StateType.FAILED, message=message), message)
 
 
-@pytest.mark.parametrize("entering", NOT_AFTER_A_PAUSE)
+@pytest.mark.parametrize("entering", FORBIDDEN_WHILE_PAUSED)
 @pytest.mark.parametrize("timeout", [None, in_seconds(-60)])
-def test_one_that_is_paused_can_not_be_claimed_or_paused_or_be_on_its_way_out(
-    entering: StateType, timeout: str | None
-) -> None:
+def test_a_paused_flow_run_cannot_become_pending_paused_or_cancelling(entering: StateType, timeout: str | None) -> None:
     decision = decide([resume_flow_runs], transition(paused(pause_timeout=timeout), entering))
 
     assert decision == Decision(
-        OrchestrationStatus.REJECT, None, f"The flow run is paused: it can not become {entering.value}."
+        OrchestrationStatus.REJECT, None, f"The flow run is PAUSED and cannot become {entering.value}."
     )
 
 
-@pytest.mark.parametrize("entering", AFTER_A_PAUSE)
-def test_one_that_has_left_its_process_may_go_on_only_from_a_deployment(entering: StateType) -> None:
+@pytest.mark.parametrize("entering", ALLOWED_AFTER_PAUSE)
+def test_a_pause_with_reschedule_resumes_only_with_a_deployment(entering: StateType) -> None:
     deployed, other = [
         decide([resume_flow_runs], transition(paused(deployment_id, pause_reschedule=True), entering))
         for deployment_id in ("the deployment", None)
@@ -65,13 +61,13 @@ def test_one_that_has_left_its_process_may_go_on_only_from_a_deployment(entering
 
     assert deployed == resumed(entering)
     assert other == Decision(
-        OrchestrationStatus.REJECT, None, "The flow run has no deployment: nobody would start it again."
+        OrchestrationStatus.REJECT, None, "The flow run has no deployment that could start it again after the pause."
     )
 
 
 @pytest.mark.parametrize("entering", StateType)
 @pytest.mark.parametrize("leaving", [None, *(each for each in StateType if each is not StateType.PAUSED)])
-def test_one_that_is_not_paused_is_none_of_its_business(leaving: StateType | None, entering: StateType) -> None:
+def test_a_flow_run_that_is_not_paused_is_not_affected(leaving: StateType | None, entering: StateType) -> None:
     details = StateDetails(pause_timeout=in_seconds(-60), pause_reschedule=True)
 
     decision = decide([resume_flow_runs], transition(flow_run(leaving, details=details), entering))
@@ -79,69 +75,60 @@ def test_one_that_is_not_paused_is_none_of_its_business(leaving: StateType | Non
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering))
 
 
-# --- as clients meet it ---
-
-
-async def paused_run(client: Client, **details: Any) -> str:
-    flow = (await client.ask("CreateFlow", input={"name": "f"}))["flow"]
-    payload = await client.ask("CreateFlowRun", input={"flowId": flow["id"], "state": {"type": "RUNNING"}})
-    id = payload["flowRun"]["id"]
-    await client.ask("SetFlowRunState", id=id, state={"type": "PAUSED", "details": details})
+async def create_paused_flow_run(client: Client, **details: Any) -> str:
+    id = await create_flow_run(client, "RUNNING")
+    await set_flow_run_state(client, id, "PAUSED", details=details)
     return id
 
 
-async def ask(client: Client, id: str, type: str) -> dict[str, Any]:
-    return await client.ask("SetFlowRunState", id=id, state={"type": type})
+async def test_resuming_a_flow_run_keeps_its_run_count(client: Client) -> None:
+    id = await create_paused_flow_run(client)
 
+    result = await set_flow_run_state(client, id, "RUNNING")
 
-async def test_a_client_that_resumes_a_flow_run_goes_on_with_the_same_run(client: Client) -> None:
-    id = await paused_run(client)
-
-    answer = await ask(client, id, "RUNNING")
-
-    assert (answer["status"], answer["created"], answer["flowRun"]["runCount"]) == ("ACCEPT", True, 1)
-    run = await client.ask("GetFlowRun", id=id)
+    assert (result["status"], result["created"], result["flowRun"]["runCount"]) == ("ACCEPT", True, 1)
+    run = await client.execute("GetFlowRun", id=id)
     assert run["empiricalPolicy"]["resuming"] is False
-    again = await ask(client, id, "RUNNING")
+    again = await set_flow_run_state(client, id, "RUNNING")
     assert again["flowRun"]["runCount"] == 2
 
 
-async def test_a_client_that_schedules_the_resumption_goes_on_with_the_same_run_too(client: Client) -> None:
-    id = await paused_run(client)
+async def test_scheduling_the_resumption_keeps_the_run_count(client: Client) -> None:
+    id = await create_paused_flow_run(client)
 
-    await ask(client, id, "SCHEDULED")
-    scheduled = (await client.ask("GetFlowRun", id=id))["empiricalPolicy"]["resuming"]
-    answer = await ask(client, id, "RUNNING")
+    await set_flow_run_state(client, id, "SCHEDULED")
+    scheduled = (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["resuming"]
+    result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (scheduled, answer["flowRun"]["runCount"]) == (True, 1)
+    assert (scheduled, result["flowRun"]["runCount"]) == (True, 1)
 
 
-async def test_a_client_that_comes_too_late_finds_the_flow_run_failed(server: Serving) -> None:
+async def test_a_client_that_resumes_after_the_timeout_finds_the_run_failed(server: RunningServer) -> None:
     client = server.client
-    id = await paused_run(client, pauseTimeout=server.clock.in_seconds(60))
+    id = await create_paused_flow_run(client, pauseTimeout=server.clock.in_seconds(60))
     server.clock.advance(60.000001)
 
-    answer = await ask(client, id, "RUNNING")
+    result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (answer["status"], answer["created"], answer["state"]["type"]) == ("REJECT", True, "FAILED")
-    run = await client.ask("GetFlowRun", id=id)
+    assert (result["status"], result["created"], result["state"]["type"]) == ("REJECT", True, "FAILED")
+    run = await client.execute("GetFlowRun", id=id)
     assert (run["stateType"], run["runCount"], run["empiricalPolicy"]["resuming"]) == ("FAILED", 1, False)
 
 
-async def test_a_client_that_comes_in_time_does_not(server: Serving) -> None:
-    id = await paused_run(server.client, pauseTimeout=server.clock.in_seconds(60))
+async def test_a_client_may_resume_until_the_timeout(server: RunningServer) -> None:
+    id = await create_paused_flow_run(server.client, pauseTimeout=server.clock.in_seconds(60))
     server.clock.advance(60)
 
-    answer = await ask(server.client, id, "RUNNING")
+    result = await set_flow_run_state(server.client, id, "RUNNING")
 
-    assert (answer["status"], answer["state"]["type"]) == ("ACCEPT", "RUNNING")
+    assert (result["status"], result["state"]["type"]) == ("ACCEPT", "RUNNING")
 
 
-async def test_a_client_can_not_claim_a_paused_flow_run(client: Client) -> None:
-    id = await paused_run(client)
-    before = await client.ask("GetFlowRun", id=id)
+async def test_a_client_cannot_claim_a_paused_flow_run(client: Client) -> None:
+    id = await create_paused_flow_run(client)
+    before = await client.execute("GetFlowRun", id=id)
 
-    answer = await ask(client, id, "PENDING")
+    result = await set_flow_run_state(client, id, "PENDING")
 
-    assert (answer["status"], answer["created"]) == ("REJECT", False)
-    assert await client.ask("GetFlowRun", id=id) == before
+    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert await client.execute("GetFlowRun", id=id) == before

@@ -1,4 +1,4 @@
-"""A failed flow run is tried again, as often as its policy says."""
+"""A failed flow run is retried as often as its policy allows."""
 
 from typing import Any
 
@@ -8,9 +8,10 @@ from db.enums import StateType
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.rules.flow_runs.retry_failed_flow_runs import retry_failed_flow_runs
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
+from tests.builders.api_runs import create_flow_run, set_flow_run_state
 from tests.builders.transitions import flow_run, in_seconds, propose, transition
 from tests.client import Client
-from tests.serving import Serving
+from tests.serving import RunningServer
 
 FAILURE = propose(StateType.FAILED, name="OutOfDisk", message="No space left", data="[1]", cache_key="k")
 
@@ -26,12 +27,9 @@ def running(run_count: int, retries: int | None, delay: float | None = None) -> 
     )
 
 
-# --- the rule ---
-
-
 @pytest.mark.parametrize(("delay", "seconds"), [(None, 0), (0.0, 0), (2.5, 2.5), (-5.0, -5)])
 @pytest.mark.parametrize(("run_count", "retries"), [(1, 1), (2, 2), (1, 5)])
-def test_a_flow_run_that_has_retries_left_is_scheduled_again_with_its_pauses_forgotten(
+def test_a_flow_run_with_retries_left_is_rescheduled_with_pauses_cleared(
     run_count: int, retries: int, delay: float | None, seconds: float
 ) -> None:
     decision = decide([retry_failed_flow_runs], transition(running(run_count, retries, delay), FAILURE))
@@ -52,90 +50,75 @@ def test_a_flow_run_that_has_retries_left_is_scheduled_again_with_its_pauses_for
 
 
 @pytest.mark.parametrize(("run_count", "retries"), [(1, None), (1, 0), (1, -1), (2, 1), (3, 2)])
-def test_a_flow_run_that_has_none_left_fails(run_count: int, retries: int | None) -> None:
+def test_a_flow_run_without_retries_left_fails(run_count: int, retries: int | None) -> None:
     decision = decide([retry_failed_flow_runs], transition(running(run_count, retries, 10), FAILURE))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, FAILURE)
 
 
-def test_a_flow_run_is_retried_even_where_its_failure_forbids_it_to_task_runs() -> None:
+def test_a_flow_run_is_retried_even_if_its_failure_is_unretriable() -> None:
     decision = decide([retry_failed_flow_runs], transition(running(1, 1), propose(StateType.FAILED, retriable=False)))
 
     assert decision.status is OrchestrationStatus.REJECT
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.FAILED])
-def test_no_other_end_is_retried(entering: StateType) -> None:
+def test_no_other_state_is_retried(entering: StateType) -> None:
     decision = decide([retry_failed_flow_runs], transition(running(1, 1), entering))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering))
 
 
 @pytest.mark.parametrize("leaving", [None, *(each for each in StateType if each is not StateType.RUNNING)])
-def test_a_failure_of_a_flow_run_that_is_not_running_is_not_retried(leaving: StateType | None) -> None:
+def test_a_flow_run_that_is_not_running_is_not_retried(leaving: StateType | None) -> None:
     decision = decide([retry_failed_flow_runs], transition(flow_run(leaving, run_count=1, retries=3), FAILURE))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, FAILURE)
 
 
-# --- as clients meet it ---
-
-
-async def create(client: Client, **policy: Any) -> str:
-    flow = (await client.ask("CreateFlow", input={"name": "f"}))["flow"]
-    payload = await client.ask(
-        "CreateFlowRun", input={"flowId": flow["id"], "state": {"type": "RUNNING"}, "empiricalPolicy": policy}
-    )
-    return payload["flowRun"]["id"]
-
-
-async def ask(client: Client, id: str, type: str, **arguments: Any) -> dict[str, Any]:
-    return await client.ask("SetFlowRunState", id=id, state={"type": type}, **arguments)
-
-
-async def test_a_client_sees_the_flow_run_scheduled_again_until_its_retries_are_used_up(server: Serving) -> None:
+async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningServer) -> None:
     client = server.client
-    id = await create(client, retries=1, retryDelaySeconds=10)
+    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1, "retryDelaySeconds": 10})
 
-    first = await ask(client, id, "FAILED")
-    due = (await client.ask("GetFlowRun", id=id))["nextScheduledStartTime"]
-    early = await ask(client, id, "RUNNING")
+    first = await set_flow_run_state(client, id, "FAILED")
+    due = (await client.execute("GetFlowRun", id=id))["nextScheduledStartTime"]
+    early = await set_flow_run_state(client, id, "RUNNING")
     server.clock.advance(10)
-    await ask(client, id, "RUNNING")
-    second = await ask(client, id, "FAILED")
+    await set_flow_run_state(client, id, "RUNNING")
+    second = await set_flow_run_state(client, id, "FAILED")
 
     assert (first["status"], first["created"], first["state"]["name"]) == ("REJECT", True, "AwaitingRetry")
     assert due == "2030-01-01T12:00:10.000000Z"
     assert (early["status"], early["delaySeconds"]) == ("WAIT", 10.0)
     assert (second["status"], second["state"]["name"]) == ("ACCEPT", "Failed")
-    run = await client.ask("GetFlowRun", id=id)
+    run = await client.execute("GetFlowRun", id=id)
     assert run["runCount"] == 2
     assert [state["name"] for state in run["states"]] == ["Running", "AwaitingRetry", "Running", "Failed"]
 
 
-async def test_a_retried_flow_run_may_have_its_pauses_again(client: Client) -> None:
-    id = await create(client, retries=1)
+async def test_a_retried_flow_run_may_reuse_its_pause_keys(client: Client) -> None:
+    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1})
     pause = {"type": "PAUSED", "details": {"pauseKey": "a"}}
-    await client.ask("SetFlowRunState", id=id, state=pause)
+    await client.execute("SetFlowRunState", id=id, state=pause)
     for type in ("RUNNING", "FAILED", "RUNNING"):
-        await ask(client, id, type)
+        await set_flow_run_state(client, id, type)
 
-    answer = await client.ask("SetFlowRunState", id=id, state=pause)
+    result = await client.execute("SetFlowRunState", id=id, state=pause)
 
-    assert (answer["status"], answer["flowRun"]["runCount"]) == ("ACCEPT", 2)
+    assert (result["status"], result["flowRun"]["runCount"]) == ("ACCEPT", 2)
 
 
-async def test_a_flow_run_that_is_forced_to_fail_has_failed(client: Client) -> None:
-    id = await create(client, retries=1)
+async def test_a_flow_run_that_is_forced_to_fail_is_not_retried(client: Client) -> None:
+    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1})
 
-    answer = await ask(client, id, "FAILED", force=True)
+    result = await set_flow_run_state(client, id, "FAILED", force=True)
 
-    assert (answer["status"], answer["state"]["name"]) == ("ACCEPT", "Failed")
+    assert (result["status"], result["state"]["name"]) == ("ACCEPT", "Failed")
 
 
 async def test_a_flow_run_without_retries_fails(client: Client) -> None:
-    id = await create(client)
+    id = await create_flow_run(client, "RUNNING")
 
-    answer = await ask(client, id, "FAILED")
+    result = await set_flow_run_state(client, id, "FAILED")
 
-    assert (answer["status"], answer["state"]["name"]) == ("ACCEPT", "Failed")
+    assert (result["status"], result["state"]["name"]) == ("ACCEPT", "Failed")

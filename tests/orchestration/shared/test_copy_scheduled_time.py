@@ -1,4 +1,4 @@
-"""A claimed run keeps the time it was scheduled for."""
+"""A claimed run keeps its scheduled time."""
 
 import pytest
 
@@ -17,11 +17,11 @@ def test_a_claimed_run_keeps_its_scheduled_time() -> None:
 
     decision = decide([copy_scheduled_time], transition(scheduled, propose(StateType.PENDING, cache_key="k")))
 
-    kept = propose(StateType.PENDING, cache_key="k", scheduled_time=LATER)
-    assert decision == Decision(OrchestrationStatus.ACCEPT, kept)
+    expected = propose(StateType.PENDING, cache_key="k", scheduled_time=LATER)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, expected)
 
 
-def test_a_time_that_the_claim_names_wins() -> None:
+def test_a_scheduled_time_in_the_claim_takes_precedence() -> None:
     scheduled = task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=LATER))
     sooner = propose(StateType.PENDING, scheduled_time=in_seconds(-1))
 
@@ -30,7 +30,7 @@ def test_a_time_that_the_claim_names_wins() -> None:
     assert decision == Decision(OrchestrationStatus.ACCEPT, sooner)
 
 
-def test_the_proposal_itself_is_left_as_it_was() -> None:
+def test_the_proposal_is_not_modified() -> None:
     scheduled = task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=LATER))
     proposed = propose(StateType.PENDING)
 
@@ -40,7 +40,7 @@ def test_the_proposal_itself_is_left_as_it_was() -> None:
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.PENDING])
-def test_no_other_state_takes_the_time_over(entering: StateType) -> None:
+def test_no_other_state_copies_the_scheduled_time(entering: StateType) -> None:
     scheduled = task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=LATER))
 
     decision = decide([copy_scheduled_time], transition(scheduled, entering))
@@ -49,7 +49,7 @@ def test_no_other_state_takes_the_time_over(entering: StateType) -> None:
 
 
 @pytest.mark.parametrize("leaving", [None, *(each for each in StateType if each is not StateType.SCHEDULED)])
-def test_a_run_that_was_not_scheduled_has_no_time_to_hand_on(leaving: StateType | None) -> None:
+def test_a_run_that_was_not_scheduled_copies_no_time(leaving: StateType | None) -> None:
     run = task_run(leaving, details=StateDetails(scheduled_time=LATER))
 
     decision = decide([copy_scheduled_time], transition(run, StateType.PENDING))

@@ -1,4 +1,4 @@
-"""A result that a failure left behind is not passed off as that of a success."""
+"""Forcing a failed run to COMPLETED replaces the reference left by the failure with an unknown result."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,9 +10,9 @@ from resolvers.orchestration import policy
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.rules.shared.mark_unknown_results import mark_unknown_results
 from resolvers.orchestration.transition import OrchestrationStatus
+from tests.builders.api_runs import create_flow_run, create_task_run, set_task_run_state
 from tests.builders.transitions import flow_run, propose, task_run, transition
 from tests.client import Client
-from tests.orchestration.test_rules_through_the_api import ask, create, create_flow_run
 
 REFERENCE = '{"type":"reference","key":"a"}'
 OWN = propose(StateType.COMPLETED, name="Mine", message="Fixed", data="1", cache_key="k")
@@ -20,12 +20,10 @@ MARKED = propose(
     StateType.COMPLETED, name="Mine", message="Fixed", data='{"type":"unknown","value":null}', cache_key="k"
 )
 
-# --- the rule ---
-
 
 @pytest.mark.parametrize("leaving", [StateType.FAILED, StateType.CRASHED])
 @pytest.mark.parametrize("run", [task_run, flow_run])
-def test_a_run_that_had_failed_with_a_reference_completes_with_an_unknown_result(
+def test_a_failed_run_with_a_reference_completes_with_an_unknown_result(
     run: Callable[..., Any], leaving: StateType
 ) -> None:
     decision = decide([mark_unknown_results], transition(run(leaving, data=REFERENCE), OWN))
@@ -37,7 +35,7 @@ def test_a_run_that_had_failed_with_a_reference_completes_with_an_unknown_result
     "data",
     [None, "null", "{}", '{"type":"literal"}', '{"type":"unpersisted"}', '{"a":1}', '"reference"', "7", "true", "[0]"],
 )
-def test_a_run_that_had_failed_with_anything_else_completes_with_the_client_s_result(data: str | None) -> None:
+def test_a_failed_run_with_other_data_completes_with_the_clients_result(data: str | None) -> None:
     decision = decide([mark_unknown_results], transition(task_run(StateType.FAILED, data=data), OWN))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, OWN)
@@ -46,7 +44,7 @@ def test_a_run_that_had_failed_with_anything_else_completes_with_the_client_s_re
 @pytest.mark.parametrize(
     "leaving", [None, *(each for each in StateType if each not in {StateType.FAILED, StateType.CRASHED})]
 )
-def test_a_run_that_had_not_failed_completes_with_the_client_s_result(leaving: StateType | None) -> None:
+def test_a_run_that_had_not_failed_completes_with_the_clients_result(leaving: StateType | None) -> None:
     decision = decide([mark_unknown_results], transition(task_run(leaving, data=REFERENCE), OWN))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, OWN)
@@ -61,14 +59,11 @@ def test_no_other_state_is_marked(entering: StateType) -> None:
     assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
-def test_force_marks_and_the_other_policies_do_not() -> None:
+def test_only_the_forced_policies_mark_unknown_results() -> None:
     forced = [policy.FORCED, policy.FORCED_FLOW_RUN]
     others = [policy.IN_FLOW_RUN, policy.IN_BACKGROUND, policy.FLOW_RUN]
 
     assert [mark_unknown_results in each for each in (*forced, *others)] == [True, True, False, False, False]
-
-
-# --- as clients meet it ---
 
 
 @pytest.mark.parametrize("in_flow_run", [True, False])
@@ -81,26 +76,24 @@ def test_force_marks_and_the_other_policies_do_not() -> None:
         ("FAILED", False, 1),
     ],
 )
-async def test_a_client_sees_an_unknown_result_where_it_forced_a_failure_to_be_a_success(
+async def test_only_forcing_a_failed_run_to_complete_gives_an_unknown_result(
     client: Client, in_flow_run: bool, failed: str, force: bool, data: object
 ) -> None:
     fields = {"flowRunId": await create_flow_run(client, "RUNNING")} if in_flow_run else {}
-    id = await create(client, "RUNNING", **fields)
-    await ask(client, id, failed, data={"type": "reference"})
+    id = await create_task_run(client, "RUNNING", **fields)
+    await set_task_run_state(client, id, failed, data={"type": "reference"})
 
-    answer = await ask(client, id, "COMPLETED", data=1, force=force)
+    result = await set_task_run_state(client, id, "COMPLETED", data=1, force=force)
 
-    assert (answer["status"], answer["state"]["data"]) == ("ACCEPT", data)
-    assert (await client.ask("GetTaskRun", id=id))["state"]["data"] == data
+    assert (result["status"], result["state"]["data"]) == ("ACCEPT", data)
+    assert (await client.execute("GetTaskRun", id=id))["state"]["data"] == data
 
 
 @pytest.mark.parametrize("data", ["text", [1], 7, True])
-async def test_a_failure_with_data_that_is_no_object_may_be_forced_to_be_a_success(
-    client: Client, data: object
-) -> None:
-    id = await create(client, "RUNNING")
-    await ask(client, id, "FAILED", data=data)
+async def test_a_failed_run_with_nonobject_data_can_be_forced_to_complete(client: Client, data: object) -> None:
+    id = await create_task_run(client, "RUNNING")
+    await set_task_run_state(client, id, "FAILED", data=data)
 
-    answer = await ask(client, id, "COMPLETED", data="own", force=True)
+    result = await set_task_run_state(client, id, "COMPLETED", data="own", force=True)
 
-    assert (answer["status"], answer["state"]["data"]) == ("ACCEPT", "own")
+    assert (result["status"], result["state"]["data"]) == ("ACCEPT", "own")

@@ -1,4 +1,4 @@
-"""PENDING is the claim on a run: of several who propose it, one gets it."""
+"""PENDING claims a run: only one of several proposals is accepted."""
 
 import pytest
 
@@ -9,12 +9,12 @@ from resolvers.orchestration.rules.shared.prevent_pending import prevent_pending
 from resolvers.orchestration.transition import OrchestrationStatus
 from tests.builders.transitions import propose, task_run, transition
 
-TAKEN = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.CANCELLED]
-FREE = [None, *(each for each in StateType if each not in TAKEN)]
+CLAIMED = [StateType.PENDING, StateType.RUNNING, StateType.CANCELLING, StateType.CANCELLED]
+UNCLAIMED = [None, *(each for each in StateType if each not in CLAIMED)]
 
 
-@pytest.mark.parametrize("leaving", FREE)
-def test_a_run_that_nobody_has_may_be_claimed(leaving: StateType | None) -> None:
+@pytest.mark.parametrize("leaving", UNCLAIMED)
+def test_an_unclaimed_run_may_be_claimed(leaving: StateType | None) -> None:
     proposed = propose(StateType.PENDING)
 
     decision = decide([prevent_pending], transition(task_run(leaving), proposed))
@@ -22,18 +22,16 @@ def test_a_run_that_nobody_has_may_be_claimed(leaving: StateType | None) -> None
     assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
-@pytest.mark.parametrize("leaving", TAKEN)
-def test_a_run_that_was_claimed_or_called_off_can_not_be_claimed(leaving: StateType) -> None:
+@pytest.mark.parametrize("leaving", CLAIMED)
+def test_a_claimed_or_cancelled_run_cannot_be_claimed(leaving: StateType) -> None:
     decision = decide([prevent_pending], transition(task_run(leaving), StateType.PENDING))
 
-    assert decision == Decision(
-        OrchestrationStatus.ABORT, None, f"The run is {leaving.value}: it can not be claimed again."
-    )
+    assert decision == Decision(OrchestrationStatus.ABORT, None, f"The run is {leaving.value} and cannot be claimed.")
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.PENDING])
-@pytest.mark.parametrize("leaving", TAKEN)
-def test_a_run_that_was_claimed_may_become_anything_but_pending(leaving: StateType, entering: StateType) -> None:
+@pytest.mark.parametrize("leaving", CLAIMED)
+def test_a_claimed_or_cancelled_run_may_enter_any_state_except_pending(leaving: StateType, entering: StateType) -> None:
     proposed = propose(entering)
 
     decision = decide([prevent_pending], transition(task_run(leaving), proposed))
@@ -41,7 +39,7 @@ def test_a_run_that_was_claimed_may_become_anything_but_pending(leaving: StateTy
     assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
-def test_background_runs_and_flow_runs_are_claimed_and_task_runs_of_flow_runs_are_not() -> None:
+def test_only_background_runs_and_flow_runs_are_claimed_once() -> None:
     governed = [each for each in (policy.IN_BACKGROUND, policy.IN_FLOW_RUN, policy.FLOW_RUN) if prevent_pending in each]
 
     assert governed == [policy.IN_BACKGROUND, policy.FLOW_RUN]

@@ -12,7 +12,7 @@ from tests.builders.transitions import propose, task_run, transition
 LOST = Decision(
     OrchestrationStatus.ABORT,
     None,
-    "This lease is no longer held: stop working on the run, another worker may have it.",
+    "The lease is no longer held. Stop working on the task run: another worker may be executing it.",
 )
 
 
@@ -28,20 +28,20 @@ def test_the_lease_holder_may_report_any_state(leaving: StateType | None, enteri
 
 @pytest.mark.parametrize("entering", StateType)
 @pytest.mark.parametrize("leaving", [None, *StateType])
-def test_a_worker_whose_run_another_one_has_changes_nothing(leaving: StateType | None, entering: StateType) -> None:
+def test_a_worker_whose_run_has_another_lease_changes_nothing(leaving: StateType | None, entering: StateType) -> None:
     decision = decide([fence_lost_leases], transition(task_run(leaving), entering, lease_id="a", held_lease_id="b"))
 
     assert decision == LOST
 
 
-def test_a_worker_whose_run_nobody_has_any_more_changes_nothing() -> None:
+def test_a_worker_whose_lease_has_ended_changes_nothing() -> None:
     decision = decide([fence_lost_leases], transition(task_run(StateType.RUNNING), StateType.COMPLETED, lease_id="a"))
 
     assert decision == LOST
 
 
 @pytest.mark.parametrize("held", [None, "a"])
-def test_a_proposal_without_a_lease_passes(held: str | None) -> None:
+def test_a_proposal_without_a_lease_is_accepted(held: str | None) -> None:
     proposed = propose(StateType.CANCELLED)
 
     decision = decide([fence_lost_leases], transition(task_run(StateType.RUNNING), proposed, held_lease_id=held))
@@ -51,7 +51,7 @@ def test_a_proposal_without_a_lease_passes(held: str | None) -> None:
 
 @pytest.mark.parametrize("forced", [True, False])
 @pytest.mark.parametrize("in_flow_run", [True, False])
-def test_a_lost_lease_is_the_first_thing_every_task_run_is_asked_about(in_flow_run: bool, forced: bool) -> None:
-    asked = policy.task_run_policy(in_flow_run=in_flow_run, forced=forced)
+def test_the_rule_comes_first_in_every_task_run_policy(in_flow_run: bool, forced: bool) -> None:
+    rules = policy.task_run_policy(in_flow_run=in_flow_run, forced=forced)
 
-    assert asked[0] is fence_lost_leases
+    assert rules[0] is fence_lost_leases

@@ -1,4 +1,4 @@
-"""A run that runs again says so by the name of its state."""
+"""A run that runs again gets the state name Retrying or Rerunning."""
 
 import pytest
 
@@ -8,21 +8,18 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import IN_BACKGROUND, IN_FLOW_RUN, Policy
 from resolvers.orchestration.rules.task_runs.rename_reruns import rename_reruns
 from resolvers.orchestration.transition import OrchestrationStatus
-from tests.builders.transitions import propose, task_run, transition, under_flow_run
+from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.transitions import flow_run_facts, propose, task_run, transition
 from tests.client import Client
-from tests.orchestration.test_rules_through_the_api import ask, create, create_flow_run, history
 
 
 def accepted(name: str) -> Decision:
     return Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING, name=name, cache_key="k"))
 
 
-# --- the rule ---
-
-
 @pytest.mark.parametrize("name", ["Running", "Mine"])
 @pytest.mark.parametrize("current", ["Scheduled", "AwaitingRetry"])
-def test_a_run_that_runs_for_the_first_time_keeps_the_name_it_asked_for(name: str, current: str) -> None:
+def test_a_first_run_keeps_its_requested_state_name(name: str, current: str) -> None:
     scheduled = task_run(StateType.SCHEDULED, state_name=current, run_count=0)
 
     decision = decide([rename_reruns], transition(scheduled, propose(StateType.RUNNING, name=name, cache_key="k")))
@@ -32,7 +29,7 @@ def test_a_run_that_runs_for_the_first_time_keeps_the_name_it_asked_for(name: st
 
 @pytest.mark.parametrize("name", ["Running", "Mine"])
 @pytest.mark.parametrize("run_count", [1, 2])
-def test_a_run_that_awaited_its_retry_is_retrying(name: str, run_count: int) -> None:
+def test_a_run_that_awaited_its_retry_is_named_retrying(name: str, run_count: int) -> None:
     failed = task_run(StateType.SCHEDULED, state_name="AwaitingRetry", run_count=run_count)
 
     decision = decide([rename_reruns], transition(failed, propose(StateType.RUNNING, name=name, cache_key="k")))
@@ -42,7 +39,7 @@ def test_a_run_that_awaited_its_retry_is_retrying(name: str, run_count: int) -> 
 
 @pytest.mark.parametrize("name", ["Running", "Mine"])
 @pytest.mark.parametrize("leaving", [None, *StateType])
-def test_a_run_that_has_run_before_is_rerunning_otherwise(leaving: StateType | None, name: str) -> None:
+def test_any_other_rerun_is_named_rerunning(leaving: StateType | None, name: str) -> None:
     run = task_run(leaving, run_count=1)
 
     decision = decide([rename_reruns], transition(run, propose(StateType.RUNNING, name=name, cache_key="k")))
@@ -60,43 +57,40 @@ def test_no_other_state_is_renamed(entering: StateType) -> None:
 
 
 @pytest.mark.parametrize("rules", [IN_FLOW_RUN, IN_BACKGROUND], ids=["in_a_flow_run", "in_the_background"])
-def test_a_run_that_starts_over_after_its_end_runs_as_for_the_first_time(rules: Policy) -> None:
+def test_a_run_restarted_from_a_terminal_state_is_named_running(rules: Policy) -> None:
     failed = task_run(StateType.FAILED, run_count=3)
-    flow_run = under_flow_run(StateType.RUNNING)
+    flow_run = flow_run_facts(StateType.RUNNING)
 
     decision = decide(rules, transition(failed, StateType.RUNNING, flow_run=flow_run, flow_run_run_count=1))
 
     assert decision.state == propose(StateType.RUNNING)
 
 
-def test_force_and_flow_runs_rename_nothing() -> None:
+def test_the_rule_does_not_govern_forced_transitions_or_flow_runs() -> None:
     assert rename_reruns not in (*policy.FORCED, *policy.FLOW_RUN)
 
 
-# --- as clients meet it ---
-
-
-async def test_a_client_sees_what_kind_of_run_it_is(client: Client) -> None:
-    id = await create(client, "PENDING", empiricalPolicy={"retries": 3})
+async def test_a_client_sees_reruns_and_retries_in_the_state_names(client: Client) -> None:
+    id = await create_task_run(client, "PENDING", empiricalPolicy={"retries": 3})
 
     for type in ("RUNNING", "RUNNING", "FAILED", "RUNNING"):
-        await ask(client, id, type)
+        await set_task_run_state(client, id, type)
 
-    assert await history(client, id) == ["Pending", "Running", "Rerunning", "AwaitingRetry", "Retrying"]
+    assert await read_state_names(client, id) == ["Pending", "Running", "Rerunning", "AwaitingRetry", "Retrying"]
 
 
-async def test_a_retry_that_was_claimed_in_between_is_rerunning(client: Client) -> None:
-    id = await create(client, "RUNNING", empiricalPolicy={"retries": 1})
+async def test_a_retry_that_was_claimed_first_is_named_rerunning(client: Client) -> None:
+    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1})
 
     for type in ("FAILED", "PENDING", "RUNNING"):
-        await ask(client, id, type)
+        await set_task_run_state(client, id, type)
 
-    assert await history(client, id) == ["Running", "AwaitingRetry", "Pending", "Rerunning"]
+    assert await read_state_names(client, id) == ["Running", "AwaitingRetry", "Pending", "Rerunning"]
 
 
-async def test_a_run_that_is_forced_to_run_again_is_not_renamed(client: Client) -> None:
-    id = await create(client, "RUNNING", flowRunId=await create_flow_run(client, "RUNNING"))
+async def test_a_forced_rerun_is_not_renamed(client: Client) -> None:
+    id = await create_task_run(client, "RUNNING", flowRunId=await create_flow_run(client, "RUNNING"))
 
-    answer = await ask(client, id, "RUNNING", force=True)
+    result = await set_task_run_state(client, id, "RUNNING", force=True)
 
-    assert (answer["state"]["name"], answer["taskRun"]["runCount"]) == ("Running", 2)
+    assert (result["state"]["name"], result["taskRun"]["runCount"]) == ("Running", 2)

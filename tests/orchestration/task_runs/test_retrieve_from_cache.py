@@ -1,4 +1,4 @@
-"""A result that is kept need not be made again."""
+"""A cached result replaces a run with the same cache key."""
 
 from typing import Any
 
@@ -12,29 +12,26 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import IN_BACKGROUND, IN_FLOW_RUN, Policy
 from resolvers.orchestration.rules.task_runs.retrieve_from_cache import retrieve_from_cache
 from resolvers.orchestration.transition import LimitFacts, OrchestrationStatus
-from tests.builders.transitions import NOW, in_seconds, propose, task_run, transition, under_flow_run
+from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.ids import TRANSITION_ID
+from tests.builders.transitions import NOW, flow_run_facts, in_seconds, propose, task_run, transition
 from tests.client import Client
-from tests.orchestration.test_rules_through_the_api import ask, create, create_flow_run, history
-from tests.serving import Serving
+from tests.serving import RunningServer
 
-REASON = "A result is kept under this cache key."
-ASKED = propose(StateType.RUNNING, cache_key="k")
-TRANSITION = "0d0c3f3e-5d43-4a58-8f7c-6f2b8c0e9a11"
+REASON = "A cached result exists for this cache key."
+PROPOSED = propose(StateType.RUNNING, cache_key="k")
 
 
-def kept(**details: Any) -> StateRecord:
-    """A state of another run, kept under the key `k`."""
+def cached_state(**details: Any) -> StateRecord:
+    """Return a state of another run that is cached under the key `k`."""
     text = StateDetails(cache_key="k", **details).to_json()
     return StateRecord(new_id(), "another run", StateType.COMPLETED, "Mine", NOW, "Why", '{"a":1}', text, None)
 
 
-# --- the rule ---
+def test_a_cached_state_replaces_running_under_the_name_cached() -> None:
+    cached = cached_state(cache_expiration=in_seconds(60), untrackable_result=True)
 
-
-def test_a_kept_state_takes_the_place_of_running_under_the_name_cached() -> None:
-    cached = kept(cache_expiration=in_seconds(60), untrackable_result=True)
-
-    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), ASKED, cached=cached))
+    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), PROPOSED, cached=cached))
 
     copy = propose(
         StateType.COMPLETED,
@@ -48,244 +45,250 @@ def test_a_kept_state_takes_the_place_of_running_under_the_name_cached() -> None
     assert decision == Decision(OrchestrationStatus.REJECT, copy, REASON)
 
 
-def test_the_copy_bears_the_transition_that_asked_for_it_and_not_that_of_the_original() -> None:
-    asked = propose(StateType.RUNNING, cache_key="k", transition_id="new")
+def test_the_copy_has_the_requesting_transition_id_not_the_originals() -> None:
+    proposed = propose(StateType.RUNNING, cache_key="k", transition_id="new")
 
     decision = decide(
-        [retrieve_from_cache], transition(task_run(StateType.PENDING), asked, cached=kept(transition_id="old"))
+        [retrieve_from_cache],
+        transition(task_run(StateType.PENDING), proposed, cached=cached_state(transition_id="old")),
     )
 
     assert decision.state is not None
     assert decision.state.details == StateDetails(cache_key="k", transition_id="new")
 
 
-def test_where_nothing_is_kept_the_run_goes_ahead() -> None:
-    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), ASKED))
+def test_a_run_proceeds_on_a_cache_miss() -> None:
+    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), PROPOSED))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, ASKED)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, PROPOSED)
 
 
 @pytest.mark.parametrize("key", [None, ""])
-def test_a_run_that_names_no_key_takes_no_result(key: str | None) -> None:
-    asked = propose(StateType.RUNNING, cache_key=key)
+def test_a_run_without_a_cache_key_uses_no_cached_result(key: str | None) -> None:
+    proposed = propose(StateType.RUNNING, cache_key=key)
 
-    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), asked, cached=kept()))
+    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), proposed, cached=cached_state()))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, asked)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
 @pytest.mark.parametrize(
     ("refresh", "status"),
     [(None, OrchestrationStatus.REJECT), (False, OrchestrationStatus.REJECT), (True, OrchestrationStatus.ACCEPT)],
 )
-def test_only_a_run_that_asks_to_refresh_the_cache_runs_all_the_same(
+def test_only_a_run_that_refreshes_the_cache_ignores_a_cached_result(
     refresh: bool | None, status: OrchestrationStatus
 ) -> None:
-    asked = propose(StateType.RUNNING, cache_key="k", refresh_cache=refresh)
+    proposed = propose(StateType.RUNNING, cache_key="k", refresh_cache=refresh)
 
-    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), asked, cached=kept()))
+    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), proposed, cached=cached_state()))
 
     assert decision.status is status
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.RUNNING])
-def test_no_other_state_takes_a_result(entering: StateType) -> None:
-    asked = propose(entering, cache_key="k")
+def test_no_other_state_uses_a_cached_result(entering: StateType) -> None:
+    proposed = propose(entering, cache_key="k")
 
-    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), asked, cached=kept()))
+    decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), proposed, cached=cached_state()))
 
-    assert decision == Decision(OrchestrationStatus.ACCEPT, asked)
+    assert decision == Decision(OrchestrationStatus.ACCEPT, proposed)
 
 
 @pytest.mark.parametrize("rules", [IN_FLOW_RUN, IN_BACKGROUND], ids=["in_a_flow_run", "in_the_background"])
-def test_a_kept_result_comes_before_all_that_would_hold_the_run_back(rules: Policy) -> None:
+def test_a_cached_result_takes_precedence_over_every_blocking_rule(rules: Policy) -> None:
     limits = [LimitFacts("id", "x", 0, 0)]
-    held_back = [
-        transition(task_run(StateType.PENDING), ASKED, cached=kept(), flow_run=under_flow_run(StateType.PAUSED)),
-        transition(task_run(StateType.PENDING), ASKED, cached=kept(), flow_run=under_flow_run(StateType.PENDING)),
-        transition(task_run(StateType.PENDING), ASKED, cached=kept(), limits=limits),
-        transition(task_run(StateType.COMPLETED, data="1"), ASKED, cached=kept()),
+    blocked = [
         transition(
-            task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=in_seconds(86_400))), ASKED, cached=kept()
+            task_run(StateType.PENDING), PROPOSED, cached=cached_state(), flow_run=flow_run_facts(StateType.PAUSED)
+        ),
+        transition(
+            task_run(StateType.PENDING), PROPOSED, cached=cached_state(), flow_run=flow_run_facts(StateType.PENDING)
+        ),
+        transition(task_run(StateType.PENDING), PROPOSED, cached=cached_state(), limits=limits),
+        transition(task_run(StateType.COMPLETED, data="1"), PROPOSED, cached=cached_state()),
+        transition(
+            task_run(StateType.SCHEDULED, details=StateDetails(scheduled_time=in_seconds(86_400))),
+            PROPOSED,
+            cached=cached_state(),
         ),
     ]
 
-    decisions = [decide(rules, each) for each in held_back]
+    decisions = [decide(rules, each) for each in blocked]
 
     assert [(each.status, each.state and each.state.name) for each in decisions] == [
         (OrchestrationStatus.REJECT, "Cached")
     ] * 5
 
 
-def test_force_asks_no_cache() -> None:
+def test_the_forced_policy_does_not_read_the_cache() -> None:
     assert retrieve_from_cache not in policy.FORCED
 
 
-# --- as clients meet it ---
-
-
-async def keep(client: Client, data: object, *, key: str = "k", expires: str | None = None, **fields: Any) -> str:
-    """A run that is COMPLETED with this result, kept under the key; its id."""
-    id = await create(client, "RUNNING", **fields)
+async def cache_result(
+    client: Client, data: object, *, key: str = "k", expires: str | None = None, **fields: Any
+) -> str:
+    """Complete a new run with this result, cached under the key, and return its id."""
+    id = await create_task_run(client, "RUNNING", **fields)
     details = {"cacheKey": key, "cacheExpiration": expires}
     state = {"type": "COMPLETED", "message": f"made {data}", "data": data, "details": details}
-    answer = await client.ask("SetTaskRunState", id=id, state=state)
-    assert answer["status"] == "ACCEPT"
+    result = await client.execute("SetTaskRunState", id=id, state=state)
+    assert result["status"] == "ACCEPT"
     return id
 
 
 async def start(client: Client, id: str, **arguments: Any) -> dict[str, Any]:
-    return await ask(client, id, "RUNNING", details={"cacheKey": "k"}, **arguments)
+    return await set_task_run_state(client, id, "RUNNING", details={"cacheKey": "k"}, **arguments)
 
 
-async def taken(client: Client) -> object:
-    """What a fresh run that asks for `k` gets: the data of the kept result, or None where it has to run."""
-    answer = await start(client, await create(client, "PENDING"))
-    assert (answer["status"], answer["state"]["type"]) in {("REJECT", "COMPLETED"), ("ACCEPT", "RUNNING")}
-    return answer["state"]["data"]
+async def result_of_new_run(client: Client) -> object:
+    """Return the data that a new run with the cache key `k` gets; None if it has to run."""
+    result = await start(client, await create_task_run(client, "PENDING"))
+    assert (result["status"], result["state"]["type"]) in {("REJECT", "COMPLETED"), ("ACCEPT", "RUNNING")}
+    return result["state"]["data"]
 
 
-async def test_a_client_is_given_the_result_as_a_state_of_its_own_run(client: Client) -> None:
-    other = await keep(client, {"type": "reference"})
-    id = await create(client, "PENDING")
+async def test_a_client_gets_the_cached_result_as_its_own_runs_state(client: Client) -> None:
+    other = await cache_result(client, {"type": "reference"})
+    id = await create_task_run(client, "PENDING")
 
-    answer = await start(client, id)
+    result = await start(client, id)
 
-    original = (await client.ask("GetTaskRun", id=other))["state"]
-    assert (answer["status"], answer["created"], answer["reason"]) == ("REJECT", True, REASON)
-    assert answer["state"]["id"] != original["id"]
-    assert (answer["state"]["name"], answer["state"]["message"], answer["state"]["data"]) == (
+    original = (await client.execute("GetTaskRun", id=other))["state"]
+    assert (result["status"], result["created"], result["reason"]) == ("REJECT", True, REASON)
+    assert result["state"]["id"] != original["id"]
+    assert (result["state"]["name"], result["state"]["message"], result["state"]["data"]) == (
         "Cached",
         original["message"],
         {"type": "reference"},
     )
-    run = await client.ask("GetTaskRun", id=id)
+    run = await client.execute("GetTaskRun", id=id)
     assert (run["state"]["details"]["taskRunId"], run["state"]["details"]["cacheKey"]) == (id, "k")
     assert (run["runCount"], run["startTime"], run["endTime"]) == (0, None, None)
-    assert await history(client, id) == ["Pending", "Cached"]
+    assert await read_state_names(client, id) == ["Pending", "Cached"]
 
 
-async def test_a_result_serves_until_it_expires_and_not_from_then_on(server: Serving) -> None:
-    await keep(server.client, 1, expires=server.clock.in_seconds(60))
+async def test_a_result_is_used_until_it_expires_and_not_after(server: RunningServer) -> None:
+    await cache_result(server.client, 1, expires=server.clock.in_seconds(60))
 
     server.clock.advance(59.999999)
-    before = await taken(server.client)
+    before = await result_of_new_run(server.client)
     server.clock.advance(0.000001)
-    after = await taken(server.client)
+    after = await result_of_new_run(server.client)
 
     assert (before, after) == (1, None)
 
 
-async def test_the_newest_result_is_taken(server: Serving) -> None:
-    await keep(server.client, 1)
+async def test_the_newest_result_is_used(server: RunningServer) -> None:
+    await cache_result(server.client, 1)
     server.clock.advance(1)
-    await keep(server.client, 2)
+    await cache_result(server.client, 2)
 
-    assert await taken(server.client) == 2
+    assert await result_of_new_run(server.client) == 2
 
 
-async def test_of_two_results_of_one_moment_the_second_is_taken(client: Client) -> None:
-    ids = [await create(client, "RUNNING"), await create(client, "RUNNING")]
+async def test_the_second_of_two_simultaneous_results_is_used(client: Client) -> None:
+    ids = [await create_task_run(client, "RUNNING"), await create_task_run(client, "RUNNING")]
     states = [{"type": "COMPLETED", "data": data, "details": {"cacheKey": "k"}} for data in (1, 2)]
-    await client.ask(
+    await client.execute(
         "SetTaskRunStates", inputs=[{"id": id, "state": state} for id, state in zip(ids, states, strict=True)]
     )
 
-    assert await taken(client) == 2
+    assert await result_of_new_run(client) == 2
 
 
-async def test_an_older_result_serves_once_the_newer_one_has_expired(server: Serving) -> None:
-    await keep(server.client, 1)
+async def test_an_older_result_is_used_after_the_newer_one_expires(server: RunningServer) -> None:
+    await cache_result(server.client, 1)
     server.clock.advance(1)
-    await keep(server.client, 2, expires=server.clock.in_seconds(10))
+    await cache_result(server.client, 2, expires=server.clock.in_seconds(10))
     server.clock.advance(10)
 
-    assert await taken(server.client) == 1
+    assert await result_of_new_run(server.client) == 1
 
 
-async def test_an_older_result_serves_once_the_newer_one_is_deleted(server: Serving) -> None:
-    await keep(server.client, 1)
+async def test_an_older_result_is_used_after_the_newer_one_is_deleted(server: RunningServer) -> None:
+    await cache_result(server.client, 1)
     server.clock.advance(1)
-    newer = await keep(server.client, 2)
+    newer = await cache_result(server.client, 2)
 
-    await server.client.ask("DeleteTaskRun", id=newer)
+    await server.client.execute("DeleteTaskRun", id=newer)
 
-    assert await taken(server.client) == 1
-
-
-async def test_a_deleted_result_serves_nobody(client: Client) -> None:
-    id = await keep(client, 1)
-
-    await client.ask("DeleteTaskRun", id=id)
-
-    assert await taken(client) is None
+    assert await result_of_new_run(server.client) == 1
 
 
-async def test_results_are_shared_by_all_tasks_in_flow_runs_and_in_the_background(client: Client) -> None:
-    await keep(client, 1, flowRunId=await create_flow_run(client, "RUNNING"))
-    await keep(client, 2, key="other")
-    background = await create(client, "PENDING", dynamicKey="another")
-    in_flow_run = await create(client, "PENDING", flowRunId=await create_flow_run(client, "RUNNING"))
+async def test_a_deleted_result_is_not_used(client: Client) -> None:
+    id = await cache_result(client, 1)
 
-    answers = [await start(client, id) for id in (background, in_flow_run)]
+    await client.execute("DeleteTaskRun", id=id)
 
-    assert [(each["status"], each["state"]["data"]) for each in answers] == [("REJECT", 1)] * 2
+    assert await result_of_new_run(client) is None
 
 
-async def test_the_key_of_the_run_itself_is_not_asked_for(client: Client) -> None:
-    await keep(client, 1)
-    id = await create(client, "PENDING", cacheKey="k")
+async def test_results_are_shared_between_flow_runs_and_background_runs(client: Client) -> None:
+    await cache_result(client, 1, flowRunId=await create_flow_run(client, "RUNNING"))
+    await cache_result(client, 2, key="other")
+    background = await create_task_run(client, "PENDING", dynamicKey="another")
+    in_flow_run = await create_task_run(client, "PENDING", flowRunId=await create_flow_run(client, "RUNNING"))
 
-    answer = await ask(client, id, "RUNNING")
+    results = [await start(client, id) for id in (background, in_flow_run)]
 
-    assert (answer["status"], answer["state"]["type"]) == ("ACCEPT", "RUNNING")
-
-
-async def test_a_run_that_is_forced_to_run_takes_no_result(client: Client) -> None:
-    await keep(client, 1)
-    id = await create(client, "PENDING")
-
-    answer = await start(client, id, force=True)
-
-    assert (answer["status"], answer["state"]["type"], answer["taskRun"]["runCount"]) == ("ACCEPT", "RUNNING", 1)
+    assert [(each["status"], each["state"]["data"]) for each in results] == [("REJECT", 1)] * 2
 
 
-async def test_a_background_run_that_is_created_running_takes_the_result_and_one_of_a_flow_run_runs(
+async def test_the_runs_own_cache_key_is_not_looked_up(client: Client) -> None:
+    await cache_result(client, 1)
+    id = await create_task_run(client, "PENDING", cacheKey="k")
+
+    result = await set_task_run_state(client, id, "RUNNING")
+
+    assert (result["status"], result["state"]["type"]) == ("ACCEPT", "RUNNING")
+
+
+async def test_a_forced_run_uses_no_cached_result(client: Client) -> None:
+    await cache_result(client, 1)
+    id = await create_task_run(client, "PENDING")
+
+    result = await start(client, id, force=True)
+
+    assert (result["status"], result["state"]["type"], result["taskRun"]["runCount"]) == ("ACCEPT", "RUNNING", 1)
+
+
+async def test_only_a_background_run_created_running_uses_the_cached_result(
     client: Client,
 ) -> None:
-    await keep(client, 1)
+    await cache_result(client, 1)
     flow_run_id = await create_flow_run(client, "RUNNING")
 
     ids = [
-        await create(client, "RUNNING", {"cacheKey": "k"}),
-        await create(client, "RUNNING", {"cacheKey": "k"}, flowRunId=flow_run_id),
+        await create_task_run(client, {"type": "RUNNING", "details": {"cacheKey": "k"}}),
+        await create_task_run(client, {"type": "RUNNING", "details": {"cacheKey": "k"}}, flowRunId=flow_run_id),
     ]
 
-    assert [await history(client, id) for id in ids] == [["Cached"], ["Running"]]
+    assert [await read_state_names(client, id) for id in ids] == [["Cached"], ["Running"]]
 
 
-async def test_a_running_run_that_is_given_a_result_has_ended_and_frees_its_slots(server: Serving) -> None:
+async def test_a_running_run_that_gets_a_result_ends_and_frees_its_slots(server: RunningServer) -> None:
     client = server.client
-    await keep(client, 1)
-    await client.ask("CreateConcurrencyLimit", tag="x", limit=1)
-    id = await create(client, "RUNNING", tags=["x"])
+    await cache_result(client, 1)
+    await client.execute("CreateConcurrencyLimit", tag="x", limit=1)
+    id = await create_task_run(client, "RUNNING", tags=["x"])
     server.clock.advance(5)
 
-    answer = await start(client, id)
+    result = await start(client, id)
 
-    assert (answer["status"], answer["state"]["name"]) == ("REJECT", "Cached")
-    assert (answer["taskRun"]["endTime"], answer["taskRun"]["totalRunTimeSeconds"]) == (
+    assert (result["status"], result["state"]["name"]) == ("REJECT", "Cached")
+    assert (result["taskRun"]["endTime"], result["taskRun"]["totalRunTimeSeconds"]) == (
         "2030-01-01T12:00:05.000000Z",
         5.0,
     )
-    assert (await client.ask("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
+    assert (await client.execute("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
 
 
-async def test_a_result_serves_the_runs_that_come_after_it_in_one_call_and_not_those_before(client: Client) -> None:
-    before, maker, after = [await create(client, "RUNNING") for _ in range(3)]
-    types = [(before, "RUNNING"), (maker, "COMPLETED"), (after, "RUNNING")]
+async def test_a_result_is_used_only_by_later_changes_of_the_same_request(client: Client) -> None:
+    before, producer, after = [await create_task_run(client, "RUNNING") for _ in range(3)]
+    types = [(before, "RUNNING"), (producer, "COMPLETED"), (after, "RUNNING")]
 
-    rows = await client.ask(
+    rows = await client.execute(
         "SetTaskRunStates",
         inputs=[{"id": id, "state": {"type": type, "details": {"cacheKey": "k"}}} for id, type in types],
     )
@@ -297,21 +300,21 @@ async def test_a_result_serves_the_runs_that_come_after_it_in_one_call_and_not_t
     ]
 
 
-async def test_a_result_serves_the_runs_that_are_created_after_it_in_one_call(client: Client) -> None:
+async def test_a_result_is_used_by_runs_created_later_in_the_request(client: Client) -> None:
     states = [{"type": type, "details": {"cacheKey": "k"}} for type in ("COMPLETED", "RUNNING")]
 
-    payloads = await client.ask("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
+    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
 
     assert [payload["taskRun"]["stateType"] for payload in payloads] == ["COMPLETED", "COMPLETED"]
 
 
-async def test_the_same_transition_again_answers_the_copy_that_it_was_given(client: Client) -> None:
-    await keep(client, 1)
-    id = await create(client, "PENDING")
-    details = {"cacheKey": "k", "transitionId": TRANSITION}
+async def test_repeating_a_transition_returns_the_same_copy(client: Client) -> None:
+    await cache_result(client, 1)
+    id = await create_task_run(client, "PENDING")
+    details = {"cacheKey": "k", "transitionId": TRANSITION_ID}
 
-    first, second = [await ask(client, id, "RUNNING", details=details) for _ in range(2)]
+    first, second = [await set_task_run_state(client, id, "RUNNING", details=details) for _ in range(2)]
 
     assert (first["created"], second["created"]) == (True, False)
     assert second["state"] == first["state"]
-    assert await history(client, id) == ["Pending", "Cached"]
+    assert await read_state_names(client, id) == ["Pending", "Cached"]

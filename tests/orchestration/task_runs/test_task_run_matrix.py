@@ -1,11 +1,11 @@
-"""Every change of a task run's state, by every policy, as a table.
+"""Every transition of a task run, by every policy, as a table.
 
-The runs here have no tags, no cache keys and no retries, are due, and a flow run, where they have one, is RUNNING. So no
-cell depends on limits, cached results, retries or times.
+The runs have no tags, cache keys or retries and are due. Their flow run, if they have one, is RUNNING. Therefore no cell
+depends on limits, cached results, retries or times.
 
     A  accepted as proposed
-    a  accepted, and the count of runs starts over
-    R  rejected, and nothing takes its place
+    a  accepted, and the run count is reset
+    R  rejected without a substitute
     B  aborted
 """
 
@@ -17,7 +17,7 @@ from db.enums import StateType
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import Policy, task_run_creation_policy, task_run_policy
 from resolvers.orchestration.transition import OrchestrationStatus
-from tests.builders.transitions import propose, task_run, transition, under_flow_run
+from tests.builders.transitions import flow_run_facts, propose, task_run, transition
 
 IN_FLOW_RUN = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
@@ -47,7 +47,7 @@ IN_BACKGROUND = """
     CANCELLING    A        B       A        A        A       A        A       A        A
 """
 
-KEPT_RESULT = """
+PERSISTED_RESULT = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
     COMPLETED     R        R       R        R        R       R        B       B        B
 """
@@ -75,7 +75,7 @@ OUTCOMES = {
 
 
 def cells(table: str) -> list[object]:
-    """The cells of a table: the state that is left, the one that is entered, and what comes of it."""
+    """Return a test case for each cell: the state left, the state entered and the outcome."""
     heading, *rows = (line.split() for line in table.strip().splitlines())
     return [
         pytest.param(
@@ -89,15 +89,15 @@ def cells(table: str) -> list[object]:
     ]
 
 
-def decided(
+def decide_transition(
     policy: Policy, leaving: StateType | None, entering: StateType, *, in_flow_run: bool, data: str | None = None
 ) -> Decision:
     run = task_run(leaving, data=data, run_count=0)
-    flow_run = under_flow_run(StateType.RUNNING) if in_flow_run else None
+    flow_run = flow_run_facts(StateType.RUNNING) if in_flow_run else None
     return decide(policy, transition(run, entering, flow_run=flow_run, flow_run_run_count=1))
 
 
-def assert_is(decision: Decision, outcome: str, entering: StateType) -> None:
+def assert_outcome(decision: Decision, outcome: str, entering: StateType) -> None:
     status, run_count = OUTCOMES[outcome]
     assert (decision.status, decision.effects.run_count) == (status, run_count)
     assert decision.state == (propose(entering) if status is OrchestrationStatus.ACCEPT else None)
@@ -106,72 +106,72 @@ def assert_is(decision: Decision, outcome: str, entering: StateType) -> None:
 
 
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(IN_FLOW_RUN))
-def test_in_a_flow_run(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+def test_transitions_in_a_flow_run(leaving: StateType | None, entering: StateType, outcome: str) -> None:
     policy = task_run_policy(in_flow_run=True, forced=False)
 
-    decision = decided(policy, leaving, entering, in_flow_run=True)
+    decision = decide_transition(policy, leaving, entering, in_flow_run=True)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(IN_BACKGROUND))
-def test_in_the_background(leaving: StateType | None, entering: StateType, outcome: str) -> None:
+def test_transitions_in_the_background(leaving: StateType | None, entering: StateType, outcome: str) -> None:
     policy = task_run_policy(in_flow_run=False, forced=False)
 
-    decision = decided(policy, leaving, entering, in_flow_run=False)
+    decision = decide_transition(policy, leaving, entering, in_flow_run=False)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
 @pytest.mark.parametrize("data", ['{"type":"reference"}', '{"type":"literal"}', '{"a":1}', '"text"', "7", "[0]"])
 @pytest.mark.parametrize("in_flow_run", [True, False], ids=["in_a_flow_run", "in_the_background"])
-@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(KEPT_RESULT))
-def test_with_a_kept_result(
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(PERSISTED_RESULT))
+def test_transitions_with_a_persisted_result(
     leaving: StateType, entering: StateType, outcome: str, in_flow_run: bool, data: str
 ) -> None:
     policy = task_run_policy(in_flow_run=in_flow_run, forced=False)
 
-    decision = decided(policy, leaving, entering, in_flow_run=in_flow_run, data=data)
+    decision = decide_transition(policy, leaving, entering, in_flow_run=in_flow_run, data=data)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
-@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_kept_result"])
+@pytest.mark.parametrize("data", [None, '{"type":"literal"}'], ids=["without_a_result", "with_a_persisted_result"])
 @pytest.mark.parametrize("in_flow_run", [True, False], ids=["in_a_flow_run", "in_the_background"])
 @pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(FORCED))
-def test_by_force(
+def test_forced_transitions(
     leaving: StateType | None, entering: StateType, outcome: str, in_flow_run: bool, data: str | None
 ) -> None:
     policy = task_run_policy(in_flow_run=in_flow_run, forced=True)
 
-    decision = decided(policy, leaving, entering, in_flow_run=in_flow_run, data=data)
+    decision = decide_transition(policy, leaving, entering, in_flow_run=in_flow_run, data=data)
 
-    assert_is(decision, outcome, entering)
+    assert_outcome(decision, outcome, entering)
 
 
 @pytest.mark.parametrize("entering", StateType)
 @pytest.mark.parametrize("flow_run_state", [None, *StateType])
-def test_a_run_may_begin_in_any_state_whatever_its_flow_run_does(
+def test_any_initial_state_is_accepted_in_any_flow_run_state(
     flow_run_state: StateType | None, entering: StateType
 ) -> None:
     policy = task_run_creation_policy(in_flow_run=True)
 
-    decision = decide(policy, transition(task_run(), entering, flow_run=under_flow_run(flow_run_state)))
+    decision = decide(policy, transition(task_run(), entering, flow_run=flow_run_facts(flow_run_state)))
 
-    assert_is(decision, "A", entering)
+    assert_outcome(decision, "A", entering)
 
 
 @pytest.mark.parametrize("entering", StateType)
-def test_a_background_run_may_begin_in_any_state(entering: StateType) -> None:
+def test_a_background_run_may_be_created_in_any_state(entering: StateType) -> None:
     policy = task_run_creation_policy(in_flow_run=False)
 
-    decision = decided(policy, None, entering, in_flow_run=False)
+    decision = decide_transition(policy, None, entering, in_flow_run=False)
 
-    assert_is(decision, "A", entering)
+    assert_outcome(decision, "A", entering)
 
 
 @pytest.mark.parametrize("table", [IN_FLOW_RUN, IN_BACKGROUND, FORCED])
-def test_the_tables_leave_nothing_out(table: str) -> None:
+def test_the_tables_cover_every_pair_of_states(table: str) -> None:
     rows: Sequence[list[str]] = [line.split() for line in table.strip().splitlines()]
 
     assert rows[0] == list(StateType)

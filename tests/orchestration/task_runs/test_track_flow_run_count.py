@@ -1,4 +1,4 @@
-"""A task run remembers in which run of its flow run it last ran."""
+"""A task run stores the run count of its flow run when it runs."""
 
 import pytest
 
@@ -7,16 +7,14 @@ from resolvers.orchestration import policy
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.rules.task_runs.track_flow_run_count import track_flow_run_count
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
-from tests.builders.transitions import propose, task_run, transition, under_flow_run
+from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.transitions import flow_run_facts, propose, task_run, transition
 from tests.client import Client
-from tests.orchestration.test_rules_through_the_api import ask, create, create_flow_run, history
-
-# --- the rule ---
 
 
 @pytest.mark.parametrize("leaving", [None, *StateType])
-def test_a_task_run_that_runs_notes_its_flow_run_s_count(leaving: StateType | None) -> None:
-    flow_run = under_flow_run(StateType.RUNNING, run_count=3)
+def test_running_stores_the_flow_runs_run_count(leaving: StateType | None) -> None:
+    flow_run = flow_run_facts(StateType.RUNNING, run_count=3)
 
     decision = decide([track_flow_run_count], transition(task_run(leaving), StateType.RUNNING, flow_run=flow_run))
 
@@ -26,21 +24,21 @@ def test_a_task_run_that_runs_notes_its_flow_run_s_count(leaving: StateType | No
 
 
 @pytest.mark.parametrize("entering", [each for each in StateType if each is not StateType.RUNNING])
-def test_no_other_state_notes_it(entering: StateType) -> None:
-    flow_run = under_flow_run(StateType.RUNNING, run_count=3)
+def test_no_other_state_stores_the_count(entering: StateType) -> None:
+    flow_run = flow_run_facts(StateType.RUNNING, run_count=3)
 
     decision = decide([track_flow_run_count], transition(task_run(StateType.RUNNING), entering, flow_run=flow_run))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(entering))
 
 
-def test_a_background_run_has_nothing_to_note() -> None:
+def test_a_background_run_stores_no_count() -> None:
     decision = decide([track_flow_run_count], transition(task_run(StateType.PENDING), StateType.RUNNING))
 
     assert decision == Decision(OrchestrationStatus.ACCEPT, propose(StateType.RUNNING))
 
 
-def test_task_runs_of_flow_runs_note_it_and_nobody_else_does() -> None:
+def test_only_task_runs_of_flow_runs_store_the_count() -> None:
     policies = {
         "in a flow run": policy.IN_FLOW_RUN,
         "in the background": policy.IN_BACKGROUND,
@@ -51,43 +49,40 @@ def test_task_runs_of_flow_runs_note_it_and_nobody_else_does() -> None:
     assert [name for name, rules in policies.items() if track_flow_run_count in rules] == ["in a flow run"]
 
 
-# --- as clients meet it ---
+async def stored_count(client: Client, id: str) -> int:
+    return (await client.execute("GetTaskRun", id=id))["flowRunRunCount"]
 
 
-async def noted(client: Client, id: str) -> int:
-    return (await client.ask("GetTaskRun", id=id))["flowRunRunCount"]
-
-
-async def test_a_client_sees_in_which_run_of_the_flow_run_it_ran(client: Client) -> None:
+async def test_a_client_sees_the_flow_runs_run_count_of_the_last_run(client: Client) -> None:
     flow_run_id = await create_flow_run(client, "RUNNING")
-    id = await create(client, "PENDING", flowRunId=flow_run_id)
-    before = await noted(client, id)
+    id = await create_task_run(client, "PENDING", flowRunId=flow_run_id)
+    before = await stored_count(client, id)
 
-    await ask(client, id, "RUNNING")
-    in_the_first = await noted(client, id)
-    await ask(client, id, "FAILED")
-    await client.ask("SetFlowRunState", id=flow_run_id, state={"type": "RUNNING"})
-    meanwhile = await noted(client, id)
-    await ask(client, id, "RUNNING")
+    await set_task_run_state(client, id, "RUNNING")
+    in_first_run = await stored_count(client, id)
+    await set_task_run_state(client, id, "FAILED")
+    await client.execute("SetFlowRunState", id=flow_run_id, state={"type": "RUNNING"})
+    after_failure = await stored_count(client, id)
+    await set_task_run_state(client, id, "RUNNING")
 
-    assert (before, in_the_first, meanwhile, await noted(client, id)) == (0, 1, 1, 2)
-    assert await history(client, id) == ["Pending", "Running", "Failed", "Retrying"]
-
-
-async def test_a_task_run_that_was_created_or_forced_running_has_noted_nothing(client: Client) -> None:
-    id = await create(client, "RUNNING", flowRunId=await create_flow_run(client, "RUNNING"))
-    created = await noted(client, id)
-
-    await ask(client, id, "RUNNING", force=True)
-
-    assert (created, await noted(client, id)) == (0, 0)
+    assert (before, in_first_run, after_failure, await stored_count(client, id)) == (0, 1, 1, 2)
+    assert await read_state_names(client, id) == ["Pending", "Running", "Failed", "Retrying"]
 
 
-async def test_a_task_run_that_may_not_run_notes_nothing(client: Client) -> None:
+async def test_a_task_run_created_or_forced_running_stores_no_count(client: Client) -> None:
+    id = await create_task_run(client, "RUNNING", flowRunId=await create_flow_run(client, "RUNNING"))
+    created = await stored_count(client, id)
+
+    await set_task_run_state(client, id, "RUNNING", force=True)
+
+    assert (created, await stored_count(client, id)) == (0, 0)
+
+
+async def test_a_task_run_that_may_not_run_stores_no_count(client: Client) -> None:
     flow_run_id = await create_flow_run(client, "RUNNING")
-    id = await create(client, "PENDING", flowRunId=flow_run_id)
-    await client.ask("SetFlowRunState", id=flow_run_id, state={"type": "PAUSED"})
+    id = await create_task_run(client, "PENDING", flowRunId=flow_run_id)
+    await client.execute("SetFlowRunState", id=flow_run_id, state={"type": "PAUSED"})
 
-    answer = await ask(client, id, "RUNNING")
+    result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (answer["state"]["name"], await noted(client, id)) == ("NotReady", 0)
+    assert (result["state"]["name"], await stored_count(client, id)) == ("NotReady", 0)

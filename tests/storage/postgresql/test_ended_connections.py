@@ -1,33 +1,30 @@
-"""Connections that PostgreSQL ends cost a try at the most, whenever somebody uses them."""
+"""Terminated PostgreSQL connections: an operation fails at most once, and notifications resume."""
 
 import asyncio
 import threading
 from contextlib import suppress
 
 import asyncpg
-import pytest
 
-from db.connection import Notice, WorkWaits
+from db.connection import Notification, WorkAvailable
 from db.errors import DatabaseUnavailable
 from db.postgresql.database import PostgreSQLDatabase
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
+from tests.serving import POSTGRESQL_ONLY
 
-OTHERS = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+# SQLite has no server that ends connections.
+pytestmark = POSTGRESQL_ONLY
 
-
-@pytest.fixture
-def database_kind() -> str:
-    """SQLite has no connections."""
-    return "postgresql"
+OTHER_CONNECTIONS = "FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
 
 
-def end_all_connections(url: str) -> None:
-    """Return when the database has ended every connection. Blocks: nobody here has heard of it yet."""
+def terminate_all_connections(url: str) -> None:
+    """Terminate all connections and wait until they are gone. Blocks the event loop, which has not noticed yet."""
 
     async def end() -> None:
         connection = await asyncpg.connect(url)
-        await connection.execute(f"SELECT pg_terminate_backend(pid) {OTHERS}")
-        while await connection.fetchval(f"SELECT count(*) {OTHERS}"):
+        await connection.execute(f"SELECT pg_terminate_backend(pid) {OTHER_CONNECTIONS}")
+        while await connection.fetchval(f"SELECT count(*) {OTHER_CONNECTIONS}"):
             continue
         await connection.close()
 
@@ -36,33 +33,33 @@ def end_all_connections(url: str) -> None:
     thread.join()
 
 
-async def test_who_uses_one_right_then_is_told_to_try_again_and_word_is_passed_on_as_before(database_url: str) -> None:
+async def test_terminated_connections_fail_as_retryable_and_notifications_resume(database_url: str) -> None:
     here, there = [await PostgreSQLDatabase.open(database_url) for _ in range(2)]
-    heard = asyncio.Event()
+    received = asyncio.Event()
 
     async def read() -> None:
         with suppress(DatabaseUnavailable):
             assert await here.is_current()
 
-    def hear(notices: list[Notice]) -> None:
-        heard.set()
+    def on_notifications(notifications: list[Notification]) -> None:
+        received.set()
 
-    there.listen(hear)
+    there.listen(on_notifications)
     try:
         for _ in range(3):
-            end_all_connections(database_url)
-            readings: list[asyncio.Task[None]] = []
+            terminate_all_connections(database_url)
+            reads: list[asyncio.Task[None]] = []
             for _ in range(8):
-                readings.append(asyncio.create_task(read()))
+                reads.append(asyncio.create_task(read()))
                 await asyncio.sleep(0)
-            await asyncio.gather(*readings)
+            await asyncio.gather(*reads)
 
-        async with asyncio.timeout(PATIENCE):
-            while not heard.is_set():
-                # What is said before both listen again is lost.
-                here._signals.pass_on([WorkWaits("t")])
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while not received.is_set():
+                # Notifications sent before both listen again are lost.
+                here._notifier.publish([WorkAvailable("t")])
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(heard.wait(), 0.1)
+                    await asyncio.wait_for(received.wait(), 0.1)
     finally:
         await here.close()
         await there.close()

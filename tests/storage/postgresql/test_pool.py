@@ -1,4 +1,4 @@
-"""The connections to PostgreSQL: kept at hand, let go of when they have ended, closed when the database is."""
+"""The PostgreSQL connection pool: connections are reused, terminated ones are discarded, and closing waits for reads."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -13,18 +13,16 @@ from db.errors import DatabaseUnavailable
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.driver import asyncpg
 from db.sql.statement import Statement
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
 from tests.clock import ManualClock
+from tests.serving import POSTGRESQL_ONLY
 
-MY_PID = Statement(text("SELECT pg_backend_pid()"))
-END_OTHERS = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+# SQLite has no connection pool.
+pytestmark = POSTGRESQL_ONLY
+
+BACKEND_PID = Statement(text("SELECT pg_backend_pid()"))
+TERMINATE_OTHERS = """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
     WHERE datname = current_database() AND pid <> pg_backend_pid()"""
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """SQLite has no connections to lose."""
-    return "postgresql"
 
 
 @pytest.fixture
@@ -34,62 +32,64 @@ async def database(database_url: str) -> AsyncIterator[PostgreSQLDatabase]:
     await database.close()
 
 
-def my_pid(connection: Connection) -> int:
-    return connection.fetch(MY_PID)[0][0]
+def backend_pid(connection: Connection) -> int:
+    return connection.fetch(BACKEND_PID)[0][0]
 
 
-def waiting(begun: asyncio.Event, gate: asyncio.Event) -> Callable[[Connection], int]:
-    """A reading that goes on when the test says so."""
+def blocked_read(started: asyncio.Event, gate: asyncio.Event) -> Callable[[Connection], int]:
+    """Return a read that waits for the gate."""
 
     def read(connection: Connection) -> int:
-        begun.set()
+        started.set()
         await_only(gate.wait())
-        return my_pid(connection)
+        return backend_pid(connection)
 
     return read
 
 
-async def test_one_that_came_back_is_lent_again(database: PostgreSQLDatabase) -> None:
-    assert len({await database.read(my_pid) for _ in range(5)}) == 1
+async def test_a_returned_connection_is_reused(database: PostgreSQLDatabase) -> None:
+    assert len({await database.read(backend_pid) for _ in range(5)}) == 1
 
 
-async def test_more_than_there_may_be_are_waited_for(database: PostgreSQLDatabase) -> None:
+async def test_reads_beyond_the_pool_size_wait_for_a_connection(database: PostgreSQLDatabase) -> None:
     gate = asyncio.Event()
-    readings = [asyncio.create_task(database.read(waiting(asyncio.Event(), gate))) for _ in range(20)]
-    while database.connections.waiting != 17 or database.connections.used != 3:
-        await asyncio.wait(readings, timeout=0.01)
+    reads = [asyncio.create_task(database.read(blocked_read(asyncio.Event(), gate))) for _ in range(20)]
+    while database.connection_stats.waiting != 17 or database.connection_stats.used != 3:
+        await asyncio.wait(reads, timeout=0.01)
 
-    assert database.connections.idle == 0
+    assert database.connection_stats.idle == 0
     gate.set()
-    assert len(set(await asyncio.wait_for(asyncio.gather(*readings), PATIENCE))) == 3
-    assert (database.connections.used, database.connections.idle) == (0, 3)
+    assert len(set(await asyncio.wait_for(asyncio.gather(*reads), TIMEOUT_SECONDS))) == 3
+    assert (database.connection_stats.used, database.connection_stats.idle) == (0, 3)
 
 
-async def test_one_that_has_ended_is_not_lent_and_not_counted(database: PostgreSQLDatabase, database_url: str) -> None:
-    before = await database.read(my_pid)
+async def test_a_terminated_connection_is_neither_reused_nor_counted(
+    database: PostgreSQLDatabase, database_url: str
+) -> None:
+    before = await database.read(backend_pid)
     other = await asyncpg.connect(database_url)
-    await other.execute(END_OTHERS)
+    await other.execute(TERMINATE_OTHERS)
     await other.close()
 
-    after = await asyncio.wait_for(reading_once_it_is_known(database), PATIENCE)
+    after = await asyncio.wait_for(read_until_successful(database), TIMEOUT_SECONDS)
 
     assert after != before
-    assert database.connections.used == 0
-    assert 0 <= database.connections.idle <= 3
+    assert database.connection_stats.used == 0
+    assert 0 <= database.connection_stats.idle <= 3
 
 
-async def reading_once_it_is_known(database: PostgreSQLDatabase) -> int:
-    """The first reading that does not meet a connection of whose end nobody here has heard."""
+async def read_until_successful(database: PostgreSQLDatabase) -> int:
+    """Read again until the read does not use a terminated connection."""
     while True:
         with suppress(DatabaseUnavailable):
-            return await database.read(my_pid)
+            return await database.read(backend_pid)
 
 
-async def test_it_is_closed_when_the_last_reading_has_ended(database_url: str) -> None:
+async def test_closing_the_database_waits_for_the_last_read(database_url: str) -> None:
     database = await PostgreSQLDatabase.open(database_url, clock=ManualClock(), connections=3)
-    begun, gate = asyncio.Event(), asyncio.Event()
-    reading = asyncio.create_task(database.read(waiting(begun, gate)))
-    await asyncio.wait_for(begun.wait(), PATIENCE)
+    started, gate = asyncio.Event(), asyncio.Event()
+    reading = asyncio.create_task(database.read(blocked_read(started, gate)))
+    await asyncio.wait_for(started.wait(), TIMEOUT_SECONDS)
 
     closing = asyncio.create_task(database.close())
     asyncio.get_running_loop().call_soon(gate.set)

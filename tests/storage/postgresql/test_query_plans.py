@@ -1,4 +1,4 @@
-"""What runs often finds its rows through an index on PostgreSQL, too, once there are some thousands of them."""
+"""Query plans on PostgreSQL: frequent statements use an index on tables with thousands of rows."""
 
 import asyncio
 import json
@@ -18,14 +18,14 @@ from db.postgresql.connection import PostgreSQLConnection
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.driver import asyncpg, open_pool
 from db.query.filters import Filter
-from db.query.pagination import LATEST_FIRST, Order, Window, read_page
+from db.query.pagination import LATEST_FIRST, PageWindow, SortOrder, read_page
 from db.records import TaskRunRecord
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
 from db.statements import queue
 from db.statements.task_runs import TASK_RUNS, insert_task_runs
 from resolvers.history import read_history, split_span
-from resolvers.task_runs import NewTaskRun, blank_task_run
+from resolvers.task_runs import NewTaskRun, build_task_run
 from tests.builders.rows import make_flow_run, make_task_runs, new_task_runs
 from tests.clock import START, ManualClock
 from tests.postgresql import PostgreSQLServer
@@ -34,26 +34,26 @@ ROWS = 3000
 DAY = timedelta(days=1)
 
 Plan = Mapping[str, Any]
-"""A step of a plan, as PostgreSQL explains it."""
+"""A node of a query plan, as `EXPLAIN (FORMAT JSON)` returns it."""
 
 
 @dataclass(slots=True)
 class ExplainingConnection(PostgreSQLConnection):
-    """A connection that also asks for the plan of each statement that it runs."""
+    """A connection that records the query plan of each statement it executes."""
 
     plans: list[Plan] = field(default_factory=list[Plan])
 
     def fetch(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         compiled = statement.for_postgresql
         explain = f"EXPLAIN (FORMAT JSON) {compiled.text}"
-        explained = await_only(self.raw.fetchval(explain, *compiled.in_order(parameters)))
+        explained = await_only(self.raw.fetchval(explain, *compiled.bind_by_position(parameters)))
         self.plans.append(json.loads(explained)[0]["Plan"])
         return super(ExplainingConnection, self).fetch(statement, parameters)
 
 
 @pytest.fixture(scope="module")
 def url(postgresql: PostgreSQLServer) -> Iterator[str]:
-    """A database with some thousands of runs, and what PostgreSQL has learnt about them."""
+    """A database with thousands of runs and current planner statistics."""
     name = postgresql.make()
     url = postgresql.url_of(name)
     asyncio.run(fill(url))
@@ -71,36 +71,36 @@ async def fill(url: str) -> None:
 
 
 def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception | None]:
-    """Runs of a hundred flow runs, tasks and tags, over a hundred days, few of them FAILED; more wait under ten keys."""
+    """Insert runs over a hundred days, flow runs, task keys and tags, two percent FAILED, and queued runs of ten keys."""
     chance = random.Random(7)  # noqa: S311
     flow_runs = [make_flow_run(connection) for _ in range(100)]
     for count in counts:
-        insert_task_runs(connection, [some_run(chance, number, flow_runs[number % 100]) for number in range(count)])
+        insert_task_runs(connection, [random_run(chance, number, flow_runs[number % 100]) for number in range(count)])
     for number in range(10):
         make_task_runs(connection, new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}"))
     return [None] * len(counts)
 
 
-def some_run(chance: random.Random, number: int, flow_run_id: str) -> TaskRunRecord:
+def random_run(chance: random.Random, number: int, flow_run_id: str) -> TaskRunRecord:
     task, tag = f"task-{number % 100}", f"tag-{number % 100}"
     new = NewTaskRun(task, str(number), tags=(tag, "common"), flow_run_id=flow_run_id)
-    run = blank_task_run(new, instant(START))
+    run = build_task_run(new, format_timestamp(START))
     expected = START - chance.uniform(0, 100) * DAY
     run.state_type = StateType.FAILED if number % 50 == 0 else StateType.COMPLETED
     run.state_name = run.state_type.default_name
-    run.state_timestamp = run.expected_start_time = instant(expected)
-    run.start_time = chance.choice([None, instant(expected + timedelta(seconds=chance.uniform(0, 9)))])
+    run.state_timestamp = run.expected_start_time = format_timestamp(expected)
+    run.start_time = chance.choice([None, format_timestamp(expected + timedelta(seconds=chance.uniform(0, 9)))])
     return run
 
 
-def explained(url: str, work: Callable[[Connection], object]) -> Plan:
-    """The plan of the one statement of `work`."""
+def explain_statement(url: str, work: Callable[[Connection], object]) -> Plan:
+    """Return the query plan of the only statement that `work` executes."""
 
     async def explain() -> Plan:
-        pool = await open_pool(url, at_least=1, at_most=1, timeout_seconds=60)
+        pool = await open_pool(url, min_size=1, max_size=1, timeout_seconds=60)
         try:
             async with pool.acquire() as raw:
-                connection = ExplainingConnection(raw, ManualClock(), instant(START))
+                connection = ExplainingConnection(raw, ManualClock(), format_timestamp(START))
                 await greenlet_spawn(work, connection)
         finally:
             await pool.close()
@@ -110,34 +110,31 @@ def explained(url: str, work: Callable[[Connection], object]) -> Plan:
     return asyncio.run(explain())
 
 
-def page_plan(url: str, filter: Filter, order: Order = LATEST_FIRST) -> Plan:
+def page_plan(url: str, filter: Filter, order: SortOrder = LATEST_FIRST) -> Plan:
     def read(connection: Connection) -> None:
-        assert len(read_page(connection, TASK_RUNS, filter, order, Window(10)).rows) == 10
+        assert len(read_page(connection, TASK_RUNS, filter, order, PageWindow(10)).rows) == 10
 
-    return explained(url, read)
+    return explain_statement(url, read)
 
 
-def steps(plan: Plan) -> Iterator[Plan]:
+def nodes(plan: Plan) -> Iterator[Plan]:
     yield plan
-    for below in plan.get("Plans", ()):
-        yield from steps(below)
+    for child in plan.get("Plans", ()):
+        yield from nodes(child)
 
 
 def indexes(plan: Plan) -> set[str]:
-    """The indexes that are looked into."""
-    return {step["Index Name"] for step in steps(plan) if "Index Name" in step}
+    """Return the indexes that the plan uses."""
+    return {node["Index Name"] for node in nodes(plan) if "Index Name" in node}
 
 
-def read_whole(plan: Plan) -> list[str]:
-    """The tables that are read from end to end."""
-    return [step["Relation Name"] for step in steps(plan) if step["Node Type"] == "Seq Scan"]
+def sequential_scans(plan: Plan) -> list[str]:
+    """Return the tables that the plan scans sequentially."""
+    return [node["Relation Name"] for node in nodes(plan) if node["Node Type"] == "Seq Scan"]
 
 
-def is_sorted_afterwards(plan: Plan) -> bool:
-    return any("Sort" in step["Node Type"] for step in steps(plan))
-
-
-# --- pages ---
+def has_sort(plan: Plan) -> bool:
+    return any("Sort" in node["Node Type"] for node in nodes(plan))
 
 
 @pytest.mark.parametrize(
@@ -154,57 +151,51 @@ def is_sorted_afterwards(plan: Plan) -> bool:
     ],
 )
 def test_a_page_is_read_in_the_order_of_its_index(url: str, filter: Filter, order: str, index: str) -> None:
-    plan = page_plan(url, filter, Order.of(order))
+    plan = page_plan(url, filter, SortOrder.parse(order))
 
     assert index in indexes(plan)
-    assert "task_run" not in read_whole(plan)
-    assert not is_sorted_afterwards(plan)
+    assert "task_run" not in sequential_scans(plan)
+    assert not has_sort(plan)
 
 
-def test_a_page_of_one_flow_run_is_found_by_the_flow_run(url: str, postgresql: PostgreSQLServer) -> None:
+def test_a_page_of_one_flow_run_uses_the_flow_run_index(url: str, postgresql: PostgreSQLServer) -> None:
     ((id,),) = postgresql.rows(urlsplit(url).path[1:], "SELECT CAST(id AS text) FROM flow_run ORDER BY id LIMIT 1")
 
     plan = page_plan(url, {"flow_run_id": {"any": [id]}})
 
     assert "uq_task_run_in_flow_run" in indexes(plan)
-    assert "task_run" not in read_whole(plan)
+    assert "task_run" not in sequential_scans(plan)
 
 
 @pytest.mark.parametrize("operator", ["any", "all"])
-def test_a_page_of_one_tag_is_found_by_the_tag(url: str, operator: str) -> None:
+def test_a_page_of_one_tag_uses_the_tag_index(url: str, operator: str) -> None:
     plan = page_plan(url, {"tags": {operator: ["tag-7"]}})
 
     assert "ix_task_run_tags" in indexes(plan)
-    assert "task_run" not in read_whole(plan)
-
-
-# --- history ---
+    assert "task_run" not in sequential_scans(plan)
 
 
 @pytest.mark.parametrize(
     "filter", [{}, {"state": {"type": {"any": ["COMPLETED"]}}}, {"not": {"tags": {"any": ["tag-7"]}}}]
 )
-def test_a_history_reads_no_more_than_its_span(url: str, filter: Filter) -> None:
-    span = split_span(instant(START - DAY), instant(START), 600)
+def test_a_history_reads_only_its_time_span(url: str, filter: Filter) -> None:
+    span = split_span(format_timestamp(START - DAY), format_timestamp(START), 600)
 
     def read(connection: Connection) -> None:
         counts = [state.count_runs for each in read_history(connection, filter, span) for state in each.states]
         assert 0 < sum(counts) < ROWS / 20
 
-    plan = explained(url, read)
+    plan = explain_statement(url, read)
 
     assert "ix_task_run_expected_start_time" in indexes(plan)
-    assert "task_run" not in read_whole(plan)
+    assert "task_run" not in sequential_scans(plan)
 
 
-# --- the queue ---
-
-
-def test_the_due_runs_of_a_key_are_found_in_the_index_of_what_waits(url: str) -> None:
+def test_due_runs_of_a_key_are_read_from_the_waiting_index(url: str) -> None:
     def read(connection: Connection) -> None:
         assert len(queue.due_entries(connection, ["waiting-1", "waiting-2"], per_side=10)) == 20
 
-    plan = explained(url, read)
+    plan = explain_statement(url, read)
 
     assert "ix_queue_entry_waiting" in indexes(plan)
-    assert "queue_entry" not in read_whole(plan)
+    assert "queue_entry" not in sequential_scans(plan)

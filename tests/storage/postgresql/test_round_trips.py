@@ -1,6 +1,7 @@
-"""What a write asks of PostgreSQL: every question is a way there and back. And that gathering them loses no promise."""
+"""Round trips of writes on PostgreSQL: how many statements each operation sends, and that combining them stays atomic."""
 
 import asyncio
+import random
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -10,46 +11,45 @@ import pytest
 from sqlalchemy.util import await_only, greenlet_spawn
 
 from db.connection import Connection
-from db.database import Operation
+from db.database import WriteOperation
 from db.enums import StateType
-from db.errors import Collision
-from db.group_commit import Request, carry_out
+from db.errors import TransactionConflict
+from db.group_commit import PendingWrite, execute_batch
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.transaction import transaction
-from db.runtime.memory_budget import MOST_BYTES
+from db.runtime.memory_budget import MAX_READ_BYTES
 from db.statements.states import insert_task_run_states
 from db.statements.task_runs import insert_task_runs, task_run_facts, task_runs_by_id, task_runs_by_key
-from resolvers.concurrency_limits import WantedLimit, create_limits
+from resolvers.concurrency_limits import NewLimit, create_limits
 from resolvers.delivery.claim import claim_due_runs
 from resolvers.delivery.leases import acknowledge_leases
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewFlow, create_flows
-from resolvers.orchestration.decide import enter
 from resolvers.task_runs import (
     CreatedTaskRun,
     NewTaskRun,
-    blank_task_run,
+    build_task_run,
     create_all_task_runs,
     create_task_runs,
 )
+from resolvers.transitions.enter_state import enter_state
 from resolvers.transitions.set_states import (
-    FlowRunOutcome,
+    FlowRunTransitionResult,
     StateChange,
-    TaskRunOutcome,
+    TaskRunTransitionResult,
     set_flow_run_states,
     set_task_run_states,
 )
-from tests.builders.rows import proposed, request_for
-from tests.client import PATIENCE
+from tests.builders.ids import UNKNOWN_ID
+from tests.builders.rows import claim_request, proposed_state
+from tests.client import TIMEOUT_SECONDS
+from tests.serving import POSTGRESQL_ONLY
+
+# SQLite has no round trips.
+pytestmark = POSTGRESQL_ONLY
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
-
-@pytest.fixture
-def database_kind() -> str:
-    """On SQLite there is nobody to ask."""
-    return "postgresql"
 
 
 @pytest.fixture
@@ -57,158 +57,161 @@ def database(databases: Sequence[PostgreSQLDatabase]) -> PostgreSQLDatabase:
     return databases[0]
 
 
-class Watched:
-    """A connection of asyncpg that notes the first word of whatever it is asked."""
+class RecordingConnection:
+    """An asyncpg connection that records the first word of each statement."""
 
     def __init__(self, raw: Any) -> None:
         self._raw = raw
         self._transport = raw._transport
-        self.asked: list[str] = []
+        self.statements: list[str] = []
 
     async def fetch(self, text: str, *values: Any) -> Any:
-        return await self._ask(self._raw.fetch, text, *values)
+        return await self._record(self._raw.fetch, text, *values)
 
     async def execute(self, text: str, *values: Any) -> Any:
-        return await self._ask(self._raw.execute, text, *values)
+        return await self._record(self._raw.execute, text, *values)
 
     async def executemany(self, text: str, rows: Any) -> Any:
-        return await self._ask(self._raw.executemany, text, rows)
+        return await self._record(self._raw.executemany, text, rows)
 
-    async def _ask(self, how: Callable[..., Awaitable[Any]], text: str, *values: Any) -> Any:
-        self.asked.append(text.split(maxsplit=1)[0])
-        return await how(text, *values)
+    async def _record(self, execute: Callable[..., Awaitable[Any]], text: str, *values: Any) -> Any:
+        self.statements.append(text.split(maxsplit=1)[0])
+        return await execute(text, *values)
 
 
 @asynccontextmanager
 async def connection_of(database: PostgreSQLDatabase) -> AsyncGenerator[Any]:
-    raw = await database._connections.take()
+    raw = await database._connections.acquire()
     try:
         yield raw
     finally:
-        await database._connections.give_back(raw, in_order=True)
+        await database._connections.release(raw, is_reusable=True)
 
 
-async def asked_by(
-    database: PostgreSQLDatabase, operation: Operation[Item, Result], items: Sequence[Item]
+async def statements_of(
+    database: PostgreSQLDatabase, operation: WriteOperation[Item, Result], items: Sequence[Item]
 ) -> list[str]:
-    """The first words of what the operation asks for these items, none of which it refuses."""
-    request = Request(operation, items, asyncio.get_running_loop().create_future())
+    """Execute the operation, which must refuse no item, and return the first word of each statement."""
+    request = PendingWrite(operation, items, asyncio.get_running_loop().create_future())
     async with connection_of(database) as raw:
-        watched = Watched(raw)
+        recording = RecordingConnection(raw)
         (outcome,), _ = await greenlet_spawn(
-            carry_out, partial(transaction, watched, database.clock, MOST_BYTES), [request]
+            execute_batch, partial(transaction, recording, database.clock, random.random, MAX_READ_BYTES), [request]
         )
     assert isinstance(outcome, list), outcome
     assert len(outcome) == len(items)
     assert not any(isinstance(result, Exception) for result in outcome)
-    return watched.asked
+    return recording.statements
 
 
-async def somebody_waits(database: PostgreSQLDatabase) -> None:
-    """Return once a transaction waits for another one's lock."""
+async def wait_for_blocked_transaction(database: PostgreSQLDatabase) -> None:
+    """Wait until a transaction waits for a lock."""
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
-    async with asyncio.timeout(PATIENCE), connection_of(database) as raw:
+    async with asyncio.timeout(TIMEOUT_SECONDS), connection_of(database) as raw:
         while not await raw.fetchval(waiting):
             continue
 
 
 def background(count: int, state: StateType = StateType.PENDING, prefix: str = "") -> list[NewTaskRun]:
-    return [NewTaskRun("t", f"{prefix}{n}", tags=["etl"], state=proposed(state)) for n in range(count)]
+    return [NewTaskRun("t", f"{prefix}{n}", tags=["etl"], state=proposed_state(state)) for n in range(count)]
 
 
-async def made(database: PostgreSQLDatabase, wanted: Sequence[NewTaskRun]) -> list[str]:
+async def create_runs(database: PostgreSQLDatabase, wanted: Sequence[NewTaskRun]) -> list[str]:
     results = await database.write_all(create_task_runs, wanted)
     return [result.task_run.id for result in results if isinstance(result, CreatedTaskRun)]
 
 
 async def flow_run_id(database: PostgreSQLDatabase, flow_name: str = "f") -> str:
     flow = await database.write(create_flows, NewFlow(flow_name))
-    made = await database.write(create_flow_runs, NewFlowRun(flow.flow.id, state=proposed(StateType.RUNNING)))
-    return made.flow_run.id
+    created = await database.write(create_flow_runs, NewFlowRun(flow.flow.id, state=proposed_state(StateType.RUNNING)))
+    return created.flow_run.id
 
 
 def changes(ids: Sequence[str], type: StateType) -> list[StateChange]:
-    return [StateChange(id, proposed(type)) for id in ids]
-
-
-# --- how often it is asked ---
+    return [StateChange(id, proposed_state(type)) for id in ids]
 
 
 @pytest.mark.parametrize("size", [1, 100])
 @pytest.mark.parametrize("state", [StateType.PENDING, StateType.SCHEDULED])
-async def test_creating_takes_a_look_and_one_statement_that_needs_no_transaction(
+async def test_creating_takes_a_read_and_one_write_without_a_transaction(
     database: PostgreSQLDatabase, size: int, state: StateType
 ) -> None:
-    assert await asked_by(database, create_task_runs, background(size, state)) == ["SELECT", "WITH"]
+    assert await statements_of(database, create_task_runs, background(size, state)) == ["SELECT", "WITH"]
 
 
 @pytest.mark.parametrize("size", [1, 100])
-async def test_setting_states_takes_six(database: PostgreSQLDatabase, size: int) -> None:
-    await database.write(create_limits, WantedLimit("etl", 1000))
+async def test_setting_states_takes_six_or_seven_statements(database: PostgreSQLDatabase, size: int) -> None:
+    await database.write(create_limits, NewLimit("etl", 1000))
     of_flow_run = await flow_run_id(database)
-    ids = await made(database, [NewTaskRun("t", str(n), of_flow_run, tags=["etl"]) for n in range(size)])
+    ids = await create_runs(database, [NewTaskRun("t", str(n), of_flow_run, tags=["etl"]) for n in range(size)])
 
-    running = await asked_by(database, set_task_run_states, changes(ids, StateType.RUNNING))
-    completed = await asked_by(database, set_task_run_states, changes(ids, StateType.COMPLETED))
+    running = await statements_of(database, set_task_run_states, changes(ids, StateType.RUNNING))
+    completed = await statements_of(database, set_task_run_states, changes(ids, StateType.COMPLETED))
 
-    # The run and its place, the limits, and who holds their slots; then all that is written.
+    # Reads of the run with its queue entry, the limits, and their slot holders; then one combined write.
     assert running == ["BEGIN", "WITH", "SELECT", "SELECT", "WITH", "COMMIT"]
-    # And who waits for a slot.
+    # One more read for the runs that wait for a slot.
     assert completed == ["BEGIN", "WITH", "SELECT", "SELECT", "SELECT", "WITH", "COMMIT"]
 
 
-async def test_a_refusal_takes_three(database: PostgreSQLDatabase) -> None:
-    ids = await made(database, [NewTaskRun("t", "1")])
+async def test_a_refused_state_takes_three_statements(database: PostgreSQLDatabase) -> None:
+    ids = await create_runs(database, [NewTaskRun("t", "1")])
 
-    assert await asked_by(database, set_task_run_states, changes(ids, StateType.PENDING)) == ["BEGIN", "WITH", "COMMIT"]
-
-
-async def test_ending_a_run_takes_it_out_of_the_queue_with_the_same_statement(database: PostgreSQLDatabase) -> None:
-    ids = await made(database, [NewTaskRun("t", "1", state=proposed(StateType.SCHEDULED))])
-
-    asked = await asked_by(database, set_task_run_states, changes(ids, StateType.CANCELLED))
-
-    assert asked == ["BEGIN", "WITH", "WITH", "COMMIT"]
+    assert await statements_of(database, set_task_run_states, changes(ids, StateType.PENDING)) == [
+        "BEGIN",
+        "WITH",
+        "COMMIT",
+    ]
 
 
-async def test_acknowledging_takes_five(database: PostgreSQLDatabase) -> None:
-    await made(database, background(1, StateType.SCHEDULED))
-    claim = await database.write(claim_due_runs, request_for(1))
+async def test_ending_a_run_dequeues_it_in_the_same_statement(database: PostgreSQLDatabase) -> None:
+    ids = await create_runs(database, [NewTaskRun("t", "1", state=proposed_state(StateType.SCHEDULED))])
+
+    statements = await statements_of(database, set_task_run_states, changes(ids, StateType.CANCELLED))
+
+    assert statements == ["BEGIN", "WITH", "WITH", "COMMIT"]
+
+
+async def test_acknowledging_takes_five_statements(database: PostgreSQLDatabase) -> None:
+    await create_runs(database, background(1, StateType.SCHEDULED))
+    claim = await database.write(claim_due_runs, claim_request(1))
     leases = [each.lease_id for each in claim.deliveries]
 
-    assert await asked_by(database, acknowledge_leases, leases) == ["BEGIN", "SELECT", "SELECT", "UPDATE", "COMMIT"]
+    assert await statements_of(database, acknowledge_leases, leases) == [
+        "BEGIN",
+        "SELECT",
+        "SELECT",
+        "UPDATE",
+        "COMMIT",
+    ]
 
 
-# --- and nothing is lost by it ---
-
-
-async def test_where_one_part_of_a_statement_fails_none_of_it_is_written(database: PostgreSQLDatabase) -> None:
+async def test_a_combined_write_that_fails_in_part_writes_nothing(database: PostgreSQLDatabase) -> None:
     ids: list[str] = []
 
-    def write_a_run_with_another_one_s_state(connection: Connection, keys: Sequence[str]) -> list[Exception | None]:
-        runs = [blank_task_run(NewTaskRun("t", key), connection.now) for key in keys]
-        states = [enter(run, proposed(StateType.PENDING), connection.now) for run in runs]
+    def write_a_run_with_a_duplicate_state_id(connection: Connection, keys: Sequence[str]) -> list[Exception | None]:
+        runs = [build_task_run(NewTaskRun("t", key), connection.now) for key in keys]
+        states = [enter_state(run, proposed_state(StateType.PENDING), connection.now) for run in runs]
         states[0].id = existing
         insert_task_runs(connection, runs)
         insert_task_run_states(connection, states)
         ids[:] = [run.id for run in runs]
         return [None for _ in keys]
 
-    (run_id,) = await made(database, [NewTaskRun("t", "there")])
+    (run_id,) = await create_runs(database, [NewTaskRun("t", "there")])
     there = (await database.read(lambda connection: task_runs_by_id(connection, [run_id])))[run_id]
     assert there.state
     existing = there.state.id
 
-    with pytest.raises(Collision):
-        await database.write(write_a_run_with_another_one_s_state, "new")
+    with pytest.raises(TransactionConflict):
+        await database.write(write_a_run_with_a_duplicate_state_id, "new")
 
     assert len(ids) == 1
     assert await database.read(lambda connection: task_runs_by_id(connection, ids)) == {}
 
 
-async def test_a_refused_part_takes_what_it_held_back_with_it(database: PostgreSQLDatabase) -> None:
-    nowhere = "01a206b2-304f-7000-b2ee-99ddb7de4877"
-    good, bad = [NewTaskRun("t", "good")], [NewTaskRun("t", "bad"), NewTaskRun("t", "worse", nowhere)]
+async def test_a_refused_batch_discards_its_deferred_writes(database: PostgreSQLDatabase) -> None:
+    good, bad = [NewTaskRun("t", "good")], [NewTaskRun("t", "bad"), NewTaskRun("t", "worse", UNKNOWN_ID)]
 
     first, refused = await database.write_all(create_all_task_runs, [good, bad])
 
@@ -220,67 +223,70 @@ async def test_a_refused_part_takes_what_it_held_back_with_it(database: PostgreS
     assert [key for _, _, key in found] == ["good"]
 
 
-async def test_who_waited_for_a_run_decides_by_what_has_become_of_it(databases: Sequence[PostgreSQLDatabase]) -> None:
+async def test_a_transaction_that_waited_for_a_lock_sees_the_new_state(databases: Sequence[PostgreSQLDatabase]) -> None:
     holding, waited = asyncio.Event(), asyncio.Event()
-    (run_id,) = await made(databases[0], [NewTaskRun("t", "1", state=proposed(StateType.SCHEDULED))])
+    (run_id,) = await create_runs(databases[0], [NewTaskRun("t", "1", state=proposed_state(StateType.SCHEDULED))])
 
-    def run_slowly(connection: Connection, asked: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
-        results = set_task_run_states(connection, asked)
+    def run_slowly(connection: Connection, changes: Sequence[StateChange]) -> list[TaskRunTransitionResult | Exception]:
+        results = set_task_run_states(connection, changes)
         holding.set()
-        await_only(asyncio.wait_for(waited.wait(), PATIENCE))
+        await_only(asyncio.wait_for(waited.wait(), TIMEOUT_SECONDS))
         return results
 
-    first = asyncio.create_task(databases[0].write(run_slowly, StateChange(run_id, proposed(StateType.COMPLETED))))
-    await asyncio.wait_for(holding.wait(), PATIENCE)
-    second = asyncio.create_task(
-        databases[1].write(set_task_run_states, StateChange(run_id, proposed(StateType.CANCELLING)))
+    first = asyncio.create_task(
+        databases[0].write(run_slowly, StateChange(run_id, proposed_state(StateType.COMPLETED)))
     )
-    await somebody_waits(databases[0])
+    await asyncio.wait_for(holding.wait(), TIMEOUT_SECONDS)
+    second = asyncio.create_task(
+        databases[1].write(set_task_run_states, StateChange(run_id, proposed_state(StateType.CANCELLING)))
+    )
+    await wait_for_blocked_transaction(databases[0])
     waited.set()
-    completed, late = await asyncio.wait_for(asyncio.gather(first, second), PATIENCE)
+    completed, late = await asyncio.wait_for(asyncio.gather(first, second), TIMEOUT_SECONDS)
 
     assert (completed.status, completed.created) == ("ACCEPT", True)
     assert late.state is not None
     assert (late.status, late.created, late.state.type) == ("ABORT", False, StateType.COMPLETED)
 
 
-async def test_who_waited_for_a_run_has_the_place_that_it_was_given_meanwhile_to_itself(
+async def test_a_transaction_that_waited_for_a_lock_locks_the_new_queue_entry(
     databases: Sequence[PostgreSQLDatabase],
 ) -> None:
-    holding, waited, looked, done = (asyncio.Event() for _ in range(4))
-    (run_id,) = await made(databases[0], [NewTaskRun("t", "1")])
+    holding, waited, facts_read, done = (asyncio.Event() for _ in range(4))
+    (run_id,) = await create_runs(databases[0], [NewTaskRun("t", "1")])
 
-    def queue_slowly(connection: Connection, asked: Sequence[StateChange]) -> list[TaskRunOutcome | Exception]:
-        results = set_task_run_states(connection, asked)
+    def queue_slowly(
+        connection: Connection, changes: Sequence[StateChange]
+    ) -> list[TaskRunTransitionResult | Exception]:
+        results = set_task_run_states(connection, changes)
         holding.set()
-        await_only(asyncio.wait_for(waited.wait(), PATIENCE))
+        await_only(asyncio.wait_for(waited.wait(), TIMEOUT_SECONDS))
         return results
 
-    def look_slowly(connection: Connection, ids: Sequence[str]) -> list[bool | Exception]:
+    def read_facts_slowly(connection: Connection, ids: Sequence[str]) -> list[bool | Exception]:
         facts = task_run_facts(connection, [(id, None) for id in ids])
-        looked.set()
-        await_only(asyncio.wait_for(done.wait(), PATIENCE))
+        facts_read.set()
+        await_only(asyncio.wait_for(done.wait(), TIMEOUT_SECONDS))
         return [facts[id].queue_entry is not None for id in ids]
 
-    first = asyncio.create_task(databases[0].write(queue_slowly, StateChange(run_id, proposed(StateType.SCHEDULED))))
-    await asyncio.wait_for(holding.wait(), PATIENCE)
-    second = asyncio.create_task(databases[1].write(look_slowly, run_id))
-    await somebody_waits(databases[0])
+    first = asyncio.create_task(
+        databases[0].write(queue_slowly, StateChange(run_id, proposed_state(StateType.SCHEDULED)))
+    )
+    await asyncio.wait_for(holding.wait(), TIMEOUT_SECONDS)
+    second = asyncio.create_task(databases[1].write(read_facts_slowly, run_id))
+    await wait_for_blocked_transaction(databases[0])
     waited.set()
-    await asyncio.wait_for(asyncio.gather(first, looked.wait()), PATIENCE)
-    claim = await databases[0].write(claim_due_runs, request_for(1))
+    await asyncio.wait_for(asyncio.gather(first, facts_read.wait()), TIMEOUT_SECONDS)
+    claim = await databases[0].write(claim_due_runs, claim_request(1))
     done.set()
 
     assert (claim.deliveries, claim.is_contended) == ([], True)
-    assert await asyncio.wait_for(second, PATIENCE) is True
-
-
-# --- in which order locks are taken ---
+    assert await asyncio.wait_for(second, TIMEOUT_SECONDS) is True
 
 
 @asynccontextmanager
-async def held_by_another(database: PostgreSQLDatabase, table: str, id: str) -> AsyncIterator[Any]:
-    """A transaction of somebody else, who has locked this row."""
+async def row_locked_elsewhere(database: PostgreSQLDatabase, table: str, id: str) -> AsyncIterator[Any]:
+    """A transaction on another connection that has locked this row."""
     async with connection_of(database) as raw:
         await raw.execute("BEGIN")
         await raw.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
@@ -291,22 +297,20 @@ async def held_by_another(database: PostgreSQLDatabase, table: str, id: str) -> 
 
 
 @pytest.mark.parametrize("table", ["task_run", "flow_run"])
-async def test_changes_that_name_a_run_again_lock_all_runs_in_one_order(
-    database: PostgreSQLDatabase, table: str
-) -> None:
-    operation: Operation[StateChange, Any]
+async def test_changes_that_repeat_a_run_lock_all_runs_in_one_order(database: PostgreSQLDatabase, table: str) -> None:
+    operation: WriteOperation[StateChange, Any]
     if table == "task_run":
-        ids, operation = await made(database, background(2)), set_task_run_states
+        ids, operation = await create_runs(database, background(2)), set_task_run_states
     else:
         ids, operation = [await flow_run_id(database, name) for name in ("f", "g")], set_flow_run_states
     low, high = sorted(ids)
     wanted = [*changes([high], StateType.RUNNING), *changes([high, low], StateType.COMPLETED)]
 
-    async with held_by_another(database, table, low) as other:
+    async with row_locked_elsewhere(database, table, low) as other:
         writing = asyncio.create_task(database.write_all(operation, wanted))
-        await somebody_waits(database)
-        # Had they locked it before, each would wait for the other now.
+        await wait_for_blocked_transaction(database)
+        # The row is not locked yet. Otherwise the two transactions would deadlock.
         await other.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE NOWAIT", high)
-    outcomes = await asyncio.wait_for(writing, PATIENCE)
+    outcomes = await asyncio.wait_for(writing, TIMEOUT_SECONDS)
 
-    assert all(isinstance(outcome, TaskRunOutcome | FlowRunOutcome) for outcome in outcomes)
+    assert all(isinstance(outcome, TaskRunTransitionResult | FlowRunTransitionResult) for outcome in outcomes)

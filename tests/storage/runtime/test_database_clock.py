@@ -1,4 +1,4 @@
-"""Servers on one PostgreSQL go by its clock, however wrong their machines' are."""
+"""The database clock: servers on one PostgreSQL database share its time, whatever their system clocks say."""
 
 import time
 from datetime import UTC, datetime, timedelta
@@ -6,14 +6,14 @@ from datetime import UTC, datetime, timedelta
 from db.postgresql.notifier import DatabaseClock
 
 HOUR = timedelta(hours=1)
-NEARLY = timedelta(seconds=30)
+TOLERANCE = timedelta(seconds=30)
 
 
 def is_about(shown: datetime, expected: datetime) -> bool:
-    return abs(shown - expected) < NEARLY
+    return abs(shown - expected) < TOLERANCE
 
 
-def test_it_shows_what_the_database_showed_and_goes_on_from_there() -> None:
+def test_the_clock_continues_from_the_time_of_the_database() -> None:
     clock = DatabaseClock()
     ahead = datetime.now(UTC) + HOUR
 
@@ -24,7 +24,7 @@ def test_it_shows_what_the_database_showed_and_goes_on_from_there() -> None:
     assert is_about(first, ahead)
 
 
-def test_a_reading_that_is_less_exact_changes_nothing() -> None:
+def test_a_less_precise_reading_changes_nothing() -> None:
     clock = DatabaseClock()
     ahead = datetime.now(UTC) + HOUR
     clock.set(ahead, time.monotonic(), error=0.001)
@@ -34,24 +34,24 @@ def test_a_reading_that_is_less_exact_changes_nothing() -> None:
     assert is_about(clock.now(), ahead)
 
 
-def test_a_new_connection_may_be_to_another_machine_whose_first_reading_counts() -> None:
+def test_the_first_reading_after_a_reconnect_replaces_the_time() -> None:
     clock = DatabaseClock()
     ahead = datetime.now(UTC) + HOUR
     clock.set(ahead, time.monotonic(), error=0.001)
 
-    clock.forget()
+    clock.accept_next_reading()
     clock.set(ahead + HOUR, time.monotonic(), error=0.5)
 
     assert is_about(clock.now(), ahead + HOUR)
 
 
-def test_it_never_goes_back() -> None:
+def test_the_clock_never_goes_back() -> None:
     clock = DatabaseClock()
     ahead = datetime.now(UTC) + HOUR
     clock.set(ahead, time.monotonic(), error=0.001)
     shown = clock.now()
 
-    clock.forget()
+    clock.accept_next_reading()
     clock.set(ahead - HOUR, time.monotonic(), error=0.001)
 
     assert clock.now() == shown

@@ -1,15 +1,15 @@
-"""Alarms of one length ring when their time is over, by one timer, and those that are unset do not."""
+"""The shared timer: callbacks with one timeout share a timer, and cancelled ones are not called."""
 
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from db.runtime.deadlines import Alarms
+from db.runtime.deadlines import SharedTimer
 
 
 class Loop:
-    """An event loop whose time is ours."""
+    """A fake event loop with a manual time."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -18,27 +18,27 @@ class Loop:
     def time(self) -> float:
         return self.now
 
-    def call_at(self, at: float, ring: Callable[[], None]) -> object:
-        self.timers.append((at, ring))
+    def call_at(self, at: float, callback: Callable[[], None]) -> object:
+        self.timers.append((at, callback))
         return object()
 
-    def go_to(self, now: float) -> None:
-        """Let this be the time, and all timers ring that are due."""
+    def advance_to(self, now: float) -> None:
+        """Set the time and call the timers that are due."""
         self.now = now
         due, self.timers = self.timers, []
-        for at, ring in due:
-            ring() if at <= now else self.timers.append((at, ring))
+        for at, callback in due:
+            callback() if at <= now else self.timers.append((at, callback))
 
 
-class Rings:
-    """An alarm that notes when it rang."""
+class RecordingCallback:
+    """A timeout callback that records when it was called."""
 
     def __init__(self, loop: Loop) -> None:
         self.loop: Any = loop
-        self.rang: list[float] = []
+        self.called_at: list[float] = []
 
-    def ring(self) -> None:
-        self.rang.append(self.loop.now)
+    def on_timeout(self) -> None:
+        self.called_at.append(self.loop.now)
 
 
 @pytest.fixture
@@ -47,88 +47,88 @@ def loop() -> Loop:
 
 
 @pytest.fixture
-def alarms() -> Alarms:
-    return Alarms(10)
+def timer() -> SharedTimer:
+    return SharedTimer(10)
 
 
-def set_at(alarms: Alarms, loop: Loop, *moments: float) -> list[Rings]:
-    """Alarms that are set at these moments."""
-    made: list[Rings] = []
-    for loop.now in moments:
-        made.append(Rings(loop))
-        alarms.set(made[-1])
-    return made
+def schedule_at(timer: SharedTimer, loop: Loop, *times: float) -> list[RecordingCallback]:
+    """Schedule one callback at each of these times and return the callbacks."""
+    callbacks: list[RecordingCallback] = []
+    for loop.now in times:
+        callbacks.append(RecordingCallback(loop))
+        timer.schedule(callbacks[-1])
+    return callbacks
 
 
-def test_each_rings_once_when_its_time_is_over(alarms: Alarms, loop: Loop) -> None:
-    first, second, third = set_at(alarms, loop, 0, 1, 1)
+def test_each_callback_is_called_once_when_its_timeout_expires(timer: SharedTimer, loop: Loop) -> None:
+    first, second, third = schedule_at(timer, loop, 0, 1, 1)
 
     for now in (9.9, 10, 10.9, 11, 30):
-        loop.go_to(now)
+        loop.advance_to(now)
 
-    assert (first.rang, second.rang, third.rang) == ([10], [11], [11])
+    assert (first.called_at, second.called_at, third.called_at) == ([10], [11], [11])
 
 
-def test_those_that_are_unset_do_not_ring(alarms: Alarms, loop: Loop) -> None:
-    first, second, third = set_at(alarms, loop, 0, 1, 2)
-    alarms.unset(first)
-    alarms.unset(third)
+def test_cancelled_callbacks_are_not_called(timer: SharedTimer, loop: Loop) -> None:
+    first, second, third = schedule_at(timer, loop, 0, 1, 2)
+    timer.cancel(first)
+    timer.cancel(third)
 
     for now in (10, 11, 12):
-        loop.go_to(now)
+        loop.advance_to(now)
 
-    assert (first.rang, second.rang, third.rang) == ([], [11], [])
+    assert (first.called_at, second.called_at, third.called_at) == ([], [11], [])
 
 
-def test_one_timer_serves_them_all_and_none_is_left_where_none_is_set(alarms: Alarms, loop: Loop) -> None:
+def test_all_callbacks_share_one_timer_and_none_is_left_without_callbacks(timer: SharedTimer, loop: Loop) -> None:
     for _ in range(100):
-        (each,) = set_at(alarms, loop, 0)
-        alarms.unset(each)
+        (each,) = schedule_at(timer, loop, 0)
+        timer.cancel(each)
     assert [at for at, _ in loop.timers] == [10]
 
-    loop.go_to(10)
+    loop.advance_to(10)
     assert loop.timers == []
 
-    (after_a_pause,) = set_at(alarms, loop, 50)
-    loop.go_to(60)
-    assert after_a_pause.rang == [60]
+    (after_a_pause,) = schedule_at(timer, loop, 50)
+    loop.advance_to(60)
+    assert after_a_pause.called_at == [60]
 
 
-def test_what_rings_may_set_and_unset_others(alarms: Alarms, loop: Loop) -> None:
-    first, second = set_at(alarms, loop, 0, 0)
-    third = Rings(loop)
+def test_a_callback_can_schedule_and_cancel_others(timer: SharedTimer, loop: Loop) -> None:
+    first, second = schedule_at(timer, loop, 0, 0)
+    third = RecordingCallback(loop)
 
-    def ring() -> None:
-        alarms.unset(second)
-        alarms.set(third)
+    def on_timeout() -> None:
+        timer.cancel(second)
+        timer.schedule(third)
 
-    first.ring = ring
-    loop.go_to(10)
+    first.on_timeout = on_timeout
+    loop.advance_to(10)
     assert [at for at, _ in loop.timers] == [20]
-    loop.go_to(20)
+    loop.advance_to(20)
 
-    assert (second.rang, third.rang) == ([], [20])
+    assert (second.called_at, third.called_at) == ([], [20])
 
 
-def test_others_ring_even_if_one_fails(alarms: Alarms, loop: Loop) -> None:
-    first, second = set_at(alarms, loop, 0, 0)
+def test_other_callbacks_are_called_even_if_one_fails(timer: SharedTimer, loop: Loop) -> None:
+    first, second = schedule_at(timer, loop, 0, 0)
 
-    def ring() -> None:
+    def on_timeout() -> None:
         raise RuntimeError("it fails")
 
-    first.ring = ring
+    first.on_timeout = on_timeout
     with pytest.raises(RuntimeError):
-        loop.go_to(10)
-    loop.go_to(10)
+        loop.advance_to(10)
+    loop.advance_to(10)
 
-    assert second.rang == [10]
+    assert second.called_at == [10]
 
 
-def test_another_event_loop_has_a_timer_of_its_own(alarms: Alarms, loop: Loop) -> None:
-    set_at(alarms, loop, 0)
+def test_another_event_loop_has_its_own_timer(timer: SharedTimer, loop: Loop) -> None:
+    schedule_at(timer, loop, 0)
     other = Loop()
-    (of_other,) = set_at(alarms, other, 5)
+    (of_other,) = schedule_at(timer, other, 5)
 
-    other.go_to(15)
+    other.advance_to(15)
 
-    assert of_other.rang == [15]
+    assert of_other.called_at == [15]

@@ -1,69 +1,69 @@
-"""What large answers take of the room for all of them."""
+"""The memory budget that large responses share."""
 
-from db.runtime.memory_budget import SMALL, Allowance, Crowd, Share
-
-
-def shares(count: int, *, room: int) -> list[Share]:
-    crowd = Crowd(room)
-    return [Share(crowd, gives_way=True) for _ in range(count)]
+from db.runtime.memory_budget import UNCOUNTED_BYTES, MemoryReservation, ReadBudget, SharedMemoryBudget
 
 
-def test_what_is_small_takes_no_room() -> None:
-    first, second = shares(2, room=SMALL)
-    assert Allowance(10 * SMALL, first).take(2 * SMALL)
-
-    assert Allowance(10 * SMALL, second).take(SMALL)
-    assert not Allowance(10 * SMALL, second).take(SMALL + 1)
+def reservations(count: int, *, limit: int) -> list[MemoryReservation]:
+    budget = SharedMemoryBudget(limit)
+    return [MemoryReservation(budget, can_be_refused=True) for _ in range(count)]
 
 
-def test_of_too_many_the_first_goes_on() -> None:
-    first, second = shares(2, room=4 * SMALL)
-    allowances = [Allowance(10 * SMALL, each) for each in (first, second)]
+def test_small_reads_are_not_counted() -> None:
+    first, second = reservations(2, limit=UNCOUNTED_BYTES)
+    assert ReadBudget(10 * UNCOUNTED_BYTES, first).consume(2 * UNCOUNTED_BYTES)
 
-    taken = [each.take(2 * SMALL) for each in allowances]
-    taken += [each.take(2 * SMALL) for each in allowances]
-
-    assert taken == [True, True, True, False]
+    assert ReadBudget(10 * UNCOUNTED_BYTES, second).consume(UNCOUNTED_BYTES)
+    assert not ReadBudget(10 * UNCOUNTED_BYTES, second).consume(UNCOUNTED_BYTES + 1)
 
 
-def test_what_has_ended_makes_room() -> None:
-    first, second, third = shares(3, room=2 * SMALL)
-    assert first.take(SMALL)
-    assert second.take(SMALL)
-    assert not third.take(SMALL)
+def test_when_the_budget_is_exhausted_the_first_operation_continues() -> None:
+    first, second = reservations(2, limit=4 * UNCOUNTED_BYTES)
+    budgets = [ReadBudget(10 * UNCOUNTED_BYTES, each) for each in (first, second)]
 
-    third.end()
-    second.end()
-    second.end()
+    consumed = [each.consume(2 * UNCOUNTED_BYTES) for each in budgets]
+    consumed += [each.consume(2 * UNCOUNTED_BYTES) for each in budgets]
 
-    fourth = Share(first._crowd, gives_way=True)
-    assert fourth.take(SMALL)
-    assert not fourth.take(1)
+    assert consumed == [True, True, True, False]
 
 
-def test_what_has_to_be_answered_is_counted_and_not_refused() -> None:
-    crowd = Crowd(SMALL)
-    mutation, query = Share(crowd, gives_way=False), Share(crowd, gives_way=True)
+def test_a_released_reservation_frees_its_bytes() -> None:
+    first, second, third = reservations(3, limit=2 * UNCOUNTED_BYTES)
+    assert first.reserve(UNCOUNTED_BYTES)
+    assert second.reserve(UNCOUNTED_BYTES)
+    assert not third.reserve(UNCOUNTED_BYTES)
 
-    assert mutation.take(3 * SMALL)
-    assert not query.take(1)
+    third.release()
+    second.release()
+    second.release()
 
-
-def test_what_is_read_instead_takes_nothing_from_what_may_be_read() -> None:
-    allowance = Allowance(10)
-
-    with allowance.instead(20):
-        assert not allowance.take(11)
-    with allowance.instead(None):
-        assert allowance.take(100)
-
-    assert allowance.take(10)
-    assert not allowance.take(1)
+    fourth = MemoryReservation(first._budget, can_be_refused=True)
+    assert fourth.reserve(UNCOUNTED_BYTES)
+    assert not fourth.reserve(1)
 
 
-def test_who_has_ended_takes_no_more() -> None:
-    (share,) = shares(1, room=SMALL)
-    share.end()
+def test_a_mutation_is_counted_but_never_refused() -> None:
+    budget = SharedMemoryBudget(UNCOUNTED_BYTES)
+    mutation, query = MemoryReservation(budget, can_be_refused=False), MemoryReservation(budget, can_be_refused=True)
 
-    assert not share.take(1)
-    assert Share(share._crowd, gives_way=True).take(SMALL)
+    assert mutation.reserve(3 * UNCOUNTED_BYTES)
+    assert not query.reserve(1)
+
+
+def test_a_separate_limit_does_not_consume_the_read_budget() -> None:
+    read_budget = ReadBudget(10)
+
+    with read_budget.limited_to(20):
+        assert not read_budget.consume(11)
+    with read_budget.limited_to(None):
+        assert read_budget.consume(100)
+
+    assert read_budget.consume(10)
+    assert not read_budget.consume(1)
+
+
+def test_a_released_reservation_reserves_no_more() -> None:
+    (reservation,) = reservations(1, limit=UNCOUNTED_BYTES)
+    reservation.release()
+
+    assert not reservation.reserve(1)
+    assert MemoryReservation(reservation._budget, can_be_refused=True).reserve(UNCOUNTED_BYTES)

@@ -1,4 +1,4 @@
-"""What deleting a run takes along."""
+"""Foreign keys: which rows are deleted together with a run, flow or limit."""
 
 from collections.abc import Sequence
 
@@ -10,35 +10,37 @@ from db.sqlite.database import SQLiteDatabase
 from resolvers.errors import NotFound
 from resolvers.task_runs import delete_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
-from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed
+from tests.builders.ids import UNKNOWN_ID
+from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed_state
 
-NOWHERE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 NOW = "2030-01-01T12:00:00.000000Z"
 
-OF_TASK_RUNS = {
+TASK_RUN_TABLES = {
     "task_run": "id",
     "task_run_state": "run_id",
     "task_run_state_cache": "(SELECT run_id FROM task_run_state WHERE id = task_run_state_id)",
     "queue_entry": "task_run_id",
     "concurrency_slot": "task_run_id",
 }
-"""The tables with rows of task runs, and where each row says whose it is."""
+"""The tables with rows of a task run, and the expression for the task run's id in each."""
 
 
-def on_the_writer(connection: Connection) -> SQLiteConnection:
+def as_sqlite(connection: Connection) -> SQLiteConnection:
     assert isinstance(connection, SQLiteConnection)
     return connection
 
 
 def make_full_task_runs(connection: Connection, names: Sequence[str]) -> list[str | Exception]:
-    """Background runs that are leased, have a second state and a cached result, and hold a slot."""
-    raw = on_the_writer(connection).raw
-    raw.execute("INSERT INTO concurrency_limit VALUES (?, ?, ?, 'tag', 9)", (NOWHERE, NOW, NOW))
+    """Create background runs with a lease, two states, cached results and a concurrency slot."""
+    raw = as_sqlite(connection).raw
+    raw.execute("INSERT INTO concurrency_limit VALUES (?, ?, ?, 'tag', 9)", (UNKNOWN_ID, NOW, NOW))
     ids = make_task_runs(connection, new_task_runs(len(names), StateType.SCHEDULED))
     leases = {each.task_run.id: each.lease_id for each in claim(connection, len(names)).deliveries}
-    set_task_run_states(connection, [StateChange(id, proposed(StateType.RUNNING), lease_id=leases[id]) for id in ids])
+    set_task_run_states(
+        connection, [StateChange(id, proposed_state(StateType.RUNNING), lease_id=leases[id]) for id in ids]
+    )
     for id in ids:
-        raw.execute("INSERT INTO concurrency_slot VALUES (?, ?)", (NOWHERE, id))
+        raw.execute("INSERT INTO concurrency_slot VALUES (?, ?)", (UNKNOWN_ID, id))
         raw.execute(
             "INSERT INTO task_run_state_cache SELECT id, 'k', NULL, timestamp FROM task_run_state WHERE run_id = ?",
             (id,),
@@ -46,61 +48,61 @@ def make_full_task_runs(connection: Connection, names: Sequence[str]) -> list[st
     return [*ids]
 
 
-def rows_of(connection: Connection, task_run_id: str) -> dict[str, int]:
-    """How many rows of each table are this run's."""
-    raw = on_the_writer(connection).raw
+def count_rows_of(connection: Connection, task_run_id: str) -> dict[str, int]:
+    """Return the number of rows of each table that belong to this run."""
+    raw = as_sqlite(connection).raw
     return {
         table: raw.execute(f"SELECT count(*) FROM {table} WHERE {owner} = ?", (task_run_id,)).fetchone()[0]  # noqa: S608
-        for table, owner in OF_TASK_RUNS.items()
+        for table, owner in TASK_RUN_TABLES.items()
     }
 
 
 def count(connection: Connection, table: str) -> int:
-    return on_the_writer(connection).raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
+    return as_sqlite(connection).raw.execute(f"SELECT count(*) FROM {table}").fetchone()[0]  # noqa: S608
 
 
 def execute(connection: Connection, statements: Sequence[tuple[str, str]]) -> list[int | Exception]:
-    """Each statement with its one parameter; how many rows it changed itself."""
-    return [on_the_writer(connection).raw.execute(text, (value,)).rowcount for text, value in statements]
+    """Execute each statement with its parameter and return the row counts, without cascades."""
+    return [as_sqlite(connection).raw.execute(text, (value,)).rowcount for text, value in statements]
 
 
-async def test_deleting_a_task_run_takes_all_that_is_its_own_and_nothing_of_another(database: SQLiteDatabase) -> None:
+async def test_deleting_a_task_run_deletes_all_its_rows_and_no_others(database: SQLiteDatabase) -> None:
     deleted, kept = await database.write_all(make_full_task_runs, ["deleted", "kept"])
     assert isinstance(deleted, str)
     assert isinstance(kept, str)
     full = {"task_run": 1, "task_run_state": 2, "task_run_state_cache": 2, "queue_entry": 1, "concurrency_slot": 1}
-    assert await database.read(lambda connection: rows_of(connection, deleted)) == full
+    assert await database.read(lambda connection: count_rows_of(connection, deleted)) == full
 
-    answer = await database.write(delete_task_runs, deleted)
+    deleted_id = await database.write(delete_task_runs, deleted)
 
-    assert answer == deleted
-    assert await database.read(lambda connection: rows_of(connection, deleted)) == dict.fromkeys(full, 0)
-    assert await database.read(lambda connection: rows_of(connection, kept)) == full
-    # A cached result has no run once its state is gone: so none at all may be left of the deleted one's.
+    assert deleted_id == deleted
+    assert await database.read(lambda connection: count_rows_of(connection, deleted)) == dict.fromkeys(full, 0)
+    assert await database.read(lambda connection: count_rows_of(connection, kept)) == full
+    # Cached results have no run id once their state is deleted, so count all of them.
     assert await database.read(lambda connection: count(connection, "task_run_state_cache")) == 2
     assert await database.read(lambda connection: count(connection, "concurrency_limit")) == 1
 
 
-async def test_deleting_a_task_run_that_is_not_there_takes_nothing(database: SQLiteDatabase) -> None:
+async def test_deleting_an_unknown_task_run_deletes_nothing(database: SQLiteDatabase) -> None:
     (kept,) = await database.write_all(make_full_task_runs, ["kept"])
     assert isinstance(kept, str)
 
     with pytest.raises(NotFound):
-        await database.write(delete_task_runs, NOWHERE)
+        await database.write(delete_task_runs, UNKNOWN_ID)
 
-    assert await database.read(lambda connection: sum(rows_of(connection, kept).values())) == 7
+    assert await database.read(lambda connection: sum(count_rows_of(connection, kept).values())) == 7
 
 
-async def test_deleting_a_limit_frees_its_slots_and_no_run(database: SQLiteDatabase) -> None:
+async def test_deleting_a_limit_deletes_its_slots_and_no_run(database: SQLiteDatabase) -> None:
     await database.write_all(make_full_task_runs, ["a", "b"])
 
-    await database.write(execute, ("DELETE FROM concurrency_limit WHERE id = ?", NOWHERE))
+    await database.write(execute, ("DELETE FROM concurrency_limit WHERE id = ?", UNKNOWN_ID))
 
     assert await database.read(lambda connection: count(connection, "concurrency_slot")) == 0
     assert await database.read(lambda connection: count(connection, "task_run")) == 2
 
 
-async def test_deleting_a_flow_run_takes_its_task_runs_and_their_states(database: SQLiteDatabase) -> None:
+async def test_deleting_a_flow_run_deletes_its_task_runs_and_their_states(database: SQLiteDatabase) -> None:
     def make(connection: Connection, items: Sequence[None]) -> list[str | Exception]:
         deleted, kept = make_flow_run(connection), make_flow_run(connection)
         make_task_runs(connection, new_task_runs(3, flow_run_id=deleted))
@@ -116,14 +118,14 @@ async def test_deleting_a_flow_run_takes_its_task_runs_and_their_states(database
     assert await database.read(lambda connection: [count(connection, table) for table in tables]) == [1, 1, 1, 3, 3]
 
 
-async def test_deleting_a_flow_takes_its_deployments_its_flow_runs_and_their_task_runs(
+async def test_deleting_a_flow_deletes_its_deployments_flow_runs_and_task_runs(
     database: SQLiteDatabase,
 ) -> None:
     def make(connection: Connection, items: Sequence[None]) -> list[Exception | None]:
         make_task_runs(connection, new_task_runs(3, flow_run_id=make_flow_run(connection)))
         make_task_runs(connection, new_task_runs(1))
-        raw = on_the_writer(connection).raw
-        raw.execute("INSERT INTO deployment SELECT ?, ?, ?, 'd', id, '[]', NULL, 1 FROM flow", (NOWHERE, NOW, NOW))
+        raw = as_sqlite(connection).raw
+        raw.execute("INSERT INTO deployment SELECT ?, ?, ?, 'd', id, '[]', NULL, 1 FROM flow", (UNKNOWN_ID, NOW, NOW))
         return [None for _ in items]
 
     await database.write(make, None)
@@ -134,13 +136,13 @@ async def test_deleting_a_flow_takes_its_deployments_its_flow_runs_and_their_tas
     assert await database.read(lambda connection: [count(connection, table) for table in tables]) == [0, 0, 0, 0, 1, 1]
 
 
-async def test_a_flow_run_outlives_the_task_run_that_it_stands_for(database: SQLiteDatabase) -> None:
+async def test_a_subflow_run_survives_the_deletion_of_its_parent_task_run(database: SQLiteDatabase) -> None:
     def make(connection: Connection, items: Sequence[None]) -> list[tuple[str, str] | Exception]:
         (parent,) = make_task_runs(connection, new_task_runs(1))
         return [(parent, make_flow_run(connection, parent)) for _ in items]
 
     def parent_of(connection: Connection, flow_run_id: str) -> tuple[str | None]:
-        raw = on_the_writer(connection).raw
+        raw = as_sqlite(connection).raw
         return raw.execute("SELECT parent_task_run_id FROM flow_run WHERE id = ?", (flow_run_id,)).fetchone()
 
     parent, child = await database.write(make, None)
@@ -151,7 +153,7 @@ async def test_a_flow_run_outlives_the_task_run_that_it_stands_for(database: SQL
     assert await database.read(lambda connection: parent_of(connection, child)) == (None,)
 
 
-async def test_deleting_a_flow_run_takes_the_task_run_behind_its_child_and_leaves_the_child(
+async def test_deleting_a_flow_run_keeps_its_subflow_runs(
     database: SQLiteDatabase,
 ) -> None:
     def make(connection: Connection, items: Sequence[None]) -> list[str | Exception]:

@@ -1,4 +1,4 @@
-"""A path names a column of a run, or of one row that belongs to it."""
+"""Column paths: names for the columns of a run and of its related rows."""
 
 import pytest
 from sqlalchemy import select
@@ -9,7 +9,7 @@ from db.query.column_paths import columns_for_flow_runs, columns_for_task_runs
 from db.sql.statement import Statement
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
-from tests.builders.rows import make_task_runs, new_task_runs, proposed
+from tests.builders.rows import make_task_runs, new_task_runs, proposed_state
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def flow_run_id(connection: SQLiteConnection) -> str:
     assert not isinstance(flow, Exception)
     (deployment,) = create_deployments(connection, [NewDeployment("d", flow.flow.id)])
     assert not isinstance(deployment, Exception)
-    new = NewFlowRun(deployment_id=deployment.deployment.id, name="run", state=proposed(StateType.RUNNING))
+    new = NewFlowRun(deployment_id=deployment.deployment.id, name="run", state=proposed_state(StateType.RUNNING))
     (created,) = create_flow_runs(connection, [new])
     assert not isinstance(created, Exception)
     return created.flow_run.id
@@ -30,7 +30,7 @@ def task_run_rows(connection: SQLiteConnection, *paths: str) -> list[Row]:
     return connection.fetch(Statement(select(*columns).select_from(source)))
 
 
-def test_columns_come_in_the_order_of_their_paths(connection: SQLiteConnection, flow_run_id: str) -> None:
+def test_columns_are_returned_in_the_order_of_their_paths(connection: SQLiteConnection, flow_run_id: str) -> None:
     make_task_runs(connection, new_task_runs(1, flow_run_id=flow_run_id, task_key="key"))
 
     paths = ("flow_run.flow.name", "task_key", "state.type", "flow_run.state.type", "flow_run.deployment.flow.tags")
@@ -38,20 +38,20 @@ def test_columns_come_in_the_order_of_their_paths(connection: SQLiteConnection, 
     assert task_run_rows(connection, *paths) == [("f", "key", "PENDING", "RUNNING", '["x"]')]
 
 
-def test_what_a_run_does_not_have_is_null(connection: SQLiteConnection) -> None:
+def test_columns_of_a_missing_related_row_are_null(connection: SQLiteConnection) -> None:
     make_task_runs(connection, new_task_runs(1, task_key="key"))
 
     assert task_run_rows(connection, "task_key", "flow_run.id", "flow_run.flow.name") == [("key", None, None)]
 
 
-def test_a_table_is_joined_once_for_all_its_columns_and_only_if_it_is_named(connection: SQLiteConnection) -> None:
+def test_a_table_is_joined_once_and_only_when_a_path_needs_it(connection: SQLiteConnection) -> None:
     _, source = columns_for_task_runs(["state.id", "state.name", "name"])
 
     assert str(source).split(" ")[:4] == ["task_run", "LEFT", "OUTER", "JOIN"]
     assert str(source).count("JOIN") == 1
 
 
-def test_flow_runs_have_paths_too(connection: SQLiteConnection, flow_run_id: str) -> None:
+def test_flow_runs_have_column_paths(connection: SQLiteConnection, flow_run_id: str) -> None:
     columns, source = columns_for_flow_runs(["deployment.name", "id", "flow.name", "state.name"])
 
     rows = connection.fetch(Statement(select(*columns).select_from(source)))

@@ -1,25 +1,22 @@
-"""Transactions of several servers on one PostgreSQL never wait for each other in a circle."""
+"""Lock order: transactions of several servers on one PostgreSQL database do not deadlock."""
 
 import asyncio
 from collections.abc import Sequence
 
-import pytest
 from sqlalchemy.util import await_only
 
 from db.connection import Connection
 from db.postgresql.database import PostgreSQLDatabase
 from db.statements.task_runs import lock_task_runs
 from resolvers.task_runs import NewTaskRun, create_all_task_runs
-from tests.client import PATIENCE
+from tests.client import TIMEOUT_SECONDS
+from tests.serving import POSTGRESQL_ONLY
+
+# SQLite has a single writer.
+pytestmark = POSTGRESQL_ONLY
 
 
-@pytest.fixture
-def database_kind() -> str:
-    """SQLite has one writer."""
-    return "postgresql"
-
-
-async def test_two_operations_that_are_asked_for_at_once_at_two_servers_are_done_without_a_second_try(
+async def test_two_operations_at_two_servers_commit_without_a_retry(
     databases: Sequence[PostgreSQLDatabase],
 ) -> None:
     created = await databases[0].write(create_all_task_runs, [NewTaskRun("t", "1"), NewTaskRun("t", "2")])
@@ -30,7 +27,7 @@ async def test_two_operations_that_are_asked_for_at_once_at_two_servers_are_done
     def lock_and_wait_for_the_other(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
         calls.append("first")
         lock_task_runs(connection, ids)
-        await_only(asyncio.wait_for(holding.wait(), PATIENCE))
+        await_only(asyncio.wait_for(holding.wait(), TIMEOUT_SECONDS))
         return list(ids)
 
     def lock(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
@@ -38,12 +35,12 @@ async def test_two_operations_that_are_asked_for_at_once_at_two_servers_are_done
         lock_task_runs(connection, ids)
         return list(ids)
 
-    answers = await asyncio.gather(
+    results = await asyncio.gather(
         databases[0].write(lock_and_wait_for_the_other, runs[0]),
         databases[0].write(lock, runs[1]),
         databases[1].write(lock_and_wait_for_the_other, runs[1]),
         databases[1].write(lock, runs[0]),
     )
 
-    assert answers == [runs[0], runs[1], runs[1], runs[0]]
+    assert results == [runs[0], runs[1], runs[1], runs[0]]
     assert sorted(calls) == ["first", "first", "second", "second"]

@@ -1,4 +1,4 @@
-"""Run time and lateness in SQL are what a record estimates."""
+"""Estimated run time and lateness: SQL and Python compute the same values."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ from db import migrations, tables
 from db.connection import SQLiteConnection
 from db.enums import StateType
 from db.query.run_estimates import estimated_lateness_seconds, estimated_run_time_seconds
-from db.runtime.timestamps import instant
+from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Statement
 from db.statements.task_runs import insert_task_runs
-from resolvers.task_runs import NewTaskRun, blank_task_run
+from resolvers.task_runs import NewTaskRun, build_task_run
 
 NOW = datetime(2030, 1, 1, 12, tzinfo=UTC)
 ESTIMATES = Statement(
@@ -25,26 +25,28 @@ ESTIMATES = Statement(
         tables.task_run.c.name == "it"
     )
 )
-MOMENTS = st.none() | st.integers(-(10**13), 10**13).map(lambda each: instant(NOW + timedelta(microseconds=each)))
+TIMESTAMPS = st.none() | st.integers(-(10**13), 10**13).map(
+    lambda each: format_timestamp(NOW + timedelta(microseconds=each))
+)
 
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[SQLiteConnection]:
     migrations.upgrade_sqlite(tmp_path / "runyard.db")
     raw = sqlite3.connect(tmp_path / "runyard.db", isolation_level=None)
-    yield SQLiteConnection(raw, instant(NOW))
+    yield SQLiteConnection(raw, format_timestamp(NOW))
     raw.close()
 
 
 @given(
     type=st.none() | st.sampled_from(StateType),
-    since=MOMENTS.filter(lambda each: each is not None and each <= instant(NOW)),
-    expected=MOMENTS,
-    started=MOMENTS,
+    since=TIMESTAMPS.filter(lambda each: each is not None and each <= format_timestamp(NOW)),
+    expected=TIMESTAMPS,
+    started=TIMESTAMPS,
     total=st.floats(0, 1e6),
 )
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much], deadline=None)
-def test_both_ways_agree_to_the_microsecond(
+def test_sql_and_python_agree_to_the_microsecond(
     connection: SQLiteConnection,
     type: StateType | None,
     since: str,
@@ -52,15 +54,15 @@ def test_both_ways_agree_to_the_microsecond(
     started: str | None,
     total: float,
 ) -> None:
-    run = blank_task_run(NewTaskRun("t", "d", name="it"), instant(NOW))
+    run = build_task_run(NewTaskRun("t", "d", name="it"), format_timestamp(NOW))
     run.state_type, run.state_timestamp, run.total_run_time_seconds = type, since, total
-    run.expected_start_time, run.start_time, run.read_at = expected, started, instant(NOW)
+    run.expected_start_time, run.start_time, run.read_at = expected, started, format_timestamp(NOW)
     connection.raw.execute("DELETE FROM task_run")
     insert_task_runs(connection, [run])
 
-    ((run_time, lateness),) = connection.fetch(ESTIMATES, {"now": instant(NOW)})
+    ((run_time, lateness),) = connection.fetch(ESTIMATES, {"now": format_timestamp(NOW)})
 
     assert run_time == pytest.approx(run.estimated_run_time_seconds, abs=1e-6)
-    # History leaves out runs without a state; a record counts them as waiting.
+    # SQL ignores runs without a state, while a record counts them as waiting.
     wanted = 0.0 if type is None and started is None else run.estimated_start_time_delta_seconds
     assert lateness == pytest.approx(wanted, abs=1e-6)

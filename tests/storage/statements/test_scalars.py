@@ -1,18 +1,17 @@
-"""Instants that clients send."""
+"""The DateTime scalar: timestamps that clients send."""
 
 from datetime import UTC, datetime, timedelta, timezone
-from time import monotonic
 
 import pytest
 from graphql import GraphQLError
 from hypothesis import given
 from hypothesis import strategies as st
 
-from db.runtime.timestamps import instant
-from schema.scalars import read_instant
+from db.runtime.timestamps import format_timestamp
+from schema.scalars import parse_datetime
 
 OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis wants them so
+DATETIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis requires naive bounds
 
 
 @pytest.mark.parametrize(
@@ -30,8 +29,8 @@ MOMENTS = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFS
         ("9999-12-31T23:59:59.999999Z", "9999-12-31T23:59:59.999999Z"),
     ],
 )
-def test_an_instant_of_rfc_3339_is_read(text: str, stored: str) -> None:
-    assert read_instant(text) == stored
+def test_rfc_3339_timestamps_are_accepted(text: str, stored: str) -> None:
+    assert parse_datetime(text) == stored
 
 
 @pytest.mark.parametrize(
@@ -47,18 +46,18 @@ def test_an_instant_of_rfc_3339_is_read(text: str, stored: str) -> None:
         "2026W056T093000Z",
     ],
 )
-def test_the_rarer_forms_of_iso_8601_are_read(text: str) -> None:
-    assert read_instant(text) == "2026-01-31T09:30:00.000000Z"
+def test_rare_iso_8601_formats_are_accepted(text: str) -> None:
+    assert parse_datetime(text) == "2026-01-31T09:30:00.000000Z"
 
 
-@given(MOMENTS, st.sampled_from(["auto", "microseconds"]))
-def test_every_moment_is_read_as_python_writes_it(when: datetime, precision: str) -> None:
-    assert read_instant(when.isoformat(timespec=precision)) == instant(when)
+@given(DATETIMES, st.sampled_from(["auto", "microseconds"]))
+def test_every_python_isoformat_is_accepted(when: datetime, precision: str) -> None:
+    assert parse_datetime(when.isoformat(timespec=precision)) == format_timestamp(when)
 
 
-@given(MOMENTS)
-def test_an_instant_that_was_answered_may_be_sent_back(when: datetime) -> None:
-    assert read_instant(instant(when)) == instant(when)
+@given(DATETIMES)
+def test_a_returned_timestamp_can_be_sent_back(when: datetime) -> None:
+    assert parse_datetime(format_timestamp(when)) == format_timestamp(when)
 
 
 @pytest.mark.parametrize(
@@ -87,9 +86,9 @@ def test_an_instant_that_was_answered_may_be_sent_back(when: datetime) -> None:
         "2026-01-31T09:30:00Z and more",
     ],
 )
-def test_what_is_no_instant_with_an_offset_is_refused(value: object) -> None:
-    with pytest.raises(GraphQLError, match="is an RFC 3339 instant with an offset"):
-        read_instant(value)
+def test_values_without_a_date_time_and_offset_are_rejected(value: object) -> None:
+    with pytest.raises(GraphQLError, match="must be an RFC 3339 timestamp with an offset"):
+        parse_datetime(value)
 
 
 @pytest.mark.parametrize(
@@ -117,48 +116,44 @@ def test_what_is_no_instant_with_an_offset_is_refused(value: object) -> None:
         "2026-01-31T09:30:00.000000Z\n",
     ],
 )
-def test_what_is_not_in_the_calendar_is_refused(text: str) -> None:
-    with pytest.raises(GraphQLError, match=r"is no instant of the calendar|is an RFC 3339 instant"):
-        read_instant(text)
+def test_times_outside_the_calendar_are_rejected(text: str) -> None:
+    with pytest.raises(GraphQLError, match=r"is not a valid date and time|must be an RFC 3339 timestamp"):
+        parse_datetime(text)
 
 
 @given(st.text(st.sampled_from("0123456789TZWP:+-., "), max_size=30) | st.text(max_size=30))
-def test_any_other_text_is_refused_or_read_and_nothing_else_happens(text: str) -> None:
+def test_any_other_text_is_rejected_or_parsed_without_other_errors(text: str) -> None:
     try:
-        stored = read_instant(text)
+        stored = parse_datetime(text)
     except GraphQLError:
         return
 
-    assert read_instant(stored) == stored
+    assert parse_datetime(stored) == stored
 
 
-def test_a_refusal_shows_little_of_what_was_sent() -> None:
-    with pytest.raises(GraphQLError) as refusal:
-        read_instant("2026" * 1000)
+def test_an_error_message_contains_only_part_of_a_long_value() -> None:
+    with pytest.raises(GraphQLError) as error:
+        parse_datetime("2026" * 1000)
 
-    assert len(refusal.value.message) < 200
+    assert len(error.value.message) < 200
 
 
-def test_t_and_z_may_be_of_lower_case() -> None:
-    assert read_instant("2026-01-31t09:30:00z") == "2026-01-31T09:30:00.000000Z"
+def test_lower_case_t_and_z_are_accepted() -> None:
+    assert parse_datetime("2026-01-31t09:30:00z") == "2026-01-31T09:30:00.000000Z"
 
 
 @pytest.mark.parametrize("text", ["T2026-0100", "T0930+0100"])
-def test_a_time_without_a_day_is_refused(text: str) -> None:
+def test_a_time_without_a_date_is_rejected(text: str) -> None:
     with pytest.raises(GraphQLError):
-        read_instant(text)
+        parse_datetime(text)
 
 
 @pytest.mark.parametrize("text", ["2026-01-31/T09Z", "T09/T09Z"])
-def test_a_span_of_time_is_refused(text: str) -> None:
+def test_a_time_interval_is_rejected(text: str) -> None:
     with pytest.raises(GraphQLError):
-        read_instant(text)
+        parse_datetime(text)
 
 
-def test_a_long_text_is_refused_at_once() -> None:
-    start = monotonic()
-
-    with pytest.raises(GraphQLError):
-        read_instant("T" * 10_000)
-
-    assert monotonic() - start < 0.5
+def test_a_long_text_is_rejected_before_it_is_parsed() -> None:
+    with pytest.raises(GraphQLError, match=r"^A DateTime must be an RFC 3339 timestamp"):
+        parse_datetime("2026-01-31T09:30:00." + "1" * 10_000 + "Z")

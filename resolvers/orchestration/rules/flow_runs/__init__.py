@@ -1,0 +1,1 @@
+"""Orchestration rules for flow runs, one a file."""

@@ -1,0 +1,1 @@
+"""Orchestration rules for task runs and flow runs, one a file."""

@@ -1,4 +1,4 @@
-"""A claimed run keeps the time it was scheduled for."""
+"""The scheduled time of a run that is claimed."""
 
 from dataclasses import replace
 
@@ -8,7 +8,10 @@ from resolvers.orchestration.transition import Amend, Transition, Verdict, rule
 
 @rule(leaving={StateType.SCHEDULED}, entering={StateType.PENDING})
 def copy_scheduled_time(transition: Transition) -> Verdict | None:
-    """Carry the scheduled time over to PENDING, where RUNNING will ask for it; one that the proposal names wins."""
+    """Copy the scheduled time from SCHEDULED to PENDING, unless the proposal has one.
+
+    `wait_for_scheduled_time` reads it when the run becomes RUNNING.
+    """
     proposed, current = transition.proposed, transition.current
     if current is None or proposed.details.scheduled_time is not None:
         return None

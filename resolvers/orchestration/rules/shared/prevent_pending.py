@@ -1,4 +1,4 @@
-"""PENDING is the claim on a run: of several who propose it, one gets it."""
+"""Mutual exclusion of clients that claim a run by proposing PENDING."""
 
 from db.enums import StateType
 from resolvers.orchestration.transition import Abort, Transition, Verdict, rule
@@ -9,6 +9,9 @@ from resolvers.orchestration.transition import Abort, Transition, Verdict, rule
     entering={StateType.PENDING},
 )
 def prevent_pending(transition: Transition) -> Verdict | None:
-    """Refuse PENDING for a run that somebody has already claimed, or that was called off."""
+    """Abort PENDING for a run that is already claimed, or cancelled.
+
+    Of several clients that propose PENDING for the same run, only the first one is accepted.
+    """
     assert transition.current_type is not None
-    return Abort(f"The run is {transition.current_type}: it can not be claimed again.")
+    return Abort(f"The run is {transition.current_type} and cannot be claimed.")

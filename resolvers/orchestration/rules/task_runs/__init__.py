@@ -1,0 +1,1 @@
+"""Orchestration rules for task runs, one a file."""

@@ -1,15 +1,15 @@
-"""A worker that lost its lease changes nothing."""
+"""Fencing of workers that have lost their lease."""
 
 from resolvers.orchestration.transition import Abort, Transition, Verdict, rule
 
 
 @rule()
 def fence_lost_leases(transition: Transition) -> Verdict | None:
-    """Stop a worker whose lease has run out or has passed to someone else.
+    """Abort proposals under a lease that has expired or is not the current lease of the run.
 
-    A worker can be paused past its lease and wake up believing that it still owns the run. Its report must change
-    nothing, since another worker may already be running it. Proposals without a lease (operators, programs) pass.
+    A worker that was suspended past its lease may still believe that it owns the run, while another worker is already
+    executing it. Proposals without a lease (from operators and programs) are not affected.
     """
     if transition.lease_id is not None and transition.lease_id != transition.held_lease_id:
-        return Abort("This lease is no longer held: stop working on the run, another worker may have it.")
+        return Abort("The lease is no longer held. Stop working on the task run: another worker may be executing it.")
     return None

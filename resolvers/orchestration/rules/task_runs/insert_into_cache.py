@@ -1,4 +1,4 @@
-"""A result with a cache key is kept for others."""
+"""Storage of results in the result cache."""
 
 from db.enums import StateType
 from resolvers.orchestration.transition import Amend, Effects, Transition, Verdict, rule
@@ -6,5 +6,8 @@ from resolvers.orchestration.transition import Amend, Effects, Transition, Verdi
 
 @rule(entering={StateType.COMPLETED})
 def insert_into_cache(transition: Transition) -> Verdict | None:
-    """Keep the state under its cache key, until its cache expiration; one that has passed is kept for nobody."""
-    return Amend(effects=Effects(keeps_result=True)) if transition.proposed.details.cache_key else None
+    """Store a COMPLETED state under its cache key, until its cache expiration.
+
+    An expiration in the past is accepted, but the stored state is never used.
+    """
+    return Amend(effects=Effects(caches_result=True)) if transition.proposed.details.cache_key else None

@@ -1,4 +1,4 @@
-"""When a run that has ended may be taken up again."""
+"""Transitions of a task run that has ended."""
 
 from dataclasses import replace
 
@@ -8,21 +8,21 @@ from db.enums import TERMINAL, StateType
 from db.records import JsonText
 from resolvers.orchestration.transition import TERMINAL_STATES, Abort, Amend, Effects, Reject, Transition, Verdict, rule
 
-NEVER_AFTER_THE_END = {StateType.CANCELLING, StateType.PAUSED, StateType.CRASHED}
+FORBIDDEN_AFTER_TERMINAL = {StateType.CANCELLING, StateType.PAUSED, StateType.CRASHED}
 
 
 @rule(leaving=TERMINAL_STATES)
 def leave_terminal_states(transition: Transition) -> Verdict | None:
-    """Let a run that has ended start over, with its retries counted afresh; unless it has a result to keep.
+    """Allow a task run to start again with a run count of 0, unless it is COMPLETED with a persisted result.
 
-    A COMPLETED run with a kept result stays as it is. One whose flow run has begun anew since it last ran is named
-    `Retrying` when it runs again.
+    CANCELLING, PAUSED and CRASHED are aborted. RUNNING is named `Retrying` if the flow run has restarted since the task
+    run last ran.
     """
     proposed, current = transition.proposed, transition.current
-    if proposed.type in NEVER_AFTER_THE_END:
-        return Abort(f"The run has ended ({transition.current_type}): it can not become {proposed.type}.")
-    if current is not None and current.type is StateType.COMPLETED and is_kept(current.data):
-        return Reject("The run is COMPLETED and its result is kept.")
+    if proposed.type in FORBIDDEN_AFTER_TERMINAL:
+        return Abort(f"The task run is {transition.current_type} and cannot become {proposed.type}.")
+    if current is not None and current.type is StateType.COMPLETED and has_persisted_result(current.data):
+        return Reject("The task run is COMPLETED with a persisted result and cannot change its state.")
     if proposed.type in TERMINAL:
         return None
     if (
@@ -34,7 +34,7 @@ def leave_terminal_states(transition: Transition) -> Verdict | None:
     return Amend(proposed, Effects(run_count=0))
 
 
-def is_kept(data: JsonText | None) -> bool:
-    """Whether a state's data is a result that others may rely on: anything but an empty value or an unpersisted one."""
+def has_persisted_result(data: JsonText | None) -> bool:
+    """Whether the data of a state is a persisted result: any value except empty ones and those of type `unpersisted`."""
     value = None if data is None else orjson.loads(data)
     return bool(value) and not (isinstance(value, dict) and value.get("type") == "unpersisted")  # pyright: ignore

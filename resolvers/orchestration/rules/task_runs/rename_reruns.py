@@ -1,4 +1,4 @@
-"""A run that runs again says so by the name of its state."""
+"""State names of repeated runs."""
 
 from dataclasses import replace
 
@@ -8,7 +8,7 @@ from resolvers.orchestration.transition import Amend, Transition, Verdict, rule
 
 @rule(entering={StateType.RUNNING})
 def rename_reruns(transition: Transition) -> Verdict | None:
-    """Name RUNNING `Retrying` straight after `AwaitingRetry`, and `Rerunning` otherwise, if it has run before."""
+    """Name RUNNING `Retrying` directly after `AwaitingRetry`, and otherwise `Rerunning`, if the task run has run before."""
     if transition.run_count == 0:
         return None
     is_retry = transition.current is not None and transition.current.name == "AwaitingRetry"

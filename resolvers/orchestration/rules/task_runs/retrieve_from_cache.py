@@ -1,4 +1,4 @@
-"""A result that is kept need not be made again."""
+"""Use of results from the result cache."""
 
 from dataclasses import replace
 
@@ -8,15 +8,15 @@ from resolvers.orchestration.transition import ProposedState, Reject, Transition
 
 @rule(entering={StateType.RUNNING})
 def retrieve_from_cache(transition: Transition) -> Verdict | None:
-    """Put the kept state in the place of RUNNING, under the name `Cached`.
+    """Set the cached state, with the name `Cached`, instead of RUNNING.
 
-    The key is the proposal's own; keys are shared by all tasks. `refreshCache` asks for the work to be done anyway.
+    The cache key is the one of the proposed state. All tasks share one set of keys. `refreshCache` skips the cache.
     """
-    cached, asked = transition.cached, transition.proposed.details
-    if cached is None or not asked.cache_key or asked.refresh_cache:
+    cached, proposed_details = transition.cached, transition.proposed.details
+    if cached is None or not proposed_details.cache_key or proposed_details.refresh_cache:
         return None
-    details = replace(cached.details, transition_id=asked.transition_id)
+    details = replace(cached.details, transition_id=proposed_details.transition_id)
     return Reject(
-        "A result is kept under this cache key.",
+        "A cached result exists for this cache key.",
         ProposedState(cached.type, "Cached", cached.message, cached.data, details),
     )

@@ -1,18 +1,22 @@
-"""No more runs of a tag at a time than its limit allows."""
+"""Concurrency limits by tag."""
 
 from db.enums import StateType
 from resolvers.orchestration.transition import Abort, Amend, Effects, Transition, Verdict, Wait, rule
 
 WAIT_SECONDS = 30.0
-"""How long a run that finds no free slot is told to wait."""
+"""Delay of a run that waits for a free slot, in seconds."""
 
 
 @rule(entering={StateType.RUNNING})
 def take_concurrency_slots(transition: Transition) -> Verdict | None:
-    """Take a slot of each limit on the run's tags, or none at all. A slot that the run holds is not asked for twice."""
+    """Take a slot of each limit on the tags of the run, all or none. A slot that the run already holds is kept.
+
+    A limit of 0 aborts. A limit without a free slot delays the run. The first such limit in the order of tags decides.
+    """
     for limit in transition.limits:
         if limit.limit == 0:
-            return Abort(f"The concurrency limit of the tag {limit.tag!r} is 0: nothing with it may run.")
+            return Abort(f"The concurrency limit of tag {limit.tag!r} is 0: no task run with this tag can run.")
         if limit.used_by_others >= limit.limit:
-            return Wait(f"All slots of the tag {limit.tag!r} are taken.", WAIT_SECONDS, for_slot=True)
+            reason = f"All slots of tag {limit.tag!r} are in use; its concurrency limit is {limit.limit:,}."
+            return Wait(reason, WAIT_SECONDS, for_slot=True)
     return Amend(effects=Effects(takes_slots=True)) if transition.limits else None
