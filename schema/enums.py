@@ -27,58 +27,70 @@ def _define_enum(enum_class: EnumType, description: str, values: Mapping[str, st
 
 _define_enum(
     StateType,
-    "What kind of state a run is in. COMPLETED, FAILED, CANCELLED and CRASHED end a run.",
+    "Type of a state. COMPLETED, FAILED, CANCELLED and CRASHED are terminal: the run has ended.",
     {
-        "SCHEDULED": "It is to run at a time, now or later. A background run in this state is queued for workers.",
-        "PENDING": "A worker has claimed it and prepares to run it.",
-        "RUNNING": "It is being carried out.",
-        "COMPLETED": "It ended well.",
-        "FAILED": "Its own code ended in an error.",
-        "CANCELLED": "It was called off and has stopped.",
-        "CRASHED": "It was ended from outside: its process or machine is gone.",
-        "PAUSED": "It waits for somebody to let it go on.",
-        "CANCELLING": "It was called off and is still stopping. Its worker is to stop it and then set CANCELLED.",
+        "SCHEDULED": (
+            "Scheduled to run, now or later. A background run in this state is queued for workers, unless it "
+            "represents a subflow."
+        ),
+        "PENDING": "Claimed and about to run. Also the state of a run that is created without a state.",
+        "RUNNING": "Being executed.",
+        "COMPLETED": "Finished successfully.",
+        "FAILED": "Finished with an error.",
+        "CANCELLED": "Cancelled before it finished.",
+        "CRASHED": "Terminated by an infrastructure failure: the worker process or machine was lost.",
+        "PAUSED": "Paused until a client resumes it by setting another state.",
+        "CANCELLING": "Being cancelled. Its worker must stop it and then set CANCELLED.",
     },
 )
 _define_enum(
     OrchestrationStatus,
-    "What the rules made of a proposed state.",
+    "Result of proposing a state.",
     {
-        "ACCEPT": "The run took the proposed state, perhaps with another name or with fields filled in.",
-        "REJECT": "The run took another state instead, or kept the one it has: look at `created` and `state`.",
-        "ABORT": "Nothing was changed, and the caller should stop working on the run.",
-        "WAIT": "Nothing was changed: ask again after `delaySeconds`.",
+        "ACCEPT": (
+            "The proposed state was set, or was set before with the same `transitionId`. Rules may have changed "
+            "its name, data or details."
+        ),
+        "REJECT": (
+            "The proposed state was not set. The run entered another state if `created` is true, and otherwise "
+            "kept its state."
+        ),
+        "ABORT": "No state was set. The client must stop working on the run.",
+        "WAIT": "No state was set. The client may propose the state again after `delaySeconds`.",
     },
 )
 _define_enum(
     LeaseStatus,
-    "Whether a lease is still the caller's.",
+    "Status of a lease.",
     {
-        "HELD": "It is held, and what was asked has been done.",
-        "LOST": "It ran out, was given back, has ended, or never was: stop working on the run and write nothing.",
+        "HELD": "The client held the lease, and the operation succeeded.",
+        "LOST": (
+            "The lease has expired, was released, has ended or does not exist. The client must stop working on "
+            "the run and must not report a state."
+        ),
     },
 )
 
 _SORT_DESCRIPTIONS = {
-    "ID_DESC": "The latest created first.",
-    "EXPECTED_START_TIME_ASC": "By when it was first meant to start, the earliest first.",
-    "EXPECTED_START_TIME_DESC": "By when it was first meant to start, the latest first.",
-    "NAME_ASC": "By name, character by character as Unicode numbers them: capitals before small letters.",
-    "NAME_DESC": "By name, the other way round.",
-    "NEXT_SCHEDULED_START_TIME_ASC": "By when it is due, the earliest first; what is not SCHEDULED comes before all.",
-    "END_TIME_DESC": "By when it ended, the latest first; what has not ended comes last.",
-    "START_TIME_ASC": "By when it started, the earliest first; what has not started comes before all.",
-    "START_TIME_DESC": "By when it started, the latest first; what has not started comes last.",
-    "CREATED_ASC": "By when it was created, the earliest first.",
-    "CREATED_DESC": "By when it was created, the latest first.",
+    "ID_DESC": "By `id`, descending: newest first.",
+    "EXPECTED_START_TIME_ASC": "By expected start time, ascending.",
+    "EXPECTED_START_TIME_DESC": "By expected start time, descending.",
+    "NAME_ASC": "By name, ascending, in the order of Unicode code points: `Z` before `a`.",
+    "NAME_DESC": "By name, descending, in the order of Unicode code points: `a` before `Z`.",
+    "NEXT_SCHEDULED_START_TIME_ASC": "By scheduled time, ascending. Runs that are not SCHEDULED come first.",
+    "END_TIME_DESC": "By end time, descending. Runs without an end time come last.",
+    "START_TIME_ASC": "By start time, ascending. Runs that have not started come first.",
+    "START_TIME_DESC": "By start time, descending. Runs that have not started come last.",
+    "CREATED_ASC": "By creation time, ascending.",
+    "CREATED_DESC": "By creation time, descending.",
 }
 _define_enum(
     TaskRunSort,
-    "What a list of task runs goes by. Among equals the id decides, in the same direction.",
+    "Sort order for task runs. Ties are broken by `id`, in the same direction.",
     _SORT_DESCRIPTIONS,
 )
 _define_enum(
     FlowRunSort,
-    "What a list of flow runs goes by. Among equals the id decides, in the same direction.",
+    "Sort order for flow runs. Ties are broken by `id`, in the same direction.",
     _SORT_DESCRIPTIONS,
 )

@@ -58,26 +58,45 @@ from schema.types.payloads import (
 )
 from schema.types.task_runs import TaskRun
 
-TaskRunIdArgument = Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
-StateArgument = Annotated[StateInput, strawberry.argument(description="The state that you propose.")]
+TaskRunIdArgument = Annotated[strawberry.ID, strawberry.argument(description="Id of the task run.")]
+StateArgument = Annotated[StateInput, strawberry.argument(description="Proposed state.")]
 ForceArgument = Annotated[
     bool | None,
-    strawberry.argument(description="Take the state without asking the rules. A lost lease changes nothing even so."),
+    strawberry.argument(
+        description=(
+            "Whether to set the state without applying orchestration rules. Defaults to false. Has no effect when "
+            "`leaseId` has expired or is not the run's current lease."
+        )
+    ),
+]
+FlowRunForceArgument = Annotated[
+    bool | None,
+    strawberry.argument(
+        description="Whether to set the state without applying orchestration rules. Defaults to false."
+    ),
 ]
 
 
-@strawberry.type(description="What you can change. An answer without errors is on disk.")
+@strawberry.type(
+    description=(
+        "Mutations. A response without errors is sent after the changes are committed to disk. Available over "
+        "HTTP, WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
+    )
+)
 class Mutation:
     @strawberry.mutation(
         graphql_type=TaskRunCreatePayload,
-        description="Create a task run, or find the one with the same keys. A background run that is SCHEDULED is "
-        "queued for the workers of its `taskKey` in the same transaction; where as many wait as may, it is refused as "
-        "`QUEUE_FULL`.",
+        description=(
+            "Create a task run, or return the existing one with the same keys. A SCHEDULED run without a flow run "
+            "is queued for workers of its `taskKey` in the same transaction. Fails with `QUEUE_FULL` when the "
+            "key's queue has reached its limit, and with `CONFLICT` when the flow run does not exist or the rules "
+            "do not accept the first state."
+        ),
     )
     async def create_task_run(
         self,
         info: Info,
-        input: Annotated[TaskRunCreateInput, strawberry.argument(description="The run to create.")],
+        input: Annotated[TaskRunCreateInput, strawberry.argument(description="Task run to create.")],
     ) -> CreatedTaskRun:
         parsed = input.parse("input")
         with prefix_argument_path("input"):
@@ -85,41 +104,53 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=list[TaskRunCreatePayload],
-        description="Create up to 1,000 task runs in one transaction: all of them or, if one is refused, none. "
-        "Results in the order of the inputs.",
+        description=(
+            "Create up to 1,000 task runs in one transaction, each as `createTaskRun` does. If one of them fails, "
+            "none is created and the request fails with its error code. Results are in the order of the inputs."
+        ),
     )
     async def create_task_runs(
         self,
         info: Info,
-        inputs: Annotated[list[TaskRunCreateInput], strawberry.argument(description="The runs to create.")],
+        inputs: Annotated[
+            list[TaskRunCreateInput], strawberry.argument(description="Task runs to create, at most 1,000.")
+        ],
     ) -> list[CreatedTaskRun]:
         validate_batch_size("inputs", inputs)
         parsed = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
         with prefix_argument_path("inputs"):
             return await info.context.database.write(info.context.writes.create_all_task_runs, parsed)
 
-    @strawberry.mutation(graphql_type=TaskRun, description="Rename a task run.")
+    @strawberry.mutation(
+        graphql_type=TaskRun, description="Rename a task run. Fails with `NOT_FOUND` when no task run has the id."
+    )
     async def update_task_run(
         self,
         info: Info,
         id: TaskRunIdArgument,
-        input: Annotated[TaskRunUpdateInput, strawberry.argument(description="What to change.")],
+        input: Annotated[TaskRunUpdateInput, strawberry.argument(description="Changes to the task run.")],
     ) -> TaskRunRecord:
         update = input.parse(parse_id("id", id))
         return await info.context.database.write(task_runs.update_task_runs, update)
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
-        description="Delete a task run in whatever state, with its states, its place in the queue and its slots. "
-        "A worker that has it loses its lease. Answers its id.",
+        description=(
+            "Delete a task run in any state, together with its state history, cached results, queue entry and "
+            "concurrency slots. A worker that holds its lease loses it. Returns the deleted id, or fails with "
+            "`NOT_FOUND`."
+        ),
     )
     async def delete_task_run(self, info: Info, id: TaskRunIdArgument) -> str:
         return await info.context.database.write(task_runs.delete_task_runs, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=TaskRunsDeletePayload,
-        description="Delete the task runs that a filter lets through, the oldest first, in one transaction; each as "
-        "`deleteTaskRun` does. Repeat it while `hasMore` is true.",
+        description=(
+            "Delete the task runs that match a filter, oldest first, in one transaction, each as `deleteTaskRun` "
+            "does. Repeat the request while `hasMore` is true. Fails with `BAD_USER_INPUT` when the filter has no "
+            "condition."
+        ),
     )
     async def delete_task_runs(
         self,
@@ -127,11 +158,20 @@ class Mutation:
         filter: Annotated[
             TaskRunFilter,
             strawberry.argument(
-                description="Which runs. One without a condition is refused; `{id: {isNull: false}}` is all runs."
+                description=(
+                    "Filter for the task runs to delete. At least one condition is required; `{id: {isNull: false}}` "
+                    "matches every task run."
+                )
             ),
         ],
-        limit: Annotated[int | None, strawberry.argument(description="How many at most: 1 to 1,000.")] = 1000,
-        dry_run: Annotated[bool | None, strawberry.argument(description="Only count what would be deleted.")] = False,
+        limit: Annotated[
+            int | None,
+            strawberry.argument(description="Maximum number of task runs to delete, 1 to 1,000. Defaults to 1,000."),
+        ] = 1000,
+        dry_run: Annotated[
+            bool | None,
+            strawberry.argument(description="Whether to count the task runs without deleting them. Defaults to false."),
+        ] = False,
     ) -> FilteredDeletionResult:
         max_count = (
             MAX_BATCH_SIZE if limit is None else validate_count("limit", limit, minimum=1, maximum=MAX_BATCH_SIZE)
@@ -143,8 +183,12 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=TaskRunOrchestrationResult,
-        description="Propose a state for a task run. The rules accept it, put another one in its place, or refuse; "
-        "each of these is an answer, not an error.",
+        description=(
+            "Propose a state for a task run. The orchestration rules accept it, set another state instead, delay "
+            "it or refuse it; `status` reports the decision, which is never an error. Fails with `NOT_FOUND` when "
+            "no task run has the id, and with `QUEUE_FULL` when the state would queue the run and the queue has "
+            "reached its limit."
+        ),
     )
     async def set_task_run_state(
         self,
@@ -155,7 +199,10 @@ class Mutation:
         lease_id: Annotated[
             strawberry.ID | None,
             strawberry.argument(
-                description="The lease that you have the run under. Naming it acknowledges it; a lost one changes nothing."
+                description=(
+                    "Id of the lease that the worker holds on the run. Naming it acknowledges the delivery. When the "
+                    "lease is no longer held, nothing changes and a new proposal returns ABORT."
+                )
             ),
         ] = None,
     ) -> TaskRunTransitionResult:
@@ -166,13 +213,18 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=list[TaskRunStateChangeResult],
-        description="Propose up to 1,000 states in one transaction, each orchestrated by itself, in order. A refused one "
-        "has an `error` of its own and takes no other with it.",
+        description=(
+            "Propose up to 1,000 states in one transaction, in order, each as `setTaskRunState` does. An item "
+            "that fails with `NOT_FOUND` or `QUEUE_FULL` has an `error` and does not affect the others. An "
+            "invalid item fails the whole request with `BAD_USER_INPUT`."
+        ),
     )
     async def set_task_run_states(
         self,
         info: Info,
-        inputs: Annotated[list[TaskRunStateChangeInput], strawberry.argument(description="The changes.")],
+        inputs: Annotated[
+            list[TaskRunStateChangeInput], strawberry.argument(description="Proposed states, at most 1,000.")
+        ],
     ) -> list[RowResult[TaskRunTransitionResult]]:
         validate_batch_size("inputs", inputs)
         changes = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
@@ -181,24 +233,30 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=list[ScheduledTaskRun],
-        description="One claim, for workers without a WebSocket: up to `limit` scheduled background runs of these keys, "
-        "under the same leases and in the same turns as `scheduledTaskRuns`. Answers as soon as there is one run, and "
-        "with none once `waitSeconds` are over or the server stops. The leases outlive the answer: acknowledge them, or "
-        "they go to somebody else after 30 seconds (or what the server is set to). What is claimed for a client that has "
-        "stopped waiting is given back at once; an answer that is lost on its way, by the same 30 seconds.",
+        description=(
+            "Claim due background runs of these task keys, each under a lease, without a subscription. Returns as "
+            "soon as a run is due, or an empty list after `waitSeconds` or when the server stops. Runs that are "
+            "not acknowledged within 30 seconds (or the server's `RUNYARD_ACKNOWLEDGE_SECONDS`) are redelivered."
+        ),
     )
     async def claim_task_runs(
         self,
         info: Info,
         task_keys: TaskKeysArgument,
         limit: Annotated[
-            int, strawberry.argument(description="How many runs at most: 1 to 500. You may be given fewer.")
+            int,
+            strawberry.argument(
+                description="Maximum number of runs to claim, 1 to 500. Defaults to 1. Fewer runs may be returned."
+            ),
         ] = 1,
         lease_seconds: LeaseSecondsArgument = 60,
         wait_seconds: Annotated[
             float,
             strawberry.argument(
-                description="How long to wait for a run to come due: 0 to 60 seconds. With 0, what is due now."
+                description=(
+                    "Maximum time to wait for a due run, in seconds, 0 to 60. Defaults to 0, for runs that are due now. "
+                    "When the client disconnects while it waits, runs that were claimed for it are requeued at once."
+                )
             ),
         ] = 0,
         worker_name: WorkerNameArgument = None,
@@ -215,31 +273,35 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],
-        description="Say that you have taken over the runs of these leases. From then on a lease outlives your "
-        "subscription and runs for the time you asked for, and you may be given as many runs more. Naming a lease when "
-        "you set its run's state does the same.",
+        description=(
+            "Acknowledge delivered task runs. An acknowledged lease no longer ends with the subscription and "
+            "lasts for the requested `leaseSeconds`. The runs no longer count toward `prefetch`; setting a state "
+            "with the `leaseId` has the same effects."
+        ),
     )
     async def acknowledge_task_runs(
         self,
         info: Info,
-        lease_ids: Annotated[
-            list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000, as they were delivered.")
-        ],
+        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of the leases, at most 1,000.")],
     ) -> list[LeaseResultRecord | Exception]:
         validate_batch_size("leaseIds", lease_ids)
         return await info.context.database.write_all(leases.acknowledge_leases, parse_ids("leaseIds", lease_ids))
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],
-        description="The heartbeat: let these leases run on from now, one call for all that you hold. A third of the "
-        "lease time is a good beat. Look at `cancelRequested`.",
+        description=(
+            "Renew leases, which then expire `leaseSeconds` from now; renewing acknowledges them too. Send one "
+            "request for all leases of a worker, about every third of the lease time. Check `cancelRequested` in "
+            "the results."
+        ),
     )
     async def renew_task_run_leases(
         self,
         info: Info,
-        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000.")],
+        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of the leases, at most 1,000.")],
         lease_seconds: Annotated[
-            float, strawberry.argument(description="For how long, from now: 1 to 86,400 seconds.")
+            float,
+            strawberry.argument(description="Duration of the leases from now in seconds, 1 to 86,400. Defaults to 60."),
         ] = 60,
     ) -> list[LeaseResultRecord | Exception]:
         validate_batch_size("leaseIds", lease_ids)
@@ -249,15 +311,21 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=list[LeaseResult],
-        description="Hand these runs back, unfinished. They are due again after `delaySeconds`, at the head of their "
-        "keys; one that was told to wait for a concurrency slot, as soon as one is free.",
+        description=(
+            "Release these leases and requeue their task runs. PENDING and RUNNING runs become SCHEDULED; "
+            "CANCELLING runs become CANCELLED and are not requeued. A SCHEDULED run that waits for a concurrency "
+            "slot is due as soon as a slot is free."
+        ),
     )
     async def release_task_runs(
         self,
         info: Info,
-        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="The leases, up to 1,000.")],
+        lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of the leases, at most 1,000.")],
         delay_seconds: Annotated[
-            float, strawberry.argument(description="When they are due again: 0 to 86,400 seconds from now.")
+            float,
+            strawberry.argument(
+                description="Delay until the task runs are due again, in seconds, 0 to 86,400. Defaults to 0."
+            ),
         ] = 0,
     ) -> list[LeaseResultRecord | Exception]:
         validate_batch_size("leaseIds", lease_ids)
@@ -267,30 +335,36 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=FlowCreatePayload,
-        description="Create a flow, or find the one with the same name, which is not changed.",
+        description="Create a flow, or return the existing one with the same name unchanged.",
     )
     async def create_flow(
-        self, info: Info, input: Annotated[FlowCreateInput, strawberry.argument(description="The flow to create.")]
+        self, info: Info, input: Annotated[FlowCreateInput, strawberry.argument(description="Flow to create.")]
     ) -> CreatedFlow:
         return await info.context.database.write(flows.create_flows, input.parse("input"))
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
-        description="Delete a flow with its deployments, flow runs, task runs and all their states. Answers its id.",
+        description=(
+            "Delete a flow together with its deployments, flow runs, task runs and all their states. Returns the "
+            "deleted id, or fails with `NOT_FOUND`."
+        ),
     )
     async def delete_flow(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow.")]
     ) -> str:
         return await info.context.database.write(flows.delete_flows, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=DeploymentCreatePayload,
-        description="Create a deployment, or find the one with the same flow and name, which is not changed.",
+        description=(
+            "Create a deployment, or return the existing one with the same flow and name unchanged. Fails with "
+            "`CONFLICT` when the flow does not exist."
+        ),
     )
     async def create_deployment(
         self,
         info: Info,
-        input: Annotated[DeploymentCreateInput, strawberry.argument(description="The deployment to create.")],
+        input: Annotated[DeploymentCreateInput, strawberry.argument(description="Deployment to create.")],
     ) -> CreatedDeployment:
         parsed = input.parse("input")
         with prefix_argument_path("input"):
@@ -298,21 +372,27 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
-        description="Delete a deployment, and those of its flow runs that are SCHEDULED; others stay. Answers its id.",
+        description=(
+            "Delete a deployment and its SCHEDULED flow runs. Its other flow runs are kept. Returns the deleted "
+            "id, or fails with `NOT_FOUND`."
+        ),
     )
     async def delete_deployment(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the deployment.")]
     ) -> str:
         return await info.context.database.write(flows.delete_deployments, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=FlowRunCreatePayload,
-        description="Create a flow run, or find the one with the same flow and idempotency key, which is not changed.",
+        description=(
+            "Create a flow run, or return the existing one with the same flow and idempotency key unchanged. "
+            "Fails with `CONFLICT` when the flow, the deployment or the parent task run does not exist."
+        ),
     )
     async def create_flow_run(
         self,
         info: Info,
-        input: Annotated[FlowRunCreateInput, strawberry.argument(description="The flow run to create.")],
+        input: Annotated[FlowRunCreateInput, strawberry.argument(description="Flow run to create.")],
     ) -> CreatedFlowRun:
         parsed = input.parse("input")
         with prefix_argument_path("input"):
@@ -320,60 +400,96 @@ class Mutation:
 
     @strawberry.mutation(
         graphql_type=FlowRunOrchestrationResult,
-        description="Propose a state for a flow run. The rules' answer is never an error.",
+        description=(
+            "Propose a state for a flow run. The orchestration rules accept it, set another state instead, delay "
+            "it or refuse it; `status` reports the decision, which is never an error. Fails with `NOT_FOUND` when "
+            "no flow run has the id."
+        ),
     )
     async def set_flow_run_state(
         self,
         info: Info,
-        id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")],
+        id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow run.")],
         state: StateArgument,
-        force: ForceArgument = False,
+        force: FlowRunForceArgument = False,
     ) -> FlowRunTransitionResult:
         change = StateChange(parse_id("id", id), state.parse("state"), bool(force))
         return await info.context.database.write(set_states.set_flow_run_states, change)
 
     @strawberry.mutation(
         graphql_type=strawberry.ID,
-        description="Delete a flow run with its task runs and all their states. Answers its id.",
+        description=(
+            "Delete a flow run together with its task runs and all their states. Returns the deleted id, or fails "
+            "with `NOT_FOUND`."
+        ),
     )
     async def delete_flow_run(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow run.")]
     ) -> str:
         return await info.context.database.write(flow_runs.delete_flow_runs, parse_id("id", id))
 
     @strawberry.mutation(
         graphql_type=ConcurrencyLimit,
-        description="Limit how many task runs with a tag run at a time; a limit that the tag has is changed. Runs that "
-        "hold slots keep them, even beyond a lower limit. Runs that run already hold none.",
+        description=(
+            "Create the concurrency limit of a tag, or change the existing one. Runs that hold slots keep them, "
+            "even if they exceed a lower limit. Runs that are already RUNNING when the limit is created hold no "
+            "slots."
+        ),
     )
     async def create_concurrency_limit(
         self,
         info: Info,
-        tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
-        limit: Annotated[int, strawberry.argument(description="How many may run at a time; with 0 or less, none.")],
+        tag: Annotated[
+            str,
+            strawberry.argument(
+                description="Tag to limit, at most 1,000 bytes. Tags are compared exactly, including their case."
+            ),
+        ],
+        limit: Annotated[
+            int,
+            strawberry.argument(
+                description="Number of slots: how many runs with the tag may be RUNNING at a time. At 0 or below, none may."
+            ),
+        ],
     ) -> LimitWithSlots:
         return await info.context.database.write(
             concurrency_limits.create_limits, NewLimit(validate_key("tag", tag), limit)
         )
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID, description="Take the limit off a tag. Answers the id that the limit had."
+        graphql_type=strawberry.ID,
+        description=(
+            "Delete the concurrency limit of a tag. Returns the deleted id, or fails with `NOT_FOUND` when the "
+            "tag has no limit."
+        ),
     )
     async def delete_concurrency_limit(
-        self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
+        self,
+        info: Info,
+        tag: Annotated[
+            str, strawberry.argument(description="Tag of the limit. Tags are compared exactly, including their case.")
+        ],
     ) -> str:
         return await info.context.database.write(concurrency_limits.delete_limits, tag)
 
     @strawberry.mutation(
         graphql_type=ConcurrencyLimit,
-        description="Give the slots of a tag's limit to these task runs and to nobody else.",
+        description=(
+            "Replace the task runs that hold the slots of a tag's concurrency limit. Fails with `NOT_FOUND` when "
+            "the tag has no limit, and with `CONFLICT` when a task run does not exist."
+        ),
     )
     async def reset_concurrency_limit(
         self,
         info: Info,
-        tag: Annotated[str, strawberry.argument(description="The tag, exactly.")],
+        tag: Annotated[
+            str, strawberry.argument(description="Tag of the limit. Tags are compared exactly, including their case.")
+        ],
         active_slots: Annotated[
-            list[strawberry.ID] | None, strawberry.argument(description="Ids of task runs; left out, none.")
+            list[strawberry.ID] | None,
+            strawberry.argument(
+                description="Ids of the task runs that hold the slots from now on. Defaults to none, which frees all slots."
+            ),
         ] = None,
     ) -> LimitWithSlots:
         run_ids = parse_ids("activeSlots", active_slots or [])

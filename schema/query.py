@@ -37,29 +37,43 @@ from schema.types.queues import TaskQueue
 from schema.types.task_runs import TaskRun, TaskRunConnection
 
 
-@strawberry.type(description="What you can ask.")
+@strawberry.type(
+    description=(
+        "Queries. Available over HTTP, WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
+    )
+)
 class Query:
-    @strawberry.field(graphql_type=Node | None, description="Whatever has this id; null where nothing has.")
+    @strawberry.field(
+        graphql_type=Node | None,
+        description=(
+            "Return the task run, flow run, flow, deployment or concurrency limit with this id. Null when no "
+            "object has the id."
+        ),
+    )
     async def node(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="An id of any kind.")]
+        self,
+        info: Info,
+        id: Annotated[strawberry.ID, strawberry.argument(description="Id of an object of any of these types.")],
     ) -> AnyRecord | None:
         return await info.context.loaders.nodes.load(parse_id("id", id))
 
     @strawberry.field(
         graphql_type=list[Node | None],
-        description="Whatever has these ids, in their order; null in the place of an id that nothing has.",
+        description=(
+            "Return the objects with these ids, as `node` does, in the order of the ids. An unknown id results in null."
+        ),
     )
     async def nodes(
         self,
         info: Info,
-        ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of any kind, up to 1,000.")],
+        ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of objects, at most 1,000.")],
     ) -> list[AnyRecord | None]:
         validate_batch_size("ids", ids)
         return await info.context.loaders.nodes.load_many(parse_ids("ids", ids))
 
-    @strawberry.field(graphql_type=TaskRun | None, description="One task run; null where none has this id.")
+    @strawberry.field(graphql_type=TaskRun | None, description="Return a task run. Null when no task run has the id.")
     async def task_run(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The task run's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the task run.")]
     ) -> TaskRunRecord | CompletedValue | None:
         ids = [parse_id("id", id)]
         if (plan := plan_row(info)) is not None:
@@ -74,7 +88,7 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=TaskRunConnection, description="A page of task runs.")
+    @strawberry.field(graphql_type=TaskRunConnection, description="List task runs, one page at a time.")
     async def task_runs(
         self,
         info: Info,
@@ -89,7 +103,7 @@ class Query:
         list_query = lists.task_runs(parse_filter("filter", filter), sort or TaskRunSort.ID_DESC)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
-    @strawberry.field(description="How many task runs the filter lets through.")
+    @strawberry.field(description="Count the task runs that match a filter.")
     async def task_run_count(self, info: Info, filter: TaskRunFilterArgument = None) -> int:
         list_query = lists.task_runs(parse_filter("filter", filter), TaskRunSort.ID_DESC)
         # Not batched by a loader, because waiting for other counts takes longer than most counts.
@@ -97,9 +111,10 @@ class Query:
 
     @strawberry.field(
         graphql_type=list[RunHistoryInterval],
-        description="How many task runs were meant to start (`expectedStartTime`) in each interval of a span of time, and "
-        "what has become of them. Interval follows interval, the earliest first, with those in between where there are "
-        "no runs. Runs without a state are left out.",
+        description=(
+            "Count task runs by their state, in equal intervals of their `expectedStartTime`. All intervals are "
+            "returned, earliest first, including those without runs. Runs without a state are not counted."
+        ),
     )
     async def task_run_history(
         self,
@@ -118,9 +133,9 @@ class Query:
             return CompletedValue(orjson.Fragment(json_text))
         return await database.read(lambda connection: history.read_history(connection, run_filter, span))
 
-    @strawberry.field(graphql_type=FlowRun | None, description="One flow run; null where none has this id.")
+    @strawberry.field(graphql_type=FlowRun | None, description="Return a flow run. Null when no flow run has the id.")
     async def flow_run(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow run's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow run.")]
     ) -> FlowRunRecord | CompletedValue | None:
         ids = [parse_id("id", id)]
         if (plan := plan_row(info)) is not None:
@@ -135,7 +150,7 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=FlowRunConnection, description="A page of flow runs.")
+    @strawberry.field(graphql_type=FlowRunConnection, description="List flow runs, one page at a time.")
     async def flow_runs(
         self,
         info: Info,
@@ -150,15 +165,15 @@ class Query:
         list_query = lists.flow_runs(parse_filter("filter", filter), sort or FlowRunSort.ID_DESC)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
-    @strawberry.field(graphql_type=Flow | None, description="One flow; null where none has this id.")
+    @strawberry.field(graphql_type=Flow | None, description="Return a flow. Null when no flow has the id.")
     async def flow(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The flow's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow.")]
     ) -> FlowRecord | None:
         ids = [parse_id("id", id)]
         (record,) = await info.context.database.read(lambda connection: flows.read_flows(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=FlowConnection, description="A page of flows, the latest first.")
+    @strawberry.field(graphql_type=FlowConnection, description="List flows, newest first, one page at a time.")
     async def flows(
         self,
         info: Info,
@@ -173,15 +188,19 @@ class Query:
             info, lists.flows(parse_filter("filter", filter)), first, after, last, before, offset
         )
 
-    @strawberry.field(graphql_type=Deployment | None, description="One deployment; null where none has this id.")
+    @strawberry.field(
+        graphql_type=Deployment | None, description="Return a deployment. Null when no deployment has the id."
+    )
     async def deployment(
-        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="The deployment's id.")]
+        self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the deployment.")]
     ) -> DeploymentRecord | None:
         ids = [parse_id("id", id)]
         (record,) = await info.context.database.read(lambda connection: flows.read_deployments(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=DeploymentConnection, description="A page of deployments, the latest first.")
+    @strawberry.field(
+        graphql_type=DeploymentConnection, description="List deployments, newest first, one page at a time."
+    )
     async def deployments(
         self,
         info: Info,
@@ -197,32 +216,40 @@ class Query:
         )
 
     @strawberry.field(
-        graphql_type=ConcurrencyLimit | None, description="The concurrency limit of a tag; null where it has none."
+        graphql_type=ConcurrencyLimit | None,
+        description="Return the concurrency limit of a tag. Null when the tag has no limit.",
     )
     async def concurrency_limit(
-        self, info: Info, tag: Annotated[str, strawberry.argument(description="The tag, exactly.")]
+        self,
+        info: Info,
+        tag: Annotated[
+            str, strawberry.argument(description="Tag of the limit. Tags are compared exactly, including their case.")
+        ],
     ) -> LimitWithSlots | None:
         (limit,) = await info.context.database.read(
             lambda connection: concurrency_limits.read_limits(connection, [tag])
         )
         return limit
 
-    @strawberry.field(
-        graphql_type=list[ConcurrencyLimit], description="Every concurrency limit, in the order of the tags."
-    )
+    @strawberry.field(graphql_type=list[ConcurrencyLimit], description="List all concurrency limits, sorted by tag.")
     async def concurrency_limits(self, info: Info) -> list[LimitWithSlots]:
         return await info.context.database.read(concurrency_limits.list_limits)
 
     @strawberry.field(
         graphql_type=list[TaskQueue],
-        description="The queue of every task key that has runs waiting, runs leased or workers listening, in the order "
-        "of the keys; or those of the keys that you name, in your order, whether there is anything to tell of them or not.",
+        description=(
+            "Return the queue statistics of these task keys, in the order of the keys. Without `taskKeys`, the "
+            "result contains every key that has queued runs, or subscribers on this server, sorted by key."
+        ),
     )
     async def task_queues(
         self,
         info: Info,
         task_keys: Annotated[
-            list[str] | None, strawberry.argument(description="The keys, up to 1,000; left out, all.")
+            list[str] | None,
+            strawberry.argument(
+                description="Task keys, at most 1,000. Defaults to all keys that have queued runs or subscribers."
+            ),
         ] = None,
     ) -> list[TaskQueueStats]:
         validate_batch_size("taskKeys", task_keys or [])
@@ -231,6 +258,8 @@ class Query:
             lambda connection: stats.read_task_queues(connection, task_keys, subscriber_counts, capacity)
         )
 
-    @strawberry.field(graphql_type=ServerInfo, description="The server that answers you.")
+    @strawberry.field(
+        graphql_type=ServerInfo, description="Return information about the server that executes the request."
+    )
     def server(self, info: Info) -> ServerMetadata:
         return info.context.server

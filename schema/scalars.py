@@ -61,8 +61,8 @@ SCALARS: dict[object, ScalarDefinition] = {
     DateTime: strawberry.scalar(
         name="DateTime",
         description=(
-            "An instant by RFC 3339. What you send needs an offset (`2026-01-31T10:30:00+01:00`); "
-            "what you get is in UTC with microseconds (`2026-01-31T09:30:00.000000Z`)."
+            "Timestamp as defined by RFC 3339. Inputs require an offset, such as `2026-01-31T10:30:00+01:00`. "
+            "Results are in UTC with microseconds, such as `2026-01-31T09:30:00.000000Z`."
         ),
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc3339",
         serialize=str,
@@ -70,8 +70,8 @@ SCALARS: dict[object, ScalarDefinition] = {
     ),
     JSON: strawberry.scalar(
         name="JSON",
-        description="Any JSON value: object, list, string, number, boolean or null. You get back what you sent; "
-        "only an integer beyond 64 bits becomes a floating-point number.",
+        description="Any JSON value: object, list, string, number, Boolean or null. Integers that exceed 64 bits become "
+        "floating-point numbers when sent as variables, and are invalid as literals.",
         specified_by_url="https://datatracker.ietf.org/doc/html/rfc8259",
         serialize=_serialize_json,
         parse_value=_parse_json,

@@ -29,31 +29,37 @@ from schema.types.state_changes import (
 )
 
 
-@strawberry.type(description="What you can listen to, over graphql-transport-ws.")
+@strawberry.type(
+    description=(
+        "Subscriptions. Available over WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
+    )
+)
 class Subscription:
     @strawberry.subscription(
         graphql_type=list[ScheduledTaskRun],
-        description="The MultiQueue: scheduled background runs of any of these keys, each leased to you, as they come "
-        "due. An event carries one run or more; an empty event is a keep-alive. You have at most `prefetch` runs that "
-        "you have not acknowledged; those go back to the queue at once when the subscription ends, however it ends. "
-        "If it ends because your connection is lost, the first of them counts as what you were at: after the second time "
-        "it waits 5 seconds, then 30, then 120, and after the fifth it is CRASHED, `Undeliverable`. "
-        "A run may be delivered again after its lease is lost, so name the `leaseId` in all that you report.",
+        description=(
+            "Receive due background runs of these task keys, each under a lease. An event contains one or more "
+            "runs; an empty event keeps the connection alive. When the subscription ends, its unacknowledged runs "
+            "are requeued at once; after a lost connection, the first of them counts as delivered to a lost "
+            "worker."
+        ),
     )
     async def scheduled_task_runs(
         self,
         info: Info,
         task_keys: TaskKeysArgument,
         prefetch: Annotated[
-            int, strawberry.argument(description="How many runs you may have unacknowledged at a time: 1 to 1,000.")
+            int, strawberry.argument(description="Maximum number of unacknowledged runs, 1 to 1,000. Defaults to 1.")
         ] = 1,
         lease_seconds: LeaseSecondsArgument = 60,
         worker_name: WorkerNameArgument = None,
         auto_acknowledge: Annotated[
             bool,
             strawberry.argument(
-                description="Count a run as taken over once it is sent: at most once, and with no lease after that. "
-                "Do not name the leaseId in your reports then."
+                description=(
+                    "Whether each run leaves the queue before it is sent, for at-most-once delivery without a lease. "
+                    "Defaults to false. When true, do not send the `leaseId` when you set states."
+                )
             ),
         ] = False,
     ) -> AsyncGenerator[list[Delivery], None]:
@@ -71,12 +77,12 @@ class Subscription:
 
     @strawberry.subscription(
         graphql_type=TaskRunStateChange,
-        description="A live feed of state changes of task runs, for dashboards and for whoever waits for a run. One event "
-        "for each change, the changes of one run in their order, none twice. To go on after a break, hand over the last "
-        "`cursor` that you have seen as `after`. Nothing is sent while nothing changes. You may be 10,000 changes behind, "
-        "or as many as the server allows; further back, you are taken to the latest ones, and the next event has `gap`. "
-        "Changes of runs that are deleted are no longer told. To wait for a run, subscribe first and then ask for it: it "
-        "may have ended already.",
+        description=(
+            "Receive state changes of task runs after they are committed: one event for each change, those of one "
+            "run in their order. A client that is more than 10,000 changes behind (or the server's "
+            "`RUNYARD_FEED_BACKLOG`) skips to the latest ones, and the next event has `gap`. To wait for a run, "
+            "subscribe first and then query it, because it may already have ended."
+        ),
     )
     async def task_run_state_changes(
         self, info: Info, filter: StateChangeFilterArgument = None, after: StateChangeCursorArgument = None

@@ -19,13 +19,20 @@ MAX_KEY_BYTES = 1000
 
 MAX_STATE_CACHE_KEY_BYTES = 2000
 
-TaskKeysArgument = Annotated[list[str], strawberry.argument(description="The keys, 1 to 100. They take turns.")]
+TaskKeysArgument = Annotated[
+    list[str],
+    strawberry.argument(description="Task keys to receive runs for, 1 to 100. They are served in round robin."),
+]
 LeaseSecondsArgument = Annotated[
     float,
-    strawberry.argument(description="How long a lease runs once you have acknowledged it: 1 to 86,400 seconds."),
+    strawberry.argument(
+        description="Duration of an acknowledged lease in seconds, 1 to 86,400. Defaults to 60. Until it is "
+        "acknowledged, a lease lasts for the server's `RUNYARD_ACKNOWLEDGE_SECONDS`."
+    ),
 ]
 WorkerNameArgument = Annotated[
-    str | None, strawberry.argument(description="What to call you where people look at the queue.")
+    str | None,
+    strawberry.argument(description="Name of the worker, shown in `QueueEntry.workerName`. Defaults to null."),
 ]
 
 

@@ -17,193 +17,211 @@ from schema.naming import to_camel_case
 from schema.scalars import DateTime
 
 
-@strawberry.input(description="Conditions on an id; those that are given are joined by AND.")
+@strawberry.input(description="Filter for an id. Conditions are combined with AND.")
 class IdFilter:
     any: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="It is one of these; none of them, none."
+        default=None, description="The value is in this list. An empty list matches nothing."
     )
     not_any: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="It is there and none of these. An empty list is no condition."
+        default=None, description="The value is not null and not in this list. An empty list is ignored."
     )
-    is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
+    is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
 
 
-@strawberry.input(description="Conditions on a text; those that are given are joined by AND.")
+@strawberry.input(description="Filter for a text value. Conditions are combined with AND.")
 class TextFilter:
     any: list[str] | None = strawberry.field(
-        default=None, description="It is exactly one of these; none of them, none."
+        default=None, description="The value is in this list. An empty list matches nothing."
     )
     not_any: list[str] | None = strawberry.field(
-        default=None, description="It is there and none of these. An empty list is no condition."
+        default=None, description="The value is not null and not in this list. An empty list is ignored."
     )
     like: str | None = strawberry.field(
         default=None,
-        description="It has this text in it. The letters A to Z count in either case, all else has to be the same; "
-        "`%` and `_` stand for themselves.",
+        description="The value contains this text. ASCII letters match in either case; all other characters match "
+        "exactly, including `%` and `_`.",
     )
-    is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
-
-
-@strawberry.input(description="Conditions on tags, which are compared exactly; those that are given are joined by AND.")
-class TagsFilter:
-    all: list[str] | None = strawberry.field(
-        default=None, description="Each of these is among the tags. An empty list is no condition."
-    )
-    any: list[str] | None = strawberry.field(
-        default=None, description="At least one of these is among the tags; none of them, none."
-    )
-    is_empty: bool | None = strawberry.field(
-        default=None, description="True: there are no tags. False: there are some."
-    )
+    is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
 
 
 @strawberry.input(
-    description="Conditions on an instant; those that are given are joined by AND. None is met by a null."
+    description="Filter for tags. Conditions are combined with AND. Tags are compared exactly, including their case."
+)
+class TagsFilter:
+    all: list[str] | None = strawberry.field(
+        default=None, description="The tags include all tags of this list. An empty list is ignored."
+    )
+    any: list[str] | None = strawberry.field(
+        default=None, description="The tags include at least one tag of this list. An empty list matches nothing."
+    )
+    is_empty: bool | None = strawberry.field(default=None, description="Whether there are no tags.")
+
+
+@strawberry.input(
+    description="Filter for a timestamp. Conditions are combined with AND. A null value matches only `isNull: true`."
 )
 class DateTimeFilter:
-    after: DateTime | None = strawberry.field(default=None, description="It is this instant or later.")
-    before: DateTime | None = strawberry.field(default=None, description="It is this instant or earlier.")
-    is_null: bool | None = strawberry.field(default=None, description="True: there is none. False: there is one.")
+    after: DateTime | None = strawberry.field(default=None, description="The value is at or after this timestamp.")
+    before: DateTime | None = strawberry.field(default=None, description="The value is at or before this timestamp.")
+    is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
 
 
-@strawberry.input(description="Conditions on the type of a state; those that are given are joined by AND.")
+@strawberry.input(description="Filter for a state type. Conditions are combined with AND.")
 class StateTypeFilter:
-    any: list[StateType] | None = strawberry.field(default=None, description="It is one of these; none of them, none.")
-    not_any: list[StateType] | None = strawberry.field(
-        default=None, description="It is there and none of these. An empty list is no condition."
+    any: list[StateType] | None = strawberry.field(
+        default=None, description="The value is in this list. An empty list matches nothing."
     )
-    is_null: bool | None = strawberry.field(default=None, description="True: there is no state. False: there is one.")
+    not_any: list[StateType] | None = strawberry.field(
+        default=None, description="The value is not null and not in this list. An empty list is ignored."
+    )
+    is_null: bool | None = strawberry.field(default=None, description="Whether the run has no state.")
 
 
-@strawberry.input(description="Conditions on the current state, joined by AND.")
+@strawberry.input(description="Filter for the current state of a run. Conditions are combined with AND.")
 class StateFilter:
-    type: StateTypeFilter | None = strawberry.field(default=None, description="The type of the current state.")
-    name: TextFilter | None = strawberry.field(default=None, description="The name of the current state.")
+    type: StateTypeFilter | None = strawberry.field(default=None, description="Type of the current state.")
+    name: TextFilter | None = strawberry.field(default=None, description="Name of the current state.")
 
 
-AND_DESCRIPTION = "Each of these filters lets it through."
+AND_DESCRIPTION = "All filters of this list match. An empty list is ignored."
 OR_DESCRIPTION = (
-    "At least one of these filters lets it through. One without a condition lets everything through; an empty list is "
-    "no condition."
+    "At least one filter of this list matches. An empty list is ignored. An empty filter in the list "
+    "matches everything."
 )
 NOT_DESCRIPTION = (
-    "This filter does not let it through. A condition on what is not there is not met, so its opposite is."
+    "This filter does not match. A null value matches no condition except `isNull: true`; it therefore "
+    "matches the negation of every other condition. The negation of an empty filter matches nothing."
 )
 
 
-@strawberry.input(description="Which flows you want. All conditions are joined by AND; none lets every flow through.")
+@strawberry.input(description="Filter for flows. Conditions are combined with AND. An empty filter matches every flow.")
 class FlowFilter:
     and_: list["FlowFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
     or_: list["FlowFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
     not_: "FlowFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
-    id: IdFilter | None = strawberry.field(default=None, description="The flow's id.")
-    name: TextFilter | None = strawberry.field(default=None, description="The flow's name.")
-    tags: TagsFilter | None = strawberry.field(default=None, description="The flow's tags.")
-    has_deployment: bool | None = strawberry.field(default=None, description="Whether there is a deployment of it.")
+    id: IdFilter | None = strawberry.field(default=None, description="Id of the flow.")
+    name: TextFilter | None = strawberry.field(default=None, description="Name of the flow.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="Tags of the flow.")
+    has_deployment: bool | None = strawberry.field(default=None, description="Whether the flow has a deployment.")
 
 
 @strawberry.input(
-    description="Which deployments you want. All conditions are joined by AND; none lets every deployment through."
+    description="Filter for deployments. Conditions are combined with AND. An empty filter matches every deployment."
 )
 class DeploymentFilter:
     and_: list["DeploymentFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
     or_: list["DeploymentFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
     not_: "DeploymentFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
-    id: IdFilter | None = strawberry.field(default=None, description="The deployment's id.")
-    name: TextFilter | None = strawberry.field(default=None, description="The deployment's name.")
-    tags: TagsFilter | None = strawberry.field(default=None, description="The deployment's tags.")
+    id: IdFilter | None = strawberry.field(default=None, description="Id of the deployment.")
+    name: TextFilter | None = strawberry.field(default=None, description="Name of the deployment.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="Tags of the deployment.")
     work_queue_name: TextFilter | None = strawberry.field(
-        default=None, description="The work queue that its flow runs go to."
+        default=None, description="Work queue name of the deployment."
     )
     is_schedule_active: bool | None = strawberry.field(
-        default=None, description="Whether its schedule makes flow runs."
+        default=None,
+        description="Whether the deployment is marked as having an active schedule. Runyard has no schedules: it stores "
+        "the value and does not use it.",
     )
 
 
 @strawberry.input(
-    description="Which flow runs you want. All conditions are joined by AND; none lets every run through."
+    description="Filter for flow runs. Conditions are combined with AND. An empty filter matches every flow run."
 )
 class FlowRunFilter:
     and_: list["FlowRunFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
     or_: list["FlowRunFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
     not_: "FlowRunFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
-    id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
-    name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
-    tags: TagsFilter | None = strawberry.field(default=None, description="The run's tags.")
+    id: IdFilter | None = strawberry.field(default=None, description="Id of the flow run.")
+    name: TextFilter | None = strawberry.field(default=None, description="Name of the flow run.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="Tags of the flow run.")
     deployment_id: IdFilter | None = strawberry.field(
-        default=None, description="The deployment it came from, also where that is gone."
+        default=None, description="Id of the deployment, which may have been deleted."
     )
-    work_queue_name: TextFilter | None = strawberry.field(default=None, description="The work queue it goes to.")
-    state: StateFilter | None = strawberry.field(default=None, description="The run's current state.")
-    flow_version: TextFilter | None = strawberry.field(default=None, description="The flow's version.")
-    start_time: DateTimeFilter | None = strawberry.field(default=None, description="When it first entered RUNNING.")
+    work_queue_name: TextFilter | None = strawberry.field(default=None, description="Work queue name of the flow run.")
+    state: StateFilter | None = strawberry.field(default=None, description="Current state of the flow run.")
+    flow_version: TextFilter | None = strawberry.field(
+        default=None, description="Version of the flow, as sent by the client."
+    )
+    start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="Time at which the flow run first became RUNNING."
+    )
     expected_start_time: DateTimeFilter | None = strawberry.field(
-        default=None, description="When it was first meant to start."
+        default=None, description="Time at which the flow run was expected to start, set with its first state."
     )
     next_scheduled_start_time: DateTimeFilter | None = strawberry.field(
-        default=None, description="When it is due, while it is SCHEDULED."
+        default=None, description="Scheduled time of the current state. Null unless the flow run is SCHEDULED."
     )
     parent_flow_run_id: IdFilter | None = strawberry.field(
         default=None,
-        description="The flow run whose subflow it is: the one that its parent task run belongs to. One level only.",
+        description="Id of the flow run that contains the parent task run. Matches direct subflows only, not subflows of "
+        "subflows.",
     )
     parent_task_run_id: IdFilter | None = strawberry.field(
-        default=None, description="The task run that stands for it in its parent flow run."
+        default=None,
+        description="Id of the task run that represents this flow run. Null if no task run represents it.",
     )
-    idempotency_key: TextFilter | None = strawberry.field(default=None, description="The key it was created with.")
-    flow: FlowFilter | None = strawberry.field(default=None, description="Its flow.")
+    idempotency_key: TextFilter | None = strawberry.field(default=None, description="Idempotency key of the flow run.")
+    flow: FlowFilter | None = strawberry.field(default=None, description="Filter for the flow.")
     deployment: DeploymentFilter | None = strawberry.field(
-        default=None, description="Its deployment; a run without one, or whose deployment is gone, never passes."
+        default=None,
+        description="Filter for the deployment. Flow runs without a deployment or with a deleted one never match, not "
+        "even an empty filter.",
     )
 
 
 @strawberry.input(
-    description="Which task runs you want. All conditions are joined by AND; none lets every run through."
+    description="Filter for task runs. Conditions are combined with AND. An empty filter matches every task run."
 )
 class TaskRunFilter:
     and_: list["TaskRunFilter"] | None = strawberry.field(name="and", default=None, description=AND_DESCRIPTION)
     or_: list["TaskRunFilter"] | None = strawberry.field(name="or", default=None, description=OR_DESCRIPTION)
     not_: "TaskRunFilter | None" = strawberry.field(name="not", default=None, description=NOT_DESCRIPTION)
-    id: IdFilter | None = strawberry.field(default=None, description="The run's id.")
-    name: TextFilter | None = strawberry.field(default=None, description="The run's name.")
-    task_key: TextFilter | None = strawberry.field(default=None, description="The task's key.")
-    tags: TagsFilter | None = strawberry.field(default=None, description="The run's tags.")
-    state: StateFilter | None = strawberry.field(default=None, description="The run's current state.")
-    start_time: DateTimeFilter | None = strawberry.field(default=None, description="When it first entered RUNNING.")
-    end_time: DateTimeFilter | None = strawberry.field(default=None, description="When it ended.")
-    expected_start_time: DateTimeFilter | None = strawberry.field(
-        default=None, description="When it was first meant to start."
+    id: IdFilter | None = strawberry.field(default=None, description="Id of the task run.")
+    name: TextFilter | None = strawberry.field(default=None, description="Name of the task run.")
+    task_key: TextFilter | None = strawberry.field(default=None, description="Task key of the task run.")
+    tags: TagsFilter | None = strawberry.field(default=None, description="Tags of the task run.")
+    state: StateFilter | None = strawberry.field(default=None, description="Current state of the task run.")
+    start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="Time at which the task run first became RUNNING."
     )
-    created: DateTimeFilter | None = strawberry.field(default=None, description="When it was created.")
+    end_time: DateTimeFilter | None = strawberry.field(
+        default=None,
+        description="Time at which the task run ended. Null while it has not ended, and for a run that never started.",
+    )
+    expected_start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="Time at which the task run was expected to start, set with its first state."
+    )
+    created: DateTimeFilter | None = strawberry.field(
+        default=None, description="Time at which the task run was created."
+    )
     flow_run_id: IdFilter | None = strawberry.field(
-        default=None, description="Its flow run; `isNull: true` asks for background runs."
+        default=None, description="Id of the flow run. `isNull: true` matches background runs."
     )
     has_child_flow_run: bool | None = strawberry.field(
-        default=None, description="Whether it stands for a flow run, as a subflow's parent."
+        default=None, description="Whether the task run represents a subflow."
     )
     flow_run: FlowRunFilter | None = strawberry.field(
         default=None,
-        description="The flow run it belongs to; a background run never passes, even where this is empty.",
+        description="Filter for the flow run. Background runs never match, not even an empty filter.",
     )
 
 
 TaskRunFilterArgument = Annotated[
-    TaskRunFilter | None, strawberry.argument(description="Which task runs; left out, all of them.")
+    TaskRunFilter | None, strawberry.argument(description="Filter for task runs. Defaults to all.")
 ]
 FlowRunFilterArgument = Annotated[
-    FlowRunFilter | None, strawberry.argument(description="Which flow runs; left out, all of them.")
+    FlowRunFilter | None, strawberry.argument(description="Filter for flow runs. Defaults to all.")
 ]
-FlowFilterArgument = Annotated[
-    FlowFilter | None, strawberry.argument(description="Which flows; left out, all of them.")
-]
+FlowFilterArgument = Annotated[FlowFilter | None, strawberry.argument(description="Filter for flows. Defaults to all.")]
 DeploymentFilterArgument = Annotated[
-    DeploymentFilter | None, strawberry.argument(description="Which deployments; left out, all of them.")
+    DeploymentFilter | None, strawberry.argument(description="Filter for deployments. Defaults to all.")
 ]
 TaskRunSortArgument = Annotated[
-    TaskRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
+    TaskRunSort | None, strawberry.argument(description="Sort order. Defaults to newest first.")
 ]
 FlowRunSortArgument = Annotated[
-    FlowRunSort | None, strawberry.argument(description="In which order; left out, the latest first.")
+    FlowRunSort | None, strawberry.argument(description="Sort order. Defaults to newest first.")
 ]
 
 

@@ -31,39 +31,66 @@ MAX_CACHE_KEY_LENGTH = 2000
 MAX_RETRY_DELAYS = 50
 
 
-@strawberry.input(description="What a state carries beside its type and name. Leave out what does not apply.")
+@strawberry.input(description="Details of a state besides its type and name. All fields are optional.")
 class StateDetailsInput:
     scheduled_time: DateTime | None = strawberry.field(
-        default=None, description="When the run is to start. A SCHEDULED state without it is due at once."
+        default=None,
+        description="Time at which the run is scheduled to start. Defaults to the current time for a SCHEDULED state.",
     )
     cache_key: str | None = strawberry.field(
         default=None,
-        description="On RUNNING: take the result kept under this key, if there is one. On COMPLETED: keep the result.",
+        description="Key in the result cache, at most 2,000 bytes. A run that proposes RUNNING becomes COMPLETED "
+        "(`Cached`) if a result is cached under the key; COMPLETED stores its result under it. The cache is "
+        "not used for flow runs, with `force`, or for the first state of a task run in a flow run.",
     )
     cache_expiration: DateTime | None = strawberry.field(
-        default=None, description="On COMPLETED: until when the result may be reused; left out, for ever."
+        default=None,
+        description="Expiration of the result that a COMPLETED state stores under `cacheKey`. Defaults to no expiration.",
     )
     refresh_cache: bool | None = strawberry.field(
-        default=None, description="On RUNNING: run even if a result is kept under the key."
+        default=None,
+        description="Whether to become RUNNING even if a result is cached under `cacheKey`. Defaults to false.",
     )
     transition_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="Your name for this change, a UUID. Sent again, the change is not made again: you get its state.",
+        description="Idempotency key of this state change, a UUID. If the run already has a state with this key, nothing "
+        "changes and that state is returned. Repeating PENDING or RUNNING under a lost lease returns ABORT "
+        "instead.",
     )
-    pause_timeout: DateTime | None = strawberry.field(default=None, description="When the pause turns into a failure.")
+    pause_timeout: DateTime | None = strawberry.field(
+        default=None,
+        description="Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
+        "FAILED, except with `force`. Defaults to no deadline.",
+    )
     pause_reschedule: bool | None = strawberry.field(
-        default=None, description="Whether the process ends during the pause and is started again."
+        default=None,
+        description="Whether the process of a PAUSED flow run exits and is started again to resume. Defaults to false. "
+        "Not possible for subflows and for flow runs without a deployment (ABORT).",
     )
-    pause_key: str | None = strawberry.field(default=None, description="Names the pause, so that it is taken once.")
-    retriable: bool | None = strawberry.field(default=None, description="On FAILED: false forbids to retry it.")
+    pause_key: str | None = strawberry.field(
+        default=None,
+        description="Key of the pause of a flow run. Proposing PAUSED with a key that was used since the flow run was "
+        "last retried or restarted returns REJECT. Defaults to a generated key.",
+    )
+    retriable: bool | None = strawberry.field(
+        default=None,
+        description="Whether a FAILED task run is retried according to its retry policy. Defaults to true. Ignored for "
+        "flow runs.",
+    )
     untrackable_result: bool | None = strawberry.field(
-        default=None, description="Whether the result can not be told from others."
+        default=None,
+        description="Whether clients cannot trace the result back to this run, as for null or Boolean values. Defaults "
+        "to false. Stored for clients; the server does not use it.",
     )
     task_parameters_id: strawberry.ID | None = strawberry.field(
-        default=None, description="Where the task's parameters are kept, a UUID."
+        default=None,
+        description="Id of the task's parameters in the client's storage, a UUID. Stored for clients; the server does "
+        "not use it.",
     )
     child_flow_run_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The subflow that this task run stands for."
+        default=None,
+        description="Id of the subflow that the task run represents. A SCHEDULED state with this id is not queued for "
+        "workers.",
     )
 
     def parse(self, path: str) -> StateDetails:
@@ -83,19 +110,23 @@ class StateDetailsInput:
         )
 
 
-@strawberry.input(description="A state that you propose for a run.")
+@strawberry.input(description="State proposed for a run.")
 class StateInput:
-    type: StateType = strawberry.field(description="What kind of state.")
+    type: StateType = strawberry.field(description="Type of the state.")
     name: str | None = strawberry.field(
-        default=None, description="What to call it; left out, the type's own name (`Running`)."
+        default=None,
+        description="Name of the state. Defaults to the name of its type, such as `Running`. SCHEDULED states of "
+        "background runs that are named `AwaitingRetry` or `AwaitingRedelivery` are queued on the retry side.",
     )
-    message: str | None = strawberry.field(default=None, description="What you have to say about it.")
+    message: str | None = strawberry.field(default=None, description="Message for people, such as an error message.")
     data: JSON | None = strawberry.field(
         default=None,
-        description="Your result, or anything else. A COMPLETED run with data stays COMPLETED, "
-        'unless the data is empty or an object with `"type": "unpersisted"`.',
+        description="Result of the run, or any other JSON value. A run that is COMPLETED with data can start again only "
+        'with `force`, unless the data is empty, 0, `false` or an object with `"type": "unpersisted"`.',
     )
-    details: StateDetailsInput | None = strawberry.field(default=None, description="What it carries beside these.")
+    details: StateDetailsInput | None = strawberry.field(
+        default=None, description="Details of the state, such as its scheduled time."
+    )
 
     def parse(self, path: str) -> ProposedState:
         return ProposedState(
@@ -107,17 +138,22 @@ class StateInput:
         )
 
 
-@strawberry.input(description="How often, and after how long, a failed task run is tried again.")
+@strawberry.input(description="Retry policy of a task run.")
 class TaskRunPolicyInput:
     retries: int | None = strawberry.field(
-        default=None, description="How many times it is tried again; left out or negative, never."
+        default=None,
+        description="Maximum number of retries after failures and lost workers. Defaults to no retries. A negative "
+        "number also means no retries.",
     )
     retry_delay_seconds: list[float] | None = strawberry.field(
         default=None,
-        description="One delay for every retry, or up to 50, one for each; the last one serves for the rest.",
+        description="Delays before retries in seconds: one for all retries, or up to 50, one for each retry. The last "
+        "delay applies to all further retries. Defaults to no delay.",
     )
     retry_jitter_factor: float | None = strawberry.field(
-        default=None, description="At least 0: how far a delay may be drawn out by chance, up to delay × (1 + factor)."
+        default=None,
+        description="Random variation of the delays, at least 0: each delay is at most delay × (1 + factor). Defaults to "
+        "no variation.",
     )
 
     def parse(self, path: str) -> TaskRunPolicy:
@@ -131,41 +167,61 @@ class TaskRunPolicyInput:
         return TaskRunPolicy(self.retries, delays, jitter)
 
 
-@strawberry.input(description="A task run to create.")
+@strawberry.input(description="Task run to create.")
 class TaskRunCreateInput:
     task_key: str = strawberry.field(
-        description="Which task it is a run of. Workers subscribe to background runs by this key."
+        description="Key of the task that is executed, at most 1,000 bytes. Workers subscribe to background runs by this "
+        "key."
     )
     dynamic_key: str | None = strawberry.field(
         default=None,
-        description="Tells runs of one task apart; the same one again answers the run that is there. "
-        "Left out: a fresh one, so every call makes a run.",
+        description="Key that distinguishes runs of one task key, at most 1,000 bytes. Defaults to a generated key, "
+        "which always creates a new run. With the same `flowRunId`, `taskKey` and `dynamicKey`, the existing "
+        "run is returned unchanged.",
     )
     flow_run_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The flow run it belongs to; left out, it is a background run."
+        default=None,
+        description="Id of the flow run. Defaults to null, for a background run. Fails with `CONFLICT` when the flow run "
+        "does not exist.",
     )
-    name: str | None = strawberry.field(default=None, description="What to call it; left out or empty, one is made up.")
-    task_version: str | None = strawberry.field(default=None, description="The task's version, for your information.")
+    name: str | None = strawberry.field(
+        default=None,
+        description="Name of the run, which need not be unique. Defaults to a generated name, as does an empty name.",
+    )
+    task_version: str | None = strawberry.field(
+        default=None, description="Version of the task. Stored for clients; the server does not use it."
+    )
     cache_key: str | None = strawberry.field(
-        default=None, description="For your information, up to 2,000 characters; caching goes by the key in the state."
+        default=None,
+        description="Cache key for information, at most 2,000 characters. The result cache uses "
+        "`StateDetailsInput.cacheKey` instead.",
     )
-    cache_expiration: DateTime | None = strawberry.field(default=None, description="For your information.")
+    cache_expiration: DateTime | None = strawberry.field(
+        default=None,
+        description="Cache expiration for information. The result cache uses `StateDetailsInput.cacheExpiration` instead.",
+    )
     empirical_policy: TaskRunPolicyInput | None = strawberry.field(
-        default=None, description="How it is retried; left out, it is not."
+        default=None, description="Retry policy. Defaults to no retries."
     )
-    tags: list[str] | None = strawberry.field(default=None, description="Words to find and to limit runs by.")
+    tags: list[str] | None = strawberry.field(
+        default=None, description="Tags of the run. Filters select by tags, and concurrency limits apply to tags."
+    )
     task_inputs: JSON | None = strawberry.field(
         default=None,
-        description="Where each parameter of the task comes from: a JSON object from its name to a list of "
-        '`{"input_type": "task_run", "id": …}`, `{"input_type": "parameter", "name": …}` or '
-        '`{"input_type": "constant", "type": …}`. For your information.',
+        description="Sources of the task's parameters: a JSON object that maps the name of each parameter to a list of "
+        '`{"input_type": "task_run", "id": …}`, `{"input_type": "parameter", "name": …}` or `{"input_type": '
+        '"constant", "type": …}`. Defaults to an empty object. The server checks the form and does not use '
+        "the values.",
     )
     parameters: JSON | None = strawberry.field(
-        default=None, description="What the worker is to run the task with; handed over with every delivery."
+        default=None,
+        description="Values that the task is executed with: any JSON value. Defaults to null. Workers read them from "
+        "`ScheduledTaskRun.taskRun.parameters`.",
     )
     state: StateInput | None = strawberry.field(
         default=None,
-        description="Its first state; left out, PENDING. SCHEDULED queues a background run for workers.",
+        description="First state of the run. Defaults to PENDING. A SCHEDULED background run is queued for workers; "
+        "creation fails with `CONFLICT` when the rules do not accept the state.",
     )
 
     def parse(self, path: str) -> NewTaskRun:
@@ -191,23 +247,31 @@ class TaskRunCreateInput:
         )
 
 
-@strawberry.input(description="What to change about a task run.")
+@strawberry.input(description="Changes to a task run.")
 class TaskRunUpdateInput:
     name: str | None = strawberry.field(
-        default=strawberry.UNSET, description="The new name; null or empty makes up a fresh one. Left out, it stays."
+        default=strawberry.UNSET,
+        description="New name of the run. Null or an empty name is replaced by a generated name. When the field is "
+        "omitted, the name does not change.",
     )
 
     def parse(self, id: str) -> TaskRunUpdate:
         return TaskRunUpdate(id, None if self.name is strawberry.UNSET else self.name or "")
 
 
-@strawberry.input(description="A state that you propose for one of several task runs.")
+@strawberry.input(description="State proposed for one of several task runs.")
 class TaskRunStateChangeInput:
-    id: strawberry.ID = strawberry.field(description="The task run.")
-    state: StateInput = strawberry.field(description="The state.")
-    force: bool | None = strawberry.field(default=False, description="Take the state without asking the rules.")
+    id: strawberry.ID = strawberry.field(description="Id of the task run.")
+    state: StateInput = strawberry.field(description="Proposed state.")
+    force: bool | None = strawberry.field(
+        default=False,
+        description="Whether to set the state without applying orchestration rules. Defaults to false. Has no effect "
+        "when `leaseId` has expired or is not the run's current lease.",
+    )
     lease_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The lease that you have the run under; a lost one changes nothing."
+        default=None,
+        description="Id of the lease that the worker holds on the run. Naming it acknowledges the delivery. Nothing "
+        "changes when the lease is no longer held.",
     )
 
     def parse(self, path: str) -> StateChange:
@@ -219,24 +283,37 @@ class TaskRunStateChangeInput:
         )
 
 
-@strawberry.input(description="A flow to create.")
+@strawberry.input(description="Flow to create.")
 class FlowCreateInput:
-    name: str = strawberry.field(description="Unique; may not contain / % & > <")
-    tags: list[str] | None = strawberry.field(default=None, description="Words to find it by.")
+    name: str = strawberry.field(
+        description="Name of the flow, at most 1,000 bytes, unique. Must not contain `/`, `%`, `&`, `<` or `>`."
+    )
+    tags: list[str] | None = strawberry.field(default=None, description="Tags of the flow.")
 
     def parse(self, path: str) -> NewFlow:
         return NewFlow(validate_name(f"{path}.name", self.name), self.tags or ())
 
 
-@strawberry.input(description="A deployment to create.")
+@strawberry.input(description="Deployment to create.")
 class DeploymentCreateInput:
-    name: str = strawberry.field(description="Unique within its flow; may not contain / % & > <")
-    flow_id: strawberry.ID = strawberry.field(description="The flow that it runs.")
-    tags: list[str] | None = strawberry.field(default=None, description="Words to find it by; its flow runs get them.")
-    is_schedule_active: bool | None = strawberry.field(
-        default=True, description="Whether its schedule makes flow runs."
+    name: str = strawberry.field(
+        description="Name of the deployment, at most 1,000 bytes, unique within its flow. Must not contain `/`, `%`, "
+        "`&`, `<` or `>`."
     )
-    work_queue_name: str | None = strawberry.field(default=None, description="The work queue for its flow runs.")
+    flow_id: strawberry.ID = strawberry.field(
+        description="Id of the flow. Fails with `CONFLICT` when the flow does not exist."
+    )
+    tags: list[str] | None = strawberry.field(
+        default=None, description="Tags of the deployment. They are copied to its flow runs."
+    )
+    is_schedule_active: bool | None = strawberry.field(
+        default=True,
+        description="Whether the deployment is marked as having an active schedule. Defaults to true. Runyard has no "
+        "schedules: it stores the value and does not use it.",
+    )
+    work_queue_name: str | None = strawberry.field(
+        default=None, description="Work queue name, copied to the deployment's flow runs. Defaults to null."
+    )
 
     def parse(self, path: str) -> NewDeployment:
         return NewDeployment(
@@ -248,13 +325,15 @@ class DeploymentCreateInput:
         )
 
 
-@strawberry.input(description="How often, and after how long, a failed flow run is tried again.")
+@strawberry.input(description="Retry policy of a flow run.")
 class FlowRunPolicyInput:
     retries: int | None = strawberry.field(
-        default=None, description="How many times it is tried again; left out, never."
+        default=None,
+        description="Maximum number of retries after failures. Defaults to no retries. A negative number also means no "
+        "retries.",
     )
     retry_delay_seconds: float | None = strawberry.field(
-        default=None, description="How long to wait before each retry."
+        default=None, description="Delay before each retry in seconds. Defaults to 0."
     )
 
     def parse(self) -> FlowRunPolicy:
@@ -262,31 +341,51 @@ class FlowRunPolicyInput:
 
 
 @strawberry.input(
-    description="A flow run to create. With a deployment, the run takes over its work queue name, and the deployment's "
-    "tags are joined to its own."
+    description="Flow run to create. With a deployment, the flow run receives the deployment's work queue name and, "
+    "before its own tags, the deployment's tags."
 )
 class FlowRunCreateInput:
     flow_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The flow. May be left out with a `deploymentId`: the deployment's flow."
+        default=None,
+        description="Id of the flow, required without a `deploymentId`. Defaults to the flow of the deployment. Fails "
+        "with `CONFLICT` when the flow does not exist.",
     )
-    deployment_id: strawberry.ID | None = strawberry.field(default=None, description="The deployment it is run from.")
-    name: str | None = strawberry.field(default=None, description="What to call it; left out or empty, one is made up.")
-    tags: list[str] | None = strawberry.field(default=None, description="Words to find runs by.")
-    parameters: JSON | None = strawberry.field(default=None, description="A JSON object: what the flow is called with.")
+    deployment_id: strawberry.ID | None = strawberry.field(
+        default=None,
+        description="Id of the deployment. Defaults to null. Fails with `CONFLICT` when the deployment does not exist.",
+    )
+    name: str | None = strawberry.field(
+        default=None,
+        description="Name of the flow run, which need not be unique. Defaults to a generated name, as does an empty name.",
+    )
+    tags: list[str] | None = strawberry.field(default=None, description="Tags of the flow run. Filters select by tags.")
+    parameters: JSON | None = strawberry.field(
+        default=None,
+        description="Values that the flow is executed with, as a JSON object. Defaults to an empty object.",
+    )
     context: JSON | None = strawberry.field(
-        default=None, description="A JSON object: whatever else you want to keep with it."
+        default=None,
+        description="Additional data, as a JSON object. Defaults to an empty object. Stored for clients; the server does "
+        "not use it.",
     )
-    flow_version: str | None = strawberry.field(default=None, description="The flow's version, for your information.")
+    flow_version: str | None = strawberry.field(default=None, description="Version of the flow. Filters select by it.")
     idempotency_key: str | None = strawberry.field(
-        default=None, description="The same one again, for the same flow, answers the run that is there."
+        default=None,
+        description="Idempotency key, at most 1,000 bytes. Creating a run with the same flow and key returns the "
+        "existing run.",
     )
     parent_task_run_id: strawberry.ID | None = strawberry.field(
-        default=None, description="The task run that stands for this run in its parent, where it is a subflow."
+        default=None,
+        description="Id of the task run that represents this flow run as a subflow. The state of the task run follows "
+        "that of the flow run. Fails with `CONFLICT` when the task run does not exist.",
     )
     empirical_policy: FlowRunPolicyInput | None = strawberry.field(
-        default=None, description="How it is retried; left out, it is not."
+        default=None, description="Retry policy. Defaults to no retries."
     )
-    state: StateInput | None = strawberry.field(default=None, description="Its first state; left out, PENDING.")
+    state: StateInput | None = strawberry.field(
+        default=None,
+        description="First state of the flow run, set without applying orchestration rules. Defaults to PENDING.",
+    )
 
     def parse(self, path: str) -> NewFlowRun:
         if self.flow_id is None and self.deployment_id is None:

@@ -30,64 +30,71 @@ MAX_OFFSET = 2**31 - 1
 First = Annotated[
     int | None,
     strawberry.argument(
-        description="How many at most, from the front: 0 to 1,000, or less where the server is set so. "
-        "Left out, with `last` too, 50."
+        description="Number of items to return from the start of the list, 0 to 1,000 (or the server's "
+        "`RUNYARD_MAX_PAGE_SIZE`). Defaults to 50 when `last` is not set either."
     ),
 ]
 After = Annotated[
-    str | None, strawberry.argument(description="Only what comes after this cursor of the same list, filter and sort.")
+    str | None,
+    strawberry.argument(
+        description="Cursor. Only items after it are returned. It must come from the same list, filter and sort order."
+    ),
 ]
 Last = Annotated[
     int | None,
     strawberry.argument(
-        description="How many at most, from the back: 0 to 1,000, or less where the server is set so. "
-        "Not together with `first`."
+        description="Number of items to return from the end of the list, 0 to 1,000 (or the server's "
+        "`RUNYARD_MAX_PAGE_SIZE`). Cannot be combined with `first`."
     ),
 ]
 Before = Annotated[
     str | None,
     strawberry.argument(
-        description="Only what comes before this cursor of the same list, filter and sort. Alone, the last 50 of it."
+        description="Cursor. Only items before it are returned: the last 50 when `first`, `last` and `after` are not "
+        "set. It must come from the same list, filter and sort order."
     ),
 ]
 Offset = Annotated[
     int | None,
     strawberry.argument(
-        description="How many to leave out first, at the side that the page is counted from. Not together with a cursor. "
-        "Far into a long list it is slow; go on from a cursor instead."
+        description="Number of items to skip, counted from the end of the list with `last`. Cannot be combined with a "
+        "cursor. Large offsets are slow: use cursors to page through long lists."
     ),
 ]
 
 
-@strawberry.type(description="Where a page begins and ends, and whether there is more.")
+@strawberry.type(description="Position of a page in its list.")
 class PageInfo:
-    start_cursor: str | None = strawberry.field(description="The place of the first item; null on an empty page.")
-    end_cursor: str | None = strawberry.field(description="The place of the last item; null on an empty page.")
+    start_cursor: str | None = strawberry.field(description="Cursor of the first item. Null when the page is empty.")
+    end_cursor: str | None = strawberry.field(description="Cursor of the last item. Null when the page is empty.")
 
-    @strawberry.field(graphql_type=bool, description="Whether the list goes on after this page.")
+    @strawberry.field(graphql_type=bool, description="Whether the list has items after this page.")
     def has_next_page(self, info: Info) -> bool | Awaitable[bool]:
         return cast("ConnectionResult", self).has_after(info)
 
-    @strawberry.field(graphql_type=bool, description="Whether the list has anything before this page.")
+    @strawberry.field(graphql_type=bool, description="Whether the list has items before this page.")
     def has_previous_page(self, info: Info) -> bool | Awaitable[bool]:
         return cast("ConnectionResult", self).has_before(info)
 
 
-@strawberry.type(description="An item of a page, with its place in the list.")
+@strawberry.type(description="Item of a page and its cursor.")
 class Edge(Generic[Item]):
     cursor: str = strawberry.field(
-        description="The item's place in this list, to go on from. Opaque; it fits no other list, filter or sort."
+        description="Opaque cursor of the item, for `after` and `before`. Valid only with the same list, filter and sort "
+        "order."
     )
     node: Item = strawberry.field(description="The item.")
 
 
-@strawberry.type(description="A page of a list.")
+@strawberry.type(description="Page of a list.")
 class ListConnection(Generic[Item]):
-    edges: list[Edge[Item]] = strawberry.field(description="The items of this page with their places in the list.")
-    nodes: list[Item] = strawberry.field(description="The items of this page.")
-    page_info: PageInfo = strawberry.field(description="Where the page begins and ends, and whether there is more.")
+    edges: list[Edge[Item]] = strawberry.field(description="Items of this page with their cursors.")
+    nodes: list[Item] = strawberry.field(description="Items of this page.")
+    page_info: PageInfo = strawberry.field(description="Position of this page in the list.")
 
-    @strawberry.field(description="How many items the whole list has. Counted only when you ask for it.")
+    @strawberry.field(
+        description="Number of items that match the filter, on all pages. Counted only when this field is selected."
+    )
     async def total_count(self, info: Info) -> int:
         return await info.context.loaders.counts.load(cast("ConnectionResult", self).request.list)
 

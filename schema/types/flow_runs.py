@@ -19,71 +19,131 @@ if TYPE_CHECKING:
     from schema.types.task_runs import TaskRun, TaskRunConnection
 
 
-@strawberry.type(description="How often a flow run is tried again, and what its pauses have left behind.")
+@strawberry.type(description="Retry policy of a flow run, and the status of its pauses.")
 class FlowRunPolicy:
-    retries: int | None = strawberry.field(description="How many times a failed run is tried again; null is never.")
+    retries: int | None = strawberry.field(
+        description="Maximum number of retries after failures. Null, 0 or a negative number means no retries."
+    )
     retry_delay_seconds: float | None = strawberry.field(
-        description="How long to wait before each retry; null is not at all."
+        description="Delay before each retry in seconds. Null means no delay."
     )
     pause_keys: list[str] = strawberry.field(
-        description="The keys of the pauses that the run has had; a pause with one of them is not taken again."
+        description=(
+            "Keys of the pauses that the flow run has had, including generated keys. Proposing PAUSED with one of "
+            "them returns REJECT. Emptied when the flow run is retried or restarted."
+        )
     )
     resuming: bool = strawberry.field(
-        description="Whether it has been resumed and not yet gone on: entering RUNNING then does not count as a run."
+        description=(
+            "Whether the flow run has been resumed from a pause and has neither entered RUNNING nor ended since. "
+            "Entering RUNNING then does not increase `runCount`."
+        )
     )
 
 
-@strawberry.type(description="One execution of a flow.")
+@strawberry.type(description="Execution of a flow. Its task runs are in `taskRuns`.")
 class FlowRun(Node):
-    id: strawberry.ID = strawberry.field(description="Identifies the flow run.")
-    created: DateTime = strawberry.field(description="When it was created.")
-    updated: DateTime = strawberry.field(description="When anything about it last changed.")
-    name: str = strawberry.field(description="Its name, made up where none was given; not unique.")
-    flow_id: strawberry.ID = strawberry.field(description="The flow that it executes.")
+    id: strawberry.ID = strawberry.field(description="Id of the flow run.")
+    created: DateTime = strawberry.field(description="Time of creation.")
+    updated: DateTime = strawberry.field(description="Time of the last change.")
+    name: str = strawberry.field(
+        description="Name of the flow run, not necessarily unique. Generated when none was given on creation."
+    )
+    flow_id: strawberry.ID = strawberry.field(description="Id of the flow that is executed.")
     deployment_id: strawberry.ID | None = strawberry.field(
-        description="The deployment it came from; still told when that is gone."
+        description=(
+            "Id of the deployment that the flow run was created from, kept after the deployment is deleted. Null "
+            "when it was created without a deployment."
+        )
     )
-    work_queue_name: str | None = strawberry.field(description="The work queue of its deployment.")
-    flow_version: str | None = strawberry.field(description="The flow's version, as the creator told it.")
+    work_queue_name: str | None = strawberry.field(
+        description=(
+            "Work queue name of the deployment, copied on creation. Null without a deployment, or when the "
+            "deployment has none."
+        )
+    )
+    flow_version: str | None = strawberry.field(
+        description="Version of the flow, as given on creation. Null when none was given."
+    )
     idempotency_key: str | None = strawberry.field(
-        description="Creating with the same flow and key again answers this run."
+        description=(
+            "Idempotency key. Creating a run with the same flow and key returns the existing run. Null when none "
+            "was given."
+        )
     )
-    parameters: JSON = strawberry.field(description="What the flow is called with.")
-    context: JSON = strawberry.field(description="Whatever else the creator wanted to keep with it.")
-    empirical_policy: FlowRunPolicy = strawberry.field(description="How it is retried and paused.")
-    tags: list[str] = strawberry.field(description="In the order in which they were given.")
+    parameters: JSON = strawberry.field(description="Values that the flow is executed with, as a JSON object.")
+    context: JSON = strawberry.field(
+        description="Additional data, as a JSON object. Stored for clients; the server does not use it."
+    )
+    empirical_policy: FlowRunPolicy = strawberry.field(
+        description="Retry policy, and the status of the flow run's pauses."
+    )
+    tags: list[str] = strawberry.field(
+        description="Tags: those of the deployment, followed by those given on creation."
+    )
     parent_task_run_id: strawberry.ID | None = strawberry.field(
-        description="The task run that stands for this run in its parent flow run, where this is a subflow."
+        description=(
+            "Id of the task run that represents this flow run as a subflow. The state of the task run follows "
+            "that of the flow run. Null when the flow run is not a subflow, or when the task run has been "
+            "deleted."
+        )
     )
-    state_id: strawberry.ID | None = strawberry.field(description="The current state; null before the first one.")
-    state_type: StateType | None = strawberry.field(description="The current state's type.")
-    state_name: str | None = strawberry.field(description="The current state's name.")
-    state: State | None = strawberry.field(description="The current state; null before the first one.")
-    run_count: int = strawberry.field(description="How often it has entered RUNNING, not counting resumptions.")
+    state_id: strawberry.ID | None = strawberry.field(description="Id of the current state. Null when `state` is null.")
+    state_type: StateType | None = strawberry.field(description="Type of the current state. Null when `state` is null.")
+    state_name: str | None = strawberry.field(description="Name of the current state. Null when `state` is null.")
+    state: State | None = strawberry.field(
+        description="Current state. Flow runs that are created through this API always have one."
+    )
+    run_count: int = strawberry.field(
+        description=(
+            "Number of times that the flow run has entered RUNNING. Resuming from a pause is not counted, unless "
+            "the flow run left PAUSED with `force`."
+        )
+    )
     expected_start_time: DateTime | None = strawberry.field(
-        description="When it was first meant to start; later states do not move it."
+        description=(
+            "Time at which the flow run was expected to start: the scheduled time of its first state, or the time "
+            "of that state if it was not SCHEDULED. Later states do not change it."
+        )
     )
-    next_scheduled_start_time: DateTime | None = strawberry.field(description="When it is due, while it is SCHEDULED.")
-    start_time: DateTime | None = strawberry.field(description="When it first entered RUNNING.")
+    next_scheduled_start_time: DateTime | None = strawberry.field(
+        description="Scheduled time of the current state. Null unless the flow run is SCHEDULED."
+    )
+    start_time: DateTime | None = strawberry.field(
+        description="Time at which the flow run first entered RUNNING. Null when it has not."
+    )
     end_time: DateTime | None = strawberry.field(
-        description="When it ended; null while it has not, and for a run that never started."
+        description=(
+            "Time at which the flow run ended. Null while it has not ended, and when it ended without entering RUNNING."
+        )
     )
-    total_run_time_seconds: float = strawberry.field(description="Time spent in RUNNING states that are over.")
+    total_run_time_seconds: float = strawberry.field(
+        description="Time spent in past RUNNING states, in seconds. Does not include the current state."
+    )
     estimated_run_time_seconds: float = strawberry.field(
-        description="The same, with the time in the present RUNNING state up to now."
+        description=(
+            "Time spent in RUNNING states, in seconds: `totalRunTimeSeconds` and, if the flow run is RUNNING, the "
+            "time in the current state up to now."
+        )
     )
     estimated_start_time_delta_seconds: float = strawberry.field(
-        description="How late it started, or how late it is while it has not started; never negative."
+        description=(
+            "Delay between the expected and the actual start, in seconds. For runs that have not started, the "
+            "delay so far, or 0 if they have ended. Never negative."
+        )
     )
 
-    @strawberry.field(description="The flow that it executes.", graphql_type=Flow)
+    @strawberry.field(description="Flow that is executed.", graphql_type=Flow)
     async def flow(self, info: Info) -> FlowRecord:
         flow = await info.context.loaders.flows.load(self.flow_id)
         assert flow is not None
         return flow
 
     @strawberry.field(
-        description="The deployment it came from; null where it came from none, or that is gone.",
+        description=(
+            "Deployment that the flow run was created from. Null when it was created without a deployment, or "
+            "when the deployment has been deleted."
+        ),
         graphql_type=Deployment | None,
     )
     async def deployment(self, info: Info) -> DeploymentRecord | None:
@@ -92,7 +152,10 @@ class FlowRun(Node):
         return await info.context.loaders.deployments.load(self.deployment_id)
 
     @strawberry.field(
-        description="The task run that stands for this run in its parent flow run, where this is a subflow.",
+        description=(
+            "Task run that represents this flow run as a subflow. Null when the flow run is not a subflow, or "
+            "when the task run has been deleted."
+        ),
         graphql_type=Annotated["TaskRun", strawberry.lazy("schema.types.task_runs")] | None,  # pyright: ignore[reportOperatorIssue, reportUnknownArgumentType]
     )
     async def parent_task_run(self, info: Info) -> TaskRunRecord | None:
@@ -100,12 +163,15 @@ class FlowRun(Node):
             return None
         return await info.context.loaders.task_runs.load(self.parent_task_run_id)
 
-    @strawberry.field(description="Every state that it has had, oldest first.", graphql_type=list[State])
+    @strawberry.field(
+        description="States that the flow run has had, including the current one, oldest first.",
+        graphql_type=list[State],
+    )
     async def states(self, info: Info) -> list[StateRecord]:
         return await info.context.loaders.flow_run_histories.load(self.id)
 
     @strawberry.field(
-        description="A page of its task runs.",
+        description="Page of the task runs of this flow run.",
         graphql_type=Annotated["TaskRunConnection", strawberry.lazy("schema.types.task_runs")],
     )
     async def task_runs(
@@ -127,6 +193,6 @@ class FlowRun(Node):
         return isinstance(value, FlowRunRecord)
 
 
-@strawberry.type(description="A page of a list of flow runs.")
+@strawberry.type(description="Page of a list of flow runs.")
 class FlowRunConnection(ListConnection[FlowRun]):
     pass

@@ -17,16 +17,16 @@ if TYPE_CHECKING:
     from schema.types.flow_runs import FlowRunConnection
 
 
-@strawberry.type(description="A program whose runs are kept together under one name.")
+@strawberry.type(description="Program. Its executions are flow runs.")
 class Flow(Node):
-    id: strawberry.ID = strawberry.field(description="Identifies the flow.")
-    created: DateTime = strawberry.field(description="When it was created.")
-    updated: DateTime = strawberry.field(description="When it was last changed.")
-    name: str = strawberry.field(description="Unique among flows.")
-    tags: list[str] = strawberry.field(description="In the order in which they were given.")
+    id: strawberry.ID = strawberry.field(description="Id of the flow.")
+    created: DateTime = strawberry.field(description="Time of creation.")
+    updated: DateTime = strawberry.field(description="Time of the last change.")
+    name: str = strawberry.field(description="Name of the flow, unique among flows.")
+    tags: list[str] = strawberry.field(description="Tags of the flow, in the order in which they were given.")
 
     @strawberry.field(
-        description="A page of its flow runs.",
+        description="Page of the flow runs of this flow.",
         graphql_type=Annotated["FlowRunConnection", strawberry.lazy("schema.types.flow_runs")],
     )
     async def flow_runs(
@@ -48,18 +48,31 @@ class Flow(Node):
         return isinstance(value, FlowRecord)
 
 
-@strawberry.type(description="A way in which a flow is run: from which work queue, and whether by schedule.")
+@strawberry.type(
+    description=(
+        "Configured way of running a flow. Flow runs that are created from it receive its work queue name and its tags."
+    )
+)
 class Deployment(Node):
-    id: strawberry.ID = strawberry.field(description="Identifies the deployment.")
-    created: DateTime = strawberry.field(description="When it was created.")
-    updated: DateTime = strawberry.field(description="When it was last changed.")
-    name: str = strawberry.field(description="Unique among the deployments of its flow.")
-    flow_id: strawberry.ID = strawberry.field(description="The flow that it runs.")
-    tags: list[str] = strawberry.field(description="In the order in which they were given; its flow runs get them too.")
-    work_queue_name: str | None = strawberry.field(description="The work queue that its flow runs go to.")
-    is_schedule_active: bool = strawberry.field(description="Whether its schedule makes flow runs.")
+    id: strawberry.ID = strawberry.field(description="Id of the deployment.")
+    created: DateTime = strawberry.field(description="Time of creation.")
+    updated: DateTime = strawberry.field(description="Time of the last change.")
+    name: str = strawberry.field(description="Name of the deployment, unique within its flow.")
+    flow_id: strawberry.ID = strawberry.field(description="Id of the flow that the deployment belongs to.")
+    tags: list[str] = strawberry.field(
+        description="Tags of the deployment, in the order in which they were given. They are copied to its flow runs."
+    )
+    work_queue_name: str | None = strawberry.field(
+        description="Work queue name, copied to the deployment's flow runs. Null when none was given."
+    )
+    is_schedule_active: bool = strawberry.field(
+        description=(
+            "Whether the deployment is marked as having an active schedule. Runyard has no schedules: it stores "
+            "the value and does not use it."
+        )
+    )
 
-    @strawberry.field(description="The flow that it runs.", graphql_type=Flow)
+    @strawberry.field(description="Flow that the deployment belongs to.", graphql_type=Flow)
     async def flow(self, info: Info) -> FlowRecord:
         flow = await info.context.loaders.flows.load(self.flow_id)
         assert flow is not None
@@ -70,11 +83,11 @@ class Deployment(Node):
         return isinstance(value, DeploymentRecord)
 
 
-@strawberry.type(description="A page of a list of flows.")
+@strawberry.type(description="Page of a list of flows.")
 class FlowConnection(ListConnection[Flow]):
     pass
 
 
-@strawberry.type(description="A page of a list of deployments.")
+@strawberry.type(description="Page of a list of deployments.")
 class DeploymentConnection(ListConnection[Deployment]):
     pass

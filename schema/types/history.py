@@ -8,42 +8,45 @@ from schema.enums import StateType
 from schema.scalars import DateTime
 
 
-@strawberry.type(description="Task runs of one interval that are in states of one type and name.")
+@strawberry.type(
+    description="Statistics of the task runs of one interval whose current states have the same type and name."
+)
 class RunHistoryState:
-    state_type: StateType = strawberry.field(description="The type of the state that they are in now.")
-    state_name: str = strawberry.field(description="The name of the state that they are in now.")
-    count_runs: int = strawberry.field(description="How many they are.")
+    state_type: StateType = strawberry.field(description="Type of the current state.")
+    state_name: str = strawberry.field(description="Name of the current state.")
+    count_runs: int = strawberry.field(description="Number of task runs.")
     sum_estimated_run_time_seconds: float = strawberry.field(
-        description="The time that each has spent RUNNING, up to now, in sum."
+        description="Sum of the times spent RUNNING, in seconds. For runs that are RUNNING, includes the current state "
+        "up to now."
     )
     sum_estimated_lateness_seconds: float = strawberry.field(
-        description="How late each started, or how late it is while it has not started and may still do so, in sum. "
-        "Nothing is subtracted for runs that started early."
+        description="Sum of the delays between the expected and the actual starts, in seconds. For runs that have not "
+        "started, the delay so far. Runs that started early or ended without starting count as 0."
     )
 
 
-@strawberry.type(description="An interval of time, and what has become of the runs that were meant to start in it.")
+@strawberry.type(description="Interval of the task run history, with the runs that were expected to start in it.")
 class RunHistoryInterval:
-    start: DateTime = strawberry.field(description="When it begins: a run that was meant to start then is in it.")
-    end: DateTime = strawberry.field(description="When the next one begins: a run that was meant to start then is not.")
+    start: DateTime = strawberry.field(description="Start of the interval, inclusive.")
+    end: DateTime = strawberry.field(description="End of the interval, exclusive.")
     states: list[RunHistoryState] = strawberry.field(
-        description="One item for each type and name of state, in the order of types, then names; none where no run "
-        "was meant to start in the interval."
+        description="Statistics for each type and name of state, sorted by type and then by name. Empty when the "
+        "interval has no runs."
     )
 
 
-HistoryStartArgument = Annotated[DateTime, strawberry.argument(description="When the first interval begins.")]
+HistoryStartArgument = Annotated[DateTime, strawberry.argument(description="Start of the first interval, inclusive.")]
 HistoryEndArgument = Annotated[
     DateTime,
     strawberry.argument(
-        description="Intervals begin before this; the last one may end after it. "
-        "Not later than `start`, there are none."
+        description="Time before which all intervals start; the last one may end after it. The result is empty when "
+        "`end` is not later than `start`."
     ),
 ]
 IntervalSecondsArgument = Annotated[
     float,
     strawberry.argument(
-        description="How long each interval is: at least 1 second, counted in whole microseconds, and long enough for "
-        "500 of them to reach `end`."
+        description="Length of each interval in seconds, rounded to microseconds. Must be at least 1, and long enough to "
+        "reach `end` with at most 500 intervals."
     ),
 ]

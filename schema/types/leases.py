@@ -7,26 +7,50 @@ from schema.scalars import DateTime
 from schema.types.task_runs import TaskRun
 
 
-@strawberry.type(description="A task run delivered to a worker, under a lease.")
+@strawberry.type(
+    description=(
+        "Task run delivered to a worker under a lease. When the worker is lost (an acknowledged lease "
+        "expires), a RUNNING run is retried or becomes CRASHED (`WorkerLost`), and a SCHEDULED or PENDING run "
+        "is redelivered: at once, then after 5, 30 and 120 seconds. After five lost workers in a row, a run "
+        "that is SCHEDULED or PENDING becomes CRASHED (`Undeliverable`)."
+    )
+)
 class ScheduledTaskRun:
     lease_id: strawberry.ID = strawberry.field(
-        description="The lease. Acknowledge it, and name it when you set the run's states; "
-        "not after a delivery with `autoAcknowledge`, whose lease is over."
+        description=(
+            "Id of the lease. Send it when you set a state of the run, and when you acknowledge, renew or release "
+            "the lease. With `autoAcknowledge`, the lease has already ended: do not send it."
+        )
     )
     lease_expires_at: DateTime = strawberry.field(
-        description="Until when you have to acknowledge it, before somebody else gets the run."
+        description=(
+            "Deadline for acknowledging this delivery. After it, the task run is redelivered. Does not apply with "
+            "`autoAcknowledge`."
+        )
     )
-    attempt: int = strawberry.field(description="How often this run has been delivered, this time included.")
-    task_run: TaskRun = strawberry.field(description="The run.")
+    attempt: int = strawberry.field(
+        description="Number of deliveries of this run since it entered the queue, including this one."
+    )
+    task_run: TaskRun = strawberry.field(description="Delivered task run.")
 
 
-@strawberry.type(description="How it stands with a lease.")
+@strawberry.type(
+    description=(
+        "Result of acknowledging, renewing or releasing a lease. A lease that is unknown or no longer held is "
+        "LOST, which is not an error."
+    )
+)
 class LeaseResult:
-    lease_id: strawberry.ID = strawberry.field(description="The lease, as you named it.")
-    status: LeaseStatus = strawberry.field(description="Whether it is yours.")
+    lease_id: strawberry.ID = strawberry.field(description="Id of the lease.")
+    status: LeaseStatus = strawberry.field(
+        description="Status of the lease: HELD if the caller held it and the operation succeeded, otherwise LOST."
+    )
     lease_expires_at: DateTime | None = strawberry.field(
-        description="Until when it is yours now; null where it is LOST."
+        description="Time at which the lease expires after the operation. Null when the lease is LOST or was released."
     )
     cancel_requested: bool = strawberry.field(
-        description="Whether somebody has set the run to CANCELLING: stop it, then set CANCELLED."
+        description=(
+            "Whether a client has requested cancellation of the run by setting CANCELLING. Stop the run, then set "
+            "CANCELLED. Releasing the lease sets CANCELLED as well."
+        )
     )

@@ -3,6 +3,6 @@
 import strawberry
 
 
-@strawberry.interface(description="Anything that has an id of its own.")
+@strawberry.interface(description="Object with an id that is unique across all types.")
 class Node:
-    id: strawberry.ID = strawberry.field(description="Identifies the object among all others, of any type.")
+    id: strawberry.ID = strawberry.field(description="Id of the object, a UUID that is unique across all types.")

@@ -10,84 +10,123 @@ from schema.types.states import State
 from schema.types.task_runs import TaskRun
 
 
-@strawberry.type(description="A task run with the keys you asked for.")
+@strawberry.type(description="Result of creating a task run.")
 class TaskRunCreatePayload:
-    task_run: TaskRun = strawberry.field(description="The run.")
+    task_run: TaskRun = strawberry.field(description="New task run, or the existing task run with the same keys.")
     created: bool = strawberry.field(
-        description="False where a run with the same flowRunId, taskKey and dynamicKey was there already; "
-        "then nothing of your request was applied."
+        description=(
+            "Whether a new task run was created. False when a task run with the same `flowRunId`, `taskKey` and "
+            "`dynamicKey` already existed; it is returned unchanged."
+        )
     )
 
 
-@strawberry.type(description="A flow with the name you asked for.")
+@strawberry.type(description="Result of creating a flow.")
 class FlowCreatePayload:
-    flow: Flow = strawberry.field(description="The flow.")
-    created: bool = strawberry.field(description="False where a flow with the same name was there already.")
+    flow: Flow = strawberry.field(description="New flow, or the existing flow with the same name.")
+    created: bool = strawberry.field(
+        description=(
+            "Whether a new flow was created. False when a flow with the same `name` already existed; it is "
+            "returned unchanged."
+        )
+    )
 
 
-@strawberry.type(description="A deployment with the flow and name you asked for.")
+@strawberry.type(description="Result of creating a deployment.")
 class DeploymentCreatePayload:
-    deployment: Deployment = strawberry.field(description="The deployment.")
+    deployment: Deployment = strawberry.field(
+        description="New deployment, or the existing deployment with the same flow and name."
+    )
     created: bool = strawberry.field(
-        description="False where a deployment with the same flowId and name was there already."
+        description=(
+            "Whether a new deployment was created. False when a deployment with the same `flowId` and `name` "
+            "already existed; it is returned unchanged."
+        )
     )
 
 
-@strawberry.type(description="A flow run with the idempotency key you asked for.")
+@strawberry.type(description="Result of creating a flow run.")
 class FlowRunCreatePayload:
-    flow_run: FlowRun = strawberry.field(description="The flow run.")
+    flow_run: FlowRun = strawberry.field(
+        description="New flow run, or the existing flow run with the same flow and idempotency key."
+    )
     created: bool = strawberry.field(
-        description="False where a run with the same flowId and idempotencyKey was there already."
+        description=(
+            "Whether a new flow run was created. False when a flow run with the same `flowId` and "
+            "`idempotencyKey` already existed; it is returned unchanged."
+        )
     )
 
 
-@strawberry.type(description="What came of a state that was proposed for a task run.")
+@strawberry.type(description="Result of setting a task run's state.")
 class TaskRunOrchestrationResult:
-    status: OrchestrationStatus = strawberry.field(description="What the rules made of it.")
+    status: OrchestrationStatus = strawberry.field(description="Decision of the orchestration rules.")
     state: State | None = strawberry.field(
-        description="The state that the run is in now, or that this transition made when it was first sent; "
-        "null where there is none."
+        description=(
+            "State of the task run after the request. When the `transitionId` was used before, the state that it "
+            "set then. Null when the task run has no state."
+        )
     )
-    reason: str | None = strawberry.field(description="Why, for all but ACCEPT.")
-    delay_seconds: float | None = strawberry.field(description="How long to wait before asking again, for WAIT.")
-    created: bool = strawberry.field(description="Whether this call wrote a new state.")
-    task_run: TaskRun = strawberry.field(description="The run as it is now.")
+    reason: str | None = strawberry.field(description="Reason for the decision. Null for ACCEPT.")
+    delay_seconds: float | None = strawberry.field(
+        description="Delay before the state can be proposed again, in seconds. Null unless `status` is WAIT."
+    )
+    created: bool = strawberry.field(
+        description="Whether this request set a new state: the proposed one, or another one instead."
+    )
+    task_run: TaskRun = strawberry.field(description="Task run after the request.")
 
 
-@strawberry.type(description="Why one of several changes was refused; the others were made.")
+@strawberry.type(description="Error of one item of a batch. The other items are not affected.")
 class RowError:
-    code: str = strawberry.field(description="As `extensions.code` of an error.")
-    message: str = strawberry.field(description="What to put right.")
+    code: str = strawberry.field(description="Error code, as in `extensions.code` of a GraphQL error.")
+    message: str = strawberry.field(description="Error message.")
 
 
-@strawberry.type(description="What came of one of several proposed states. One of `result` and `error` is set.")
+@strawberry.type(
+    description="Result of one item of `setTaskRunStates`. Exactly one of `result` and `error` is not null."
+)
 class TaskRunStateChangeResult:
-    id: strawberry.ID = strawberry.field(description="The task run's id.")
-    result: TaskRunOrchestrationResult | None = strawberry.field(description="What the rules made of it.")
-    error: RowError | None = strawberry.field(description="Why it was refused.")
-
-
-@strawberry.type(description="What came of a state that was proposed for a flow run.")
-class FlowRunOrchestrationResult:
-    status: OrchestrationStatus = strawberry.field(description="What the rules made of it.")
-    state: State | None = strawberry.field(
-        description="The state that the run is in now, or that this transition made when it was first sent; "
-        "null where there is none."
+    id: strawberry.ID = strawberry.field(description="Id of the task run.")
+    result: TaskRunOrchestrationResult | None = strawberry.field(
+        description="Result of setting the state. Null when `error` is set."
     )
-    reason: str | None = strawberry.field(description="Why, for all but ACCEPT.")
-    delay_seconds: float | None = strawberry.field(description="How long to wait before asking again, for WAIT.")
-    created: bool = strawberry.field(description="Whether this call wrote a new state.")
-    flow_run: FlowRun = strawberry.field(description="The flow run as it is now.")
+    error: RowError | None = strawberry.field(
+        description="Error of the item, with the code `NOT_FOUND` or `QUEUE_FULL`. Null when `result` is set."
+    )
 
 
-@strawberry.type(description="What came of deleting the task runs that a filter lets through.")
+@strawberry.type(description="Result of setting a flow run's state.")
+class FlowRunOrchestrationResult:
+    status: OrchestrationStatus = strawberry.field(description="Decision of the orchestration rules.")
+    state: State | None = strawberry.field(
+        description=(
+            "State of the flow run after the request. When the `transitionId` was used before, the state that it "
+            "set then. Null when the flow run has no state."
+        )
+    )
+    reason: str | None = strawberry.field(description="Reason for the decision. Null for ACCEPT.")
+    delay_seconds: float | None = strawberry.field(
+        description="Delay before the state can be proposed again, in seconds. Null unless `status` is WAIT."
+    )
+    created: bool = strawberry.field(
+        description="Whether this request set a new state: the proposed one, or another one instead."
+    )
+    flow_run: FlowRun = strawberry.field(description="Flow run after the request.")
+
+
+@strawberry.type(description="Result of deleting the task runs that match a filter.")
 class TaskRunsDeletePayload:
-    count: int = strawberry.field(description="How many were deleted; for a dry run, how many would have been.")
-    has_more: bool = strawberry.field(description="Whether the filter lets through more than the limit. Ask again.")
+    count: int = strawberry.field(
+        description="Number of deleted task runs. With `dryRun`, the number of task runs that would be deleted."
+    )
+    has_more: bool = strawberry.field(
+        description="Whether more than `limit` task runs match the filter. Repeat the request to delete the others."
+    )
 
 
-@strawberry.type(description="The server that answers.")
+@strawberry.type(description="Information about the server process that executes the request.")
 class ServerInfo:
-    version: str = strawberry.field(description="The version of Runyard.")
-    database: str = strawberry.field(description="The kind and version of its database.")
-    started_at: DateTime = strawberry.field(description="When this process started.")
+    version: str = strawberry.field(description="Version of Runyard.")
+    database: str = strawberry.field(description="Database system and its version, such as `SQLite 3.45.1`.")
+    started_at: DateTime = strawberry.field(description="Time at which the server process started.")

@@ -5,38 +5,60 @@ import strawberry
 from schema.scalars import DateTime
 
 
-@strawberry.type(description="A background run's place in the queue of its task key, or the lease that it is under.")
+@strawberry.type(
+    description="Entry of a background run in the queue of its task key, waiting for a worker or leased to one."
+)
 class QueueEntry:
-    task_key: str = strawberry.field(description="The key whose queue it is in.")
-    available_at: DateTime = strawberry.field(description="From when on it may be delivered.")
+    task_key: str = strawberry.field(description="Task key of the queue.")
+    available_at: DateTime = strawberry.field(description="Time from which the run can be delivered.")
     is_retry: bool = strawberry.field(
-        description="Whether it is on the retry side, which goes out first: after a failure, or given back by a worker."
+        description=(
+            "Whether the run is on the retry side of the queue, which contains retries, released runs and "
+            "redeliveries. The retry side is served first; after four of its runs in a row, a due run of the "
+            "scheduled side is served."
+        )
     )
-    attempt: int = strawberry.field(description="How often it has been delivered.")
+    attempt: int = strawberry.field(description="Number of deliveries of the run since it entered the queue.")
     lease_expires_at: DateTime | None = strawberry.field(
-        description="Until when a worker has it; null while it waits for one."
+        description="Time at which the lease expires. Null while the run waits for a worker."
     )
-    worker_name: str | None = strawberry.field(description="What the worker that has it calls itself.")
+    worker_name: str | None = strawberry.field(
+        description=(
+            "Name of the worker that holds the lease. Null while the run waits for a worker, or when the worker "
+            "gave no name."
+        )
+    )
 
 
-@strawberry.type(description="How it stands with the queue of a task key.")
+@strawberry.type(description="Queue statistics for a task key.")
 class TaskQueue:
-    task_key: str = strawberry.field(description="The key.")
-    scheduled: int = strawberry.field(description="How many runs of the scheduled side are due and wait for a worker.")
+    task_key: str = strawberry.field(description="Task key of the queue.")
+    scheduled: int = strawberry.field(description="Number of due runs that wait on the scheduled side.")
     retry: int = strawberry.field(
-        description="How many runs of the retry side are due and wait: after a failure, or given back by a worker."
+        description=(
+            "Number of due runs that wait on the retry side, which contains retries, released runs and redeliveries."
+        )
     )
-    delayed: int = strawberry.field(description="How many runs wait, on either side, that are not due yet.")
-    leased: int = strawberry.field(description="How many runs workers have, acknowledged or not.")
+    delayed: int = strawberry.field(description="Number of waiting runs, on both sides, that are not due yet.")
+    leased: int = strawberry.field(description="Number of runs that are leased to workers, acknowledged or not.")
     oldest_wait_seconds: float | None = strawberry.field(
-        description="For how long the run has been due that is due the longest; null where none is due."
+        description="Time for which the oldest due run has been due, in seconds. Null when no run is due."
     )
     subscribers: int = strawberry.field(
-        description="How many subscriptions and waiting claims listen to the key at this server; others count their own."
+        description=(
+            "Number of subscriptions and waiting claims for the task key on this server. Those on other servers "
+            "are not included."
+        )
     )
     max_scheduled: int = strawberry.field(
-        description="How many runs may wait on the scheduled side, due or not, before creating more is `QUEUE_FULL`."
+        description=(
+            "Maximum number of waiting runs on the scheduled side, due or not. Beyond it, requests that add a run "
+            "fail with `QUEUE_FULL`."
+        )
     )
     max_retry: int = strawberry.field(
-        description="The same for what clients put on the retry side. What rules and lost workers put there always fits."
+        description=(
+            "Maximum number of waiting runs on the retry side, due or not. Beyond it, requests that add a run "
+            "fail with `QUEUE_FULL`; failed, released and redelivered runs are always added."
+        )
     )

@@ -22,35 +22,34 @@ CURSOR_VERSION = 1
 StateChangeFilterArgument = Annotated[
     TaskRunFilter | None,
     strawberry.argument(
-        description="Only changes of these runs; left out, of all. A run is looked at as it is when its change is read, "
-        "shortly before you get it, and not as it was when the change was made."
+        description="Filter for task runs; only their changes are returned. Defaults to all. It applies to each run as "
+        "it is when the change is read, not as it was when the change was made."
     ),
 ]
 StateChangeCursorArgument = Annotated[
     str | None,
     strawberry.argument(
-        description="The `cursor` of a change: go on right behind it. It fits every filter, every server on the same "
-        "database, and holds beyond a restart. Left out, begin at the present."
+        description="Cursor of a change, after which the feed resumes. Valid with any filter, on every server of the "
+        "same database and after a restart. Defaults to the present."
     ),
 ]
 
 
-@strawberry.type(description="A task run took a state.")
+@strawberry.type(description="State change of a task run. Changes of deleted task runs are not sent.")
 class TaskRunStateChange:
     cursor: str = strawberry.field(
-        description="The place of this change. Hand it over as `after`, and a new subscription goes on right behind it. "
-        "Opaque."
+        description="Opaque cursor of this change. Send it as `after` to resume the feed after this change."
     )
     task_run: TaskRun = strawberry.field(
-        description="The run as it is now: it may have gone on to a later state than `state`."
+        description="The task run as it was when the change was read. It may have a later state than `state`."
     )
-    state: State = strawberry.field(description="The state that it took.")
+    state: State = strawberry.field(description="State that the task run entered.")
     previous_state_type: StateType | None = strawberry.field(
-        description="What kind of state it was in before; null for the first one."
+        description="Type of the state before this one. Null for the first state."
     )
     gap: bool = strawberry.field(
-        description="Whether changes were left out before this one: you were too far behind, or your cursor is one that "
-        "the feed can not go on from. To know how things stand, ask for the runs anew."
+        description="Whether changes before this one were skipped, because the client was too far behind or the feed "
+        "cannot resume from its cursor. After a gap, query the task runs for their current states."
     )
 
 

@@ -6,45 +6,100 @@ from schema.enums import StateType
 from schema.scalars import JSON, DateTime
 
 
-@strawberry.type(description="What a state carries beside its type and name. What was never set is null.")
+@strawberry.type(
+    description=(
+        "Details of a state besides its type and name. Details that were not set are null, or false for Boolean values."
+    )
+)
 class StateDetails:
-    flow_run_id: strawberry.ID | None = strawberry.field(description="The flow run that the state belongs to.")
+    flow_run_id: strawberry.ID | None = strawberry.field(
+        description=(
+            "Id of the flow run that the state belongs to, directly or through its task run. Null for states of "
+            "background runs."
+        )
+    )
     task_run_id: strawberry.ID | None = strawberry.field(
-        description="The task run that the state belongs to; for a subflow's state, its parent task run."
+        description=(
+            "Id of the task run that the state belongs to. For a state of a subflow, the id of the task run that "
+            "represents it; null for other flow runs."
+        )
     )
     child_flow_run_id: strawberry.ID | None = strawberry.field(
-        description="The subflow whose state this task run's state is a copy of."
+        description=(
+            "Id of the subflow that the task run represents. The server sets it when it copies a state of the "
+            "subflow to the task run."
+        )
     )
-    scheduled_time: DateTime | None = strawberry.field(description="When the run is to start.")
+    scheduled_time: DateTime | None = strawberry.field(
+        description="Time at which the run is scheduled to start. Always set for SCHEDULED states."
+    )
     cache_key: str | None = strawberry.field(
-        description="On RUNNING: the result to look for. On COMPLETED: what to keep the result under."
+        description=(
+            "Key in the result cache. A proposal of RUNNING sets the result cached under this key instead, if one "
+            "exists; COMPLETED stores its result under it. The cache is not used for flow runs, or with `force`."
+        )
     )
     cache_expiration: DateTime | None = strawberry.field(
-        description="Until when the result may be reused; null is for ever."
+        description="Expiration of the result that a COMPLETED state stores under `cacheKey`. Null means no expiration."
     )
-    refresh_cache: bool | None = strawberry.field(description="True: run even if a cached result is there.")
+    refresh_cache: bool | None = strawberry.field(
+        description="Whether a proposal of RUNNING ignores a result cached under `cacheKey`. Null means false."
+    )
     transition_id: strawberry.ID | None = strawberry.field(
-        description="The caller's name for this change of state. A change is made once, however often it is sent."
+        description=(
+            "Idempotency key of the state change. Repeating a proposal for the run with this key sets no state "
+            "and returns this one. Repeating PENDING or RUNNING under a lost lease returns ABORT instead."
+        )
     )
-    pause_timeout: DateTime | None = strawberry.field(description="When a pause turns into a failure.")
+    pause_timeout: DateTime | None = strawberry.field(
+        description=(
+            "Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
+            "FAILED, except with `force`. Null means no deadline."
+        )
+    )
     pause_reschedule: bool = strawberry.field(
-        description="Whether the process ends during the pause and is started again."
+        description="Whether the process of a PAUSED flow run exits and is started again to resume."
     )
-    pause_key: str | None = strawberry.field(description="The name of a pause, which is taken once.")
-    run_input_keyset: JSON | None = strawberry.field(description="Where the input that the pause waits for is kept.")
-    retriable: bool | None = strawberry.field(description="False: do not retry this failure.")
-    untrackable_result: bool = strawberry.field(description="Whether the result can not be told from others.")
-    task_parameters_id: strawberry.ID | None = strawberry.field(description="Where the task's parameters are kept.")
+    pause_key: str | None = strawberry.field(
+        description=(
+            "Key of the pause of a flow run, as sent by the client. Null when the client sent none; the generated "
+            "key is in `FlowRunPolicy.pauseKeys`."
+        )
+    )
+    run_input_keyset: JSON | None = strawberry.field(
+        description="Location of the input that a paused run waits for. Cannot be set through this API."
+    )
+    retriable: bool | None = strawberry.field(
+        description="Whether a FAILED task run is retried according to its retry policy. Null means true."
+    )
+    untrackable_result: bool = strawberry.field(
+        description=(
+            "Whether clients cannot trace the result back to this run, as for null or Boolean values. Stored for "
+            "clients; the server does not use it."
+        )
+    )
+    task_parameters_id: strawberry.ID | None = strawberry.field(
+        description="Id of the task's parameters in the client's storage. Stored for clients; the server does not use it."
+    )
 
 
-@strawberry.type(description="A state that a run is or was in. It is never changed; a run gets a new one.")
+@strawberry.type(description="State that a run has or had. States never change: a run enters a new state instead.")
 class State:
-    id: strawberry.ID = strawberry.field(description="Identifies the state.")
-    type: StateType = strawberry.field(description="What kind of state it is.")
+    id: strawberry.ID = strawberry.field(description="Id of the state.")
+    type: StateType = strawberry.field(description="Type of the state.")
     name: str = strawberry.field(
-        description="What it is called: the type's own name (`Running`), or a finer one (`AwaitingRetry`, `Cached`)."
+        description=(
+            "Name of the state: the name of its type, such as `Running`, or a more specific one, such as "
+            "`AwaitingRetry` or `Cached`."
+        )
     )
-    timestamp: DateTime = strawberry.field(description="When the run took it, by the server's clock.")
-    message: str | None = strawberry.field(description="What its reporter had to say.")
-    data: JSON | None = strawberry.field(description="The result or whatever else its reporter attached.")
-    details: StateDetails = strawberry.field(description="What it carries beside its type and name.")
+    timestamp: DateTime = strawberry.field(
+        description="Time at which the run entered the state, by the clock of the database."
+    )
+    message: str | None = strawberry.field(
+        description="Message for people, such as an error message. Null when none was given."
+    )
+    data: JSON | None = strawberry.field(
+        description="Result of the run, or any other JSON value. Null when none was given."
+    )
+    details: StateDetails = strawberry.field(description="Details of the state, such as its scheduled time.")

@@ -15,86 +15,158 @@ from schema.types.queues import QueueEntry
 from schema.types.states import State
 
 
-@strawberry.type(description="How often, and after how long, a failed task run is tried again.")
+@strawberry.type(description="Retry policy of a task run.")
 class TaskRunPolicy:
     retries: int | None = strawberry.field(
-        description="How many times it is tried again after a failure; null or a negative number is never."
+        description=(
+            "Maximum number of retries after failures and lost workers. Null, 0 or a negative number means no retries."
+        )
     )
     retry_delay_seconds: list[float] | None = strawberry.field(
-        description="One delay for every retry, or one for each; the last one serves for the rest. Null is no delay."
+        description=(
+            "Delays before retries in seconds: one for all retries, or one for each retry. The last delay applies "
+            "to all further retries. Null means no delay."
+        )
     )
     retry_jitter_factor: float | None = strawberry.field(
-        description="How far a delay may be drawn out by chance: up to delay × (1 + factor). Null is not at all."
+        description=(
+            "Random variation of the delays: each delay is at most delay × (1 + factor), and can be shorter than "
+            "configured. Null or 0 means no variation."
+        )
     )
 
 
-@strawberry.type(description="One unit of work: of a flow run, or by itself in the background.")
+@strawberry.type(description="Execution of a task, in a flow run or as a background run.")
 class TaskRun(Node):
-    id: strawberry.ID = strawberry.field(description="Identifies the task run. Later runs have greater ids.")
-    created: DateTime = strawberry.field(description="When it was created.")
-    updated: DateTime = strawberry.field(description="When anything about it last changed.")
-    name: str = strawberry.field(description="Its name, made up where none was given; not unique.")
-    task_key: str = strawberry.field(description="Which task it is a run of. Background runs are queued by this key.")
+    id: strawberry.ID = strawberry.field(
+        description=(
+            "Id of the task run. Ids are ordered by time of creation, as measured by the server that created the run."
+        )
+    )
+    created: DateTime = strawberry.field(description="Time of creation.")
+    updated: DateTime = strawberry.field(description="Time of the last change.")
+    name: str = strawberry.field(
+        description="Name of the task run, not necessarily unique. Generated when none was given."
+    )
+    task_key: str = strawberry.field(
+        description="Key of the task that is executed. Background runs are queued by this key."
+    )
     dynamic_key: str = strawberry.field(
-        description="Tells the runs of one task apart, within one flow run or background."
+        description="Key that distinguishes runs of one task key in a flow run, or among background runs."
     )
-    task_version: str | None = strawberry.field(description="The task's version, as the creator told it.")
-    cache_key: str | None = strawberry.field(description="For your information; caching goes by the key in the state.")
-    cache_expiration: DateTime | None = strawberry.field(description="For your information, as `cacheKey`.")
-    empirical_policy: TaskRunPolicy = strawberry.field(description="How it is retried.")
-    tags: list[str] = strawberry.field(description="In the order in which they were given.")
-    task_inputs: JSON = strawberry.field(description="Where each parameter of the task comes from.")
+    task_version: str | None = strawberry.field(
+        description="Version of the task, as given on creation. Null when none was given."
+    )
+    cache_key: str | None = strawberry.field(
+        description=(
+            "Cache key for information. The result cache uses `StateDetails.cacheKey` instead. Null when none was "
+            "given."
+        )
+    )
+    cache_expiration: DateTime | None = strawberry.field(
+        description=(
+            "Cache expiration for information. The result cache uses `StateDetails.cacheExpiration` instead. Null "
+            "when none was given."
+        )
+    )
+    empirical_policy: TaskRunPolicy = strawberry.field(description="Retry policy of the task run.")
+    tags: list[str] = strawberry.field(description="Tags of the task run, in the order in which they were given.")
+    task_inputs: JSON = strawberry.field(
+        description=(
+            "Sources of the task's parameters: a JSON object that maps the name of each parameter to a list of "
+            "sources. Stored for clients; the server does not use it."
+        )
+    )
     parameters: JSON | None = strawberry.field(
-        description="What the worker is to run the task with; handed over with every delivery."
+        description="Values that the task is executed with, as any JSON value. Null when none were given."
     )
-    flow_run_id: strawberry.ID | None = strawberry.field(description="Its flow run; null for a background run.")
-    state_id: strawberry.ID | None = strawberry.field(description="The current state.")
-    state_type: StateType | None = strawberry.field(description="The current state's type.")
-    state_name: str | None = strawberry.field(description="The current state's name.")
-    state: State | None = strawberry.field(description="The current state.")
+    flow_run_id: strawberry.ID | None = strawberry.field(description="Id of the flow run. Null for a background run.")
+    state_id: strawberry.ID | None = strawberry.field(description="Id of the current state. Null when `state` is null.")
+    state_type: StateType | None = strawberry.field(description="Type of the current state. Null when `state` is null.")
+    state_name: str | None = strawberry.field(description="Name of the current state. Null when `state` is null.")
+    state: State | None = strawberry.field(
+        description="Current state. Task runs that are created through this API always have one."
+    )
     run_count: int = strawberry.field(
-        description="How often it has entered RUNNING since it was created or last started over after its end."
+        description=(
+            "Number of times that the task run has entered RUNNING. Reset to 0 when a task run that has ended "
+            "leaves its terminal state, except with `force`."
+        )
     )
-    flow_run_run_count: int = strawberry.field(description="Its flow run's run count when it last entered RUNNING.")
+    flow_run_run_count: int = strawberry.field(
+        description=(
+            "`runCount` of the flow run when this task run last entered RUNNING under the orchestration rules. 0 "
+            "for a background run, or when it has not."
+        )
+    )
     expected_start_time: DateTime | None = strawberry.field(
-        description="When it was first meant to start; later states do not move it."
+        description=(
+            "Time at which the task run was expected to start: the scheduled time of its first state, or the time "
+            "of that state if it was not SCHEDULED. Later states do not change it."
+        )
     )
-    next_scheduled_start_time: DateTime | None = strawberry.field(description="When it is due, while it is SCHEDULED.")
-    start_time: DateTime | None = strawberry.field(description="When it first entered RUNNING.")
+    next_scheduled_start_time: DateTime | None = strawberry.field(
+        description="Scheduled time of the current state. Null unless the task run is SCHEDULED."
+    )
+    start_time: DateTime | None = strawberry.field(
+        description="Time at which the task run first entered RUNNING. Null when it has not."
+    )
     end_time: DateTime | None = strawberry.field(
-        description="When it ended; null while it has not, and for a run that never started."
+        description=(
+            "Time at which the task run ended. Null while it has not ended, and when it ended without entering RUNNING."
+        )
     )
-    total_run_time_seconds: float = strawberry.field(description="Time spent in RUNNING states that are over.")
+    total_run_time_seconds: float = strawberry.field(
+        description="Time spent in past RUNNING states, in seconds. Does not include the current state."
+    )
     trace_parent: str | None = strawberry.field(
-        description="The `traceparent` of W3C's Trace Context under which it was created: go on with this trace where "
-        "you carry it out. Null where its creation belonged to none."
+        description=(
+            "W3C Trace Context (`traceparent`) of the request that created the task run. Continue this trace when "
+            "you execute the run. Null when the request belonged to no trace."
+        )
     )
     estimated_run_time_seconds: float = strawberry.field(
-        description="The same, with the time in the present RUNNING state up to now."
+        description=(
+            "Time spent in RUNNING states, in seconds: `totalRunTimeSeconds` and, if the task run is RUNNING, the "
+            "time in the current state up to now."
+        )
     )
     estimated_start_time_delta_seconds: float = strawberry.field(
-        description="How late it started, or how late it is while it has not started; never negative."
+        description=(
+            "Delay between the expected and the actual start, in seconds. For runs that have not started, the "
+            "delay so far, or 0 if they have ended. Never negative."
+        )
     )
 
-    @strawberry.field(description="Its flow run; null for a background run.", graphql_type=FlowRun | None)
+    @strawberry.field(
+        description="Flow run that the task run belongs to. Null for a background run.", graphql_type=FlowRun | None
+    )
     async def flow_run(self, info: Info) -> FlowRunRecord | None:
         if self.flow_run_id is None:
             return None
         return await info.context.loaders.flow_runs.load(self.flow_run_id)
 
     @strawberry.field(
-        description="The flow run that this task run stands for, where it is a subflow's parent.",
+        description=(
+            "Flow run that this task run represents as a subflow; of several, the latest. Null when it represents none."
+        ),
         graphql_type=FlowRun | None,
     )
     async def child_flow_run(self, info: Info) -> FlowRunRecord | None:
         return await info.context.loaders.child_flow_runs.load(self.id)
 
-    @strawberry.field(description="Every state that it has had, oldest first.", graphql_type=list[State])
+    @strawberry.field(
+        description="States that the task run has had, including the current one, oldest first.",
+        graphql_type=list[State],
+    )
     async def states(self, info: Info) -> list[StateRecord]:
         return await info.context.loaders.task_run_histories.load(self.id)
 
     @strawberry.field(
-        description="Where it waits for a worker, or under whose lease it is; null where neither.",
+        description=(
+            "Queue entry of the task run, waiting for a worker or leased to one. Null when the task run is not in "
+            "the queue."
+        ),
         graphql_type=QueueEntry | None,
     )
     async def queue_entry(self, info: Info) -> QueueEntryRecord | None:
@@ -108,6 +180,6 @@ class TaskRun(Node):
         return isinstance(value, TaskRunRecord)
 
 
-@strawberry.type(description="A page of a list of task runs.")
+@strawberry.type(description="Page of a list of task runs.")
 class TaskRunConnection(ListConnection[TaskRun]):
     pass
