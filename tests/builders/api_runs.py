@@ -78,6 +78,16 @@ async def read_state_names(client: Client, id: str) -> list[str]:
     return [state["name"] for state in (await client.execute("GetTaskRun", id=id))["states"]]
 
 
+async def count_task_runs(client: Client) -> int:
+    """Return the number of all task runs."""
+    return (await client.execute("ListTaskRuns"))["totalCount"]
+
+
+async def read_slot_holders(client: Client, tag: str) -> list[str]:
+    """Return the ids of the task runs that hold the slots of a concurrency limit."""
+    return (await client.execute("GetConcurrencyLimit", tag=tag))["activeSlots"]
+
+
 def _run_input(state: State | None, fields: dict[str, Any]) -> dict[str, Any]:
     if state is None:
         return fields

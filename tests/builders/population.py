@@ -15,12 +15,11 @@ from db.connection import Connection, SQLiteConnection
 from db.enums import StateType
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord, to_json
 from db.runtime.ids import new_id
-from db.runtime.timestamps import format_timestamp, seconds_after
+from db.runtime.timestamps import seconds_after
 from db.statements import flow_runs, flows, task_runs
 from tests.builders.ids import UNKNOWN_ID
-from tests.clock import START
+from tests.builders.transitions import NOW
 
-NOW = format_timestamp(START)
 NAMES = (
     "alpha",
     "Alpha",

@@ -7,12 +7,8 @@ from db.enums import StateType
 from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewFlow, create_flows
-from resolvers.orchestration.transition import ProposedState
 from resolvers.task_runs import NewTaskRun, create_task_runs
-
-
-def proposed_state(type: StateType) -> ProposedState:
-    return ProposedState(type, type.default_name)
+from tests.builders.transitions import propose
 
 
 def new_task_runs(
@@ -24,7 +20,7 @@ def new_task_runs(
     prefix: str = "",
 ) -> list[NewTaskRun]:
     return [
-        NewTaskRun(task_key, f"{prefix}{number}", flow_run_id=flow_run_id, state=proposed_state(state))
+        NewTaskRun(task_key, f"{prefix}{number}", flow_run_id=flow_run_id, state=propose(state))
         for number in range(count)
     ]
 
@@ -43,7 +39,7 @@ def make_flow_run(connection: Connection, parent_task_run_id: str | None = None)
     """Create a RUNNING flow run of the flow `f` and return its id."""
     (flow,) = create_flows(connection, [NewFlow("f")])
     assert not isinstance(flow, Exception)
-    new = NewFlowRun(flow.flow.id, parent_task_run_id=parent_task_run_id, state=proposed_state(StateType.RUNNING))
+    new = NewFlowRun(flow.flow.id, parent_task_run_id=parent_task_run_id, state=propose(StateType.RUNNING))
     (created,) = create_flow_runs(connection, [new])
     assert not isinstance(created, Exception)
     return created.flow_run.id

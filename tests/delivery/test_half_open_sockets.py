@@ -1,19 +1,10 @@
 """Half-open WebSockets: the server pings clients and releases the runs of those that do not respond."""
 
-import asyncio
 from pathlib import Path
 
-from tests.api.websocket.test_websocket_protocol import assert_alive, receive_close
 from tests.builders.queued_runs import create_many, lease_ids, run_ids
-from tests.client import TIMEOUT_SECONDS
-from tests.serving import SQLITE_ONLY, RunningServer, run_server, settings_for
-
-
-async def wait_for_socket_count(server: RunningServer, count: int) -> None:
-    """Wait until the server has at most `count` open WebSockets."""
-    async with asyncio.timeout(TIMEOUT_SECONDS):
-        while server.app.state.operation_metrics.open_websockets > count:
-            await server.client.http.get("/healthz")
+from tests.serving import SQLITE_ONLY, run_server, settings_for
+from tests.websocket_messages import assert_alive, receive_close, wait_for_socket_count
 
 
 async def test_deliveries_of_a_silent_client_are_redelivered_before_their_acknowledgement_deadline(

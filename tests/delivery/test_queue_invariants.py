@@ -16,7 +16,6 @@ from db import migrations
 from db.connection import SQLiteConnection
 from db.enums import TERMINAL, StateType
 from db.outages import Outage
-from db.records import StateDetails
 from db.runtime.timestamps import format_timestamp
 from db.statements import queue
 from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
@@ -32,9 +31,9 @@ from resolvers.delivery.leases import (
     release_unacknowledged,
     renew_leases,
 )
-from resolvers.orchestration.transition import ProposedState
 from resolvers.task_runs import NewTaskRun, create_task_runs, delete_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
+from tests.builders.transitions import propose
 from tests.clock import START
 
 KEYS = ("a", "b")
@@ -92,8 +91,8 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(key=st.sampled_from(KEYS), delay=st.sampled_from([0, 5, 60]), retries=st.sampled_from([0, 1]))
     def create(self, key: str, delay: float, retries: int) -> None:
         self.number += 1
-        details = StateDetails(scheduled_time=format_timestamp(self.now + timedelta(seconds=delay)))
-        state = ProposedState(StateType.SCHEDULED, "Scheduled", details=details)
+        due_at = format_timestamp(self.now + timedelta(seconds=delay))
+        state = propose(StateType.SCHEDULED, scheduled_time=due_at)
         new = NewTaskRun(key, str(self.number), state=state)
         new.policy.retries = retries
         self.perform(create_task_runs, new)
@@ -138,8 +137,7 @@ class QueueMachine(RuleBasedStateMachine):
         if not self.rows("SELECT 1 FROM task_run WHERE id = ?", run):
             return
         is_live, before = self.is_live(lease), self.snapshot()
-        proposed = ProposedState(type, type.default_name)
-        self.perform(set_task_run_states, StateChange(run, proposed, force, lease if names_lease else None))
+        self.perform(set_task_run_states, StateChange(run, propose(type), force, lease if names_lease else None))
         if names_lease and not is_live:
             assert self.snapshot() == before, "a lost lease changed something"
         elif self.snapshot() != before:

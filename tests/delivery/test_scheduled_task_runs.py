@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.builders.api_runs import create_flow_run
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import Client
 from tests.serving import RunningServer
@@ -39,9 +40,7 @@ async def test_a_run_created_during_the_subscription_is_delivered(client: Client
 
 
 async def test_only_scheduled_background_runs_of_the_named_keys_are_delivered(client: Client) -> None:
-    flow = await client.execute("CreateFlow", input={"name": "f"})
-    flow_run = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"]})
-    await create_scheduled(client, "t", flowRunId=flow_run["flowRun"]["id"])
+    await create_scheduled(client, "t", flowRunId=await create_flow_run(client))
     await create_scheduled(client, "other")
     await client.execute("CreateTaskRun", input={"taskKey": "t"})
     wanted = await create_scheduled(client, "t")

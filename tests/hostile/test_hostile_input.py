@@ -47,7 +47,7 @@ def target(server: TargetServer) -> Iterator[TargetServer]:
     server.assert_healthy()
 
 
-SQLITE_ONLY = pytest.mark.parametrize("server", ["sqlite"], indirect=True)
+WITHOUT_DATABASE = pytest.mark.parametrize("server", ["sqlite"], indirect=True)
 """For attacks that never reach the database."""
 
 
@@ -67,25 +67,25 @@ def test_query_documents_with_any_variables_get_a_valid_response(target: TargetS
     assert target.outcomes["BAD_USER_INPUT"] > 0
 
 
-@SQLITE_ONLY
+@WITHOUT_DATABASE
 def test_http_requests_of_any_shape_get_a_valid_response(target: TargetServer) -> None:
     attack_with_requests(target, 200)
 
     assert {"400", "405", "406", "415"} <= target.outcomes.keys()
 
 
-@SQLITE_ONLY
+@WITHOUT_DATABASE
 def test_bytes_that_are_not_http_do_no_harm(target: TargetServer) -> None:
     attack_with_bytes(target, 80)
 
 
-@SQLITE_ONLY
+@WITHOUT_DATABASE
 def test_messages_of_any_shape_get_a_response_or_a_close_code(target: TargetServer) -> None:
     attack_with_messages(target, 150)
 
     assert {"4400", "4409", "4429"} <= target.outcomes.keys()
 
 
-@SQLITE_ONLY
+@WITHOUT_DATABASE
 def test_bytes_that_are_not_websocket_frames_do_no_harm(target: TargetServer) -> None:
     attack_with_frames(target, 60)

@@ -1,9 +1,6 @@
 """The `runyard` command: its subcommands, and its error messages."""
 
-import os
 import sqlite3
-import subprocess
-import sys
 from asyncio import to_thread
 from pathlib import Path
 
@@ -11,17 +8,10 @@ import pytest
 
 from runyard import __version__
 from schema.root import print_schema
+from tests.command import runyard
 from tests.serving import SQLITE_ONLY, ServerProcess, settings_for
 
 pytestmark = pytest.mark.processes
-
-
-def runyard(*arguments: str, folder: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
-    command = [sys.executable, "-m", "runyard", *arguments]
-    return subprocess.run(
-        command, env=environment | variables, cwd=folder, capture_output=True, text=True, timeout=30, check=False
-    )
 
 
 def test_db_upgrade_creates_the_database_and_is_idempotent(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from runyard.cli import doctor
 from runyard.cli.doctor import run_checks
 from runyard.cli.tokens import create
 from tests.builders.tokens import token_input
-from tests.house.test_command import runyard
+from tests.command import runyard
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, ServerProcess, settings_for
 
 pytestmark = pytest.mark.processes

@@ -129,7 +129,7 @@ def is_meant(name: str, text: str) -> bool:
     return any(name == file and part in text for file, part in MEANT)
 
 
-@pytest.mark.parametrize("folder", [*PRODUCT, "tests", "."])
+@pytest.mark.parametrize("folder", [*PRODUCT, "docs", "tests", "."])
 def test_no_banned_phrase_is_written(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line + offset}: {phrase!r}, say: {instead}"

@@ -9,20 +9,18 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 
 from db.connection import Connection
-from db.database import Database
 from queries import document
-from resolvers.api_tokens import revoke_tokens
 from resolvers.task_runs import read_queue_entries
 from runyard.auth.authenticator import Authenticator
-from tests.api.http.test_event_streams import COMPLETE, next_event, read_events
-from tests.builders.tokens import create_token
-from tests.client import TIMEOUT_SECONDS, Client, Socket
+from tests.bearer_tokens import bearer_headers, post_query, revoke
+from tests.client import TIMEOUT_SECONDS
+from tests.event_streams import COMPLETE, next_event, read_events
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 from tests.tables import count_rows
+from tests.websocket_messages import receive_close, send_connection_init
 
 CREATE = 'mutation { createTaskRun(input: {taskKey: "t"}) { created } }'
 RESPONSE_TYPE = "application/graphql-response+json"
@@ -35,16 +33,6 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServ
         yield running
 
 
-async def bearer_headers(server: RunningServer, *scopes: str, **fields: Any) -> dict[str, str]:
-    """Create a token and return its Authorization header."""
-    token = await create_token(server.services.database, *scopes, **fields)
-    return {"Authorization": f"Bearer {token.text}"}
-
-
-async def post_query(client: Client, query: str, headers: dict[str, str], **more: Any) -> httpx.Response:
-    return await client.http.post("/graphql", json={"query": query, **more}, headers=headers)
-
-
 def error_code(response: httpx.Response) -> str:
     (error,) = response.json()["errors"]
     assert list(response.json()) == ["errors"]
@@ -54,10 +42,6 @@ def error_code(response: httpx.Response) -> str:
 def assert_unauthenticated(response: httpx.Response) -> None:
     assert (response.status_code, response.headers["www-authenticate"]) == (401, "Bearer")
     assert error_code(response) == "UNAUTHENTICATED"
-
-
-async def revoke(database: Database, headers: dict[str, str]) -> None:
-    await database.write(revoke_tokens, headers["Authorization"].removeprefix("Bearer "))
 
 
 async def test_a_valid_token_is_accepted(server: RunningServer) -> None:
@@ -298,19 +282,6 @@ async def test_an_event_stream_requires_its_scope(server: RunningServer) -> None
         name, result = await next_event(read_events(response))
 
     assert (name, result["errors"][0]["extensions"]) == ("next", {"code": "FORBIDDEN"})
-
-
-async def send_connection_init(connection: ClientConnection, payload: object = None) -> Socket:
-    socket = Socket(connection)
-    await socket.send({"type": "connection_init", **({} if payload is None else {"payload": payload})})
-    return socket
-
-
-async def receive_close(connection: ClientConnection) -> tuple[int, str]:
-    with pytest.raises(ConnectionClosed) as closed:
-        await asyncio.wait_for(connection.recv(), TIMEOUT_SECONDS)
-    assert closed.value.rcvd is not None
-    return closed.value.rcvd.code, closed.value.rcvd.reason
 
 
 @pytest.mark.parametrize("name", ["Authorization", "authorization"])

@@ -10,9 +10,10 @@ import pytest
 
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated
 from runyard.auth.failed_attempts import MAX_ADDRESSES, FailedAttempts
-from tests.api.auth.test_authentication import bearer_headers, post_query, receive_close, revoke, send_connection_init
+from tests.bearer_tokens import bearer_headers, post_query, revoke
 from tests.clock import START
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
+from tests.websocket_messages import receive_close, send_connection_init
 
 QUERY = "{ __typename }"
 MAX_WRONG_TOKENS = 3

@@ -11,11 +11,12 @@ import pytest
 from db.runtime.timestamps import format_timestamp
 from resolvers.api_tokens import list_tokens, record_token_use
 from runyard.cli.tokens import format_token_table
-from tests.api.auth.test_authentication import bearer_headers, post_query, send_connection_init
-from tests.api.observability.test_pool_metrics import BlockingWork
+from tests.bearer_tokens import bearer_headers, post_query
+from tests.blocking_work import BlockingWork
 from tests.client import TIMEOUT_SECONDS
 from tests.clock import START
 from tests.serving import SQLITE_ONLY, RunningServer, run_server, settings_for
+from tests.websocket_messages import send_connection_init
 
 QUERY = "{ __typename }"
 

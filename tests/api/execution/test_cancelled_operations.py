@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from strawberry.types.execution import ExecutionResult
 
+from tests.builders.api_runs import create_flow_run, create_task_run
 from tests.serving import RunningServer, run_server
 
 FLOW_RUNS = """{
@@ -23,10 +24,9 @@ FLOW_RUNS = """{
 async def run_server_with_flow_runs(tmp_path: Path) -> AsyncGenerator[RunningServer]:
     """Run a server with two flow runs of one task run each. Fail on any warning."""
     async with run_server(tmp_path) as running:
-        flow = (await running.client.execute("CreateFlow", input={"name": "a"}))["flow"]["id"]
         for _ in range(2):
-            run = (await running.client.execute("CreateFlowRun", input={"flowId": flow}))["flowRun"]["id"]
-            await running.client.execute("CreateTaskRun", input={"taskKey": "a", "flowRunId": run, "dynamicKey": "a"})
+            flow_run_id = await create_flow_run(running.client)
+            await create_task_run(running.client, taskKey="a", flowRunId=flow_run_id, dynamicKey="a")
         with warnings.catch_warnings(record=True) as recorded:
             warnings.simplefilter("always")
             yield running

@@ -28,13 +28,12 @@ from hypothesis import strategies as st
 
 from db.connection import Connection, SQLiteConnection
 from db.enums import StateType
-from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
+from db.records import FlowRunPolicy, TaskRunPolicy
 from db.runtime.timestamps import format_timestamp
 from db.sqlite.database import SQLiteDatabase
 from resolvers.concurrency_limits import NewLimit, create_limits
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
-from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.capacity import QueueCapacity
 from resolvers.task_runs import NewTaskRun, create_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
@@ -47,6 +46,7 @@ from schema.root import build_schema
 from schema.scalars import SCALARS
 from schema.subscription import Subscription
 from tests.builders.ids import UNKNOWN_ID
+from tests.builders.transitions import propose
 from tests.clock import ManualClock
 
 INVALID_VALUES = (
@@ -140,10 +140,6 @@ def comparison(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
         runner.run(database.close())
 
 
-def proposed(type: StateType, **more: Any) -> ProposedState:
-    return ProposedState(type, type.default_name, **more)
-
-
 async def populate(comparison: Comparison) -> None:
     """Create flow runs and task runs of all kinds.
 
@@ -159,7 +155,7 @@ async def populate(comparison: Comparison) -> None:
     await write(create_limits, NewLimit("a", 100))
     for new in (
         NewFlowRun(flow.id),
-        NewFlowRun(deployment_id=deployment.id, parameters='{"p": 1}', state=proposed(StateType.RUNNING)),
+        NewFlowRun(deployment_id=deployment.id, parameters='{"p": 1}', state=propose(StateType.RUNNING)),
         NewFlowRun(deleted.id),
         NewFlowRun(flow.id, policy=FlowRunPolicy(2, 1.5)),
     ):
@@ -168,7 +164,7 @@ async def populate(comparison: Comparison) -> None:
         NewTaskRun("spoiled", str(number), flow_run_id=comparison.flow_runs[0])
         for number in range(len(INVALID_VALUES) + len(INVALID_STATE_VALUES))
     ]
-    scheduled = StateDetails(scheduled_time="2030-01-01T12:00:05.000000Z", transition_id=UNKNOWN_ID)
+    scheduled = propose(StateType.SCHEDULED, scheduled_time="2030-01-01T12:00:05.000000Z", transition_id=UNKNOWN_ID)
     running = comparison.flow_runs[1]
     valid = [
         NewTaskRun("t", "5", flow_run_id=comparison.flow_runs[2], parameters=JSON_TEXTS[5]),
@@ -176,7 +172,7 @@ async def populate(comparison: Comparison) -> None:
         NewTaskRun("t", "2", policy=TaskRunPolicy(3, [1, 2.5], 0.5), cache_key="k", parameters=JSON_TEXTS[2]),
         NewTaskRun("t", "3", flow_run_id=running, parameters=JSON_TEXTS[0], tags=["a"]),
         NewTaskRun("t", "4", flow_run_id=running, parameters=JSON_TEXTS[3]),
-        NewTaskRun("t", "6", state=proposed(StateType.SCHEDULED, details=scheduled)),
+        NewTaskRun("t", "6", state=scheduled),
         NewTaskRun("t", "7", policy=TaskRunPolicy(0, [], None), parameters=JSON_TEXTS[1]),
         NewTaskRun("t", "8"),
     ]
@@ -184,7 +180,7 @@ async def populate(comparison: Comparison) -> None:
         comparison.task_runs.append((await write(create_task_runs, new)).task_run.id)
     for id in comparison.task_runs[-6:-4]:
         clock.advance(1.5)
-        change = StateChange(id, proposed(StateType.RUNNING, message="m", data='{"d": [1]}'))
+        change = StateChange(id, propose(StateType.RUNNING, message="m", data='{"d": [1]}'))
         assert (await write(set_task_run_states, change)).created
     clock.advance(7.25)
 

@@ -1,24 +1,21 @@
 """Subscriptions, queries and mutations over Server-Sent Events (graphql-sse)."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
-import orjson
 import pytest
 
 from queries import document
-from tests.client import TIMEOUT_SECONDS, Client
+from tests.client import Client
+from tests.event_streams import COMPLETE, next_event, read_events
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 pytestmark = SQLITE_ONLY
 
-
 STREAM = "text/event-stream"
-COMPLETE = ("complete", "")
 
 
 @asynccontextmanager
@@ -29,21 +26,6 @@ async def streaming(
     body = {"query": query, "variables": variables}
     async with client.http.stream("POST", "/graphql", json=body, headers={"Accept": accept}) as response:
         yield response, read_events(response)
-
-
-async def read_events(response: httpx.Response) -> AsyncIterator[tuple[str, Any]]:
-    text = ""
-    async for chunk in response.aiter_text():
-        text += chunk
-        while "\n\n" in text:
-            event, _, text = text.partition("\n\n")
-            fields = dict(line.split(":", 1) for line in event.split("\n"))
-            data = fields.get("data", "").strip()
-            yield fields.get("event", "").strip(), orjson.loads(data) if data else ""
-
-
-async def next_event(events: AsyncIterator[tuple[str, Any]]) -> tuple[str, Any]:
-    return await asyncio.wait_for(anext(events), TIMEOUT_SECONDS)
 
 
 LISTEN = document("ScheduledTaskRuns")[0]

@@ -11,11 +11,11 @@ import httpx
 import pytest
 
 from queries import document
+from tests.builders.api_runs import count_task_runs
 from tests.client import Client
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 pytestmark = SQLITE_ONLY
-
 
 RESPONSE_TYPE = "application/graphql-response+json"
 TYPENAME = {"query": "{ __typename }"}
@@ -41,10 +41,6 @@ def error_message(response: httpx.Response) -> str:
     return error["message"]
 
 
-async def count_runs(client: Client) -> int:
-    return (await client.execute("ListTaskRuns"))["totalCount"]
-
-
 async def test_a_query_is_executed_by_post(client: Client) -> None:
     response = await post(client, TYPENAME)
 
@@ -56,7 +52,7 @@ async def test_a_mutation_is_executed_by_post(client: Client) -> None:
     response = await post(client, CREATE)
 
     assert response.json() == {"data": {"createTaskRun": {"created": True}}}
-    assert await count_runs(client) == 1
+    assert await count_task_runs(client) == 1
 
 
 async def test_a_query_is_executed_by_get(client: Client) -> None:
@@ -77,7 +73,7 @@ async def test_a_mutation_by_get_is_refused_and_changes_nothing(client: Client) 
 
     assert (response.status_code, response.headers["allow"]) == (405, "POST")
     assert error_message(response) == "Mutations must be sent by POST."
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 async def test_a_get_may_select_the_query_of_a_document_with_mutations(client: Client) -> None:
@@ -86,7 +82,7 @@ async def test_a_get_may_select_the_query_of_a_document_with_mutations(client: C
     response = await client.http.get("/graphql", params={"query": query, "operationName": "Ask"})
 
     assert (response.status_code, response.json()) == (200, {"data": {"__typename": "Query"}})
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize("method", ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"])
@@ -149,7 +145,7 @@ async def test_a_body_of_another_content_type_is_refused_and_changes_nothing(
 
     assert response.status_code == 415
     assert error_message(response) == f"Content-Type must be application/json; got {named}."
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize(
@@ -273,7 +269,7 @@ async def test_several_operations_without_a_name_are_refused_and_none_is_execute
     response = await post(client, {"query": query, "operationName": name})
 
     assert error_message(response) == "The document has several operations. Select one with `operationName`."
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 async def test_an_unknown_operation_name_is_refused(client: Client) -> None:
@@ -366,7 +362,7 @@ async def test_an_unsupported_accept_type_is_refused_and_nothing_is_executed(cli
 
     assert response.status_code == 406
     assert error_message(response) == f"Accept must include {RESPONSE_TYPE}, application/json or text/event-stream."
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from queries import document
 from runyard.persisted_documents import TrustedDocuments, TrustedDocumentsUnusable
 from schema.root import build_schema
 from tests.client import Client
-from tests.house.test_command import runyard
+from tests.command import runyard
 from tests.serving import run_server
 
 FOLDER = Path(queries.__file__).parent

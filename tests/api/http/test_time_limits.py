@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -13,7 +13,6 @@ import pytest
 from sqlalchemy import text
 
 from db.connection import Connection
-from db.runtime.deadlines import Deadline, SharedTimer
 from db.sql.statement import Statement
 from queries import document
 from tests.client import TIMEOUT_SECONDS
@@ -194,59 +193,3 @@ async def test_cancelling_a_read_cancels_no_other_read(server: RunningServer) ->
 
     assert await asyncio.wait_for(asyncio.gather(*waiting), TIMEOUT_SECONDS) == [[(1,)]] * 3
     assert [each.cancelled() for each in (*endless_reads, cancelled_read)] == [True] * 3
-
-
-async def test_a_field_may_extend_the_deadline() -> None:
-    deadline = Deadline(SharedTimer(0))
-    deadline.extend(3600)
-
-    # A deadline of zero seconds would expire in the next iteration of the event loop.
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not deadline.uncancel()
-    deadline.end()
-
-
-async def test_a_deadline_may_be_extended_several_times() -> None:
-    deadline = Deadline(SharedTimer(0))
-    deadline.extend(0)
-    deadline.extend(3600)
-
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
-    assert not deadline.uncancel()
-    deadline.end()
-
-
-async def test_a_deadline_does_not_claim_a_cancellation_by_others() -> None:
-    async def work() -> bool:
-        deadline = Deadline(SharedTimer(0))
-        current = asyncio.current_task()
-        assert current is not None
-        current.cancel()
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            return deadline.uncancel()
-        finally:
-            deadline.end()
-        return True
-
-    assert await work() is False
-    current = asyncio.current_task()
-    assert current is not None
-    current.uncancel()
-
-
-async def test_an_expired_deadline_leaves_no_pending_cancellation_behind() -> None:
-    current = asyncio.current_task()
-    assert current is not None
-    deadline = Deadline(SharedTimer(0))
-    with suppress(asyncio.CancelledError):
-        await asyncio.Event().wait()
-    assert current.cancelling() == 1
-
-    deadline.end()
-
-    assert current.cancelling() == 0
-    assert not deadline.uncancel()

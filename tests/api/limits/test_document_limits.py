@@ -28,7 +28,6 @@ from tests.serving import SQLITE_ONLY, run_server
 
 pytestmark = SQLITE_ONLY
 
-
 MAX_CPU_RATIO = 30
 """CPU time that validating a document may take, since it blocks the event loop, in multiples of the introspection query."""
 

@@ -10,7 +10,6 @@ from tests.serving import SQLITE_ONLY
 
 pytestmark = SQLITE_ONLY
 
-
 JSON = {"content-type": "application/json"}
 
 

@@ -19,7 +19,7 @@ from resolvers.delivery.dispatcher import CONTENTION_DELAY
 from resolvers.delivery.subscribers import MAX_UNSENT_CHARACTERS, Subscriber
 from resolvers.task_runs import NewTaskRun, build_task_run
 from runyard.settings import Settings
-from tests.builders.api_runs import create_task_run
+from tests.builders.api_runs import create_flow_run, create_task_run
 from tests.builders.queued_runs import run_ids
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.clock import START
@@ -181,9 +181,8 @@ async def test_state_details_count_once_per_alias(client: Client) -> None:
 
 
 async def test_a_shared_flow_run_counts_for_each_of_its_task_runs(client: Client) -> None:
-    flow = (await client.execute("CreateFlow", input={"name": "f"}))["flow"]["id"]
-    flow_run = await client.execute("CreateFlowRun", input={"flowId": flow, "parameters": {"long": LONG_TEXT}})
-    await create(client, 20, flowRunId=flow_run["flowRun"]["id"], parameters=None)
+    flow_run_id = await create_flow_run(client, parameters={"long": LONG_TEXT})
+    await create(client, 20, flowRunId=flow_run_id, parameters=None)
 
     assert await post_query(client, "{ taskRuns { nodes { flowRun { parameters } } } }") == [READ_TOO_LARGE]
     assert await post_query(client, "{ taskRuns { nodes { states { id } flowRun { parameters } } } }") == [

@@ -14,18 +14,9 @@ from runyard.observability.prometheus import PrometheusMetrics
 from runyard.services import Services
 from tests.builders.ids import UNKNOWN_ID
 from tests.builders.queued_runs import create_scheduled
+from tests.metrics_page import scrape
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, RunningServer, run_server
 from tests.storage.open_database import open_database
-
-
-async def scrape(server: RunningServer) -> dict[str, float]:
-    """Scrape every sample by name and labels, bypassing the cache."""
-    server.app.state.prometheus._fresh_until = 0.0
-    response = await server.client.http.get("/metrics")
-    assert response.status_code == 200
-    assert response.headers["content-type"].startswith("text/plain; version=")
-    samples = re.findall(r"^([^#\s]\S*(?:\{.*\})?) (\S+)$", response.text, re.MULTILINE)
-    return {name: float(value) for name, value in samples}
 
 
 def queue_depths(samples: dict[str, float], task_key: str) -> dict[str, float]:
@@ -220,6 +211,16 @@ async def test_two_servers_in_one_process_count_separately(tmp_path: Path) -> No
     name = 'runyard_operations_total{operation="CreateTaskRun",outcome="ok"}'
     assert first[name] == 1
     assert name not in second
+
+
+@SQLITE_ONLY
+async def test_the_documentation_lists_every_metric(server: RunningServer) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "operations.md").read_text("utf-8")
+    documented = re.findall(r"^\| `(runyard_\w+)` \|", page, re.MULTILINE)
+
+    metrics = await server.client.http.get("/metrics")
+
+    assert re.findall(r"^# TYPE (runyard_\w+)", metrics.text, re.MULTILINE) == documented
 
 
 async def test_metrics_can_be_disabled(tmp_path: Path) -> None:

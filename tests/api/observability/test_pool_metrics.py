@@ -1,17 +1,14 @@
 """`/metrics`: how many operations wait for a database connection or a transaction, and how long."""
 
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy.util import await_only
 
-from db.connection import Connection
-from tests.api.observability.test_metrics import scrape
-from tests.client import TIMEOUT_SECONDS
+from tests.blocking_work import BlockingWork
+from tests.metrics_page import scrape
 from tests.serving import RunningServer, run_server
 
 
@@ -21,38 +18,6 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServ
     async with run_server(tmp_path, database_url=database_url, database_connections=2) as running:
         await scrape(running)
         yield running
-
-
-class BlockingWork:
-    """Units of work that block until they are released."""
-
-    def __init__(self, *, is_in_loop: bool) -> None:
-        self.started = asyncio.Semaphore(0)
-        self._loop = asyncio.get_running_loop()
-        self._is_in_loop = is_in_loop
-        self._released = asyncio.Event()
-        self._released_in_thread = threading.Event()
-
-    def read(self, connection: Connection) -> None:
-        self._loop.call_soon_threadsafe(self.started.release)
-        if self._is_in_loop:
-            await_only(asyncio.wait_for(self._released.wait(), TIMEOUT_SECONDS))
-        else:
-            assert self._released_in_thread.wait(TIMEOUT_SECONDS)
-
-    def write(self, connection: Connection, items: Sequence[None]) -> list[Exception | None]:
-        self.read(connection)
-        return [None for _ in items]
-
-    async def wait_for_started(self, count: int) -> None:
-        """Wait until `count` units have started."""
-        async with asyncio.timeout(TIMEOUT_SECONDS):
-            for _ in range(count):
-                await self.started.acquire()
-
-    def release(self) -> None:
-        self._released.set()
-        self._released_in_thread.set()
 
 
 async def read_samples(server: RunningServer, *names: str) -> list[float]:

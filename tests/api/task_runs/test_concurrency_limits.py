@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.api_runs import create_task_run
+from tests.builders.api_runs import create_task_run, read_slot_holders
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 from tests.serving import RunningServer
@@ -14,10 +14,6 @@ NOW = "2030-01-01T12:00:00.000000Z"
 
 async def create_limit(client: Client, tag: str, allowed: int) -> dict[str, Any]:
     return await client.execute("CreateConcurrencyLimit", tag=tag, limit=allowed)
-
-
-async def holders(client: Client, tag: str) -> list[str]:
-    return (await client.execute("GetConcurrencyLimit", tag=tag))["activeSlots"]
 
 
 @pytest.mark.parametrize("allowed", [5, 0, -1])
@@ -57,7 +53,7 @@ async def test_a_lowered_limit_keeps_its_holders_and_admits_no_further_runs(clie
     await create_limit(client, "x", 0)
 
     result = await client.execute("SetTaskRunState", id=waiting, state={"type": "RUNNING"})
-    assert (result["status"], result["created"], len(await holders(client, "x"))) == ("ABORT", False, 1)
+    assert (result["status"], result["created"], len(await read_slot_holders(client, "x"))) == ("ABORT", False, 1)
 
 
 async def test_a_raised_limit_admits_further_runs(client: Client) -> None:
@@ -71,7 +67,7 @@ async def test_a_raised_limit_admits_further_runs(client: Client) -> None:
 
     result = await client.execute("SetTaskRunState", id=second, state={"type": "RUNNING"})
     assert result["status"] == "ACCEPT"
-    assert await holders(client, "x") == sorted([first, second])
+    assert await read_slot_holders(client, "x") == sorted([first, second])
 
 
 @pytest.mark.parametrize("tag", ["", " ", "a/b", "ünïcödé ✓", "x" * 1000])
@@ -127,7 +123,7 @@ async def test_a_reset_assigns_the_slots_to_the_named_runs_only(client: Client) 
     reset = await client.execute("ResetConcurrencyLimit", tag="x", activeSlots=[*reversed(named), named[0]])
 
     assert reset["activeSlots"] == sorted(named)
-    assert await holders(client, "x") == sorted(named)
+    assert await read_slot_holders(client, "x") == sorted(named)
     refused = await client.execute(
         "SetTaskRunState", id=await create_task_run(client, "PENDING", tags=["x"]), state={"type": "RUNNING"}
     )
@@ -141,7 +137,7 @@ async def test_a_run_that_lost_its_slot_to_a_reset_may_complete(client: Client) 
 
     result = await client.execute("SetTaskRunState", id=id, state={"type": "COMPLETED"})
 
-    assert (result["status"], await holders(client, "x")) == ("ACCEPT", [])
+    assert (result["status"], await read_slot_holders(client, "x")) == ("ACCEPT", [])
 
 
 async def test_resetting_a_tag_without_a_limit_is_not_found_and_creates_none(client: Client) -> None:
@@ -166,7 +162,7 @@ async def test_a_reset_to_an_unknown_run_is_refused_and_frees_nothing(
     error = await client.execute_refused("ResetConcurrencyLimit", tag="x", activeSlots=[named, wrong])
 
     assert (error["code"], error["argument"]) == (code, argument)
-    assert await holders(client, "x") == [holder]
+    assert await read_slot_holders(client, "x") == [holder]
 
 
 async def test_a_deleted_limit_no_longer_exists_or_limits_its_tag(client: Client) -> None:

@@ -5,13 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import count_task_runs
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 from tests.serving import RunningServer
-
-
-async def count_runs(client: Client) -> int:
-    return (await client.execute("ListTaskRuns"))["totalCount"]
 
 
 async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
@@ -22,7 +19,7 @@ async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
     assert [payload["taskRun"]["taskKey"] for payload in payloads] == keys
     assert [payload["created"] for payload in payloads] == [True] * 4
     assert len({payload["taskRun"]["id"] for payload in payloads}) == 4
-    assert await count_runs(client) == 4
+    assert await count_task_runs(client) == 4
 
 
 async def test_each_run_has_its_own_initial_state(client: Client) -> None:
@@ -43,7 +40,7 @@ async def test_a_key_repeated_in_one_call_creates_one_run(client: Client) -> Non
     assert first["created"] is True
     assert other["created"] is True
     assert again == {"created": False, "taskRun": first["taskRun"]}
-    assert await count_runs(client) == 2
+    assert await count_task_runs(client) == 2
 
 
 async def test_an_existing_run_is_returned_along_with_the_new_ones(client: Client) -> None:
@@ -57,7 +54,7 @@ async def test_an_existing_run_is_returned_along_with_the_new_ones(client: Clien
     assert (old["created"], old["taskRun"]["id"]) == (False, known["taskRun"]["id"])
     assert old["taskRun"]["stateType"] == "PENDING"
     assert new["created"] is True
-    assert await count_runs(client) == 2
+    assert await count_task_runs(client) == 2
 
 
 async def test_each_scheduled_background_run_is_queued(server: RunningServer) -> None:
@@ -88,7 +85,7 @@ async def test_a_thousand_runs_are_created_in_one_call(client: Client) -> None:
     payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 1000)
 
     assert len({payload["taskRun"]["id"] for payload in payloads}) == 1000
-    assert await count_runs(client) == 1000
+    assert await count_task_runs(client) == 1000
 
 
 async def test_more_than_a_thousand_runs_are_refused_and_none_is_created(client: Client) -> None:
@@ -99,7 +96,7 @@ async def test_more_than_a_thousand_runs_are_refused_and_none_is_created(client:
         "code": "BAD_USER_INPUT",
         "argument": "inputs",
     }
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize(
@@ -124,7 +121,7 @@ async def test_one_invalid_run_is_named_by_its_index_and_none_is_created(
 
     assert (error["code"], error["argument"]) == (code, argument)
     assert error["message"].startswith(f"{argument}: ")
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 async def test_a_refused_call_does_not_affect_concurrent_calls(client: Client) -> None:
@@ -138,7 +135,7 @@ async def test_a_refused_call_does_not_affect_concurrent_calls(client: Client) -
     assert ["errors" in result for result in results] == [False, True, False]
     assert results[0]["data"]["createTaskRuns"][0]["created"] is True
     assert results[2]["data"]["createTaskRuns"][0]["created"] is True
-    assert await count_runs(client) == 2
+    assert await count_task_runs(client) == 2
 
 
 async def test_fifty_concurrent_calls_with_one_key_create_one_run(client: Client) -> None:
@@ -152,7 +149,7 @@ async def test_fifty_concurrent_calls_with_one_key_create_one_run(client: Client
     assert len({shared["taskRun"]["id"] for shared, _ in results}) == 1
     assert [shared["created"] for shared, _ in results].count(True) == 1
     assert [own["created"] for _, own in results].count(True) == 50
-    assert await count_runs(client) == 51
+    assert await count_task_runs(client) == 51
 
 
 @pytest.mark.parametrize("field", ["taskKey", "dynamicKey", "name"])
@@ -160,7 +157,7 @@ async def test_a_string_with_a_nul_is_refused_and_nothing_is_created(client: Cli
     error = await client.execute_refused("CreateTaskRuns", inputs=[{"taskKey": "t", field: "a\0b"}])
 
     assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", f"inputs.0.{field}")
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize("key", ["", " ", "a'b", 'a"b', "a\\b", "\u2028", "😀", "x" * 1000])
@@ -191,4 +188,4 @@ async def test_a_number_beyond_the_float_range_is_refused_and_nothing_is_created
     result = (await client.http.post("/graphql", json={"query": query})).json()
 
     assert [error["extensions"]["code"] for error in result["errors"]] == ["BAD_USER_INPUT"]
-    assert await count_runs(client) == 0
+    assert await count_task_runs(client) == 0

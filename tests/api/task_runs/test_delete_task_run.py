@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders.api_runs import create_task_run
+from tests.builders.api_runs import create_flow_run, create_task_run
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 from tests.tables import count_rows
@@ -65,12 +65,11 @@ async def test_a_worker_that_holds_it_loses_its_lease(client: Client) -> None:
 
 async def test_its_subflow_is_kept_without_a_parent(client: Client) -> None:
     id = await create_task_run(client)
-    flow = (await client.execute("CreateFlow", input={"name": "f"}))["flow"]
-    child = await client.execute("CreateFlowRun", input={"flowId": flow["id"], "parentTaskRunId": id})
+    child_id = await create_flow_run(client, parentTaskRunId=id)
 
     await client.execute("DeleteTaskRun", id=id)
 
-    flow_run = await client.execute("GetFlowRun", id=child["flowRun"]["id"])
+    flow_run = await client.execute("GetFlowRun", id=child_id)
     assert (flow_run["parentTaskRunId"], flow_run["stateType"]) == (None, "PENDING")
 
 

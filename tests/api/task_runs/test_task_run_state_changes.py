@@ -9,7 +9,7 @@ import pytest
 from db.statements.state_changes import current_position
 from resolvers.state_changes import MAX_CHANGES_PER_READ
 from schema.inputs.cursors import encode_cursor
-from tests.builders.api_runs import create_task_run, set_states_in_turn
+from tests.builders.api_runs import create_flow, create_flow_run, create_task_run, set_states_in_turn
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 from tests.state_change_followers import follow_state_changes, force_random_states, receive_events, states_of
@@ -184,9 +184,7 @@ async def test_the_filter_applies_to_the_run_as_of_reading_the_change(server: Ru
 
 
 async def test_a_filter_may_match_the_flow_run(server: RunningServer, client: Client) -> None:
-    flow = await client.execute("CreateFlow", input={"name": "f"})
-    created = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
-    flow_run_id = created["flowRun"]["id"]
+    flow_run_id = await create_flow_run(client, "RUNNING", flowId=await create_flow(client, "f"))
     filter = {"flowRun": {"flow": {"name": {"any": ["f"]}}}, "not": {"taskKey": {"any": ["u"]}}}
     async with follow_state_changes(server, filter=filter) as socket:
         await create_task_run(client)
@@ -226,15 +224,14 @@ async def test_changes_of_deleted_runs_are_skipped_and_their_cursors_stay_valid(
 
 
 async def test_an_event_can_select_related_objects_of_the_run(server: RunningServer, client: Client) -> None:
-    flow = await client.execute("CreateFlow", input={"name": "f"})
-    flow_run = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"], "state": {"type": "RUNNING"}})
+    flow_run_id = await create_flow_run(client, "RUNNING", flowId=await create_flow(client, "f"))
     document = (
         "subscription { taskRunStateChanges { state { data } taskRun { flowRun { flow { name } } states { type } } } }"
     )
     async with client.socket() as socket:
         await socket.send({"id": "1", "type": "subscribe", "payload": {"query": document}})
         await asyncio.wait_for(server.clock.wait_until_idle(1), TIMEOUT_SECONDS)
-        await create_task_run(client, flowRunId=flow_run["flowRun"]["id"])
+        await create_task_run(client, flowRunId=flow_run_id)
 
         assert await socket.event() == {
             "state": {"data": None},

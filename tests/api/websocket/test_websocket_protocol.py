@@ -1,43 +1,23 @@
 """graphql-transport-ws: messages and close codes."""
 
-import asyncio
 import logging
 from pathlib import Path
 from typing import Any
 
 import orjson
 import pytest
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
+from websockets.asyncio.client import connect
 
+from tests.builders.api_runs import create_flow_run
 from tests.builders.ids import UNKNOWN_ID
-from tests.client import TIMEOUT_SECONDS, Client, Socket
+from tests.client import Client, Socket
 from tests.serving import SQLITE_ONLY, run_server
+from tests.websocket_messages import INIT, assert_alive, receive_close, subscribe_message
 
 pytestmark = SQLITE_ONLY
 
-
-INIT = '{"type": "connection_init"}'
 SUBSCRIPTION = 'subscription { scheduledTaskRuns(taskKeys: ["t"]) { leaseId } }'
 TWO = "query One { one: __typename } query Two { two: __typename }"
-
-
-def subscribe(query: object, id: object = "1", **payload: object) -> dict[str, Any]:
-    return {"id": id, "type": "subscribe", "payload": {"query": query, **payload}}
-
-
-async def receive_close(connection: ClientConnection) -> tuple[int, str]:
-    """Wait until the server closes the socket and return code and reason. Fail on any message before."""
-    with pytest.raises(ConnectionClosed) as closed:
-        await asyncio.wait_for(connection.recv(), TIMEOUT_SECONDS)
-    assert closed.value.rcvd is not None
-    return closed.value.rcvd.code, closed.value.rcvd.reason
-
-
-async def assert_alive(socket: Socket) -> None:
-    """Check that the socket is open and has no unread messages."""
-    await socket.send({"type": "ping"})
-    assert await socket.receive() == {"type": "pong"}
 
 
 async def test_connection_init_is_acknowledged(client: Client) -> None:
@@ -66,7 +46,7 @@ async def test_a_connection_init_payload_that_is_no_object_closes_with_4400(clie
 async def test_an_operation_before_connection_init_closes_with_4401_without_effect(client: Client) -> None:
     async with client.raw_socket() as connection:
         query = 'mutation { createTaskRun(input: {taskKey: "t"}) { created } }'
-        await connection.send(orjson.dumps(subscribe(query)).decode())
+        await connection.send(orjson.dumps(subscribe_message(query)).decode())
 
         assert await receive_close(connection) == (4401, "Unauthorized")
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
@@ -139,19 +119,31 @@ INVALID_JSON = "WebSocket message must be valid JSON"
         ('{"type": "next", "id": "1", "payload": {}}', "Unknown message type: next"),
         ('{"type": "complete"}', MISSING_ID),
         ('{"type": "complete", "id": 5}', MISSING_ID),
-        (subscribe("{ __typename }", id=5), MISSING_ID),
-        (subscribe("{ __typename }", id=None), MISSING_ID),
-        (subscribe("{ __typename }", id=""), MISSING_ID),
+        (subscribe_message("{ __typename }", id=5), MISSING_ID),
+        (subscribe_message("{ __typename }", id=None), MISSING_ID),
+        (subscribe_message("{ __typename }", id=""), MISSING_ID),
         ({"type": "subscribe", "payload": {"query": "{ __typename }"}}, MISSING_ID),
         ({"type": "subscribe", "id": "1"}, "The payload must be a JSON object."),
         ({"type": "subscribe", "id": "1", "payload": [1]}, "The payload must be a JSON object."),
         ({"type": "subscribe", "id": "1", "payload": {}}, "The payload's query is missing or has the wrong type."),
-        (subscribe(5), "The payload's query is missing or has the wrong type."),
-        (subscribe(None), "The payload's query is missing or has the wrong type."),
-        (subscribe("{ __typename }", variables=[1]), "The payload's variables is missing or has the wrong type."),
-        (subscribe("{ __typename }", variables="x"), "The payload's variables is missing or has the wrong type."),
-        (subscribe("{ __typename }", operationName=5), "The payload's operationName is missing or has the wrong type."),
-        (subscribe("{ __typename }", extensions=[1]), "The payload's extensions is missing or has the wrong type."),
+        (subscribe_message(5), "The payload's query is missing or has the wrong type."),
+        (subscribe_message(None), "The payload's query is missing or has the wrong type."),
+        (
+            subscribe_message("{ __typename }", variables=[1]),
+            "The payload's variables is missing or has the wrong type.",
+        ),
+        (
+            subscribe_message("{ __typename }", variables="x"),
+            "The payload's variables is missing or has the wrong type.",
+        ),
+        (
+            subscribe_message("{ __typename }", operationName=5),
+            "The payload's operationName is missing or has the wrong type.",
+        ),
+        (
+            subscribe_message("{ __typename }", extensions=[1]),
+            "The payload's extensions is missing or has the wrong type.",
+        ),
     ],
 )
 async def test_a_malformed_message_is_closed_with_4400(
@@ -210,7 +202,7 @@ async def test_a_pong_and_an_unknown_complete_are_ignored(client: Client) -> Non
 
 async def test_a_query_sends_one_next_and_one_complete(client: Client) -> None:
     async with client.socket() as socket:
-        await socket.send(subscribe("query Q($first: Int) { taskRuns(first: $first) { totalCount } }", "q"))
+        await socket.send(subscribe_message("query Q($first: Int) { taskRuns(first: $first) { totalCount } }", "q"))
 
         result = {"id": "q", "type": "next", "payload": {"data": {"taskRuns": {"totalCount": 0}}}}
         assert await socket.receive() == result
@@ -293,33 +285,33 @@ async def test_a_refused_subscription_has_a_reason_and_the_socket_stays_open(
 
 async def test_the_named_operation_of_several_is_executed(client: Client) -> None:
     async with client.socket() as socket:
-        await socket.send(subscribe(TWO, operationName="Two"))
+        await socket.send(subscribe_message(TWO, operationName="Two"))
 
         assert await socket.receive() == {"id": "1", "type": "next", "payload": {"data": {"two": "Query"}}}
 
 
 async def test_subscribing_with_an_id_in_use_closes_with_4409(client: Client) -> None:
     async with client.socket() as socket:
-        await socket.send(subscribe(SUBSCRIPTION))
-        await socket.send(subscribe("{ __typename }"))
+        await socket.send(subscribe_message(SUBSCRIPTION))
+        await socket.send(subscribe_message("{ __typename }"))
 
         assert await receive_close(socket.connection) == (4409, "Subscriber for 1 already exists")
 
 
 async def test_an_id_may_be_reused_after_its_operation_completes(client: Client) -> None:
     async with client.socket() as socket:
-        await socket.send(subscribe(SUBSCRIPTION))
+        await socket.send(subscribe_message(SUBSCRIPTION))
         await socket.send({"id": "1", "type": "complete"})
         for _ in range(2):
-            await socket.send(subscribe("{ __typename }"))
+            await socket.send(subscribe_message("{ __typename }"))
             assert await socket.receive() == {"id": "1", "type": "next", "payload": {"data": {"__typename": "Query"}}}
             assert await socket.receive() == {"id": "1", "type": "complete"}
 
 
 async def test_two_sockets_may_use_the_same_id(client: Client) -> None:
     async with client.socket() as one, client.socket() as other:
-        await one.send(subscribe(SUBSCRIPTION))
-        await other.send(subscribe(SUBSCRIPTION))
+        await one.send(subscribe_message(SUBSCRIPTION))
+        await other.send(subscribe_message(SUBSCRIPTION))
 
         await assert_alive(one)
         await assert_alive(other)
@@ -352,9 +344,7 @@ async def test_a_completed_operation_no_longer_counts_towards_the_limit(tmp_path
 
 
 async def test_each_operation_on_a_socket_reads_fresh_data(client: Client) -> None:
-    flow = await client.execute("CreateFlow", input={"name": "f"})
-    created = await client.execute("CreateFlowRun", input={"flowId": flow["flow"]["id"]})
-    id = created["flowRun"]["id"]
+    id = await create_flow_run(client)
     histories: list[list[str]] = []
 
     async with client.socket() as socket:

@@ -18,6 +18,7 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import flow_run_policy
 from resolvers.orchestration.transition import Effects, OrchestrationStatus
 from tests.builders.transitions import flow_run, propose, transition
+from tests.orchestration.matrix import FORCED, assert_every_pair, cells
 
 WITH_A_DEPLOYMENT = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
@@ -52,19 +53,6 @@ PERSISTED_RESULT = """
     COMPLETED     R        R       R        A        A       A        B       B        B
 """
 
-FORCED = """
-              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
-    none          A        A       A        A        A       A        A       A        A
-    SCHEDULED     A        A       A        A        A       A        A       A        A
-    PENDING       A        A       A        A        A       A        A       A        A
-    RUNNING       A        A       A        A        A       A        A       A        A
-    COMPLETED     A        A       A        A        A       A        A       A        A
-    FAILED        A        A       A        A        A       A        A       A        A
-    CANCELLED     A        A       A        A        A       A        A       A        A
-    CRASHED       A        A       A        A        A       A        A       A        A
-    PAUSED        A        A       A        A        A       A        A       A        A
-    CANCELLING    A        A       A        A        A       A        A       A        A
-"""
 
 ACCEPTED = {
     "A": Effects(),
@@ -72,21 +60,6 @@ ACCEPTED = {
     "p": Effects(pause_keys=("had", "new")),
     "r": Effects(resuming=True),
 }
-
-
-def cells(table: str) -> list[object]:
-    """Return a test case for each cell: the state left, the state entered and the outcome."""
-    heading, *rows = (line.split() for line in table.strip().splitlines())
-    return [
-        pytest.param(
-            None if leaving == "none" else StateType(leaving),
-            StateType(entering),
-            outcome,
-            id=f"{leaving}-{entering}",
-        )
-        for leaving, *row in rows
-        for entering, outcome in zip(heading, row, strict=True)
-    ]
 
 
 def decide_transition(
@@ -149,7 +122,4 @@ def test_forced_transitions(leaving: StateType | None, entering: StateType, outc
 
 @pytest.mark.parametrize("table", [WITH_A_DEPLOYMENT, WITHOUT_A_DEPLOYMENT, FORCED])
 def test_the_tables_cover_every_pair_of_states(table: str) -> None:
-    rows = [line.split() for line in table.strip().splitlines()]
-
-    assert rows[0] == list(StateType)
-    assert [row[0] for row in rows[1:]] == ["none", *StateType]
+    assert_every_pair(table)

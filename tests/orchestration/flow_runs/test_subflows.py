@@ -72,8 +72,8 @@ async def test_the_parent_task_run_mirrors_the_subflows_initial_state(
 
 
 async def test_creating_the_subflow_again_changes_nothing(client: Client, parent_id: str) -> None:
-    flow = (await client.execute("CreateFlow", input={"name": "child"}))["flow"]
-    input = {"flowId": flow["id"], "parentTaskRunId": parent_id, "idempotencyKey": "k"}
+    flow_id = await create_flow(client, "child")
+    input = {"flowId": flow_id, "parentTaskRunId": parent_id, "idempotencyKey": "k"}
     await client.execute("CreateFlowRun", input=input)
     before = await client.execute("GetTaskRun", id=parent_id)
 

@@ -11,7 +11,13 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import IN_BACKGROUND, IN_FLOW_RUN, Policy
 from resolvers.orchestration.rules.task_runs.take_concurrency_slots import take_concurrency_slots
 from resolvers.orchestration.transition import Effects, LimitFacts, OrchestrationStatus
-from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.api_runs import (
+    create_flow_run,
+    create_task_run,
+    read_slot_holders,
+    read_state_names,
+    set_task_run_state,
+)
 from tests.builders.transitions import flow_run_facts, in_seconds, propose, task_run, transition
 from tests.client import Client
 from tests.serving import RunningServer
@@ -117,10 +123,6 @@ async def create_limits(client: Client, **limits: int) -> None:
         await client.execute("CreateConcurrencyLimit", tag=tag, limit=allowed)
 
 
-async def holders(client: Client, tag: str) -> list[str]:
-    return (await client.execute("GetConcurrencyLimit", tag=tag))["activeSlots"]
-
-
 async def test_a_client_waits_for_a_slot_and_runs_once_one_is_free(client: Client) -> None:
     await create_limits(client, x=1)
     first, second = [await create_task_run(client, "PENDING", tags=["x"]) for _ in range(2)]
@@ -136,13 +138,13 @@ async def test_a_client_waits_for_a_slot_and_runs_once_one_is_free(client: Clien
         "endTime": None,
         "totalRunTimeSeconds": 0.0,
     }
-    assert await holders(client, "x") == [first]
+    assert await read_slot_holders(client, "x") == [first]
 
     await set_task_run_state(client, first, "COMPLETED")
     accepted = await set_task_run_state(client, second, "RUNNING")
 
     assert (accepted["status"], accepted["created"]) == ("ACCEPT", True)
-    assert await holders(client, "x") == [second]
+    assert await read_slot_holders(client, "x") == [second]
     assert await read_state_names(client, second) == ["Pending", "Running"]
 
 
@@ -153,7 +155,7 @@ async def test_a_limit_of_zero_aborts_the_clients_transition(client: Client) -> 
     result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
     assert await read_state_names(client, id) == ["Pending"]
 
 
@@ -176,7 +178,7 @@ async def test_a_run_that_waits_for_one_tag_holds_no_slot_of_another(client: Cli
 
     reason = f"All slots of tag '{full}' are in use; its concurrency limit is 1."
     assert (result["status"], result["reason"]) == ("WAIT", reason)
-    assert (await holders(client, full), await holders(client, free)) == ([holder], [])
+    assert (await read_slot_holders(client, full), await read_slot_holders(client, free)) == ([holder], [])
 
 
 async def test_a_failed_run_that_has_to_wait_keeps_its_run_count(client: Client) -> None:
@@ -199,7 +201,7 @@ async def test_a_runs_own_slot_does_not_block_it(client: Client, through: str) -
     result = await set_task_run_state(client, id, "RUNNING")
 
     assert (result["status"], result["created"]) == ("ACCEPT", True)
-    assert (await holders(client, "a"), await holders(client, "b")) == ([id], [id])
+    assert (await read_slot_holders(client, "a"), await read_slot_holders(client, "b")) == ([id], [id])
 
 
 async def test_a_repeated_tag_takes_one_slot(client: Client) -> None:
@@ -207,7 +209,7 @@ async def test_a_repeated_tag_takes_one_slot(client: Client) -> None:
 
     ids = [await create_task_run(client, "RUNNING", tags=["x", "x"]) for _ in range(2)]
 
-    assert await holders(client, "x") == sorted(ids)
+    assert await read_slot_holders(client, "x") == sorted(ids)
 
 
 @pytest.mark.parametrize("tags", [[["x"]] * 8, [[], ["x", "y"]] * 4], ids=["one_tag_each", "two_tags_on_half"])
@@ -221,7 +223,7 @@ async def test_a_batch_of_runs_created_running_takes_its_slots(client: Client, t
     ids = [payload["taskRun"]["id"] for payload in payloads]
     for tag in ("x", "y"):
         expected = sorted(id for id, each in zip(ids, tags, strict=True) if tag in each)
-        assert await holders(client, tag) == expected
+        assert await read_slot_holders(client, tag) == expected
 
 
 async def test_a_limit_matches_its_tag_exactly(client: Client) -> None:
@@ -238,11 +240,11 @@ async def test_a_limit_matches_its_tag_exactly(client: Client) -> None:
 async def test_a_new_limit_counts_a_running_run_only_after_it_reruns(client: Client) -> None:
     id = await create_task_run(client, "RUNNING", tags=["x"])
     await create_limits(client, x=1)
-    before = await holders(client, "x")
+    before = await read_slot_holders(client, "x")
 
     await set_task_run_state(client, id, "RUNNING")
 
-    assert (before, await holders(client, "x")) == ([], [id])
+    assert (before, await read_slot_holders(client, "x")) == ([], [id])
 
 
 async def test_a_lowered_limit_keeps_running_runs_and_blocks_new_ones(client: Client) -> None:
@@ -254,7 +256,7 @@ async def test_a_lowered_limit_keeps_running_runs_and_blocks_new_ones(client: Cl
     results = [await set_task_run_state(client, ids[0], "COMPLETED"), await set_task_run_state(client, late, "RUNNING")]
 
     assert [each["status"] for each in results] == ["ACCEPT", "WAIT"]
-    assert await holders(client, "x") == [ids[1]]
+    assert await read_slot_holders(client, "x") == [ids[1]]
 
 
 @pytest.mark.parametrize("held_in", ["RUNNING", "CANCELLING"])
@@ -268,12 +270,12 @@ async def test_every_state_after_running_or_cancelling_frees_the_slots(
     id = await create_task_run(client, "PENDING", tags=["a", "b"], flowRunId=flow_run_id)
     await set_task_run_state(client, id, "RUNNING")
     await set_task_run_state(client, id, held_in)
-    assert (await holders(client, "a"), await holders(client, "b")) == ([id], [id])
+    assert (await read_slot_holders(client, "a"), await read_slot_holders(client, "b")) == ([id], [id])
 
     result = await set_task_run_state(client, id, type, force=force)
 
     assert result["status"] == "ACCEPT"
-    assert (await holders(client, "a"), await holders(client, "b")) == ([], [])
+    assert (await read_slot_holders(client, "a"), await read_slot_holders(client, "b")) == ([], [])
 
 
 async def test_a_cancelling_run_keeps_its_slot(client: Client) -> None:
@@ -282,7 +284,7 @@ async def test_a_cancelling_run_keeps_its_slot(client: Client) -> None:
 
     await set_task_run_state(client, id, "CANCELLING")
 
-    assert await holders(client, "x") == [id]
+    assert await read_slot_holders(client, "x") == [id]
 
 
 async def test_a_run_that_awaits_its_retry_holds_no_slot(client: Client) -> None:
@@ -292,7 +294,7 @@ async def test_a_run_that_awaits_its_retry_holds_no_slot(client: Client) -> None
     result = await set_task_run_state(client, id, "FAILED")
 
     assert result["state"]["name"] == "AwaitingRetry"
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
 
 
 async def test_a_run_that_is_not_ready_holds_no_slot(client: Client) -> None:
@@ -305,7 +307,7 @@ async def test_a_run_that_is_not_ready_holds_no_slot(client: Client) -> None:
     result = await set_task_run_state(client, id, "RUNNING")
 
     assert result["state"]["name"] == "NotReady"
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
 
 
 async def test_an_aborted_transition_frees_no_slot(client: Client) -> None:
@@ -314,7 +316,7 @@ async def test_an_aborted_transition_frees_no_slot(client: Client) -> None:
 
     result = await set_task_run_state(client, id, "PENDING")
 
-    assert (result["status"], await holders(client, "x")) == ("ABORT", [id])
+    assert (result["status"], await read_slot_holders(client, "x")) == ("ABORT", [id])
 
 
 async def test_a_deleted_run_frees_its_slot(client: Client) -> None:
@@ -323,7 +325,7 @@ async def test_a_deleted_run_frees_its_slot(client: Client) -> None:
 
     await client.execute("DeleteTaskRun", id=id)
 
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
     result = await set_task_run_state(client, await create_task_run(client, "PENDING", tags=["x"]), "RUNNING")
     assert result["status"] == "ACCEPT"
 
@@ -345,7 +347,7 @@ async def test_a_forced_run_ignores_limits_and_takes_no_slot(client: Client, all
 
     result = await set_task_run_state(client, id, "RUNNING", force=True)
 
-    assert (result["status"], await holders(client, "x")) == ("ACCEPT", [])
+    assert (result["status"], await read_slot_holders(client, "x")) == ("ACCEPT", [])
 
 
 async def test_a_forced_rerun_keeps_its_slot(client: Client) -> None:
@@ -354,7 +356,7 @@ async def test_a_forced_rerun_keeps_its_slot(client: Client) -> None:
 
     await set_task_run_state(client, id, "RUNNING", force=True)
 
-    assert await holders(client, "x") == [id]
+    assert await read_slot_holders(client, "x") == [id]
 
 
 async def test_a_run_created_running_in_a_flow_run_takes_no_slot(client: Client) -> None:
@@ -363,7 +365,7 @@ async def test_a_run_created_running_in_a_flow_run_takes_no_slot(client: Client)
     id = await create_task_run(client, "RUNNING", tags=["x"], flowRunId=await create_flow_run(client, "RUNNING"))
 
     assert await read_state_names(client, id) == ["Running"]
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
 
 
 @pytest.mark.parametrize("allowed", [1, 0, -1])
@@ -376,7 +378,7 @@ async def test_a_background_run_that_cannot_be_created_running_is_not_created(cl
     error = await client.execute_refused("CreateTaskRun", input=new)
 
     assert (error["code"], error["argument"]) == ("CONFLICT", "input.state")
-    assert await holders(client, "x") == [holder]
+    assert await read_slot_holders(client, "x") == [holder]
     assert [run["id"] for run in (await client.execute("ListTaskRuns"))["nodes"]] == [holder]
     assert (await client.execute("CreateTaskRun", input={**new, "state": None}))["created"] is True
 
@@ -389,7 +391,7 @@ async def test_a_request_that_exceeds_the_limit_creates_none_of_its_runs(client:
     )
 
     assert (error["code"], error["argument"]) == ("CONFLICT", "inputs.1.state")
-    assert await holders(client, "x") == []
+    assert await read_slot_holders(client, "x") == []
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
 
 
@@ -407,7 +409,7 @@ async def test_two_runs_of_one_request_see_each_others_slots(client: Client) -> 
     statuses = await set_states(client, (first, "RUNNING"), (second, "RUNNING"))
 
     assert statuses == ["ACCEPT", "WAIT"]
-    assert await holders(client, "x") == [first]
+    assert await read_slot_holders(client, "x") == [first]
 
 
 async def test_a_slot_freed_in_a_request_may_be_taken_later_in_it(client: Client) -> None:
@@ -418,7 +420,7 @@ async def test_a_slot_freed_in_a_request_may_be_taken_later_in_it(client: Client
     statuses = await set_states(client, (first, "COMPLETED"), (second, "RUNNING"))
 
     assert statuses == ["ACCEPT", "ACCEPT"]
-    assert await holders(client, "x") == [second]
+    assert await read_slot_holders(client, "x") == [second]
 
 
 async def test_concurrent_requests_start_only_as_many_runs_as_free_slots(server: RunningServer) -> None:
@@ -435,7 +437,7 @@ async def test_concurrent_requests_start_only_as_many_runs_as_free_slots(server:
     results = [each["payload"]["data"] for each in messages if each["id"] in request_ids and each["type"] == "next"]
     statuses = [result["setTaskRunState"]["status"] for result in results]
     assert sorted(statuses) == ["ACCEPT"] * 2 + ["WAIT"] * 4
-    assert len(await holders(client, "x")) == 2
+    assert len(await read_slot_holders(client, "x")) == 2
 
 
 @pytest.mark.parametrize(

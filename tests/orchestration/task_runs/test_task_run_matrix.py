@@ -9,8 +9,6 @@ depends on limits, cached results, retries or times.
     B  aborted
 """
 
-from collections.abc import Sequence
-
 import pytest
 
 from db.enums import StateType
@@ -18,6 +16,7 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import Policy, task_run_creation_policy, task_run_policy
 from resolvers.orchestration.transition import OrchestrationStatus
 from tests.builders.transitions import flow_run_facts, propose, task_run, transition
+from tests.orchestration.matrix import FORCED, assert_every_pair, cells
 
 IN_FLOW_RUN = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
@@ -52,19 +51,6 @@ PERSISTED_RESULT = """
     COMPLETED     R        R       R        R        R       R        B       B        B
 """
 
-FORCED = """
-              SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
-    none          A        A       A        A        A       A        A       A        A
-    SCHEDULED     A        A       A        A        A       A        A       A        A
-    PENDING       A        A       A        A        A       A        A       A        A
-    RUNNING       A        A       A        A        A       A        A       A        A
-    COMPLETED     A        A       A        A        A       A        A       A        A
-    FAILED        A        A       A        A        A       A        A       A        A
-    CANCELLED     A        A       A        A        A       A        A       A        A
-    CRASHED       A        A       A        A        A       A        A       A        A
-    PAUSED        A        A       A        A        A       A        A       A        A
-    CANCELLING    A        A       A        A        A       A        A       A        A
-"""
 
 OUTCOMES = {
     "A": (OrchestrationStatus.ACCEPT, None),
@@ -72,21 +58,6 @@ OUTCOMES = {
     "R": (OrchestrationStatus.REJECT, None),
     "B": (OrchestrationStatus.ABORT, None),
 }
-
-
-def cells(table: str) -> list[object]:
-    """Return a test case for each cell: the state left, the state entered and the outcome."""
-    heading, *rows = (line.split() for line in table.strip().splitlines())
-    return [
-        pytest.param(
-            None if leaving == "none" else StateType(leaving),
-            StateType(entering),
-            outcome,
-            id=f"{leaving}-{entering}",
-        )
-        for leaving, *row in rows
-        for entering, outcome in zip(heading, row, strict=True)
-    ]
 
 
 def decide_transition(
@@ -172,7 +143,4 @@ def test_a_background_run_may_be_created_in_any_state(entering: StateType) -> No
 
 @pytest.mark.parametrize("table", [IN_FLOW_RUN, IN_BACKGROUND, FORCED])
 def test_the_tables_cover_every_pair_of_states(table: str) -> None:
-    rows: Sequence[list[str]] = [line.split() for line in table.strip().splitlines()]
-
-    assert rows[0] == list(StateType)
-    assert [row[0] for row in rows[1:]] == ["none", *StateType]
+    assert_every_pair(table)

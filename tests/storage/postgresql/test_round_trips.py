@@ -41,7 +41,8 @@ from resolvers.transitions.set_states import (
     set_task_run_states,
 )
 from tests.builders.ids import UNKNOWN_ID
-from tests.builders.rows import claim_request, proposed_state
+from tests.builders.rows import claim_request
+from tests.builders.transitions import propose
 from tests.client import TIMEOUT_SECONDS
 from tests.serving import POSTGRESQL_ONLY
 
@@ -113,7 +114,7 @@ async def wait_for_blocked_transaction(database: PostgreSQLDatabase) -> None:
 
 
 def background(count: int, state: StateType = StateType.PENDING, prefix: str = "") -> list[NewTaskRun]:
-    return [NewTaskRun("t", f"{prefix}{n}", tags=["etl"], state=proposed_state(state)) for n in range(count)]
+    return [NewTaskRun("t", f"{prefix}{n}", tags=["etl"], state=propose(state)) for n in range(count)]
 
 
 async def create_runs(database: PostgreSQLDatabase, wanted: Sequence[NewTaskRun]) -> list[str]:
@@ -123,12 +124,12 @@ async def create_runs(database: PostgreSQLDatabase, wanted: Sequence[NewTaskRun]
 
 async def flow_run_id(database: PostgreSQLDatabase, flow_name: str = "f") -> str:
     flow = await database.write(create_flows, NewFlow(flow_name))
-    created = await database.write(create_flow_runs, NewFlowRun(flow.flow.id, state=proposed_state(StateType.RUNNING)))
+    created = await database.write(create_flow_runs, NewFlowRun(flow.flow.id, state=propose(StateType.RUNNING)))
     return created.flow_run.id
 
 
 def changes(ids: Sequence[str], type: StateType) -> list[StateChange]:
-    return [StateChange(id, proposed_state(type)) for id in ids]
+    return [StateChange(id, propose(type)) for id in ids]
 
 
 @pytest.mark.parametrize("size", [1, 100])
@@ -165,7 +166,7 @@ async def test_a_refused_state_takes_three_statements(database: PostgreSQLDataba
 
 
 async def test_ending_a_run_dequeues_it_in_the_same_statement(database: PostgreSQLDatabase) -> None:
-    ids = await create_runs(database, [NewTaskRun("t", "1", state=proposed_state(StateType.SCHEDULED))])
+    ids = await create_runs(database, [NewTaskRun("t", "1", state=propose(StateType.SCHEDULED))])
 
     statements = await statements_of(database, set_task_run_states, changes(ids, StateType.CANCELLED))
 
@@ -191,7 +192,7 @@ async def test_a_combined_write_that_fails_in_part_writes_nothing(database: Post
 
     def write_a_run_with_a_duplicate_state_id(connection: Connection, keys: Sequence[str]) -> list[Exception | None]:
         runs = [build_task_run(NewTaskRun("t", key), connection.now) for key in keys]
-        states = [enter_state(run, proposed_state(StateType.PENDING), connection.now) for run in runs]
+        states = [enter_state(run, propose(StateType.PENDING), connection.now) for run in runs]
         states[0].id = existing
         insert_task_runs(connection, runs)
         insert_task_run_states(connection, states)
@@ -225,7 +226,7 @@ async def test_a_refused_batch_discards_its_deferred_writes(database: PostgreSQL
 
 async def test_a_transaction_that_waited_for_a_lock_sees_the_new_state(databases: Sequence[PostgreSQLDatabase]) -> None:
     holding, waited = asyncio.Event(), asyncio.Event()
-    (run_id,) = await create_runs(databases[0], [NewTaskRun("t", "1", state=proposed_state(StateType.SCHEDULED))])
+    (run_id,) = await create_runs(databases[0], [NewTaskRun("t", "1", state=propose(StateType.SCHEDULED))])
 
     def run_slowly(connection: Connection, changes: Sequence[StateChange]) -> list[TaskRunTransitionResult | Exception]:
         results = set_task_run_states(connection, changes)
@@ -233,12 +234,10 @@ async def test_a_transaction_that_waited_for_a_lock_sees_the_new_state(databases
         await_only(asyncio.wait_for(waited.wait(), TIMEOUT_SECONDS))
         return results
 
-    first = asyncio.create_task(
-        databases[0].write(run_slowly, StateChange(run_id, proposed_state(StateType.COMPLETED)))
-    )
+    first = asyncio.create_task(databases[0].write(run_slowly, StateChange(run_id, propose(StateType.COMPLETED))))
     await asyncio.wait_for(holding.wait(), TIMEOUT_SECONDS)
     second = asyncio.create_task(
-        databases[1].write(set_task_run_states, StateChange(run_id, proposed_state(StateType.CANCELLING)))
+        databases[1].write(set_task_run_states, StateChange(run_id, propose(StateType.CANCELLING)))
     )
     await wait_for_blocked_transaction(databases[0])
     waited.set()
@@ -269,9 +268,7 @@ async def test_a_transaction_that_waited_for_a_lock_locks_the_new_queue_entry(
         await_only(asyncio.wait_for(done.wait(), TIMEOUT_SECONDS))
         return [facts[id].queue_entry is not None for id in ids]
 
-    first = asyncio.create_task(
-        databases[0].write(queue_slowly, StateChange(run_id, proposed_state(StateType.SCHEDULED)))
-    )
+    first = asyncio.create_task(databases[0].write(queue_slowly, StateChange(run_id, propose(StateType.SCHEDULED))))
     await asyncio.wait_for(holding.wait(), TIMEOUT_SECONDS)
     second = asyncio.create_task(databases[1].write(read_facts_slowly, run_id))
     await wait_for_blocked_transaction(databases[0])

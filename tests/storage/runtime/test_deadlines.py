@@ -1,11 +1,13 @@
-"""The shared timer: callbacks with one timeout share a timer, and cancelled ones are not called."""
+"""Deadlines, and the timer that callbacks with one timeout share: cancelled callbacks are not called."""
 
+import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from db.runtime.deadlines import SharedTimer
+from db.runtime.deadlines import Deadline, SharedTimer
 
 
 class Loop:
@@ -132,3 +134,59 @@ def test_another_event_loop_has_its_own_timer(timer: SharedTimer, loop: Loop) ->
     other.advance_to(15)
 
     assert of_other.called_at == [15]
+
+
+async def test_a_field_may_extend_the_deadline() -> None:
+    deadline = Deadline(SharedTimer(0))
+    deadline.extend(3600)
+
+    # A deadline of zero seconds would expire in the next iteration of the event loop.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not deadline.uncancel()
+    deadline.end()
+
+
+async def test_a_deadline_may_be_extended_several_times() -> None:
+    deadline = Deadline(SharedTimer(0))
+    deadline.extend(0)
+    deadline.extend(3600)
+
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not deadline.uncancel()
+    deadline.end()
+
+
+async def test_a_deadline_does_not_claim_a_cancellation_by_others() -> None:
+    async def work() -> bool:
+        deadline = Deadline(SharedTimer(0))
+        current = asyncio.current_task()
+        assert current is not None
+        current.cancel()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return deadline.uncancel()
+        finally:
+            deadline.end()
+        return True
+
+    assert await work() is False
+    current = asyncio.current_task()
+    assert current is not None
+    current.uncancel()
+
+
+async def test_an_expired_deadline_leaves_no_pending_cancellation_behind() -> None:
+    current = asyncio.current_task()
+    assert current is not None
+    deadline = Deadline(SharedTimer(0))
+    with suppress(asyncio.CancelledError):
+        await asyncio.Event().wait()
+    assert current.cancelling() == 1
+
+    deadline.end()
+
+    assert current.cancelling() == 0
+    assert not deadline.uncancel()

@@ -18,9 +18,7 @@ from db.runtime.timestamps import (
     seconds_between,
     timestamps_from,
 )
-
-OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-DATETIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis requires naive bounds
+from tests.builders.timestamps import DATETIMES
 
 ID = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 

@@ -11,7 +11,8 @@ from resolvers.errors import NotFound
 from resolvers.task_runs import delete_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
 from tests.builders.ids import UNKNOWN_ID
-from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed_state
+from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs
+from tests.builders.transitions import propose
 
 NOW = "2030-01-01T12:00:00.000000Z"
 
@@ -36,9 +37,7 @@ def make_full_task_runs(connection: Connection, names: Sequence[str]) -> list[st
     raw.execute("INSERT INTO concurrency_limit VALUES (?, ?, ?, 'tag', 9)", (UNKNOWN_ID, NOW, NOW))
     ids = make_task_runs(connection, new_task_runs(len(names), StateType.SCHEDULED))
     leases = {each.task_run.id: each.lease_id for each in claim(connection, len(names)).deliveries}
-    set_task_run_states(
-        connection, [StateChange(id, proposed_state(StateType.RUNNING), lease_id=leases[id]) for id in ids]
-    )
+    set_task_run_states(connection, [StateChange(id, propose(StateType.RUNNING), lease_id=leases[id]) for id in ids])
     for id in ids:
         raw.execute("INSERT INTO concurrency_slot VALUES (?, ?)", (UNKNOWN_ID, id))
         raw.execute(

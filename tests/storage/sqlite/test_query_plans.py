@@ -18,7 +18,8 @@ from db.statements.task_runs import TASK_RUNS
 from resolvers.history import read_history, split_span
 from resolvers.task_runs import NewTaskRun, TaskRunUpdate, delete_task_runs, update_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
-from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs, proposed_state
+from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs
+from tests.builders.transitions import propose
 
 
 @dataclass(slots=True)
@@ -434,9 +435,7 @@ def test_the_next_lease_expiry_is_read_from_the_leased_index(explaining: Explain
 
 
 def test_no_statement_of_a_state_change_scans_a_table(explaining: ExplainingConnection) -> None:
-    set_task_run_states(
-        explaining, [StateChange(id, proposed_state(StateType.CANCELLED)) for id in task_run_ids(explaining)]
-    )
+    set_task_run_states(explaining, [StateChange(id, propose(StateType.CANCELLED)) for id in task_run_ids(explaining)])
 
     assert len(explaining.plans) == 4
     assert [scans(plan) for plan in explaining.plans] == [[]] * 4

@@ -27,7 +27,8 @@ from resolvers.task_runs import (
 )
 from resolvers.transitions.set_states import StateChange, set_task_run_states
 from resolvers.write_operations import CapacityCheckedWrites
-from tests.builders.rows import claim, claim_request, make_flow_run, make_task_runs, new_task_runs, proposed_state
+from tests.builders.rows import claim, claim_request, make_flow_run, make_task_runs, new_task_runs
+from tests.builders.transitions import propose
 from tests.clock import START
 
 Item = TypeVar("Item")
@@ -62,7 +63,7 @@ class RecordingConnection(SQLiteConnection):
 
 def changes(ids: Sequence[str], type: StateType, leases: Sequence[str | None] | None = None) -> list[StateChange]:
     return [
-        StateChange(id, proposed_state(type), lease_id=lease)
+        StateChange(id, propose(type), lease_id=lease)
         for id, lease in zip(ids, leases or [None] * len(ids), strict=True)
     ]
 
@@ -75,7 +76,7 @@ def test_creating_background_runs_takes_three_statements(connection: SQLiteConne
 @SIZES
 def test_concurrency_limits_are_read_only_for_runs_created_running(connection: SQLiteConnection, size: int) -> None:
     pending = [NewTaskRun("t", f"p{number}", tags=["a"]) for number in range(size)]
-    running = [NewTaskRun("t", f"r{n}", tags=["a"], state=proposed_state(StateType.RUNNING)) for n in range(size)]
+    running = [NewTaskRun("t", f"r{n}", tags=["a"], state=propose(StateType.RUNNING)) for n in range(size)]
 
     assert count_statements(connection, create_task_runs, pending) == 3
     assert count_statements(connection, create_task_runs, running) == 4
@@ -129,7 +130,7 @@ def test_a_queue_limit_costs_one_count_at_first_and_none_later(connection: SQLit
 
 def count_statements_of_one(connection: SQLiteConnection, writes: CapacityCheckedWrites, dynamic_key: str) -> int:
     """Create one queued run and return the number of statements."""
-    new = NewTaskRun("t", dynamic_key, state=proposed_state(StateType.SCHEDULED))
+    new = NewTaskRun("t", dynamic_key, state=propose(StateType.SCHEDULED))
     return count_statements(connection, writes.create_task_runs, [new])
 
 

@@ -9,7 +9,8 @@ from db.query.column_paths import columns_for_flow_runs, columns_for_task_runs
 from db.sql.statement import Statement
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
-from tests.builders.rows import make_task_runs, new_task_runs, proposed_state
+from tests.builders.rows import make_task_runs, new_task_runs
+from tests.builders.transitions import propose
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def flow_run_id(connection: SQLiteConnection) -> str:
     assert not isinstance(flow, Exception)
     (deployment,) = create_deployments(connection, [NewDeployment("d", flow.flow.id)])
     assert not isinstance(deployment, Exception)
-    new = NewFlowRun(deployment_id=deployment.deployment.id, name="run", state=proposed_state(StateType.RUNNING))
+    new = NewFlowRun(deployment_id=deployment.deployment.id, name="run", state=propose(StateType.RUNNING))
     (created,) = create_flow_runs(connection, [new])
     assert not isinstance(created, Exception)
     return created.flow_run.id

@@ -28,7 +28,7 @@ from resolvers.retention import (
 from tests.builders.api_runs import create_flow_run, create_task_run, set_flow_run_state, set_states_in_turn
 from tests.builders.rows import make_task_runs, new_task_runs
 from tests.client import TIMEOUT_SECONDS, Client
-from tests.house.test_command import runyard
+from tests.command import runyard
 from tests.serving import POSTGRESQL_ONLY, RunningServer, ServerProcess, run_server
 from tests.tables import count_rows
 

@@ -21,7 +21,8 @@ from db.runtime.ids import new_id
 from db.runtime.timestamps import format_timestamp
 from db.statements.state_changes import MAX_ID, FeedPage, FeedPosition, current_position, read_changes
 from resolvers.transitions.set_states import StateChange, set_task_run_states
-from tests.builders.rows import make_task_runs, new_task_runs, proposed_state
+from tests.builders.rows import make_task_runs, new_task_runs
+from tests.builders.transitions import propose
 from tests.client import TIMEOUT_SECONDS
 from tests.clock import START, ManualClock
 from tests.serving import POSTGRESQL_ONLY
@@ -67,7 +68,7 @@ async def transaction(database: PostgreSQLDatabase) -> AsyncIterator[OpenTransac
 
 def set_state_in(id: str, type: StateType) -> Callable[[Connection], None]:
     def set_state(connection: Connection) -> None:
-        (outcome,) = set_task_run_states(connection, [StateChange(id, proposed_state(type), force=True)])
+        (outcome,) = set_task_run_states(connection, [StateChange(id, propose(type), force=True)])
         assert not isinstance(outcome, Exception)
         assert outcome.created
 

@@ -3,19 +3,12 @@
 import asyncio
 from pathlib import Path
 
-import pytest
-
 from db.errors import DatabaseUnavailable
 from resolvers.flows import NewFlow, create_flows
 from tests.storage.open_database import open_database
 from tests.storage.processes import HOLD_WRITE_LOCK, python_process
 
 BUSY_SECONDS = 1.5
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "runyard.db"
 
 
 async def test_a_write_queued_during_the_wait_fails_at_once(path: Path) -> None:

@@ -1,6 +1,6 @@
 """The DateTime scalar: timestamps that clients send."""
 
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, datetime
 
 import pytest
 from graphql import GraphQLError
@@ -9,9 +9,7 @@ from hypothesis import strategies as st
 
 from db.runtime.timestamps import format_timestamp
 from schema.scalars import parse_datetime
-
-OFFSETS = st.integers(-23 * 60 - 59, 23 * 60 + 59).map(lambda minutes: timezone(timedelta(minutes=minutes)))
-DATETIMES = st.datetimes(datetime(1, 1, 2), datetime(9999, 12, 30), timezones=OFFSETS)  # noqa: DTZ001 - hypothesis requires naive bounds
+from tests.builders.timestamps import DATETIMES
 
 
 @pytest.mark.parametrize(
