@@ -2,15 +2,14 @@
 
 import asyncio
 import random
-from collections.abc import AsyncGenerator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Mount, Route, WebSocketRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
@@ -19,14 +18,15 @@ from db.errors import DatabaseUnavailable
 from db.runtime.chance import Chance
 from db.runtime.clock import Clock
 from db.runtime.timestamps import format_timestamp
-from queries import MAIN_JOB, document
+from queries import FOLDERS, MAIN_JOB, document, in_folder
 from resolvers.queue.capacity import QueueCapacity
 from resolvers.write_operations import CapacityCheckedWrites
 from runyard import __version__
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
 from runyard.auth.failed_attempts import FailedAttempts
-from runyard.graphiql import Tab, graphiql_page, graphiql_static
-from runyard.http.endpoint import ENDPOINT, GraphQLOverHTTP
+from runyard.graphiql import Documents, ExampleDocument, graphiql_page, graphiql_static
+from runyard.http.cors import CORS
+from runyard.http.endpoint import ENDPOINT, ENDPOINT_PATHS, GraphQLOverHTTP
 from runyard.http.health import healthz, readyz
 from runyard.http.host_check import HostCheck
 from runyard.http.request_id import RequestIdMiddleware
@@ -66,8 +66,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
     tracing = Tracing.from_environment()
     if tracing is not None:
         schema = TracedSchema(schema, tracing).as_schema
-    tabs = [Tab(*document(operation)) for operation in MAIN_JOB]
-    page = graphiql_page(endpoint=ENDPOINT, tabs=tabs, title="Runyard")
+    page = graphiql_page(endpoint=ENDPOINT, documents=_graphiql_documents(), title="Runyard")
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
@@ -131,36 +130,37 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
     if settings.hosts is not None:
         middleware.append(Middleware(HostCheck, settings.hosts))
     if settings.allowed_origins:
-        middleware.append(
-            Middleware(
-                CORSMiddleware,
-                allow_origins=settings.allowed_origins,
-                allow_methods=["GET", "POST"],
-                allow_headers=["Authorization", "Content-Type", "X-Request-Id", "Traceparent"],
-                expose_headers=["X-Request-Id"],
-            )
-        )
+        middleware.append(Middleware(CORS, settings.allowed_origins, settings.allowed_headers))
     if tracing is not None:
         middleware.append(Middleware(TracedRequests, tracing))
-    graphql_app = _GraphQLApp()
-    middleware.append(Middleware(_RouterBypass, graphql_app))
-    return Starlette(
+    middleware.append(Middleware(_RouterBypass, _GraphQLApp()))
+    app = Starlette(
         routes=[
-            Route("/", _redirect_to_graphiql, methods=["GET"]),
-            Route(ENDPOINT, graphql_app),  # target of Starlette's redirect from the path with a trailing slash
-            WebSocketRoute(ENDPOINT, _serve_websocket),
+            *(WebSocketRoute(path, _serve_websocket) for path in ENDPOINT_PATHS),
             Mount("/graphiql", graphiql_static()),
-            Route("/healthz", healthz, methods=["GET"]),
-            Route("/readyz", readyz, methods=["GET"]),
-            *([Route("/metrics", _serve_metrics, methods=["GET"])] if settings.metrics else []),
+            *_page_routes("/healthz", healthz),
+            *_page_routes("/readyz", readyz),
+            *(_page_routes("/metrics", _serve_metrics) if settings.metrics else ()),
         ],
         middleware=middleware,
         lifespan=lifespan,
     )
+    # Starlette redirects to absolute URLs, which lack the path prefix that a proxy has removed.
+    app.router.redirect_slashes = False
+    return app
 
 
-async def _redirect_to_graphiql(_request: Request) -> Response:
-    return RedirectResponse(ENDPOINT)
+def _page_routes(path: str, endpoint: Callable[[Request], Awaitable[Response]]) -> list[Route]:
+    """Return the routes of a page, with and without a trailing slash."""
+    return [Route(each, endpoint, methods=["GET"]) for each in (path, f"{path}/")]
+
+
+def _graphiql_documents() -> Documents:
+    def read(operations: Iterable[str]) -> list[ExampleDocument]:
+        return [ExampleDocument(*document(operation)) for operation in operations]
+
+    menu = {folder.replace("_", " ").capitalize(): read(in_folder(folder)) for folder in FOLDERS}
+    return Documents(read(MAIN_JOB), menu)
 
 
 class _GraphQLApp:
@@ -186,7 +186,7 @@ class _RouterBypass:
         self._graphql_app = graphql_app
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
-        is_graphql_request = scope["type"] == "http" and scope["path"] == ENDPOINT
+        is_graphql_request = scope["type"] == "http" and scope["path"] in ENDPOINT_PATHS
         return (self._graphql_app if is_graphql_request else self._app)(scope, receive, send)
 
 

@@ -4,6 +4,10 @@ A folder of `.graphql` files provides each document by its file name. A manifest
 documents as graphql-codegen writes it (`persisted-documents.json`), provides each document by its id. In both cases the
 SHA-256 of the text in hexadecimal is an id too, with or without the prefix `sha256:`. The operator can disallow all
 other documents.
+
+Clients of Apollo's automatic persisted queries send the SHA-256 first, and the document when the server does not know
+it. The server registers no documents: it executes trusted ones and refuses all others with the error that makes these
+clients send the document.
 """
 
 import hashlib
@@ -24,9 +28,9 @@ class TrustedDocumentsUnusable(Exception):
 class DocumentRefused(Exception):
     """The request does not contain or name a document that may be executed."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, argument: str | None = "documentId") -> None:
         super().__init__(message)
-        self.extensions = {"code": code, "argument": "documentId"}
+        self.extensions = {"code": code} if argument is None else {"code": code, "argument": argument}
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +68,8 @@ class TrustedDocuments:
         """Return the document that a request names by id, or its `query` as it is. Raises DocumentRefused."""
         id, query = parameters.get("documentId"), parameters.get("query")
         if id is None:
+            if not query and has_persisted_query(parameters):
+                return self._resolve_persisted_query(parameters["extensions"]["persistedQuery"])
             if self.is_exclusive:
                 raise DocumentRefused(
                     "FORBIDDEN", "This server executes only trusted documents. Send the id of one as documentId."
@@ -77,6 +83,21 @@ class TrustedDocuments:
         if id not in self.by_id:
             raise DocumentRefused("BAD_USER_INPUT", f"No trusted document has the id {id!r:.100}.")
         return self.by_id[id]
+
+    def _resolve_persisted_query(self, persisted_query: Any) -> str:
+        digest = (
+            cast("dict[str, Any]", persisted_query).get("sha256Hash") if isinstance(persisted_query, dict) else None
+        )
+        if not isinstance(digest, str) or digest not in self.by_id:
+            # Clients compare both texts exactly.
+            raise DocumentRefused("PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported", argument=None)
+        return self.by_id[digest]
+
+
+def has_persisted_query(parameters: Mapping[str, Any]) -> bool:
+    """Return whether the request has the extension `persistedQuery`, which can replace its document."""
+    extensions = parameters.get("extensions")
+    return isinstance(extensions, dict) and cast("dict[str, Any]", extensions).get("persistedQuery") is not None
 
 
 def _read_folder(path: Path) -> dict[str, str]:

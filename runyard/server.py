@@ -113,6 +113,9 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         await super().send(message)
+        if message["type"] == "websocket.http.response.body":
+            # Otherwise uvicorn logs an error for each handshake that is rejected with a response.
+            self.handshake_complete = True
         if len(message.get("text") or "") > CHUNK_BYTES:
             # A large response occupies the memory budget until it is sent.
             await self.writable.wait()

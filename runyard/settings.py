@@ -27,6 +27,9 @@ def _parse_duration(value: object) -> object:
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[^\s/:?#@\[\]]+)(:\d+)?")
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+
+
 def _split_list(value: object) -> object:
     return tuple(each.strip() for each in value.split(",") if each.strip()) if isinstance(value, str) else value
 
@@ -41,6 +44,16 @@ def _parse_origins(value: object) -> object:
                 f"{origin!r} is not an origin. Use the form https://runs.example.org, with the port if it has one."
             )
     return origins
+
+
+def _parse_header_names(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(each.strip() for each in value.split(",") if each.strip())
+    for name in names:
+        if not _HEADER_NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not a header name. Separate several names by commas.")
+    return names
 
 
 class Settings(BaseSettings):
@@ -63,6 +76,15 @@ class Settings(BaseSettings):
         Field(
             description="Origins of web pages that may use the API in addition to the server's, separated by commas. "
             "`*` allows every origin."
+        ),
+    ] = ()
+    allowed_headers: Annotated[
+        tuple[str, ...],
+        NoDecode,
+        BeforeValidator(_parse_header_names),
+        Field(
+            description="Request headers that pages of these origins may send in addition to the built-in ones, "
+            "separated by commas. `*` allows every header."
         ),
     ] = ()
     allowed_hosts: Annotated[

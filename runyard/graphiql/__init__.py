@@ -1,4 +1,4 @@
-"""The GraphiQL page that browsers receive at `/graphql`, with the documents of the main operations in its tabs.
+"""The GraphiQL page that browsers receive at `/graphql`, with example documents in its tabs and in its menu.
 
     page.py          renders the page
     static_files.py  serves the built files
@@ -16,7 +16,7 @@ configuration is a block of JSON.
 Does not depend on the schema or the settings: the caller passes documents and paths. Imports nothing of Runyard.
 """
 
-from runyard.graphiql.page import GraphiQLPage, Tab, graphiql_page
+from runyard.graphiql.page import Documents, ExampleDocument, GraphiQLPage, graphiql_page
 from runyard.graphiql.static_files import graphiql_static
 
-__all__ = ["GraphiQLPage", "Tab", "graphiql_page", "graphiql_static"]
+__all__ = ["Documents", "ExampleDocument", "GraphiQLPage", "graphiql_page", "graphiql_static"]

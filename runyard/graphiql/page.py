@@ -1,8 +1,9 @@
 """Rendering of the GraphiQL page: HTML, configuration and response headers."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from html import escape
 
 from starlette.requests import Request
@@ -50,35 +51,51 @@ GraphiQLPage = Callable[[Request], Response]
 
 
 @dataclass(frozen=True)
-class Tab:
-    """A document that is open at the first visit. The name of its operation is the title of the tab.
+class ExampleDocument:
+    """A document of one operation. The name of the operation is the title of its tab.
 
-    The variables are JSON text, shown unchanged. Later visits show the tabs that the browser has stored.
+    The first line is a comment that states the purpose. The variables are JSON text, shown unchanged.
     """
 
     query: str
     variables: str = ""
 
 
-def graphiql_page(*, endpoint: str, tabs: Sequence[Tab], title: str, static_path: str = "/graphiql") -> GraphiQLPage:
+@dataclass(frozen=True)
+class Documents:
+    """The documents of the page."""
+
+    tabs: Sequence[ExampleDocument]
+    """Open at the first visit. Later visits show the tabs that the browser has stored."""
+    menu: Mapping[str, Sequence[ExampleDocument]]
+    """All documents that can be opened, by the title of their group."""
+
+
+def graphiql_page(*, endpoint: str, documents: Documents, title: str, static_path: str = "/graphiql") -> GraphiQLPage:
     """Return a Starlette endpoint for GraphiQL that sends its requests to `endpoint` on the same origin.
 
-    Subscriptions are sent to the same path over WebSocket. The page is rendered once, but each request gets a separate
-    response, because middleware can change its headers. `static_path` is where `graphiql_static()` is mounted.
+    Subscriptions are sent to the same path over WebSocket. `static_path` is where `graphiql_static()` is mounted. The
+    page refers to both by URLs relative to its own, which also work below the path prefix of a proxy. It is rendered
+    once for each depth of its path, but each request gets a separate response, because middleware can change its
+    headers.
     """
-    page = render_page(endpoint, tabs, title, static_path).encode()
 
-    def show_graphiql(request: Request) -> Response:  # noqa: ARG001 - signature of a Starlette endpoint
-        return HTMLResponse(page, headers=HEADERS)
+    @cache
+    def page_at(depth: int) -> bytes:
+        base = "../" * depth
+        return render_page(base + endpoint.lstrip("/"), documents, title, base + static_path.strip("/")).encode()
+
+    def show_graphiql(request: Request) -> Response:
+        return HTMLResponse(page_at(request.scope["path"].count("/") - 1), headers=HEADERS)
 
     return show_graphiql
 
 
-def render_page(endpoint: str, tabs: Sequence[Tab], title: str, static_path: str) -> str:
+def render_page(endpoint: str, documents: Documents, title: str, static_path: str) -> str:
     entries = read_bundle().entries
 
     def url_of(name: str) -> str:
-        return f"{static_path.rstrip('/')}/{name}"
+        return f"{static_path}/{name}"
 
     return PAGE_TEMPLATE.format(
         title=escape(title),
@@ -87,17 +104,22 @@ def render_page(endpoint: str, tabs: Sequence[Tab], title: str, static_path: str
         style=escape(url_of(entries["style"])),
         script=escape(url_of(entries["script"])),
         preload="\n".join(f'<link rel="modulepreload" href="{escape(url_of(name))}">' for name in entries["preload"]),
-        config=render_config(entries, endpoint, tabs, title, url_of),
+        config=render_config(entries, endpoint, documents, title, url_of),
     )
 
 
 def render_config(
-    entries: Entries, endpoint: str, tabs: Sequence[Tab], title: str, url_of: Callable[[str], str]
+    entries: Entries, endpoint: str, documents: Documents, title: str, url_of: Callable[[str], str]
 ) -> str:
     config = {
         "title": title,
         "endpoint": endpoint,
-        "tabs": [asdict(tab) for tab in tabs],
+        "subscriptionEndpoint": endpoint,
+        "tabs": [asdict(document) for document in documents.tabs],
+        "menu": [
+            {"title": group, "documents": [asdict(document) for document in members]}
+            for group, members in documents.menu.items()
+        ],
         "workers": {label: url_of(name) for label, name in entries["workers"].items()},
     }
     # Without this character, no text can end the script element or open a comment in it (script injection).

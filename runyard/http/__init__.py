@@ -3,6 +3,7 @@
     endpoint.py     GraphQL by GET and POST, event streams, and GraphiQL for browsers
     disconnects.py  cancels requests whose client has disconnected
     host_check.py   rejects requests for unknown host names
+    cors.py         allows pages of other origins
     request_id.py   request id, trace context and security headers
     health.py       liveness and readiness
 

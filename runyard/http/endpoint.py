@@ -1,4 +1,4 @@
-"""GraphQL over HTTP: POST for all operations, GET for queries, event streams on request, and GraphiQL for browsers.
+"""GraphQL over HTTP: POST for all operations, GET for those that change nothing, event streams, and GraphiQL.
 
 Follows the GraphQL-over-HTTP specification. With `application/graphql-response+json`, the status shows whether the
 operation was executed; with `application/json`, for older clients, it is 200 for every well-formed GraphQL request.
@@ -32,6 +32,7 @@ from runyard.http.requests import (
     parse_body,
     parse_query_string,
     read_body,
+    reject_websocket_without_upgrade,
     validate_parameters,
 )
 from runyard.http.responses import GraphQLResponse
@@ -39,8 +40,11 @@ from runyard.http.sse import EVENT_STREAM, EventStream
 from runyard.persisted_documents import TrustedDocuments
 from schema.context import Context
 from schema.execution.engine import RunyardSchema, SizedResult
+from schema.execution.operation import Operation
 
 ENDPOINT = "/graphql"
+ENDPOINT_PATHS = frozenset({"/", "/graphql", "/graphql/"})
+"""Paths that serve GraphQL and GraphiQL. They do not redirect: many GraphQL clients do not follow redirects."""
 GRAPHQL_RESPONSE_TYPE = "application/graphql-response+json"
 JSON_TYPE = "application/json"
 VARY = {"Vary": "Accept"}
@@ -100,8 +104,9 @@ class GraphQLOverHTTP:
         media_type = GRAPHQL_RESPONSE_TYPE if GRAPHQL_RESPONSE_TYPE in accepted else JSON_TYPE
         takes_json = not accepted.isdisjoint(_JSON_TYPES)
         try:
-            if not takes_json and EVENT_STREAM not in accepted:
-                raise BadRequest(406, f"Accept must include {GRAPHQL_RESPONSE_TYPE}, {JSON_TYPE} or {EVENT_STREAM}.")
+            if request.method == "GET":
+                reject_websocket_without_upgrade(request)
+            _check_accepted(accepted)
             context = (
                 self._context if self._authenticator is None else await self._authenticate(self._authenticator, request)
             )
@@ -114,7 +119,7 @@ class GraphQLOverHTTP:
             if operation_request.type is OperationType.SUBSCRIPTION:
                 raise BadRequest(
                     400,
-                    "Subscriptions must be sent over WebSocket (graphql-transport-ws), or by POST with the header "
+                    "Subscriptions must be sent over WebSocket (graphql-transport-ws), or with the header "
                     f"Accept: {EVENT_STREAM}.",
                 )
             disconnect_watcher = DisconnectWatcher(self._disconnect_timer, request.receive)
@@ -179,10 +184,19 @@ class GraphQLOverHTTP:
     def _parse_operation(self, request: Request, parameters: dict[str, Any]) -> _OperationRequest:
         query, variables, operation_name, extensions = validate_parameters(self._trusted_documents, parameters)
         operation = self._schema.documents.find_operation(query, operation_name)
-        type_ = operation and operation.type
-        if type_ is not None and type_ is not OperationType.QUERY and request.method == "GET":
-            raise BadRequest(405, f"{type_.value.capitalize()}s must be sent by POST.", {"Allow": "POST"})
-        return _OperationRequest(query, variables, operation_name, extensions, type_)
+        if operation is not None and request.method == "GET":
+            self._reject_write(query, operation)
+        return _OperationRequest(query, variables, operation_name, extensions, operation and operation.type)
+
+    def _reject_write(self, query: str, operation: Operation) -> None:
+        """Reject mutations, and subscriptions that deliver task runs. Browsers send a GET for any page."""
+        if operation.type is OperationType.MUTATION:
+            raise BadRequest(405, "Mutations must be sent by POST.", {"Allow": "POST"})
+        if operation.type is OperationType.SUBSCRIPTION:
+            analysis = self._schema.documents.get(query).analysis
+            assert analysis is not None
+            if not analysis.is_read_only(operation.node):
+                raise BadRequest(405, "Subscriptions that deliver task runs must be sent by POST.", {"Allow": "POST"})
 
     async def _authenticate(self, authenticator: Authenticator, request: Request) -> Context:
         try:
@@ -225,6 +239,12 @@ class GraphQLOverHTTP:
         async with aclosing(results):
             async for result in results:
                 yield orjson.dumps(_response_body(result))
+
+
+def _check_accepted(accepted: frozenset[str]) -> None:
+    """Raise BadRequest when the client accepts no media type of this endpoint."""
+    if EVENT_STREAM not in accepted and accepted.isdisjoint(_JSON_TYPES):
+        raise BadRequest(406, f"Accept must include {GRAPHQL_RESPONSE_TYPE}, {JSON_TYPE} or {EVENT_STREAM}.")
 
 
 def _error_response(refusal: BadRequest, media_type: str) -> Response:

@@ -18,7 +18,9 @@ EXEMPT_PATHS = {"/healthz", "/readyz"}
 
 
 class HostCheck:
-    """Middleware that rejects requests with 421 unless they are for one of `hosts` (lower case, without ports).
+    """Middleware that rejects requests with 421, and WebSockets with 403, unless they are for one of `hosts`.
+
+    Hosts are in lower case and without ports.
 
     Requests without a `Host` header are accepted: browsers always send one.
     """
@@ -28,14 +30,12 @@ class HostCheck:
         self._hosts = hosts
 
     def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> "Awaitable[None]":
-        if scope["type"] != "lifespan" and scope["path"] not in EXEMPT_PATHS:
+        if scope["type"] != "lifespan" and scope["path"].rstrip("/") not in EXEMPT_PATHS:
             for name, value in scope["headers"]:
                 if name == b"host" and (host := host_name(value)) not in self._hosts:
-                    if scope["type"] == "websocket":
-                        # A close before the accept rejects the upgrade with 403.
-                        return send({"type": "websocket.close"})
                     refusal = PlainTextResponse(
-                        f"The host {host!r} is not allowed. Allowed hosts are listed in RUNYARD_ALLOWED_HOSTS.\n", 421
+                        f"The host {host!r} is not allowed. Allowed hosts are listed in RUNYARD_ALLOWED_HOSTS.\n",
+                        403 if scope["type"] == "websocket" else 421,
                     )
                     return refusal(scope, receive, send)
         return self._app(scope, receive, send)

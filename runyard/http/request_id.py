@@ -46,7 +46,7 @@ class RequestIdMiddleware:
             trace_parent.set(parent if is_trace_parent(parent) else None)
 
         async def send_with_id(message: "Message") -> None:
-            if message["type"] in ("http.response.start", "websocket.accept"):
+            if message["type"] in ("http.response.start", "websocket.accept", "websocket.http.response.start"):
                 message["headers"] = [*message.get("headers", ()), (REQUEST_ID_HEADER, id), *SECURITY_HEADERS]
             await send(message)
 

@@ -4,9 +4,9 @@ import asyncio
 import re
 from collections.abc import Callable, Sequence
 from functools import lru_cache
+from json import JSONDecodeError
 from typing import Any, TypeVar
 
-import orjson
 from starlette.requests import ClientDisconnect, Request
 
 from db.runtime.deadlines import Deadline, SharedTimer
@@ -21,6 +21,8 @@ Parsed = TypeVar("Parsed")
 
 _ZERO_QUALITY = re.compile(r"q=0(\.0*)?")
 _ANY_TYPE = frozenset({"*/*"})
+_REFUSAL_STATUSES = {"FORBIDDEN": 403, "PERSISTED_QUERY_NOT_SUPPORTED": 200}
+"""Status of each refusal of a document, if it is not 400. Apollo clients expect 200 before they send the document."""
 
 
 class BadRequest(Exception):
@@ -61,17 +63,34 @@ def accepted_media_types(accept: str) -> frozenset[str]:
     return frozenset(accepted) if accept.strip() else _ANY_TYPE
 
 
+def reject_websocket_without_upgrade(request: Request) -> None:
+    """Raise BadRequest for the handshake of a WebSocket whose headers `Upgrade` and `Connection` have been dropped."""
+    if header_values(request, b"sec-websocket-key") or header_values(request, b"sec-websocket-protocol"):
+        raise BadRequest(
+            426,
+            "The WebSocket handshake arrived without the headers Upgrade: websocket and Connection: Upgrade. Proxies "
+            "between client and server must forward both.",
+            {"Upgrade": "websocket", "Connection": "Upgrade"},
+        )
+
+
 def parse_body(request: Request, body: bytes) -> dict[str, Any]:
     """Parse the JSON body of a POST request. Raises BadRequest."""
     media_type = _first_header(request, b"content-type").partition(";")[0].strip().lower()
     if media_type != "application/json":
         raise BadRequest(415, f"Content-Type must be application/json; got {media_type or 'none'}.")
+    encoding = ", ".join(header_values(request, b"content-encoding"))
+    if encoding.strip().lower() not in ("", "identity"):
+        message = f"Content-Encoding must be identity; got {encoding:.60}. Send the body uncompressed."
+        raise BadRequest(415, message, {"Accept-Encoding": "identity"})
     try:
         parameters = parse_json(body)
     except TooManyContainers as error:
         raise BadRequest(413, error.msg) from None
-    except orjson.JSONDecodeError as error:
+    except JSONDecodeError as error:
         raise BadRequest(400, f"The body is not valid JSON: {error}.") from None
+    if isinstance(parameters, list):
+        raise BadRequest(400, "Batched requests are not supported. Send the operations one at a time.")
     if not isinstance(parameters, dict):
         raise BadRequest(400, "The body must be a JSON object with a query.")
     return parameters  # pyright: ignore[reportUnknownVariableType]
@@ -83,8 +102,8 @@ def parse_query_string(request: Request) -> dict[str, Any]:
     for name in ("variables", "extensions"):
         if name in parameters:
             try:
-                parameters[name] = orjson.loads(parameters[name])
-            except orjson.JSONDecodeError as error:
+                parameters[name] = parse_json(parameters[name])
+            except JSONDecodeError as error:
                 raise BadRequest(400, f"{name} is not valid JSON: {error}.") from None
     return parameters
 
@@ -110,7 +129,7 @@ def validate_parameters(
 
 
 def _to_bad_request(refused: DocumentRefused) -> BadRequest:
-    refusal = BadRequest(403 if refused.extensions["code"] == "FORBIDDEN" else 400, str(refused))
+    refusal = BadRequest(_REFUSAL_STATUSES.get(refused.extensions["code"], 400), str(refused))
     refusal.extensions = refused.extensions
     return refusal
 

@@ -16,7 +16,7 @@ from strawberry.types.execution import ExecutionResult
 from db.connection import Connection
 from db.database import Database
 from resolvers.trace_context import trace_parent
-from runyard.http.endpoint import ENDPOINT
+from runyard.http.endpoint import ENDPOINT, ENDPOINT_PATHS
 from runyard.observability.schema_wrapper import SchemaWrapper
 from schema.errors import SERVER_ERROR_CODES
 from schema.execution.engine import RunyardSchema
@@ -121,7 +121,7 @@ class TracedRequests:
         self._tracing = tracing
 
     async def __call__(self, scope: "Scope", receive: "Receive", send: "Send") -> None:
-        if scope["type"] != "http" or scope["path"] != ENDPOINT:
+        if scope["type"] != "http" or scope["path"] not in ENDPOINT_PATHS:
             await self._app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}

@@ -20,6 +20,7 @@ from typing import Any, cast
 
 import orjson
 from graphql import GraphQLError
+from starlette.responses import PlainTextResponse
 from starlette.websockets import WebSocket, WebSocketDisconnect
 from strawberry.asgi import ASGIWebSocketAdapter, GraphQL
 from strawberry.http.exceptions import WebSocketDisconnected
@@ -30,7 +31,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from db.errors import DatabaseUnavailable
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
 from runyard.json_input import parse_json
-from runyard.persisted_documents import DocumentRefused, TrustedDocuments
+from runyard.persisted_documents import DocumentRefused, TrustedDocuments, has_persisted_query
 from runyard.websocket.connection_limit import ConnectionLimit, ConnectionSlot
 from schema.context import Context
 from schema.execution.engine import RunyardSchema
@@ -132,11 +133,13 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
 
     async def _handle_subscribe_message(self, message: Any) -> None:
         view = cast("GraphQLOverWebSocket", self.view)
+        payload = message["payload"]
         try:
-            message["payload"]["query"] = view.trusted_documents.resolve(message["payload"])
+            payload["query"] = view.trusted_documents.resolve(payload)
         except DocumentRefused as refused:
             await self._send_error(message["id"], {"message": str(refused), "extensions": refused.extensions})
         else:
+            payload["operationName"] = payload.get("operationName") or None
             await super().handle_message(message)
 
     async def _send_error(self, id: str, error: dict[str, Any]) -> None:
@@ -199,6 +202,14 @@ class GraphQLOverWebSocket(GraphQL[Context, None]):
     async def get_context(self, request: object, response: object) -> Context:
         return self._context.for_socket()
 
+    async def reject_websocket(self, request: WebSocket) -> WebSocket:
+        message = (
+            f"The origin {request.headers.get('origin')!r} is not allowed. Allowed origins are listed in "
+            "RUNYARD_ALLOWED_ORIGINS.\n"
+        )
+        await request.send_denial_response(PlainTextResponse(message, 403))
+        return request
+
     def decode_json(self, data: str | bytes) -> object:
         return parse_json(data)
 
@@ -237,7 +248,7 @@ def _find_payload_error(payload: object) -> str | None:
         return "The payload must be a JSON object."
     payload = cast("dict[str, Any]", payload)
     for name, kind, required in (
-        ("query", str, payload.get("documentId") is None),
+        ("query", str, payload.get("documentId") is None and not has_persisted_query(payload)),
         ("documentId", str, False),
         ("variables", dict, False),
         ("operationName", str, False),

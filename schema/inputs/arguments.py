@@ -19,6 +19,13 @@ MAX_KEY_BYTES = 1000
 
 MAX_STATE_CACHE_KEY_BYTES = 2000
 
+MAX_JSON_DEPTH = 252
+_JSON_ERRORS = {
+    "Recursion limit reached": f"must have at most {MAX_JSON_DEPTH} levels of nested lists and objects.",
+    "Integer exceeds 64-bit range": "must not contain integers beyond 64 bits. Send them as strings.",
+}
+"""Messages for the errors of orjson that clients can cause."""
+
 TaskKeysArgument = Annotated[
     list[str],
     strawberry.argument(description="Task keys to receive runs for, 1 to 100. They are served in round robin."),
@@ -53,11 +60,12 @@ def parse_ids(path: str, values: Sequence[str]) -> list[str]:
 
 
 def serialize_json(path: str, value: object) -> JsonText:
-    """Serialize a JSON value for storage."""
+    """Serialize a JSON value for storage. Raises BadInput when it is nested too deeply or has integers beyond 64 bits."""
     try:
-        return to_json(value)
+        # orjson serializes 254 levels. Two lists around the value reserve levels for the objects that contain it.
+        return to_json([[value]])[2:-2]
     except ValueError as error:
-        raise BadInput(path, f"cannot be stored as JSON: {error}.") from None
+        raise BadInput(path, _JSON_ERRORS.get(str(error), f"cannot be stored as JSON: {error}.")) from None
 
 
 def serialize_optional_json(path: str, value: object | None) -> JsonText | None:

@@ -31,6 +31,7 @@ from graphql import (
 from strawberry.schema.schema_converter import GraphQLCoreConverter
 from strawberry.types.field import StrawberryField
 
+from db.enums import Scope
 from resolvers.errors import BadInput
 from schema.limits.document_size import (
     MAX_ALIAS_CHARACTERS,
@@ -123,6 +124,10 @@ class DocumentAnalysis:
     def check_scopes(self, operation: OperationDefinitionNode, scopes: Scopes) -> None:
         """Raise GraphQLError when these scopes do not permit the operation."""
         check_scopes(self._analysis_of(operation).required_scopes, scopes)
+
+    def is_read_only(self, operation: OperationDefinitionNode) -> bool:
+        """Return whether the operation changes nothing: the scope `read` permits all its root fields."""
+        return all(Scope.READ in scopes for _, scopes in self._analysis_of(operation).required_scopes)
 
     def check_variables(self, operation: OperationDefinitionNode, values: Values, size: int) -> None:
         """Raise GraphQLError when the operation exceeds a limit with these variables, given as JSON values.

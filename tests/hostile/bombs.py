@@ -150,6 +150,23 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
     ),
     "NULs": (lambda: _create_body("[" + ",".join(['"\\u0000"'] * 420_000) + "]"), "BAD_USER_INPUT"),
     "a NUL at the end": (lambda: _create_body("[" + "0," * 1_900_000 + '"\\u0000"]'), "BAD_USER_INPUT"),
+    "a long integer at the end": (
+        lambda: _create_body("[" + "0," * 1_900_000 + "18446744073709551616]"),
+        "BAD_USER_INPUT",
+    ),
+    "long integers": (lambda: _create_body("[" + "18446744073709551616," * 190_000 + "0]"), "BAD_USER_INPUT"),
+    "deep lists with a long integer": (
+        lambda: _create_body("[" + ("[" * 200 + "]" * 200 + ",") * 2490 + "18446744073709551616]"),
+        "BAD_USER_INPUT",
+    ),
+    "lists beyond the depth that is stored": (
+        lambda: _create_body("[" + ("[" * 1000 + "]" * 1000 + ",") * 490 + "0]"),
+        "BAD_USER_INPUT",
+    ),
+    "a NUL below deep lists": (
+        lambda: _create_body("[" + ("[" * 1000 + "]" * 1000 + ",") * 490 + '"\\u0000"]'),
+        "BAD_USER_INPUT",
+    ),
     "sixteen inputs": (_sixteen_inputs, "BAD_USER_INPUT"),
     "many tags with an invalid last one": (
         lambda: _body(CREATE, {"input": {"taskKey": "a", "tags": ["a"] * 24_999 + [0]}}),

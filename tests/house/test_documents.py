@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
-from graphql import OperationDefinitionNode, parse, validate
+from graphql import NonNullTypeNode, OperationDefinitionNode, parse, validate
 from graphql.execution.values import get_variable_values
 
 import queries
@@ -53,6 +53,20 @@ def test_a_document_is_valid(name: str) -> None:
     document = parse(DOCUMENTS[name].read_text("utf-8"))
 
     assert validate(build_schema()._schema, document) == []
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_a_document_with_required_variables_has_an_example(name: str) -> None:
+    definitions = operation_of(DOCUMENTS[name]).variable_definitions or ()
+    required = [each for each in definitions if isinstance(each.type, NonNullTypeNode)]
+
+    assert not required or name in EXAMPLES
+
+
+def test_the_folders_are_those_of_all_documents() -> None:
+    in_folders = [name for folder in queries.FOLDERS for name in queries.in_folder(folder)]
+
+    assert sorted(in_folders) == sorted(DOCUMENTS)
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

@@ -1,5 +1,6 @@
 """Browser protection: cross-origin requests and requests for unknown host names are refused."""
 
+import logging
 from pathlib import Path
 
 import httpx
@@ -98,8 +99,20 @@ async def test_a_cross_origin_socket_is_refused(client: Client) -> None:
     with pytest.raises(InvalidStatus) as refused:
         await open_socket(client, Origin=OTHER_ORIGIN)
 
-    assert refused.value.response.status_code == 403
+    response = refused.value.response
+    assert (response.status_code, response.headers["x-content-type-options"]) == (403, "nosniff")
+    assert response.body == (
+        b"The origin 'https://elsewhere.example' is not allowed. Allowed origins are listed in RUNYARD_ALLOWED_ORIGINS.\n"
+    )
     await open_socket(client, Origin=client.url)
+
+
+async def test_a_refused_socket_logs_no_error(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    for headers in ({"Origin": OTHER_ORIGIN}, {"Host": "evil.example"}):
+        with pytest.raises(InvalidStatus):
+            await open_socket(client, **headers)
+
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 async def test_an_allowed_origin_may_use_get_post_and_sockets(tmp_path: Path) -> None:
@@ -124,6 +137,80 @@ async def test_an_allowed_origin_may_use_get_post_and_sockets(tmp_path: Path) ->
         assert "access-control-allow-origin" not in refused.headers
         with pytest.raises(InvalidStatus):
             await open_socket(client, Origin=OTHER_ORIGIN)
+
+
+async def preflight(client: Client, **headers: str) -> httpx.Response:
+    """Send the preflight request of a POST by a page of the allowed origin."""
+    given = {"Origin": ALLOWED_ORIGIN, "Access-Control-Request-Method": "POST"}
+    given |= {f"Access-Control-Request-{name}": value for name, value in headers.items()}
+    return await client.http.options("/graphql", headers=given)
+
+
+async def test_pages_may_send_the_headers_of_traces_and_those_of_the_setting(tmp_path: Path) -> None:
+    names = "authorization, content-type, x-request-id, traceparent, tracestate, baggage"
+    async with run_server(tmp_path, allowed_origins=(ALLOWED_ORIGIN,), allowed_headers=("Sentry-Trace",)) as server:
+        response = await preflight(server.client, Headers=f"{names}, sentry-trace")
+
+    assert (response.status_code, response.text) == (200, "OK")
+    allowed = {name.strip().lower() for name in response.headers["access-control-allow-headers"].split(",")}
+    assert {*names.split(", "), "sentry-trace"} <= allowed
+
+
+async def test_every_header_may_be_allowed(tmp_path: Path) -> None:
+    async with run_server(tmp_path, allowed_origins=(ALLOWED_ORIGIN,), allowed_headers=("*",)) as server:
+        response = await preflight(server.client, Headers="x-any")
+
+    assert (response.status_code, response.headers["access-control-allow-headers"]) == (200, "x-any")
+
+
+@pytest.mark.parametrize(
+    ("headers", "message"),
+    [
+        (
+            {"Headers": "content-type, sentry-trace,X-Other"},
+            "Headers that are not allowed: 'sentry-trace', 'X-Other'. Allow them with RUNYARD_ALLOWED_HEADERS.\n",
+        ),
+        ({"Method": "PUT"}, "The method 'PUT' is not allowed for cross-origin requests. Use GET or POST.\n"),
+        ({"Private-Network": "true"}, "Disallowed CORS private-network"),
+    ],
+)
+async def test_a_refused_preflight_names_what_is_not_allowed(
+    tmp_path: Path, headers: dict[str, str], message: str
+) -> None:
+    async with run_server(tmp_path, allowed_origins=(ALLOWED_ORIGIN,)) as server:
+        response = await preflight(server.client, **headers)
+
+    assert (response.status_code, response.text) == (400, message)
+    assert response.headers["access-control-allow-origin"] == ALLOWED_ORIGIN
+
+
+async def test_a_refused_preflight_names_its_origin(tmp_path: Path) -> None:
+    async with run_server(tmp_path, allowed_origins=("https://other.example.org",)) as server:
+        response = await preflight(server.client)
+
+    assert (response.status_code, "access-control-allow-origin" in response.headers) == (400, False)
+    assert response.text == (
+        f"The origin {ALLOWED_ORIGIN!r} is not allowed. Allowed origins are listed in RUNYARD_ALLOWED_ORIGINS.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "names"), [("", ()), ("Sentry-Trace, X-Any", ("Sentry-Trace", "X-Any")), ("*", ("*",))]
+)
+def test_allowed_headers_are_separated_by_commas(
+    monkeypatch: pytest.MonkeyPatch, text: str, names: tuple[str, ...]
+) -> None:
+    monkeypatch.setenv("RUNYARD_ALLOWED_HEADERS", text)
+
+    assert Settings().allowed_headers == names  # pyright: ignore[reportCallIssue]
+
+
+@pytest.mark.parametrize("text", ["X-One X-Two", "X-One: 1", "X-One; X-Two"])
+def test_an_invalid_allowed_header_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("RUNYARD_ALLOWED_HEADERS", text)
+
+    with pytest.raises(ValueError, match="is not a header name"):
+        Settings()  # pyright: ignore[reportCallIssue]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +250,7 @@ async def test_an_unknown_host_is_refused_on_a_loopback_address(client: Client, 
     )
     with pytest.raises(InvalidStatus) as refused:
         await open_socket(client, Host=host)
-    assert refused.value.response.status_code == 403
+    assert (refused.value.response.status_code, refused.value.response.body) == (403, response.content)
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:4200", "[::1]", "[::1]:4200"])
@@ -173,7 +260,7 @@ async def test_loopback_host_names_are_accepted_with_any_port(client: Client, ho
     assert response.json() == RESULT
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/healthz/"])
 async def test_health_checks_accept_any_host(client: Client, path: str) -> None:
     assert (await client.http.get(path, headers={"Host": "10.0.0.7:4200"})).status_code == 200
 

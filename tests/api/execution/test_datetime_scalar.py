@@ -1,6 +1,7 @@
 """The DateTime scalar: timestamps that clients send."""
 
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from graphql import GraphQLError
@@ -9,7 +10,10 @@ from hypothesis import strategies as st
 
 from db.runtime.timestamps import format_timestamp
 from schema.scalars import parse_datetime
+from tests.builders.api_runs import count_task_runs
 from tests.builders.timestamps import DATETIMES
+from tests.client import Client
+from tests.serving import SQLITE_ONLY
 
 
 @pytest.mark.parametrize(
@@ -48,6 +52,41 @@ def test_rare_iso_8601_formats_are_accepted(text: str) -> None:
     assert parse_datetime(text) == "2026-01-31T09:30:00.000000Z"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-01-31 09:30:00Z",
+        "2026-01-31 10:30:00+01:00",
+        "2026-01-31 09:30:00+00:00",
+        "2026-01-31 09:30:00.000+0000",
+        "2026-W05-6 09:30:00Z",
+        "2026-031 09:30:00Z",
+    ],
+)
+def test_a_space_may_separate_date_and_time(text: str) -> None:
+    assert parse_datetime(text) == "2026-01-31T09:30:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2016-12-31T23:59:60Z",
+        "2016-12-31t23:59:60z",
+        "2016-12-31 23:59:60+00:00",
+        "2016-12-31T23:59:60.000000Z",
+        "2016-12-31T18:59:60.5-05:00",
+        "20161231T235960Z",
+    ],
+)
+def test_a_leap_second_is_rejected_with_the_reason(text: str) -> None:
+    with pytest.raises(GraphQLError) as error:
+        parse_datetime(text)
+
+    assert error.value.message == (
+        f"Leap seconds are not supported; got {text!r}. Send second 59 or the start of the next minute."
+    )
+
+
 @given(DATETIMES, st.sampled_from(["auto", "microseconds"]))
 def test_every_python_isoformat_is_accepted(when: datetime, precision: str) -> None:
     assert parse_datetime(when.isoformat(timespec=precision)) == format_timestamp(when)
@@ -77,7 +116,10 @@ def test_a_returned_timestamp_can_be_sent_back(when: datetime) -> None:
         "09:30:00Z",
         "1900000000",
         "2026-01-31T09:30:00",
-        "2026-01-31 09:30:00Z",
+        "2026-01-31  09:30:00Z",
+        "2026-01-31 T09:30:00Z",
+        "2026-01-31 09:30:00 +00:00",
+        "2026-01-31 09:30:00",
         "2026-01-31T09:30:00+1",
         "2026-01-31T09:30:00+01",
         "2026-01-31T09:30:00 UTC",
@@ -99,6 +141,8 @@ def test_values_without_a_date_time_and_offset_are_rejected(value: object) -> No
         "2026-01-31T25:00:00Z",
         "2026-01-31T09:60:00Z",
         "2026-01-31T09:30:61Z",
+        "2026-01-31T09:30:600Z",
+        "2026-01-31T09:60Z",
         "2026-01-31T09:30:00+24:00",
         "2026-366T00:00:00Z",
         "2026-W54-1T00:00:00Z",
@@ -138,6 +182,25 @@ def test_an_error_message_contains_only_part_of_a_long_value() -> None:
 
 def test_lower_case_t_and_z_are_accepted() -> None:
     assert parse_datetime("2026-01-31t09:30:00z") == "2026-01-31T09:30:00.000000Z"
+
+
+@SQLITE_ONLY
+async def test_timestamps_with_a_space_are_stored_and_leap_seconds_refused(client: Client) -> None:
+    async def schedule(time: str) -> Any:
+        state = {"type": "SCHEDULED", "details": {"scheduledTime": time}}
+        return await client.send("CreateTaskRun", input={"taskKey": "t", "state": state})
+
+    created = await schedule("2030-11-30 10:30:00+00:00")
+    refused = await schedule("2030-12-31T23:59:60Z")
+
+    id = created["data"]["createTaskRun"]["taskRun"]["id"]
+    assert (await client.execute("GetTaskRun", id=id))["nextScheduledStartTime"] == "2030-11-30T10:30:00.000000Z"
+    (error,) = refused["errors"]
+    assert error["message"].endswith(
+        "Leap seconds are not supported; got '2030-12-31T23:59:60Z'. Send second 59 or the start of the next minute."
+    )
+    assert error["extensions"] == {"code": "BAD_USER_INPUT"}
+    assert await count_task_runs(client) == 1
 
 
 @pytest.mark.parametrize("text", ["T2026-0100", "T0930+0100"])

@@ -106,6 +106,54 @@ async def test_a_client_accepting_both_types_gets_json_queries_and_streamed_subs
         assert response.headers["content-type"].startswith(STREAM)
 
 
+async def test_state_changes_may_be_streamed_by_get(client: Client) -> None:
+    query = document("TaskRunStateChanges")[0]
+    async with client.http.stream("GET", "/graphql", params={"query": query}, headers={"Accept": STREAM}) as response:
+        events = read_events(response)
+        created = await client.execute("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
+        name, result = await next_event(events)
+
+    assert (response.status_code, response.headers["content-type"]) == (200, f"{STREAM}; charset=utf-8")
+    assert (name, result["data"]["taskRunStateChanges"]["taskRun"]["id"]) == ("next", created["taskRun"]["id"])
+
+
+@pytest.mark.parametrize("accept", [STREAM, "*/*"])
+async def test_scheduled_runs_by_get_are_refused_and_not_delivered(client: Client, accept: str) -> None:
+    created = await client.execute("CreateTaskRun", input={"taskKey": "t", "state": {"type": "SCHEDULED"}})
+    parameters = {"query": LISTEN, "variables": '{"taskKeys": ["t"]}'}
+
+    response = await client.http.get("/graphql", params=parameters, headers={"Accept": accept})
+
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+    (error,) = response.json()["errors"]
+    assert error == {
+        "message": "Subscriptions that deliver task runs must be sent by POST.",
+        "extensions": {"code": "BAD_USER_INPUT"},
+    }
+    (delivery,) = await client.execute("ClaimTaskRuns", taskKeys=["t"])
+    assert (delivery["taskRun"]["id"], delivery["attempt"]) == (created["taskRun"]["id"], 1)
+
+
+async def test_state_changes_by_get_without_accept_name_the_header(client: Client) -> None:
+    response = await client.http.get("/graphql", params={"query": "subscription { taskRunStateChanges { cursor } }"})
+
+    assert response.status_code == 400
+    (error,) = response.json()["errors"]
+    assert error["message"] == (
+        "Subscriptions must be sent over WebSocket (graphql-transport-ws), or with the header Accept: text/event-stream."
+    )
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://elsewhere.example"}, {"Sec-Fetch-Site": "cross-site"}])
+async def test_pages_of_other_origins_may_not_stream_state_changes(client: Client, headers: dict[str, str]) -> None:
+    parameters = {"query": "subscription { taskRunStateChanges { cursor } }"}
+
+    response = await client.http.get("/graphql", params=parameters, headers={"Accept": STREAM, **headers})
+
+    assert response.status_code == 403
+    assert response.json()["errors"][0]["extensions"] == {"code": "FORBIDDEN"}
+
+
 async def test_graphql_sse_single_connection_mode_is_refused(client: Client) -> None:
     response = await client.http.put("/graphql", headers={"Accept": STREAM})
 

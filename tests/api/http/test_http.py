@@ -1,5 +1,6 @@
 """GraphQL over HTTP: accepted requests, refused requests, and the content types of responses."""
 
+import gzip
 import json
 import sqlite3
 from collections.abc import AsyncIterator
@@ -9,15 +10,17 @@ from typing import Any
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
 
 from queries import document
 from tests.builders.api_runs import count_task_runs
-from tests.client import Client
+from tests.client import Client, Socket
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 pytestmark = SQLITE_ONLY
 
 RESPONSE_TYPE = "application/graphql-response+json"
+PROTOCOLS: Any = ["graphql-transport-ws"]
 TYPENAME = {"query": "{ __typename }"}
 CREATE = {"query": 'mutation { createTaskRun(input: {taskKey: "t"}) { created } }'}
 TWO = "query One { one: __typename } query Two { two: __typename }"
@@ -97,24 +100,25 @@ async def test_a_subscription_by_plain_post_is_refused_naming_supported_transpor
 
     assert response.status_code == 400
     assert error_message(response) == (
-        "Subscriptions must be sent over WebSocket (graphql-transport-ws), or by POST with the header "
-        "Accept: text/event-stream."
+        "Subscriptions must be sent over WebSocket (graphql-transport-ws), or with the header Accept: text/event-stream."
     )
 
 
-async def test_a_subscription_by_get_is_refused(client: Client) -> None:
-    response = await client.http.get("/graphql", params={"query": document("ScheduledTaskRuns")[0]})
-
-    assert (response.status_code, response.headers["allow"]) == (405, "POST")
-    assert error_message(response) == "Subscriptions must be sent by POST."
-
-
-@pytest.mark.parametrize("body", ["5", "null", '"x"', "[]", "true", '[{"query": "{ __typename }"}]'])
+@pytest.mark.parametrize("body", ["5", "null", '"x"', "true"])
 async def test_a_body_that_is_not_a_json_object_is_refused(client: Client, body: str) -> None:
     response = await post_raw(client, body)
 
     assert response.status_code == 400
     assert error_message(response) == "The body must be a JSON object with a query."
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+async def test_a_batch_of_requests_is_refused_and_changes_nothing(client: Client, count: int) -> None:
+    response = await post(client, [CREATE] * count)
+
+    assert response.status_code == 400
+    assert error_message(response) == "Batched requests are not supported. Send the operations one at a time."
+    assert await count_task_runs(client) == 0
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"query=x", b"{'query': 1}", b'{"query": NaN}', b"\xff\xfe"])
@@ -219,6 +223,26 @@ async def test_a_malformed_parameter_of_a_get_is_refused(
     assert error_message(response).startswith(message)
 
 
+@pytest.mark.parametrize(
+    ("encoding", "named"), [("gzip", "gzip"), ("GZIP", "GZIP"), ("identity, br", "identity, br"), ("x" * 99, "x" * 60)]
+)
+async def test_a_compressed_body_is_refused_naming_content_encoding(client: Client, encoding: str, named: str) -> None:
+    headers = {"Content-Type": "application/json", "Content-Encoding": encoding}
+
+    response = await client.http.post("/graphql", content=gzip.compress(json.dumps(CREATE).encode()), headers=headers)
+
+    assert (response.status_code, response.headers["accept-encoding"]) == (415, "identity")
+    assert error_message(response) == f"Content-Encoding must be identity; got {named}. Send the body uncompressed."
+    assert await count_task_runs(client) == 0
+
+
+@pytest.mark.parametrize("encoding", ["identity", "Identity", ""])
+async def test_a_body_may_declare_that_it_is_not_compressed(client: Client, encoding: str) -> None:
+    response = await post(client, TYPENAME, **{"Content-Encoding": encoding})
+
+    assert response.json() == {"data": {"__typename": "Query"}}
+
+
 def padded(size: int) -> bytes:
     """Write a request of exactly `size` bytes that creates a run."""
     body = b'{"query": "mutation { createTaskRun(input: {taskKey: \\"t\\"}) { created } }"}'
@@ -270,6 +294,22 @@ async def test_several_operations_without_a_name_are_refused_and_none_is_execute
 
     assert error_message(response) == "The document has several operations. Select one with `operationName`."
     assert await count_task_runs(client) == 0
+
+
+async def test_an_empty_operation_name_selects_the_only_operation(client: Client) -> None:
+    parameters = {"query": "query One { __typename }", "operationName": ""}
+    result = {"data": {"__typename": "Query"}}
+
+    by_post = await post(client, parameters)
+    by_get = await client.http.get("/graphql", params=parameters)
+    streamed = await post(client, parameters, Accept="text/event-stream")
+    async with client.socket() as socket:
+        await socket.send({"id": "1", "type": "subscribe", "payload": parameters})
+        message = await socket.receive()
+
+    assert (by_post.json(), by_get.json()) == (result, result)
+    assert streamed.text.startswith('event: next\ndata: {"data":{"__typename":"Query"}}\n')
+    assert message == {"id": "1", "type": "next", "payload": result}
 
 
 async def test_an_unknown_operation_name_is_refused(client: Client) -> None:
@@ -391,14 +431,47 @@ async def test_a_browser_gets_graphiql(client: Client) -> None:
     assert response.headers["vary"] == "Accept"
 
 
-async def test_the_root_path_redirects_to_graphiql(client: Client) -> None:
-    response = await client.http.get("/")
+@pytest.mark.parametrize("path", ["/", "/graphql", "/graphql/"])
+async def test_the_root_path_and_a_trailing_slash_serve_requests_without_a_redirect(client: Client, path: str) -> None:
+    by_post = await client.http.post(path, json=CREATE)
+    by_get = await client.http.get(path, params=TYPENAME)
+    page = await client.http.get(path, headers={"Accept": "text/html"})
+    async with connect(client.url.replace("http", "ws", 1) + path, subprotocols=PROTOCOLS, proxy=None) as connection:
+        await connection.send('{"type": "connection_init"}')
+        acknowledged = await Socket(connection).receive()
 
-    assert (response.status_code, response.headers["location"]) == (307, "/graphql")
+    assert by_post.json() == {"data": {"createTaskRun": {"created": True}}}
+    assert by_get.json() == {"data": {"__typename": "Query"}}
+    assert "<title>Runyard</title>" in page.text
+    assert acknowledged == {"type": "connection_ack"}
+    assert await count_task_runs(client) == 1
 
 
-async def test_any_other_path_is_not_found(client: Client) -> None:
-    assert (await client.http.get("/nothing")).status_code == 404
+@pytest.mark.parametrize("path", ["/healthz/", "/readyz/", "/metrics/"])
+async def test_other_pages_are_served_with_a_trailing_slash_too(client: Client, path: str) -> None:
+    assert (await client.http.get(path)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/nothing", "/nothing/", "/graphql/nothing", "/graphiql", "/graphiql/"])
+async def test_any_other_path_is_not_found(client: Client, path: str) -> None:
+    assert (await client.http.get(path)).status_code == 404
+
+
+@pytest.mark.parametrize(
+    "headers", [{"Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ=="}, {"Sec-WebSocket-Protocol": "graphql-transport-ws"}]
+)
+@pytest.mark.parametrize("access", ["anonymous", "tokens"])
+async def test_a_websocket_handshake_without_upgrade_is_refused_with_the_reason(
+    tmp_path: Path, database_url: str, headers: dict[str, str], access: str
+) -> None:
+    async with run_server(tmp_path, database_url=database_url, access=access) as server:
+        response = await server.client.http.get("/graphql", headers=headers)
+
+    assert (response.status_code, response.headers["upgrade"]) == (426, "websocket")
+    assert error_message(response) == (
+        "The WebSocket handshake arrived without the headers Upgrade: websocket and Connection: Upgrade. Proxies "
+        "between client and server must forward both."
+    )
 
 
 async def test_a_running_server_is_alive_and_ready(client: Client) -> None:

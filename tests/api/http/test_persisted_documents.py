@@ -14,7 +14,9 @@ from runyard.persisted_documents import TrustedDocuments, TrustedDocumentsUnusab
 from schema.root import build_schema
 from tests.client import Client
 from tests.command import runyard
-from tests.serving import run_server
+from tests.serving import SQLITE_ONLY, run_server
+
+pytestmark = SQLITE_ONLY
 
 FOLDER = Path(queries.__file__).parent
 TYPENAME = "query Typename { __typename }"
@@ -93,6 +95,67 @@ async def test_a_document_id_together_with_a_query_is_refused(trusting_client: C
 
 async def test_a_document_id_that_is_not_a_string_is_refused(trusting_client: Client) -> None:
     assert await post(trusting_client, documentId=5) == (400, refusal("BAD_USER_INPUT", "documentId must be a string."))
+
+
+def persisted_query(digest: object) -> dict[str, Any]:
+    """Return the parameters of a request by hash, as clients of automatic persisted queries send them."""
+    return {"extensions": {"persistedQuery": {"version": 1, "sha256Hash": digest}}}
+
+
+NOT_SUPPORTED = {
+    "errors": [{"message": "PersistedQueryNotSupported", "extensions": {"code": "PERSISTED_QUERY_NOT_SUPPORTED"}}]
+}
+"""The response after which clients send the document, and no more hashes."""
+
+
+async def test_a_trusted_document_is_executed_by_the_hash_of_a_persisted_query(
+    trusting_client: Client, strict_client: Client
+) -> None:
+    for client in (trusting_client, strict_client):
+        extensions = orjson.dumps(persisted_query(DIGEST)["extensions"]).decode()
+        by_get = await client.http.get("/graphql", params={"extensions": extensions})
+        async with client.socket() as socket:
+            await socket.send({"id": "1", "type": "subscribe", "payload": persisted_query(DIGEST)})
+            message = await socket.receive()
+
+        assert await post(client, **persisted_query(DIGEST)) == (200, RESULT)
+        assert await post(client, query="", **persisted_query(DIGEST)) == (200, RESULT)
+        assert by_get.json() == RESULT
+        assert message == {"id": "1", "type": "next", "payload": RESULT}
+
+
+@pytest.mark.parametrize("digest", ["0" * 64, 5, None])
+async def test_an_unknown_hash_of_a_persisted_query_is_refused_with_200(
+    client: Client, trusting_client: Client, strict_client: Client, digest: object
+) -> None:
+    for each in (client, trusting_client, strict_client):
+        extensions = orjson.dumps(persisted_query(digest)["extensions"]).decode()
+        by_get = await each.http.get("/graphql", params={"extensions": extensions})
+
+        assert await post(each, **persisted_query(digest)) == (200, NOT_SUPPORTED)
+        assert (by_get.status_code, by_get.json()) == (200, NOT_SUPPORTED)
+
+
+async def test_an_unknown_hash_over_a_socket_fails_only_its_own_operation(client: Client) -> None:
+    async with client.socket() as socket:
+        await socket.send({"id": "1", "type": "subscribe", "payload": persisted_query("0" * 64)})
+        error = await socket.receive()
+        await socket.send({"id": "2", "type": "subscribe", "payload": {"query": TYPENAME}})
+
+        assert (await socket.receive())["payload"] == RESULT
+    assert error == {"id": "1", "type": "error", "payload": NOT_SUPPORTED["errors"]}
+
+
+async def test_a_document_sent_with_a_hash_is_executed_unless_others_are_refused(
+    client: Client, strict_client: Client
+) -> None:
+    for digest in (DIGEST, "0" * 64):
+        assert await post(client, query=TYPENAME, **persisted_query(digest)) == (200, RESULT)
+
+    assert await post(strict_client, query=TYPENAME, **persisted_query(DIGEST)) == (
+        403,
+        refusal("FORBIDDEN", ONLY_TRUSTED),
+    )
 
 
 async def test_other_documents_are_executed_by_default(trusting_client: Client) -> None:
