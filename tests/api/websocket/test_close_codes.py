@@ -1,4 +1,4 @@
-"""The README lists every code with which the server closes a WebSocket, and the server sends each."""
+"""The documentation lists every code with which the server closes a WebSocket, and the server sends each."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -7,13 +7,12 @@ from typing import Any
 
 import pytest
 
-from tests.api.auth.test_authentication import bearer_headers, send_connection_init
-from tests.api.websocket.test_websocket_protocol import INIT, receive_close, subscribe
+from tests.bearer_tokens import bearer_headers
 from tests.client import Socket
-from tests.delivery.test_half_open_sockets import wait_for_socket_count
 from tests.serving import RunningServer, run_server
+from tests.websocket_messages import INIT, receive_close, send_connection_init, subscribe_message, wait_for_socket_count
 
-README = (Path(__file__).parents[3] / "README.md").read_text("utf-8")
+ERRORS_PAGE = (Path(__file__).parents[3] / "docs" / "errors.md").read_text("utf-8")
 SUBSCRIPTION = 'subscription { scheduledTaskRuns(taskKeys: ["t"]) { leaseId } }'
 
 
@@ -54,7 +53,7 @@ async def send_malformed_message(server: RunningServer, socket: Socket) -> None:
 
 
 async def subscribe_before_init(server: RunningServer, socket: Socket) -> None:
-    await socket.send(subscribe("{ __typename }"))
+    await socket.send(subscribe_message("{ __typename }"))
 
 
 async def do_nothing(server: RunningServer, socket: Socket) -> None:
@@ -62,7 +61,7 @@ async def do_nothing(server: RunningServer, socket: Socket) -> None:
 
 
 async def subscribe_twice_with_one_id(server: RunningServer, socket: Socket) -> None:
-    for message in ({"type": "connection_init"}, subscribe(SUBSCRIPTION), subscribe(SUBSCRIPTION)):
+    for message in ({"type": "connection_init"}, subscribe_message(SUBSCRIPTION), subscribe_message(SUBSCRIPTION)):
         await socket.send(message)
     assert await socket.receive() == {"type": "connection_ack"}
 
@@ -91,8 +90,8 @@ CLOSE_CAUSES: dict[int, tuple[Callable[[RunningServer, Socket], Awaitable[None]]
 """For each close code: an action that causes it, and the server settings that this needs."""
 
 
-def test_the_readme_lists_every_close_code() -> None:
-    rows = re.findall(r"^\| ((?:\d{4}(?:, )?)+) \|", README, re.MULTILINE)
+def test_the_documentation_lists_every_close_code() -> None:
+    rows = re.findall(r"^\| ((?:\d{4}(?:, )?)+) \|", ERRORS_PAGE, re.MULTILINE)
 
     assert [int(code) for row in rows for code in row.split(", ")] == list(CLOSE_CAUSES)
 
