@@ -1,4 +1,4 @@
-"""The GraphiQL page that browsers receive at `/graphql`, with example documents in its tabs and in its menu.
+"""The GraphiQL page that browsers receive at `/` and `/graphql`, with example documents in its tabs and in its menu.
 
     page.py          renders the page
     static_files.py  serves the built files
