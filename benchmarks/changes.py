@@ -84,11 +84,13 @@ class TransitionWorkload(WriteWorkload):
             "taskKey": self.key,
             "flowRunId": context.flow_run_id,
             "tags": ["etl", LIMITED_TAG],
-            "empiricalPolicy": {"retries": 3, "retryDelaySeconds": [10.0]},
+            "retryPolicy": {"retries": 3, "retryDelaySeconds": [10.0]},
         }
         ids: list[str] = []
         while (remaining := context.count(self.operations // 2) - len(ids)) > 0:
-            created = await context.client.execute("CreateTaskRuns", inputs=[new] * min(remaining, MAX_CREATE_BATCH))
+            created = (await context.client.execute("CreateTaskRuns", inputs=[new] * min(remaining, MAX_CREATE_BATCH)))[
+                "results"
+            ]
             ids += [each["taskRun"]["id"] for each in created]
         self._requests = [
             [
@@ -103,7 +105,7 @@ class TransitionWorkload(WriteWorkload):
             "task_key": self.key,
             "flow_run_id": scratch.flow_run_id,
             "tags": ["etl", LIMITED_TAG],
-            "policy": RETRIED,
+            "retry_policy": RETRIED,
         }
         ids, before = scratch.create_transactions(count // 2, new, StateType.PENDING)
         types = (StateType.RUNNING, StateType.COMPLETED)
@@ -196,5 +198,5 @@ async def receive_leases(worker: Worker) -> list[str]:
 
 
 async def delete_runs(client: Client, task_key: str) -> None:
-    while (await client.execute("DeleteTaskRuns", filter={"taskKey": {"any": [task_key]}}, limit=1000))["hasMore"]:
+    while (await client.execute("DeleteTaskRuns", filter={"taskKey": {"in": [task_key]}}, limit=1000))["hasMore"]:
         continue

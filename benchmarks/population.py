@@ -232,7 +232,7 @@ class _Generator:
             str(number),
             flow_run_id,
             f"{key}-{number}",
-            policy=RETRIED if _AWAITING_RETRY in history else TaskRunPolicy(),
+            retry_policy=RETRIED if _AWAITING_RETRY in history else TaskRunPolicy(),
             tags=[tag for tag, probability in TAGS if self._random.random() < probability],
             parameters=f'{{"customer":{self._random.randrange(1000)},"region":"eu"}}',
         )

@@ -23,8 +23,8 @@ from db.records import ConcurrencyLimitRecord
 
 COLD = request("{ taskRuns(first: 1) { nodes { id } } }").wire
 FIELDS = "{ __schema { queryType { fields { name } } } }"
-RUNNING_FLOW_RUN = """{ flowRuns(first: 1, filter: {state: {type: {any: [RUNNING]}}}) { nodes { id } } }"""
-ENDED_TASK_RUN = """{ taskRuns(first: 1, filter: {state: {type: {any: [COMPLETED]}}, flowRunId: {isNull: false}}) {
+RUNNING_FLOW_RUN = """{ flowRuns(first: 1, filter: {state: {type: {in: [RUNNING]}}}) { nodes { id } } }"""
+ENDED_TASK_RUN = """{ taskRuns(first: 1, filter: {state: {type: {in: [COMPLETED]}}, flowRunId: {isNull: false}}) {
   nodes { id } } }"""
 IDLE_SECONDS = 5.0
 
@@ -265,8 +265,9 @@ async def _prepare_context(client: Client, options: Options, figures: dict[str, 
 
 
 async def _create_limit(client: Client) -> ConcurrencyLimitRecord:
-    created = await client.execute("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=1000)
-    return ConcurrencyLimitRecord(**{name: created[name] for name in ("id", "created", "updated", "tag", "limit")})
+    created = (await client.execute("SetConcurrencyLimit", tag=LIMITED_TAG, limit=1000))["concurrencyLimit"]
+    names = ("id", "createdAt", "updatedAt", "tag", "limit")
+    return ConcurrencyLimitRecord(*(created[name] for name in names))
 
 
 async def _postgresql_processes(database_url: str) -> PostgreSQLProcesses:

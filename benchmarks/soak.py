@@ -76,15 +76,15 @@ class Load:
 
     async def create_many(self) -> None:
         inputs = [{"taskKey": self.chance.choice(KEYS), "parameters": {"number": n}} for n in range(50)]
-        made = await self.execute("CreateTaskRuns", inputs=inputs)
-        changes = [{"id": each["taskRun"]["id"], "state": {"type": "RUNNING"}} for each in made]
+        made = (await self.execute("CreateTaskRuns", inputs=inputs))["results"]
+        changes = [{"taskRunId": each["taskRun"]["id"], "state": {"type": "RUNNING"}} for each in made]
         await self.execute("SetTaskRunStates", inputs=changes)
 
     async def deliver(self) -> None:
         key = self.chance.choice(KEYS)
         inputs = [{"taskKey": key, "state": {"type": "SCHEDULED"}} for _ in range(5)]
         await self.execute("CreateTaskRuns", inputs=inputs)
-        claimed = await self.execute("ClaimTaskRuns", taskKeys=[key], limit=10, waitSeconds=1)
+        claimed = (await self.execute("ClaimTaskRuns", taskKeys=[key], limit=10, waitSeconds=1))["deliveries"]
         leases = [each["leaseId"] for each in claimed]
         if leases:
             await self.execute("AcknowledgeTaskRuns", leaseIds=leases)
@@ -99,7 +99,7 @@ class Load:
 
     async def read_lists(self) -> None:
         now = datetime.now(UTC)
-        page = {"first": 50, "filter": {"taskKey": {"any": KEYS[:3]}, "tags": {"any": TAGS[:1]}}}
+        page = {"first": 50, "filter": {"taskKey": {"in": KEYS[:3]}, "tags": {"any": TAGS[:1]}}}
         await self.execute("ListTaskRuns", **page)
         await self.execute("ListFlowRuns", first=20)
         span = {"start": (now - timedelta(minutes=5)).isoformat(), "end": now.isoformat()}
@@ -125,7 +125,7 @@ class Load:
         await socket.send('{"type":"connection_init"}')
         for id, operation, variables in (
             ("1", "ScheduledTaskRuns", {"taskKeys": KEYS, "prefetch": 5, "workerName": "soak"}),
-            ("2", "TaskRunStateChanges", {"filter": {"taskKey": {"any": KEYS[:2]}}}),
+            ("2", "TaskRunStateChanges", {"filter": {"taskKey": {"in": KEYS[:2]}}}),
         ):
             payload = {"query": document(operation)[0], "variables": variables}
             await socket.send(orjson.dumps({"id": id, "type": "subscribe", "payload": payload}).decode())
@@ -159,7 +159,7 @@ class Load:
             continue
 
     async def _delete_batch(self, before: str) -> int:
-        return (await self.execute("DeleteTaskRuns", filter={"created": {"before": before}}, limit=1000))["count"]
+        return (await self.execute("DeleteTaskRuns", filter={"createdAt": {"before": before}}, limit=1000))["deleted"]
 
 
 ACTIVITIES: dict[Callable[[Load], Awaitable[None]], int] = {

@@ -7,19 +7,19 @@ from db.enums import StateType
 from db.runtime.timestamps import format_timestamp
 
 FILTER = {
-    "state": {"type": {"any": ["COMPLETED"]}},
+    "state": {"type": {"in": ["COMPLETED"]}},
     "tags": {"any": [COMMON_TAG]},
-    "flowRun": {"flow": {"name": {"any": [flow_name(3)]}}},
+    "flowRun": {"flow": {"name": {"in": [flow_name(3)]}}},
 }
-RARE = {"state": {"type": {"any": ["COMPLETED"]}}, "tags": {"any": [RARE_TAG]}}
-PAGE_FIELDS = """id created updated name taskKey dynamicKey tags parameters runCount expectedStartTime startTime endTime
+RARE = {"state": {"type": {"in": ["COMPLETED"]}}, "tags": {"any": [RARE_TAG]}}
+PAGE_FIELDS = """id createdAt updatedAt name taskKey dynamicKey tags parameters runCount expectedStartTime startTime endTime
   totalRunTimeSeconds estimatedRunTimeSeconds stateType flowRunId taskVersion
   state { id type name timestamp message } flowRun { id name }"""
-ALL_FIELDS = """id created updated name taskKey dynamicKey taskVersion cacheKey cacheExpiration
-  empiricalPolicy { retries retryDelaySeconds retryJitterFactor } tags taskInputs parameters flowRunId stateId stateType
+ALL_FIELDS = """id createdAt updatedAt name taskKey dynamicKey taskVersion cacheKey cacheExpiresAt
+  retryPolicy { retries retryDelaySeconds retryJitterFactor } tags taskInputs parameters flowRunId stateId stateType
   stateName state { id type name timestamp message data } runCount flowRunRunCount expectedStartTime
   nextScheduledStartTime startTime endTime totalRunTimeSeconds estimatedRunTimeSeconds estimatedStartTimeDeltaSeconds
-  flowRun { id name created runCount stateType flow { id name tags } }"""
+  flowRun { id name createdAt runCount stateType flow { id name tags } }"""
 PAGE = """query ($filter: TaskRunFilter, $sort: TaskRunSort) { taskRuns(filter: $filter, sort: $sort, first: 200) {
   pageInfo { hasNextPage endCursor } nodes { %s } } }"""
 COUNT = "query ($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"

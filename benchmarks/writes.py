@@ -72,7 +72,7 @@ class Scratch:
         for id in ids:
             (outcome,) = set_task_run_states(self.connection, [StateChange(id, _proposed(type))])
             assert not isinstance(outcome, Exception), outcome
-            assert outcome.created, outcome
+            assert outcome.state_created, outcome
             transactions.append(self._take_calls())
         return transactions
 

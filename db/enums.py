@@ -48,6 +48,7 @@ class TaskRunSort(StrEnum):
     NAME_ASC = "NAME_ASC"
     NAME_DESC = "NAME_DESC"
     NEXT_SCHEDULED_START_TIME_ASC = "NEXT_SCHEDULED_START_TIME_ASC"
+    END_TIME_ASC = "END_TIME_ASC"
     END_TIME_DESC = "END_TIME_DESC"
     START_TIME_ASC = "START_TIME_ASC"
     START_TIME_DESC = "START_TIME_DESC"
@@ -64,8 +65,29 @@ class FlowRunSort(StrEnum):
     NAME_ASC = "NAME_ASC"
     NAME_DESC = "NAME_DESC"
     NEXT_SCHEDULED_START_TIME_ASC = "NEXT_SCHEDULED_START_TIME_ASC"
+    END_TIME_ASC = "END_TIME_ASC"
     END_TIME_DESC = "END_TIME_DESC"
     START_TIME_ASC = "START_TIME_ASC"
     START_TIME_DESC = "START_TIME_DESC"
+    CREATED_ASC = "CREATED_ASC"
+    CREATED_DESC = "CREATED_DESC"
+
+
+class FlowSort(StrEnum):
+    """Sort order of flows. Ties are broken by `id`, in the same direction."""
+
+    ID_DESC = "ID_DESC"
+    NAME_ASC = "NAME_ASC"
+    NAME_DESC = "NAME_DESC"
+    CREATED_ASC = "CREATED_ASC"
+    CREATED_DESC = "CREATED_DESC"
+
+
+class DeploymentSort(StrEnum):
+    """Sort order of deployments. Ties are broken by `id`, in the same direction."""
+
+    ID_DESC = "ID_DESC"
+    NAME_ASC = "NAME_ASC"
+    NAME_DESC = "NAME_DESC"
     CREATED_ASC = "CREATED_ASC"
     CREATED_DESC = "CREATED_DESC"

@@ -33,10 +33,10 @@ class StateDetails:
     child_flow_run_id: str | None = None
     scheduled_time: str | None = None
     cache_key: str | None = None
-    cache_expiration: str | None = None
+    cache_expires_at: str | None = None
     refresh_cache: bool | None = None
     transition_id: str | None = None
-    pause_timeout: str | None = None
+    pause_timeout_at: str | None = None
     pause_reschedule: bool = False
     pause_key: str | None = None
     run_input_keyset: Any = None
@@ -86,12 +86,10 @@ class TaskRunPolicy:
 
 @dataclass(slots=True)
 class FlowRunPolicy:
-    """Retry policy of a flow run, the keys of its pauses, and whether it is resuming."""
+    """Retry policy of a flow run: how often and after which delay it is retried when it fails."""
 
     retries: int | None = None
     retry_delay_seconds: float | None = None
-    pause_keys: list[str] = field(default_factory=list[str])
-    resuming: bool = False
 
 
 @dataclass(slots=True)
@@ -187,11 +185,11 @@ class TaskRunRecord(RunRecord):
         return estimate_lateness(self.expected_start_time, self.start_time, self.state_type, self.start_time)
 
     @property
-    def empirical_policy(self) -> TaskRunPolicy:
-        return task_run_policy(self.retries, self.retry_delay_seconds_json, self.retry_jitter_factor)
+    def retry_policy(self) -> TaskRunPolicy:
+        return task_run_retry_policy(self.retries, self.retry_delay_seconds_json, self.retry_jitter_factor)
 
 
-def task_run_policy(retries: int | None, delays: JsonText | None, jitter_factor: float | None) -> TaskRunPolicy:
+def task_run_retry_policy(retries: int | None, delays: JsonText | None, jitter_factor: float | None) -> TaskRunPolicy:
     """Build the retry policy from the columns of a task run."""
     return TaskRunPolicy(retries, None if delays is None else orjson.loads(delays), jitter_factor)
 
@@ -214,15 +212,17 @@ class FlowRunRecord(RunRecord):
     parent_task_run_id: str | None
 
     @property
-    def empirical_policy(self) -> FlowRunPolicy:
-        return flow_run_policy(self.retries, self.retry_delay_seconds, self.pause_keys_json, self.resuming)
+    def retry_policy(self) -> FlowRunPolicy:
+        return flow_run_retry_policy(self.retries, self.retry_delay_seconds)
+
+    @property
+    def pause_keys(self) -> list[str]:
+        return orjson.loads(self.pause_keys_json)
 
 
-def flow_run_policy(
-    retries: int | None, delay_seconds: float | None, pause_keys: JsonText, resuming: bool
-) -> FlowRunPolicy:
+def flow_run_retry_policy(retries: int | None, delay_seconds: float | None) -> FlowRunPolicy:
     """Build the retry policy from the columns of a flow run."""
-    return FlowRunPolicy(retries, delay_seconds, orjson.loads(pause_keys), bool(resuming))
+    return FlowRunPolicy(retries, delay_seconds)
 
 
 @dataclass(slots=True)
@@ -267,6 +267,15 @@ class ConcurrencyLimitRecord:
     updated: str
     tag: str
     limit: int
+
+
+@dataclass(slots=True)
+class ConcurrencySlotRecord:
+    """A slot of a concurrency limit, held by a task run."""
+
+    limit_id: str
+    task_run_id: str
+    acquired_at: str
 
 
 @dataclass(slots=True)

@@ -101,6 +101,8 @@ flow = Table(
     Column("name", Key, nullable=False, unique=True),
     Column("tags", Tags, nullable=False),
 )
+# Lists by creation time. Lists by name use the unique index.
+Index("ix_flow_created_id", flow.c.created, flow.c.id)
 
 deployment = Table(
     "deployment",
@@ -113,6 +115,9 @@ deployment = Table(
     Column("is_schedule_active", Boolean, nullable=False),
     UniqueConstraint("flow_id", "name"),
 )
+# Lists by name and by creation time.
+Index("ix_deployment_name_id", deployment.c.name, deployment.c.id)
+Index("ix_deployment_created_id", deployment.c.created, deployment.c.id)
 
 flow_run = Table(
     "flow_run",
@@ -210,6 +215,9 @@ def _add_time_index(name: str, time: Column[str], *prefix: Column[str]) -> None:
 # Lists by start time: of all runs, and of runs in one state type.
 _add_time_index("ix_task_run_start_time", task_run.c.start_time)
 _add_time_index("ix_task_run_state_type_start_time", task_run.c.start_time, task_run.c.state_type)
+# Lists by end time. Without the index, a page of 200,000 runs takes 280 ms; with it, creating and ending a run takes no
+# measurably longer.
+_add_time_index("ix_task_run_end_time", task_run.c.end_time)
 # Runs that are expected to start within an interval, which PostgreSQL's history counts; and lists in that order.
 _add_time_index("ix_task_run_expected_start_time", task_run.c.expected_start_time)
 # Runs in one state that are expected to start within an interval, for SQLite's history. The index covers all columns
@@ -277,6 +285,7 @@ concurrency_slot = Table(
     # Foreign keys to both owners, because deleting the limit or the run must free the slot.
     Column("limit_id", Id, ForeignKey("concurrency_limit.id", ondelete="CASCADE"), primary_key=True),
     Column("task_run_id", Id, ForeignKey("task_run.id", ondelete="CASCADE"), primary_key=True),
+    Column("acquired_at", Timestamp, nullable=False),
 )
 # The slots of a run, for freeing them.
 Index("ix_concurrency_slot_task_run_id", concurrency_slot.c.task_run_id)
@@ -312,12 +321,12 @@ Index(
     sqlite_where=queue_entry.c.lease_id.is_(None),
     postgresql_where=queue_entry.c.lease_id.is_(None),
 )
-# Runs that a freed concurrency slot may make due: few of all waiting runs.
+# Runs that wait for a concurrency slot, few of all queued runs: to make them due when one is freed, and to count them.
 Index(
     "ix_queue_entry_waiting_for_slot",
     queue_entry.c.available_at,
-    sqlite_where=text("waits_for_slot AND lease_id IS NULL"),
-    postgresql_where=text("waits_for_slot AND lease_id IS NULL"),
+    sqlite_where=text("waits_for_slot"),
+    postgresql_where=text("waits_for_slot"),
 )
 # Leases by expiry, for the lease sweeper.
 Index(

@@ -83,7 +83,7 @@ def revoke_tokens(connection: Connection, names: Sequence[str]) -> list[TokenRec
     for name in names:
         prefix = name.removeprefix("runyard_").partition("_")[0]
         named = [record for record in tokens if prefix and record.id.startswith(prefix)]
-        matches.append(named[0] if len(named) == 1 else NotFound("single token", prefix))
+        matches.append(named[0] if len(named) == 1 else NotFound("name", "single token", prefix))
     ids = [each.id for each in matches if isinstance(each, TokenRecord)]
     api_tokens.revoke_tokens(connection, ids)
     by_id = api_tokens.tokens_by_id(connection, ids)

@@ -1,23 +1,22 @@
-"""Concurrency limits by tag: create, read, reset, delete."""
+"""Concurrency limits by tag: set, read, reset, delete."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from db.connection import Connection
-from db.records import ConcurrencyLimitRecord
+from db.records import ConcurrencyLimitRecord, ConcurrencySlotRecord
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, task_runs
-from db.statements.concurrency_limits import Slot
-from resolvers.errors import Conflict, NotFound
+from resolvers.errors import NotFound
 from resolvers.queue.entries import make_slot_waiters_due
 
 
 @dataclass(frozen=True, slots=True)
 class LimitWithSlots:
-    """A limit and the ids of the task runs that hold its slots, in ascending order."""
+    """A limit and its slots that task runs hold, in the order in which they were acquired."""
 
     limit_record: ConcurrencyLimitRecord
-    active_slots: list[str]
+    slots: list[ConcurrencySlotRecord]
 
     @property
     def id(self) -> str:
@@ -39,21 +38,25 @@ class LimitWithSlots:
     def limit(self) -> int:
         return self.limit_record.limit
 
+    @property
+    def has_free_slot(self) -> bool:
+        return len(self.slots) < self.limit
+
 
 @dataclass(frozen=True, slots=True)
-class NewLimit:
+class LimitSetting:
     """A limit to set: how many runs with the tag may be RUNNING at a time."""
 
     tag: str
     limit: int
 
 
-def create_limits(connection: Connection, new_limits: Sequence[NewLimit]) -> list[LimitWithSlots | Exception]:
+def set_limits(connection: Connection, settings: Sequence[LimitSetting]) -> list[LimitWithSlots | Exception]:
     """Create limits or change the existing limits of the same tags. Runs keep their slots when a limit is lowered."""
-    by_tag = concurrency_limits.lock_limits(connection, [each.tag for each in new_limits])
+    by_tag = concurrency_limits.lock_limits(connection, [each.tag for each in settings])
     created: list[ConcurrencyLimitRecord] = []
     changed: list[ConcurrencyLimitRecord] = []
-    for each in new_limits:
+    for each in settings:
         record = by_tag.get(each.tag)
         if record is None:
             by_tag[each.tag] = ConcurrencyLimitRecord(new_id(), connection.now, connection.now, each.tag, each.limit)
@@ -65,7 +68,7 @@ def create_limits(connection: Connection, new_limits: Sequence[NewLimit]) -> lis
     concurrency_limits.update_limits(connection, changed)
     make_slot_waiters_due(connection, [each.tag for each in changed])
     limits = _with_slots(connection, by_tag)
-    return [limits[each.tag] for each in new_limits]
+    return [limits[each.tag] for each in settings]
 
 
 def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exception]:
@@ -79,7 +82,7 @@ def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exc
     results: list[str | Exception] = []
     for tag in tags:
         record = by_tag.pop(tag, None)
-        results.append(record.id if record else NotFound("concurrency limit", tag, by="tag"))
+        results.append(record.id if record else NotFound("tag", "concurrency limit", tag, by="tag"))
     return results
 
 
@@ -88,35 +91,45 @@ class LimitReset:
     """The only runs that hold slots of a limit after the reset."""
 
     tag: str
-    active_slots: Sequence[str]
+    task_run_ids: Sequence[str]
 
 
 def reset_limits(connection: Connection, resets: Sequence[LimitReset]) -> list[LimitWithSlots | Exception]:
-    """Replace the holders of the slots of each limit.
+    """Replace the holders of the slots of each limit. A run that keeps its slot keeps the time of acquiring it.
 
-    Returns NotFound for a tag without a limit, and Conflict for a run that does not exist.
+    Returns NotFound for a tag without a limit and for a run that does not exist.
     """
     by_tag = concurrency_limits.lock_limits(connection, [each.tag for each in resets])
-    run_ids = sorted({run_id for each in resets for run_id in each.active_slots})
+    run_ids = sorted({run_id for each in resets for run_id in each.task_run_ids})
     existing = task_runs.existing_task_runs(connection, run_ids) if run_ids else set[str]()
+    initial = concurrency_limits.slot_holders(connection, [each.id for each in by_tag.values()]) if by_tag else {}
+    holders = dict(initial)
     results: dict[int, LimitWithSlots | Exception] = {}
     applied: list[int] = []
     for index, each in enumerate(resets):
-        missing = [run_id for run_id in each.active_slots if run_id not in existing]
+        missing = [position for position, run_id in enumerate(each.task_run_ids) if run_id not in existing]
         if each.tag not in by_tag:
-            results[index] = NotFound("concurrency limit", each.tag, by="tag")
+            results[index] = NotFound("tag", "concurrency limit", each.tag, by="tag")
         elif missing:
-            results[index] = Conflict("activeSlots", "task run", missing[0])
+            first = missing[0]
+            results[index] = NotFound(f"taskRunIds.{first}", "task run", each.task_run_ids[first])
         else:
-            limit_id = by_tag[each.tag].id
-            concurrency_limits.delete_slots_of_limits(connection, [limit_id])
-            concurrency_limits.insert_slots(
-                connection, [Slot(limit_id, run_id) for run_id in dict.fromkeys(each.active_slots)]
-            )
+            holders[by_tag[each.tag].id] = set(each.task_run_ids)
             applied.append(index)
+    _replace_holders(connection, initial, holders)
     make_slot_waiters_due(connection, [resets[index].tag for index in applied])
     limits = _with_slots(connection, by_tag)
     return [results[index] if index in results else limits[each.tag] for index, each in enumerate(resets)]
+
+
+def _replace_holders(connection: Connection, initial: dict[str, set[str]], holders: dict[str, set[str]]) -> None:
+    """Free the slots of runs that are no longer `holders`, and take slots for the new ones."""
+    freed, taken = list[tuple[str, str]](), list[ConcurrencySlotRecord]()
+    for limit_id, run_ids in holders.items():
+        freed += [(limit_id, run_id) for run_id in initial[limit_id] - run_ids]
+        taken += [ConcurrencySlotRecord(limit_id, run_id, connection.now) for run_id in run_ids - initial[limit_id]]
+    concurrency_limits.delete_slots(connection, freed)
+    concurrency_limits.insert_slots(connection, taken)
 
 
 def read_limits(connection: Connection, tags: Sequence[str]) -> list[LimitWithSlots | None]:
@@ -138,5 +151,14 @@ def list_limits(connection: Connection) -> list[LimitWithSlots]:
 
 
 def _with_slots(connection: Connection, limits: dict[str, ConcurrencyLimitRecord]) -> dict[str, LimitWithSlots]:
-    holders = concurrency_limits.slot_holders(connection, [each.id for each in limits.values()]) if limits else {}
-    return {tag: LimitWithSlots(each, sorted(holders[each.id])) for tag, each in limits.items()}
+    slots = concurrency_limits.slots_of_limits(connection, [each.id for each in limits.values()]) if limits else {}
+    return {tag: LimitWithSlots(each, slots[each.id]) for tag, each in limits.items()}
+
+
+def count_waiting_runs(connection: Connection, tags: Sequence[str]) -> list[int]:
+    """Return the number of queued runs with each of these tags that wait for a slot.
+
+    A run that waits for a slot of one of its tags is counted for each of its tags.
+    """
+    counts = concurrency_limits.count_waiting_runs(connection, tags)
+    return [counts[tag] for tag in tags]

@@ -2,8 +2,7 @@
 
     Refusal
     ├── BadInput              BAD_USER_INPUT  an argument is invalid
-    ├── NotFound              NOT_FOUND       the object of a mutation does not exist
-    ├── Conflict              CONFLICT        a new object refers to an object that does not exist
+    ├── NotFound              NOT_FOUND       an argument names an object that does not exist
     ├── CreationRefused       CONFLICT        the rules do not allow a run to be created in this state
     ├── QueueFull             QUEUE_FULL      the queue of a task key has reached its limit; retryable
     └── ServerStopping        UNAVAILABLE     the server is shutting down; retryable
@@ -13,12 +12,30 @@ as data.
 """
 
 from collections.abc import Sequence
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Every code of an error that a client can receive, in `extensions.code` or in a `MutationError`."""
+
+    BAD_USER_INPUT = "BAD_USER_INPUT"
+    NOT_FOUND = "NOT_FOUND"
+    CONFLICT = "CONFLICT"
+    QUEUE_FULL = "QUEUE_FULL"
+    QUERY_TOO_COMPLEX = "QUERY_TOO_COMPLEX"
+    RESPONSE_TOO_LARGE = "RESPONSE_TOO_LARGE"
+    PERSISTED_QUERY_NOT_SUPPORTED = "PERSISTED_QUERY_NOT_SUPPORTED"
+    UNAUTHENTICATED = "UNAUTHENTICATED"
+    FORBIDDEN = "FORBIDDEN"
+    TOO_MANY_WRONG_TOKENS = "TOO_MANY_WRONG_TOKENS"
+    UNAVAILABLE = "UNAVAILABLE"
+    INTERNAL = "INTERNAL"
 
 
 class Refusal(Exception):
     """An error that the client can correct. The message is written for the client."""
 
-    code = ""
+    code: ErrorCode
     retryable = False
     argument: str | None = None
     """Path of the invalid argument, separated by dots; None if the error concerns no argument."""
@@ -27,7 +44,7 @@ class Refusal(Exception):
 class BadInput(Refusal):
     """An argument is invalid."""
 
-    code = "BAD_USER_INPUT"
+    code = ErrorCode.BAD_USER_INPUT
 
     def __init__(self, argument: str, message: str) -> None:
         super().__init__(message)
@@ -35,12 +52,13 @@ class BadInput(Refusal):
 
 
 class NotFound(Refusal):
-    """No object of this kind has this id, or this value of the attribute `by`."""
+    """`argument` names an object that does not exist: no object of this kind has this id, or this value of `by`."""
 
-    code = "NOT_FOUND"
+    code = ErrorCode.NOT_FOUND
 
-    def __init__(self, kind: str, id: str, *, by: str = "id") -> None:
+    def __init__(self, argument: str, kind: str, id: str, *, by: str = "id") -> None:
         super().__init__(f"No {kind} has the {by} {id}.")
+        self.argument = argument
         self.kind = kind
         self.id = id
 
@@ -50,27 +68,15 @@ def deletion_results(kind: str, ids: Sequence[str], existing: set[str]) -> list[
     results: list[str | Exception] = []
     remaining = set(existing)
     for id in ids:
-        results.append(id if id in remaining else NotFound(kind, id))
+        results.append(id if id in remaining else NotFound("id", kind, id))
         remaining.discard(id)
     return results
-
-
-class Conflict(Refusal):
-    """A new object refers to an object that does not exist."""
-
-    code = "CONFLICT"
-
-    def __init__(self, argument: str, kind: str, id: str) -> None:
-        super().__init__(f"No {kind} has the id {id}.")
-        self.argument = argument
-        self.kind = kind
-        self.id = id
 
 
 class CreationRefused(Refusal):
     """The rules do not allow a run to be created in the proposed state."""
 
-    code = "CONFLICT"
+    code = ErrorCode.CONFLICT
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -80,7 +86,7 @@ class CreationRefused(Refusal):
 class QueueFull(Refusal):
     """One side of the queue of a task key has reached its limit. The request may succeed later."""
 
-    code = "QUEUE_FULL"
+    code = ErrorCode.QUEUE_FULL
     retryable = True
 
     def __init__(self, argument: str, task_key: str, *, is_retry: bool, limit: int) -> None:
@@ -97,7 +103,7 @@ class QueueFull(Refusal):
 class ServerStopping(Refusal):
     """The server is shutting down. The request may succeed on another server, or after the restart."""
 
-    code = "UNAVAILABLE"
+    code = ErrorCode.UNAVAILABLE
     retryable = True
 
     def __init__(self) -> None:

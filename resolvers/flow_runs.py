@@ -7,7 +7,7 @@ from db.connection import Connection, Row
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows, states, task_runs
-from resolvers.errors import Conflict, deletion_results
+from resolvers.errors import NotFound, deletion_results
 from resolvers.names import generate_name
 from resolvers.orchestration.decide import decide
 from resolvers.orchestration.policy import flow_run_policy
@@ -30,7 +30,7 @@ class NewFlowRun:
     flow_version: str | None = None
     idempotency_key: str | None = None
     parent_task_run_id: str | None = None
-    policy: FlowRunPolicy = field(default_factory=FlowRunPolicy)
+    retry_policy: FlowRunPolicy = field(default_factory=FlowRunPolicy)
     state: ProposedState = DEFAULT_STATE
 
 
@@ -46,7 +46,7 @@ def create_flow_runs(connection: Connection, new_runs: Sequence[NewFlowRun]) -> 
     """Create flow runs, or return the existing flow runs with the same flow and idempotency key unchanged.
 
     The first state is set without applying the rules. A flow run of a deployment has the deployment's work queue name,
-    its flow unless `flow_id` is set, and its tags followed by the tags of the run. Returns Conflict when the flow,
+    its flow unless `flow_id` is set, and its tags followed by the tags of the run. Returns NotFound when the flow,
     deployment or parent task run does not exist.
     """
     references = _load_references(connection, new_runs)
@@ -113,15 +113,15 @@ def _load_references(connection: Connection, new_runs: Sequence[NewFlowRun]) -> 
 
 def _resolve(new: NewFlowRun, references: _References) -> _ResolvedFlowRun | Exception:
     if new.flow_id is not None and new.flow_id not in references.flows:
-        return Conflict("flowId", "flow", new.flow_id)
+        return NotFound("flowId", "flow", new.flow_id)
     if new.parent_task_run_id is not None and new.parent_task_run_id not in references.task_runs:
-        return Conflict("parentTaskRunId", "task run", new.parent_task_run_id)
+        return NotFound("parentTaskRunId", "task run", new.parent_task_run_id)
     if new.deployment_id is None:
         assert new.flow_id is not None
         return _ResolvedFlowRun(new, new.flow_id, new.idempotency_key, None, new.tags)
     deployment = references.deployments.get(new.deployment_id)
     if deployment is None:
-        return Conflict("deploymentId", "deployment", new.deployment_id)
+        return NotFound("deploymentId", "deployment", new.deployment_id)
     tags = [*deployment.tags, *(tag for tag in new.tags if tag not in deployment.tags)]
     return _ResolvedFlowRun(
         new, new.flow_id or deployment.flow_id, new.idempotency_key, deployment.work_queue_name, tags
@@ -154,8 +154,8 @@ def _build_flow_run(new: _ResolvedFlowRun, now: str) -> FlowRunRecord:
         idempotency_key=request.idempotency_key,
         parameters=request.parameters,
         context=request.context,
-        retries=request.policy.retries,
-        retry_delay_seconds=request.policy.retry_delay_seconds,
+        retries=request.retry_policy.retries,
+        retry_delay_seconds=request.retry_policy.retry_delay_seconds,
         pause_keys_json="[]",
         resuming=False,
         parent_task_run_id=request.parent_task_run_id,

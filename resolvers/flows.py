@@ -7,7 +7,7 @@ from db.connection import Connection
 from db.records import DeploymentRecord, FlowRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows
-from resolvers.errors import Conflict, deletion_results
+from resolvers.errors import NotFound, deletion_results
 from resolvers.queue.entries import make_slot_waiters_due
 
 
@@ -80,7 +80,7 @@ def create_deployments(
 ) -> list[CreatedDeployment | Exception]:
     """Create deployments, or return the existing deployments with the same flow and name unchanged.
 
-    Returns Conflict when the flow does not exist.
+    Returns NotFound when the flow does not exist.
     """
     existing_flows = flows.flows_by_id(connection, [each.flow_id for each in new_deployments])
     by_key = flows.deployments_by_key(connection, [(each.flow_id, each.name) for each in new_deployments])
@@ -89,7 +89,7 @@ def create_deployments(
     for new in new_deployments:
         key = (new.flow_id, new.name)
         if new.flow_id not in existing_flows:
-            results.append(Conflict("flowId", "flow", new.flow_id))
+            results.append(NotFound("flowId", "flow", new.flow_id))
             continue
         is_new = key not in by_key
         if is_new:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 from db.connection import Connection, Row
-from db.enums import FlowRunSort, TaskRunSort
+from db.enums import DeploymentSort, FlowRunSort, FlowSort, TaskRunSort
 from db.query import pagination
 from db.query.column_paths import MAX_CACHED_ROW_STATEMENTS, columns_for_flow_runs, columns_for_task_runs
 from db.query.filters import Filter
@@ -62,14 +62,14 @@ def flow_runs(filter: Filter, sort: FlowRunSort, *, flow_id: str | None = None) 
     return ListQuery(FLOW_RUNS, filter, SortOrder.parse(sort), None if flow_id is None else Parent("flow_id", flow_id))
 
 
-def flows(filter: Filter) -> ListQuery[Any]:
-    """Build the query for all flows, newest first."""
-    return ListQuery(FLOWS, filter)
+def flows(filter: Filter, sort: FlowSort) -> ListQuery[Any]:
+    """Build the query for all flows."""
+    return ListQuery(FLOWS, filter, SortOrder.parse(sort))
 
 
-def deployments(filter: Filter) -> ListQuery[Any]:
-    """Build the query for all deployments, newest first."""
-    return ListQuery(DEPLOYMENTS, filter)
+def deployments(filter: Filter, sort: DeploymentSort) -> ListQuery[Any]:
+    """Build the query for all deployments."""
+    return ListQuery(DEPLOYMENTS, filter, SortOrder.parse(sort))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,7 +11,7 @@ from db.query.pagination import OLDEST_FIRST, PageWindow, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, queue, states, task_runs
-from resolvers.errors import BadInput, Conflict, CreationRefused, NotFound, QueueFull, Refusal, deletion_results
+from resolvers.errors import BadInput, CreationRefused, NotFound, QueueFull, Refusal, deletion_results
 from resolvers.names import generate_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
@@ -34,8 +34,8 @@ class NewTaskRun:
     name: str | None = None
     task_version: str | None = None
     cache_key: str | None = None
-    cache_expiration: str | None = None
-    policy: TaskRunPolicy = field(default_factory=TaskRunPolicy)
+    cache_expires_at: str | None = None
+    retry_policy: TaskRunPolicy = field(default_factory=TaskRunPolicy)
     tags: Sequence[str] = ()
     task_inputs: JsonText = "{}"
     parameters: JsonText | None = None
@@ -61,7 +61,7 @@ def create_task_runs(
 ) -> list[CreatedTaskRun | Exception]:
     """Create task runs, or return the existing task runs with the same keys unchanged.
 
-    The rules apply to the first state as to every other. Returns Conflict when the flow run does not exist, QueueFull
+    The rules apply to the first state as to every other. Returns NotFound when the flow run does not exist, QueueFull
     when a queue has reached its limit, and CreationRefused when the rules do not accept the state. Without `capacity`,
     queues have no limit.
     """
@@ -80,7 +80,7 @@ def create_task_runs(
         if (run := by_key.get(new.key)) is not None:
             results.append(CreatedTaskRun(run, created=False))
         elif new.flow_run_id is not None and new.flow_run_id not in existing:
-            results.append(Conflict("flowRunId", "flow run", new.flow_run_id))
+            results.append(NotFound("flowRunId", "flow run", new.flow_run_id))
         else:
             run = records[index]
             policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
@@ -129,7 +129,7 @@ def _all_or_raise(results: list[CreatedTaskRun | Exception]) -> list[CreatedTask
 
 def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
     """Build the record of a task run that has no state yet."""
-    delays = new.policy.retry_delay_seconds
+    delays = new.retry_policy.retry_delay_seconds
     return TaskRunRecord(
         id=new_id(),
         created=now,
@@ -151,10 +151,10 @@ def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
         flow_run_id=new.flow_run_id,
         task_version=new.task_version,
         cache_key=new.cache_key,
-        cache_expiration=new.cache_expiration,
-        retries=new.policy.retries,
+        cache_expiration=new.cache_expires_at,
+        retries=new.retry_policy.retries,
         retry_delay_seconds_json=None if delays is None else to_json(delays),
-        retry_jitter_factor=new.policy.retry_jitter_factor,
+        retry_jitter_factor=new.retry_policy.retry_jitter_factor,
         task_inputs=new.task_inputs,
         parameters=new.parameters,
         flow_run_run_count=0,
@@ -177,7 +177,7 @@ def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -
     for update in updates:
         run = found.get(update.id)
         if run is None:
-            results.append(NotFound("task run", update.id))
+            results.append(NotFound("id", "task run", update.id))
             continue
         run.updated = connection.now
         if update.name is not None:
@@ -214,9 +214,10 @@ class FilteredDeletion:
 
 @dataclass(frozen=True, slots=True)
 class FilteredDeletionResult:
-    """Number of deleted runs, and whether more runs match the filter."""
+    """Number of runs that were examined and deleted, and whether more runs match the filter."""
 
-    count: int
+    matched: int
+    deleted: int
     has_more: bool
 
 
@@ -238,25 +239,27 @@ def delete_filtered_task_runs(
     results: list[FilteredDeletionResult | Exception] = []
     for deletion in deletions:
         try:
-            ids, result = _find_deletable(connection, deletion)
+            ids, has_more = _find_deletable(connection, deletion)
         except BadInput as refusal:
             results.append(refusal)
             continue
         if ids:
             delete_task_runs(connection, ids)
-        results.append(result)
+        results.append(FilteredDeletionResult(len(ids), len(ids), has_more))
     return results
 
 
 def count_deletions(connection: Connection, deletion: FilteredDeletion) -> FilteredDeletionResult:
-    """Return the result that `delete_filtered_task_runs` would have. Deletes nothing.
+    """Return the result of `delete_filtered_task_runs` without deleting anything.
 
     Raises BadInput for a filter without a condition.
     """
-    return _find_deletable(connection, deletion)[1]
+    ids, has_more = _find_deletable(connection, deletion)
+    return FilteredDeletionResult(len(ids), 0, has_more)
 
 
-def _find_deletable(connection: Connection, deletion: FilteredDeletion) -> tuple[list[str], FilteredDeletionResult]:
+def _find_deletable(connection: Connection, deletion: FilteredDeletion) -> tuple[list[str], bool]:
+    """Return the ids of the runs to delete, and whether more runs match the filter."""
     if not has_condition(deletion.filter, TASK_RUN_FIELDS):
         raise BadInput(
             "filter", "must have at least one condition. To delete all task runs, use {id: {isNull: false}}."
@@ -265,8 +268,7 @@ def _find_deletable(connection: Connection, deletion: FilteredDeletion) -> tuple
     page = read_page(
         connection, task_runs.TASK_RUNS, deletion.filter, OLDEST_FIRST, window, selection=task_runs.NO_COLUMNS
     )
-    ids = [id for _, id in page.rows]
-    return ids, FilteredDeletionResult(len(ids), page.has_more)
+    return [id for _, id in page.rows], page.has_more
 
 
 def read_task_runs(connection: Connection, ids: Sequence[str]) -> list[TaskRunRecord | None]:

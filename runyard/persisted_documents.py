@@ -18,6 +18,7 @@ from typing import Any, cast
 
 import orjson
 
+from resolvers.errors import ErrorCode
 from schema.execution.engine import RunyardSchema
 
 
@@ -28,7 +29,7 @@ class TrustedDocumentsUnusable(Exception):
 class DocumentRefused(Exception):
     """The request does not contain or name a document that may be executed."""
 
-    def __init__(self, code: str, message: str, argument: str | None = "documentId") -> None:
+    def __init__(self, code: ErrorCode, message: str, argument: str | None = "documentId") -> None:
         super().__init__(message)
         self.extensions = {"code": code} if argument is None else {"code": code, "argument": argument}
 
@@ -72,16 +73,17 @@ class TrustedDocuments:
                 return self._resolve_persisted_query(parameters["extensions"]["persistedQuery"])
             if self.is_exclusive:
                 raise DocumentRefused(
-                    "FORBIDDEN", "This server executes only trusted documents. Send the id of one as documentId."
+                    ErrorCode.FORBIDDEN,
+                    "This server executes only trusted documents. Send the id of one as documentId.",
                 )
             return query
         # Some clients cannot omit the query and send an empty one.
         if query is not None and query != "":
-            raise DocumentRefused("BAD_USER_INPUT", "Send a query or a documentId, not both.")
+            raise DocumentRefused(ErrorCode.BAD_USER_INPUT, "Send a query or a documentId, not both.")
         if not isinstance(id, str):
-            raise DocumentRefused("BAD_USER_INPUT", "documentId must be a string.")
+            raise DocumentRefused(ErrorCode.BAD_USER_INPUT, "documentId must be a string.")
         if id not in self.by_id:
-            raise DocumentRefused("BAD_USER_INPUT", f"No trusted document has the id {id!r:.100}.")
+            raise DocumentRefused(ErrorCode.BAD_USER_INPUT, f"No trusted document has the id {id!r:.100}.")
         return self.by_id[id]
 
     def _resolve_persisted_query(self, persisted_query: Any) -> str:
@@ -90,7 +92,7 @@ class TrustedDocuments:
         )
         if not isinstance(digest, str) or digest not in self.by_id:
             # Clients compare both texts exactly.
-            raise DocumentRefused("PERSISTED_QUERY_NOT_SUPPORTED", "PersistedQueryNotSupported", argument=None)
+            raise DocumentRefused(ErrorCode.PERSISTED_QUERY_NOT_SUPPORTED, "PersistedQueryNotSupported", argument=None)
         return self.by_id[digest]
 
 

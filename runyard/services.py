@@ -80,7 +80,7 @@ async def open_database(settings: Settings, clock: Clock | None = None, chance: 
             settings.database,
             clock=clock or SystemClock(),
             busy_seconds=settings.database_busy_seconds,
-            max_read_bytes=settings.max_answer_bytes,
+            max_read_bytes=settings.max_response_bytes,
             chance=chance,
         )
     from db.postgresql.database import PostgreSQLDatabase  # noqa: PLC0415 - not loaded on SQLite
@@ -90,6 +90,6 @@ async def open_database(settings: Settings, clock: Clock | None = None, chance: 
         clock=clock,
         connections=settings.database_connections,
         timeout_seconds=settings.database_timeout_seconds,
-        max_read_bytes=settings.max_answer_bytes,
+        max_read_bytes=settings.max_response_bytes,
         chance=chance,
     )

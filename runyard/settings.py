@@ -202,9 +202,9 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="Limit on the nesting depth of a filter: `and`, `or`, `not` and related objects.")
     ] = 10
     max_filter_values: Annotated[int, Field(gt=0, description="Limit on the values in one list of a filter.")] = 1000
-    max_filter_text: Annotated[int, Field(gt=0, description="Limit on the characters of a `like` pattern.")] = 1000
+    max_filter_text: Annotated[int, Field(gt=0, description="Limit on the characters of a text to search for.")] = 1000
     max_page_size: Annotated[int, Field(ge=1, le=1000, description="Limit on the items of a page.")] = 1000
-    max_answer_bytes: Annotated[
+    max_response_bytes: Annotated[
         int,
         Field(
             gt=0,
@@ -213,7 +213,7 @@ class Settings(BaseSettings):
             "enough to return any single run.",
         ),
     ] = 64 * 1024 * 1024
-    max_answers_bytes: Annotated[
+    max_responses_bytes: Annotated[
         int,
         Field(
             gt=0,
@@ -262,10 +262,10 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _check_response_limit(self) -> Self:
         # A run is sent in one body and its states in others, and stored JSON can be four times as long as it was sent.
-        if self.max_answer_bytes < (minimum := 16 * max(self.max_body_bytes, self.max_message_bytes)):
+        if self.max_response_bytes < (minimum := 16 * max(self.max_body_bytes, self.max_message_bytes)):
             raise ValueError(
-                "RUNYARD_MAX_ANSWER_BYTES must be at least 16 times RUNYARD_MAX_BODY_BYTES and "
-                f"RUNYARD_MAX_MESSAGE_BYTES, which is {minimum:,}; got {self.max_answer_bytes:,}."
+                "RUNYARD_MAX_RESPONSE_BYTES must be at least 16 times RUNYARD_MAX_BODY_BYTES and "
+                f"RUNYARD_MAX_MESSAGE_BYTES, which is {minimum:,}; got {self.max_response_bytes:,}."
             )
         return self
 
@@ -296,7 +296,7 @@ class Settings(BaseSettings):
     def engine_options(self) -> EngineOptions:
         """Limits and features of the GraphQL engine."""
         limits = RequestLimits(**{each.name: getattr(self, f"max_{each.name}") for each in fields(RequestLimits)})
-        return EngineOptions(limits, self.introspection, self.request_seconds, self.max_answers_bytes)
+        return EngineOptions(limits, self.introspection, self.request_seconds, self.max_responses_bytes)
 
     @property
     def database(self) -> Path | str:

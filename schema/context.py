@@ -19,7 +19,7 @@ from db.records import (
     TaskRunRecord,
 )
 from db.runtime.deadlines import Deadline
-from resolvers import flow_runs, flows, lists, nodes, task_runs
+from resolvers import concurrency_limits, flow_runs, flows, lists, nodes, task_runs
 from resolvers.api_tokens import Caller
 from resolvers.delivery.dispatcher import Dispatcher
 from resolvers.delivery.subscribers import ClientConnection
@@ -38,8 +38,10 @@ Value = TypeVar("Value")
 class Loaders:
     """Loaders of one operation. Each reads the rows for many keys in one statement."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, dispatcher: Dispatcher, writes: CapacityCheckedWrites) -> None:
         self._database = database
+        self._dispatcher = dispatcher
+        self._writes = writes
 
     @cached_property
     def flows(self) -> DataLoader[str, FlowRecord | None]:
@@ -74,8 +76,20 @@ class Loaders:
         return self._loader(task_runs.read_queue_entries)
 
     @cached_property
+    def waiting_run_counts(self) -> DataLoader[str, int]:
+        return self._loader(concurrency_limits.count_waiting_runs)
+
+    @cached_property
     def nodes(self) -> DataLoader[str, AnyRecord | None]:
-        return self._loader(nodes.read_nodes)
+        database, dispatcher, capacity = self._database, self._dispatcher, self._writes.capacity
+
+        async def load(ids: list[str]) -> list[AnyRecord | None]:
+            subscriber_counts = dispatcher.subscriber_counts()
+            return await database.read(
+                lambda connection: nodes.read_nodes(connection, ids, subscriber_counts, capacity)
+            )
+
+        return DataLoader(load_fn=load, cache=False)
 
     @cached_property
     def pages(self) -> DataLoader[PageRequest[Any], ListPage[Any]]:
@@ -149,7 +163,7 @@ class Context:
         server: ServerMetadata,
         limits: RequestLimits = DEFAULT_OPTIONS.limits,
     ) -> "Context":
-        return cls(database, dispatcher, feed, writes, server, Loaders(database), limits)
+        return cls(database, dispatcher, feed, writes, server, Loaders(database, dispatcher, writes), limits)
 
     def for_caller(self, caller: Caller) -> "Context":
         """Copy the context for an authenticated caller."""
@@ -167,7 +181,7 @@ class Context:
             self.feed,
             self.writes,
             self.server,
-            Loaders(self.database),
+            Loaders(self.database, self.dispatcher, self.writes),
             self.limits,
             self.caller,
             self.connection_params,

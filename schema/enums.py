@@ -7,11 +7,21 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from db.enums import FlowRunSort, StateType, TaskRunSort
+from db.enums import DeploymentSort, FlowRunSort, FlowSort, StateType, TaskRunSort
 from resolvers.delivery.leases import LeaseStatus
+from resolvers.errors import ErrorCode
 from resolvers.orchestration.transition import OrchestrationStatus
 
-__all__ = ["FlowRunSort", "LeaseStatus", "OrchestrationStatus", "StateType", "TaskRunSort"]
+__all__ = [
+    "DeploymentSort",
+    "ErrorCode",
+    "FlowRunSort",
+    "FlowSort",
+    "LeaseStatus",
+    "OrchestrationStatus",
+    "StateType",
+    "TaskRunSort",
+]
 
 EnumType = TypeVar("EnumType", bound=type[Enum])
 
@@ -44,6 +54,27 @@ _define_enum(
     },
 )
 _define_enum(
+    ErrorCode,
+    "Code of an error: `extensions.code` of a GraphQL error, or `MutationError.code` of one item of a mutation.",
+    {
+        "BAD_USER_INPUT": "The request or one of its arguments is invalid.",
+        "NOT_FOUND": "An argument names an object that does not exist.",
+        "CONFLICT": "The request contradicts the stored data or the orchestration rules.",
+        "QUEUE_FULL": "The queue of a task key has reached its limit, and nothing was written. Retry later.",
+        "QUERY_TOO_COMPLEX": "The document or operation exceeds a limit.",
+        "RESPONSE_TOO_LARGE": "The response exceeds its size limit. Request fewer items, or fewer fields of each.",
+        "PERSISTED_QUERY_NOT_SUPPORTED": "The server has no document with this hash. Send the document instead.",
+        "UNAUTHENTICATED": "The token is missing or invalid, has expired or was revoked.",
+        "FORBIDDEN": "The token has no scope that the field accepts, or the server does not execute the request.",
+        "TOO_MANY_WRONG_TOKENS": "The client's address has sent too many invalid tokens. Retry later.",
+        "UNAVAILABLE": (
+            "The server or its database is temporarily unable to execute the request. A mutation may have been "
+            "committed. Retry the request."
+        ),
+        "INTERNAL": "Internal error of the server, which logged it with the id in `extensions.id`.",
+    },
+)
+_define_enum(
     OrchestrationStatus,
     "Result of proposing a state.",
     {
@@ -52,7 +83,7 @@ _define_enum(
             "its name, data or details."
         ),
         "REJECT": (
-            "The proposed state was not set. The run entered another state if `created` is true, and otherwise "
+            "The proposed state was not set. The run entered another state if `stateCreated` is true, and otherwise "
             "kept its state."
         ),
         "ABORT": "No state was set. The client must stop working on the run.",
@@ -78,6 +109,7 @@ _SORT_DESCRIPTIONS = {
     "NAME_ASC": "By name, ascending, in the order of Unicode code points: `Z` before `a`.",
     "NAME_DESC": "By name, descending, in the order of Unicode code points: `a` before `Z`.",
     "NEXT_SCHEDULED_START_TIME_ASC": "By scheduled time, ascending. Runs that are not SCHEDULED come first.",
+    "END_TIME_ASC": "By end time, ascending. Runs without an end time come first.",
     "END_TIME_DESC": "By end time, descending. Runs without an end time come last.",
     "START_TIME_ASC": "By start time, ascending. Runs that have not started come first.",
     "START_TIME_DESC": "By start time, descending. Runs that have not started come last.",
@@ -92,5 +124,15 @@ _define_enum(
 _define_enum(
     FlowRunSort,
     "Sort order for flow runs. Ties are broken by `id`, in the same direction.",
+    _SORT_DESCRIPTIONS,
+)
+_define_enum(
+    FlowSort,
+    "Sort order for flows. Ties are broken by `id`, in the same direction.",
+    _SORT_DESCRIPTIONS,
+)
+_define_enum(
+    DeploymentSort,
+    "Sort order for deployments. Ties are broken by `id`, in the same direction.",
     _SORT_DESCRIPTIONS,
 )

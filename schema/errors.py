@@ -8,30 +8,28 @@ and the id.
 import logging
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from graphql import GraphQLError
 
 from db.errors import DatabaseUnavailable
 from db.runtime.ids import new_id
 from db.runtime.memory_budget import MemoryBudgetExceeded, ReadTooLarge
-from resolvers.errors import Refusal
-
-Result = TypeVar("Result")
+from resolvers.errors import ErrorCode, Refusal
+from schema.hints import add_hint
 
 
 class OperationTimedOut(Refusal):
     """The operation exceeded its time limit."""
 
-    code = "UNAVAILABLE"
+    code = ErrorCode.UNAVAILABLE
     retryable = True
 
     def __init__(self) -> None:
         super().__init__("The operation exceeded its time limit and was cancelled. A mutation may have been committed.")
 
 
-SERVER_ERROR_CODES = frozenset({"INTERNAL", "UNAVAILABLE"})
+SERVER_ERROR_CODES = frozenset({ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE})
 """Codes of errors that the client cannot mend by changing its request."""
 
 log = logging.getLogger("runyard.errors")
@@ -47,7 +45,9 @@ def to_client_error(error: GraphQLError) -> GraphQLError:
 def _translate(error: GraphQLError) -> GraphQLError:
     cause = _original_cause(error)
     if cause is None:
-        return _build_error(error, error.message, {"code": "BAD_USER_INPUT", **(error.extensions or {})})
+        return _build_error(
+            error, add_hint(error.message), {"code": ErrorCode.BAD_USER_INPUT, **(error.extensions or {})}
+        )
     if isinstance(cause, Refusal):
         extensions: dict[str, Any] = {"code": cause.code}
         message = str(cause)
@@ -60,20 +60,24 @@ def _translate(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, ReadTooLarge):
         effect = "Nothing was changed." if cause.has_rolled_back_writes else "Changes made by a mutation are kept."
         message = f"{cause} Request fewer items, or fewer fields of each. {effect}"
-        return _build_error(error, message, {"code": "ANSWER_TOO_LARGE"})
+        return _build_error(error, message, {"code": ErrorCode.RESPONSE_TOO_LARGE})
     if isinstance(cause, MemoryBudgetExceeded):
         message = "Large responses in progress exceed the server's memory budget. Retry, or request less data."
-        return _build_error(error, message, {"code": "UNAVAILABLE", "retryable": True})
+        return _build_error(error, message, {"code": ErrorCode.UNAVAILABLE, "retryable": True})
     if isinstance(cause, DatabaseUnavailable):
         return _build_error(
-            error, "The database is busy or unavailable. Retry the request.", {"code": "UNAVAILABLE", "retryable": True}
+            error,
+            "The database is busy or unavailable. Retry the request.",
+            {"code": ErrorCode.UNAVAILABLE, "retryable": True},
         )
     error_id = new_id()
     # Several errors can share a cause, whose traceback is cleared with the first of them; the others keep their own.
     frames = cause.__traceback__ or error.__traceback__
     log.error("Internal error %s at %s", error_id, error.path, exc_info=(type(cause), cause, frames))
     return _build_error(
-        error, f"Internal error. The server logged it with the id {error_id}.", {"code": "INTERNAL", "id": error_id}
+        error,
+        f"Internal error. The server logged it with the id {error_id}.",
+        {"code": ErrorCode.INTERNAL, "id": error_id},
     )
 
 
@@ -111,29 +115,3 @@ def _clear_tracebacks(error: BaseException) -> None:
 
 def _build_error(error: GraphQLError, message: str, extensions: dict[str, Any]) -> GraphQLError:
     return GraphQLError(message, error.nodes, error.source, error.positions, error.path, None, extensions)
-
-
-@dataclass(frozen=True, slots=True)
-class RowFailure:
-    """The refusal of one item of a bulk mutation."""
-
-    code: str
-    message: str
-
-
-@dataclass(frozen=True, slots=True)
-class RowResult(Generic[Result]):
-    """The result of one item of a bulk mutation, or its refusal."""
-
-    id: str
-    result: Result | None
-    error: RowFailure | None
-
-
-def to_row_result(id: str, result: Result | Exception) -> RowResult[Result]:
-    """Return the row for a result or a refusal. Raises every other exception."""
-    if isinstance(result, Refusal):
-        return RowResult(id, None, RowFailure(result.code, str(result)))
-    if isinstance(result, Exception):
-        raise result
-    return RowResult(id, result, None)

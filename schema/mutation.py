@@ -4,12 +4,10 @@ from typing import Annotated
 
 import strawberry
 
-from db.records import TaskRunRecord
 from resolvers import concurrency_limits, flow_runs, flows, task_runs
-from resolvers.concurrency_limits import LimitReset, LimitWithSlots, NewLimit
+from resolvers.concurrency_limits import LimitReset, LimitSetting
 from resolvers.delivery import leases
-from resolvers.delivery.claim import MAX_CLAIM_SIZE, Delivery
-from resolvers.delivery.leases import LeaseResult as LeaseResultRecord
+from resolvers.delivery.claim import MAX_CLAIM_SIZE
 from resolvers.delivery.leases import Release, Renewal
 from resolvers.flow_runs import CreatedFlowRun
 from resolvers.flows import CreatedDeployment, CreatedFlow
@@ -17,7 +15,7 @@ from resolvers.task_runs import CreatedTaskRun, FilteredDeletion, FilteredDeleti
 from resolvers.transitions import set_states
 from resolvers.transitions.set_states import FlowRunTransitionResult, StateChange, TaskRunTransitionResult
 from schema.context import Info
-from schema.errors import RowResult, prefix_argument_path, to_row_result
+from schema.errors import prefix_argument_path
 from schema.inputs.arguments import (
     MAX_LEASE_SECONDS,
     MAX_WAIT_SECONDS,
@@ -44,24 +42,37 @@ from schema.inputs.mutations import (
     TaskRunUpdateInput,
 )
 from schema.limits.options import MAX_BATCH_SIZE
-from schema.types.concurrency_limits import ConcurrencyLimit
-from schema.types.leases import LeaseResult, ScheduledTaskRun
+from schema.results import (
+    BatchResults,
+    ChangedLimit,
+    ClaimedTaskRuns,
+    DeletedObject,
+    LeaseResults,
+    StateChangeResult,
+    TaskRunCreation,
+    UpdatedTaskRun,
+)
 from schema.types.payloads import (
+    ConcurrencyLimitPayload,
+    DeletePayload,
     DeploymentCreatePayload,
     FlowCreatePayload,
     FlowRunCreatePayload,
     FlowRunOrchestrationResult,
+    LeasesPayload,
     TaskRunCreatePayload,
     TaskRunOrchestrationResult,
+    TaskRunsClaimPayload,
+    TaskRunsCreatePayload,
     TaskRunsDeletePayload,
-    TaskRunStateChangeResult,
+    TaskRunStatesPayload,
+    TaskRunUpdatePayload,
 )
-from schema.types.task_runs import TaskRun
 
 TaskRunIdArgument = Annotated[strawberry.ID, strawberry.argument(description="Id of the task run.")]
 StateArgument = Annotated[StateInput, strawberry.argument(description="Proposed state.")]
 ForceArgument = Annotated[
-    bool | None,
+    bool,
     strawberry.argument(
         description=(
             "Whether to set the state without applying orchestration rules. Defaults to false. Has no effect when "
@@ -70,7 +81,7 @@ ForceArgument = Annotated[
     ),
 ]
 FlowRunForceArgument = Annotated[
-    bool | None,
+    bool,
     strawberry.argument(
         description="Whether to set the state without applying orchestration rules. Defaults to false."
     ),
@@ -79,18 +90,19 @@ FlowRunForceArgument = Annotated[
 
 @strawberry.type(
     description=(
-        "Mutations. A response without errors is sent after the changes are committed to disk. Available over "
-        "HTTP, WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
+        "Mutations. The result of a field is sent after its changes are committed to disk; a field that fails is null "
+        "and has an error, and the others keep their results. Available over HTTP, WebSocket "
+        "(`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
     )
 )
 class Mutation:
     @strawberry.mutation(
-        graphql_type=TaskRunCreatePayload,
+        graphql_type=TaskRunCreatePayload | None,
         description=(
             "Create a task run, or return the existing one with the same keys. A SCHEDULED run without a flow run "
             "is queued for workers of its `taskKey` in the same transaction. Fails with `QUEUE_FULL` when the "
-            "key's queue has reached its limit, and with `CONFLICT` when the flow run does not exist or the rules "
-            "do not accept the first state."
+            "key's queue has reached its limit, with `NOT_FOUND` when the flow run does not exist, and with "
+            "`CONFLICT` when the rules do not accept the first state."
         ),
     )
     async def create_task_run(
@@ -103,7 +115,7 @@ class Mutation:
             return await info.context.database.write(info.context.writes.create_task_runs, parsed)
 
     @strawberry.mutation(
-        graphql_type=list[TaskRunCreatePayload],
+        graphql_type=TaskRunsCreatePayload | None,
         description=(
             "Create up to 1,000 task runs in one transaction, each as `createTaskRun` does. If one of them fails, "
             "none is created and the request fails with its error code. Results are in the order of the inputs."
@@ -115,37 +127,39 @@ class Mutation:
         inputs: Annotated[
             list[TaskRunCreateInput], strawberry.argument(description="Task runs to create, at most 1,000.")
         ],
-    ) -> list[CreatedTaskRun]:
+    ) -> BatchResults[TaskRunCreation]:
         validate_batch_size("inputs", inputs)
         parsed = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
         with prefix_argument_path("inputs"):
-            return await info.context.database.write(info.context.writes.create_all_task_runs, parsed)
+            created = await info.context.database.write(info.context.writes.create_all_task_runs, parsed)
+        return BatchResults([TaskRunCreation.from_created(each) for each in created])
 
     @strawberry.mutation(
-        graphql_type=TaskRun, description="Rename a task run. Fails with `NOT_FOUND` when no task run has the id."
+        graphql_type=TaskRunUpdatePayload | None,
+        description="Rename a task run. Fails with `NOT_FOUND` when no task run has the id.",
     )
     async def update_task_run(
         self,
         info: Info,
         id: TaskRunIdArgument,
         input: Annotated[TaskRunUpdateInput, strawberry.argument(description="Changes to the task run.")],
-    ) -> TaskRunRecord:
+    ) -> UpdatedTaskRun:
         update = input.parse(parse_id("id", id))
-        return await info.context.database.write(task_runs.update_task_runs, update)
+        return UpdatedTaskRun(await info.context.database.write(task_runs.update_task_runs, update))
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID,
+        graphql_type=DeletePayload | None,
         description=(
             "Delete a task run in any state, together with its state history, cached results, queue entry and "
             "concurrency slots. A worker that holds its lease loses it. Returns the deleted id, or fails with "
             "`NOT_FOUND`."
         ),
     )
-    async def delete_task_run(self, info: Info, id: TaskRunIdArgument) -> str:
-        return await info.context.database.write(task_runs.delete_task_runs, parse_id("id", id))
+    async def delete_task_run(self, info: Info, id: TaskRunIdArgument) -> DeletedObject:
+        return DeletedObject(await info.context.database.write(task_runs.delete_task_runs, parse_id("id", id)))
 
     @strawberry.mutation(
-        graphql_type=TaskRunsDeletePayload,
+        graphql_type=TaskRunsDeletePayload | None,
         description=(
             "Delete the task runs that match a filter, oldest first, in one transaction, each as `deleteTaskRun` "
             "does. Repeat the request while `hasMore` is true. Fails with `BAD_USER_INPUT` when the filter has no "
@@ -165,24 +179,22 @@ class Mutation:
             ),
         ],
         limit: Annotated[
-            int | None,
+            int,
             strawberry.argument(description="Maximum number of task runs to delete, 1 to 1,000. Defaults to 1,000."),
-        ] = 1000,
+        ] = MAX_BATCH_SIZE,
         dry_run: Annotated[
-            bool | None,
+            bool,
             strawberry.argument(description="Whether to count the task runs without deleting them. Defaults to false."),
         ] = False,
     ) -> FilteredDeletionResult:
-        max_count = (
-            MAX_BATCH_SIZE if limit is None else validate_count("limit", limit, minimum=1, maximum=MAX_BATCH_SIZE)
-        )
+        max_count = validate_count("limit", limit, minimum=1, maximum=MAX_BATCH_SIZE)
         deletion = FilteredDeletion(parse_filter("filter", filter), max_count)
         if dry_run:
             return await info.context.database.read(lambda connection: task_runs.count_deletions(connection, deletion))
         return await info.context.database.write(task_runs.delete_filtered_task_runs, deletion)
 
     @strawberry.mutation(
-        graphql_type=TaskRunOrchestrationResult,
+        graphql_type=TaskRunOrchestrationResult | None,
         description=(
             "Propose a state for a task run. The orchestration rules accept it, set another state instead, delay "
             "it or refuse it; `status` reports the decision, which is never an error. Fails with `NOT_FOUND` when "
@@ -206,13 +218,11 @@ class Mutation:
             ),
         ] = None,
     ) -> TaskRunTransitionResult:
-        change = StateChange(
-            parse_id("id", id), state.parse("state"), bool(force), parse_optional_id("leaseId", lease_id)
-        )
+        change = StateChange(parse_id("id", id), state.parse("state"), force, parse_optional_id("leaseId", lease_id))
         return await info.context.database.write(info.context.writes.set_task_run_states, change)
 
     @strawberry.mutation(
-        graphql_type=list[TaskRunStateChangeResult],
+        graphql_type=TaskRunStatesPayload | None,
         description=(
             "Propose up to 1,000 states in one transaction, in order, each as `setTaskRunState` does. An item "
             "that fails with `NOT_FOUND` or `QUEUE_FULL` has an `error` and does not affect the others. An "
@@ -225,14 +235,19 @@ class Mutation:
         inputs: Annotated[
             list[TaskRunStateChangeInput], strawberry.argument(description="Proposed states, at most 1,000.")
         ],
-    ) -> list[RowResult[TaskRunTransitionResult]]:
+    ) -> BatchResults[StateChangeResult]:
         validate_batch_size("inputs", inputs)
         changes = [input.parse(f"inputs.{index}") for index, input in enumerate(inputs)]
         results = await info.context.database.write_all(info.context.writes.set_task_run_states, changes)
-        return [to_row_result(change.id, result) for change, result in zip(changes, results, strict=True)]
+        return BatchResults(
+            [
+                StateChangeResult.from_result(change.run_id, result, f"inputs.{index}")
+                for index, (change, result) in enumerate(zip(changes, results, strict=True))
+            ]
+        )
 
     @strawberry.mutation(
-        graphql_type=list[ScheduledTaskRun],
+        graphql_type=TaskRunsClaimPayload | None,
         description=(
             "Claim due background runs of these task keys, each under a lease, without a subscription. Returns as "
             "soon as a run is due, or an empty list after `waitSeconds` or when the server stops. Runs that are "
@@ -260,19 +275,20 @@ class Mutation:
             ),
         ] = 0,
         worker_name: WorkerNameArgument = None,
-    ) -> list[Delivery]:
+    ) -> ClaimedTaskRuns:
         wait_seconds = validate_seconds("waitSeconds", wait_seconds, minimum=0, maximum=MAX_WAIT_SECONDS)
         info.context.extend_deadline(wait_seconds)
-        return await info.context.dispatcher.claim(
+        deliveries = await info.context.dispatcher.claim(
             validate_task_keys("taskKeys", task_keys),
             limit=validate_count("limit", limit, minimum=1, maximum=MAX_CLAIM_SIZE),
             lease_seconds=validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS),
             wait_seconds=wait_seconds,
             worker_name=worker_name,
         )
+        return ClaimedTaskRuns(deliveries)
 
     @strawberry.mutation(
-        graphql_type=list[LeaseResult],
+        graphql_type=LeasesPayload | None,
         description=(
             "Acknowledge delivered task runs. An acknowledged lease no longer ends with the subscription and "
             "lasts for the requested `leaseSeconds`. The runs no longer count toward `prefetch`; setting a state "
@@ -283,12 +299,13 @@ class Mutation:
         self,
         info: Info,
         lease_ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of the leases, at most 1,000.")],
-    ) -> list[LeaseResultRecord | Exception]:
+    ) -> LeaseResults:
         validate_batch_size("leaseIds", lease_ids)
-        return await info.context.database.write_all(leases.acknowledge_leases, parse_ids("leaseIds", lease_ids))
+        ids = parse_ids("leaseIds", lease_ids)
+        return LeaseResults(await info.context.database.write_all(leases.acknowledge_leases, ids))
 
     @strawberry.mutation(
-        graphql_type=list[LeaseResult],
+        graphql_type=LeasesPayload | None,
         description=(
             "Renew leases, which then expire `leaseSeconds` from now; renewing acknowledges them too. Send one "
             "request for all leases of a worker, about every third of the lease time. Check `cancelRequested` in "
@@ -303,14 +320,14 @@ class Mutation:
             float,
             strawberry.argument(description="Duration of the leases from now in seconds, 1 to 86,400. Defaults to 60."),
         ] = 60,
-    ) -> list[LeaseResultRecord | Exception]:
+    ) -> LeaseResults:
         validate_batch_size("leaseIds", lease_ids)
         seconds = validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS)
         renewals = [Renewal(lease_id, seconds) for lease_id in parse_ids("leaseIds", lease_ids)]
-        return await info.context.database.write_all(leases.renew_leases, renewals)
+        return LeaseResults(await info.context.database.write_all(leases.renew_leases, renewals))
 
     @strawberry.mutation(
-        graphql_type=list[LeaseResult],
+        graphql_type=LeasesPayload | None,
         description=(
             "Release these leases and requeue their task runs. PENDING and RUNNING runs become SCHEDULED; "
             "CANCELLING runs become CANCELLED and are not requeued. A SCHEDULED run that waits for a concurrency "
@@ -327,14 +344,14 @@ class Mutation:
                 description="Delay until the task runs are due again, in seconds, 0 to 86,400. Defaults to 0."
             ),
         ] = 0,
-    ) -> list[LeaseResultRecord | Exception]:
+    ) -> LeaseResults:
         validate_batch_size("leaseIds", lease_ids)
         seconds = validate_seconds("delaySeconds", delay_seconds, minimum=0, maximum=MAX_LEASE_SECONDS)
         releases = [Release(lease_id, seconds) for lease_id in parse_ids("leaseIds", lease_ids)]
-        return await info.context.database.write_all(leases.release_leases, releases)
+        return LeaseResults(await info.context.database.write_all(leases.release_leases, releases))
 
     @strawberry.mutation(
-        graphql_type=FlowCreatePayload,
+        graphql_type=FlowCreatePayload | None,
         description="Create a flow, or return the existing one with the same name unchanged.",
     )
     async def create_flow(
@@ -343,7 +360,7 @@ class Mutation:
         return await info.context.database.write(flows.create_flows, input.parse("input"))
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID,
+        graphql_type=DeletePayload | None,
         description=(
             "Delete a flow together with its deployments, flow runs, task runs and all their states. Returns the "
             "deleted id, or fails with `NOT_FOUND`."
@@ -351,14 +368,14 @@ class Mutation:
     )
     async def delete_flow(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow.")]
-    ) -> str:
-        return await info.context.database.write(flows.delete_flows, parse_id("id", id))
+    ) -> DeletedObject:
+        return DeletedObject(await info.context.database.write(flows.delete_flows, parse_id("id", id)))
 
     @strawberry.mutation(
-        graphql_type=DeploymentCreatePayload,
+        graphql_type=DeploymentCreatePayload | None,
         description=(
             "Create a deployment, or return the existing one with the same flow and name unchanged. Fails with "
-            "`CONFLICT` when the flow does not exist."
+            "`NOT_FOUND` when the flow does not exist."
         ),
     )
     async def create_deployment(
@@ -371,7 +388,7 @@ class Mutation:
             return await info.context.database.write(flows.create_deployments, parsed)
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID,
+        graphql_type=DeletePayload | None,
         description=(
             "Delete a deployment and its SCHEDULED flow runs. Its other flow runs are kept. Returns the deleted "
             "id, or fails with `NOT_FOUND`."
@@ -379,14 +396,14 @@ class Mutation:
     )
     async def delete_deployment(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the deployment.")]
-    ) -> str:
-        return await info.context.database.write(flows.delete_deployments, parse_id("id", id))
+    ) -> DeletedObject:
+        return DeletedObject(await info.context.database.write(flows.delete_deployments, parse_id("id", id)))
 
     @strawberry.mutation(
-        graphql_type=FlowRunCreatePayload,
+        graphql_type=FlowRunCreatePayload | None,
         description=(
             "Create a flow run, or return the existing one with the same flow and idempotency key unchanged. "
-            "Fails with `CONFLICT` when the flow, the deployment or the parent task run does not exist."
+            "Fails with `NOT_FOUND` when the flow, the deployment or the parent task run does not exist."
         ),
     )
     async def create_flow_run(
@@ -399,7 +416,7 @@ class Mutation:
             return await info.context.database.write(flow_runs.create_flow_runs, parsed)
 
     @strawberry.mutation(
-        graphql_type=FlowRunOrchestrationResult,
+        graphql_type=FlowRunOrchestrationResult | None,
         description=(
             "Propose a state for a flow run. The orchestration rules accept it, set another state instead, delay "
             "it or refuse it; `status` reports the decision, which is never an error. Fails with `NOT_FOUND` when "
@@ -413,11 +430,11 @@ class Mutation:
         state: StateArgument,
         force: FlowRunForceArgument = False,
     ) -> FlowRunTransitionResult:
-        change = StateChange(parse_id("id", id), state.parse("state"), bool(force))
+        change = StateChange(parse_id("id", id), state.parse("state"), force)
         return await info.context.database.write(set_states.set_flow_run_states, change)
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID,
+        graphql_type=DeletePayload | None,
         description=(
             "Delete a flow run together with its task runs and all their states. Returns the deleted id, or fails "
             "with `NOT_FOUND`."
@@ -425,18 +442,18 @@ class Mutation:
     )
     async def delete_flow_run(
         self, info: Info, id: Annotated[strawberry.ID, strawberry.argument(description="Id of the flow run.")]
-    ) -> str:
-        return await info.context.database.write(flow_runs.delete_flow_runs, parse_id("id", id))
+    ) -> DeletedObject:
+        return DeletedObject(await info.context.database.write(flow_runs.delete_flow_runs, parse_id("id", id)))
 
     @strawberry.mutation(
-        graphql_type=ConcurrencyLimit,
+        graphql_type=ConcurrencyLimitPayload | None,
         description=(
             "Create the concurrency limit of a tag, or change the existing one. Runs that hold slots keep them, "
             "even if they exceed a lower limit. Runs that are already RUNNING when the limit is created hold no "
             "slots."
         ),
     )
-    async def create_concurrency_limit(
+    async def set_concurrency_limit(
         self,
         info: Info,
         tag: Annotated[
@@ -451,13 +468,12 @@ class Mutation:
                 description="Number of slots: how many runs with the tag may be RUNNING at a time. At 0 or below, none may."
             ),
         ],
-    ) -> LimitWithSlots:
-        return await info.context.database.write(
-            concurrency_limits.create_limits, NewLimit(validate_key("tag", tag), limit)
-        )
+    ) -> ChangedLimit:
+        setting = LimitSetting(validate_key("tag", tag), limit)
+        return ChangedLimit(await info.context.database.write(concurrency_limits.set_limits, setting))
 
     @strawberry.mutation(
-        graphql_type=strawberry.ID,
+        graphql_type=DeletePayload | None,
         description=(
             "Delete the concurrency limit of a tag. Returns the deleted id, or fails with `NOT_FOUND` when the "
             "tag has no limit."
@@ -469,14 +485,14 @@ class Mutation:
         tag: Annotated[
             str, strawberry.argument(description="Tag of the limit. Tags are compared exactly, including their case.")
         ],
-    ) -> str:
-        return await info.context.database.write(concurrency_limits.delete_limits, tag)
+    ) -> DeletedObject:
+        return DeletedObject(await info.context.database.write(concurrency_limits.delete_limits, tag))
 
     @strawberry.mutation(
-        graphql_type=ConcurrencyLimit,
+        graphql_type=ConcurrencyLimitPayload | None,
         description=(
             "Replace the task runs that hold the slots of a tag's concurrency limit. Fails with `NOT_FOUND` when "
-            "the tag has no limit, and with `CONFLICT` when a task run does not exist."
+            "the tag has no limit or a task run does not exist."
         ),
     )
     async def reset_concurrency_limit(
@@ -485,12 +501,14 @@ class Mutation:
         tag: Annotated[
             str, strawberry.argument(description="Tag of the limit. Tags are compared exactly, including their case.")
         ],
-        active_slots: Annotated[
+        task_run_ids: Annotated[
             list[strawberry.ID] | None,
             strawberry.argument(
                 description="Ids of the task runs that hold the slots from now on. Defaults to none, which frees all slots."
             ),
         ] = None,
-    ) -> LimitWithSlots:
-        run_ids = parse_ids("activeSlots", active_slots or [])
-        return await info.context.database.write(concurrency_limits.reset_limits, LimitReset(tag, run_ids))
+    ) -> ChangedLimit:
+        run_ids = parse_ids("taskRunIds", task_run_ids or [])
+        return ChangedLimit(
+            await info.context.database.write(concurrency_limits.reset_limits, LimitReset(tag, run_ids))
+        )

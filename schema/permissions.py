@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from graphql import FieldNode, GraphQLError
 
 from db.enums import Scope
-from resolvers.errors import Refusal
+from resolvers.errors import ErrorCode, Refusal
 
 Scopes = frozenset[Scope]
 """The scopes of one token."""
@@ -61,7 +61,7 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "createFlowRun": _WRITE_SCOPES,
     "setFlowRunState": _WRITE_SCOPES,
     "deleteFlowRun": _WRITE_SCOPES,
-    "createConcurrencyLimit": _WRITE_SCOPES,
+    "setConcurrencyLimit": _WRITE_SCOPES,
     "deleteConcurrencyLimit": _WRITE_SCOPES,
     "resetConcurrencyLimit": _WRITE_SCOPES,
     # Subscription
@@ -73,7 +73,7 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
 class Forbidden(Refusal):
     """The token is valid but has no scope that the field accepts."""
 
-    code = "FORBIDDEN"
+    code = ErrorCode.FORBIDDEN
 
     def __init__(self, field: str, accepted_scopes: Iterable[Scope], scopes: Iterable[Scope]) -> None:
         needed = " or ".join(sorted(accepted_scopes))

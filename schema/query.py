@@ -12,14 +12,16 @@ from resolvers.nodes import AnyRecord
 from resolvers.queue import stats
 from resolvers.queue.stats import TaskQueueStats
 from schema.context import Info, ServerMetadata
-from schema.enums import FlowRunSort, TaskRunSort
+from schema.enums import DeploymentSort, FlowRunSort, FlowSort, TaskRunSort
 from schema.execution.codegen import CompletedValue, NotCompilable
-from schema.inputs.arguments import parse_id, parse_ids, validate_batch_size
+from schema.inputs.arguments import parse_id, parse_node_id, validate_batch_size
 from schema.inputs.filters import (
     DeploymentFilterArgument,
+    DeploymentSortArgument,
     FlowFilterArgument,
     FlowRunFilterArgument,
     FlowRunSortArgument,
+    FlowSortArgument,
     TaskRunFilterArgument,
     TaskRunSortArgument,
     parse_filter,
@@ -39,15 +41,16 @@ from schema.types.task_runs import TaskRun, TaskRunConnection
 
 @strawberry.type(
     description=(
-        "Queries. Available over HTTP, WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
+        "Queries. A field that fails is null and has an error, and the others keep their results. Available over "
+        "HTTP, WebSocket (`graphql-transport-ws`) and Server-Sent Events (`graphql-sse`)."
     )
 )
 class Query:
     @strawberry.field(
         graphql_type=Node | None,
         description=(
-            "Return the task run, flow run, flow, deployment or concurrency limit with this id. Null when no "
-            "object has the id."
+            "Return the task run, flow run, state, flow, deployment, concurrency limit or task queue with this id. "
+            "Null when no object has the id."
         ),
     )
     async def node(
@@ -55,10 +58,10 @@ class Query:
         info: Info,
         id: Annotated[strawberry.ID, strawberry.argument(description="Id of an object of any of these types.")],
     ) -> AnyRecord | None:
-        return await info.context.loaders.nodes.load(parse_id("id", id))
+        return await info.context.loaders.nodes.load(parse_node_id("id", id))
 
     @strawberry.field(
-        graphql_type=list[Node | None],
+        graphql_type=list[Node | None] | None,
         description=(
             "Return the objects with these ids, as `node` does, in the order of the ids. An unknown id results in null."
         ),
@@ -69,7 +72,9 @@ class Query:
         ids: Annotated[list[strawberry.ID], strawberry.argument(description="Ids of objects, at most 1,000.")],
     ) -> list[AnyRecord | None]:
         validate_batch_size("ids", ids)
-        return await info.context.loaders.nodes.load_many(parse_ids("ids", ids))
+        return await info.context.loaders.nodes.load_many(
+            [parse_node_id(f"ids.{index}", id) for index, id in enumerate(ids)]
+        )
 
     @strawberry.field(graphql_type=TaskRun | None, description="Return a task run. Null when no task run has the id.")
     async def task_run(
@@ -88,7 +93,7 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: task_runs.read_task_runs(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=TaskRunConnection, description="List task runs, one page at a time.")
+    @strawberry.field(graphql_type=TaskRunConnection | None, description="List task runs, one page at a time.")
     async def task_runs(
         self,
         info: Info,
@@ -100,20 +105,20 @@ class Query:
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        list_query = lists.task_runs(parse_filter("filter", filter), sort or TaskRunSort.ID_DESC)
+        list_query = lists.task_runs(parse_filter("filter", filter), sort)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
-    @strawberry.field(description="Count the task runs that match a filter.")
+    @strawberry.field(graphql_type=int | None, description="Count the task runs that match a filter.")
     async def task_run_count(self, info: Info, filter: TaskRunFilterArgument = None) -> int:
         list_query = lists.task_runs(parse_filter("filter", filter), TaskRunSort.ID_DESC)
         # Not batched by a loader, because waiting for other counts takes longer than most counts.
         return await info.context.database.read(lambda connection: lists.count_list(connection, list_query))
 
     @strawberry.field(
-        graphql_type=list[RunHistoryInterval],
+        graphql_type=list[RunHistoryInterval] | None,
         description=(
             "Count task runs by their state, in equal intervals of their `expectedStartTime`. All intervals are "
-            "returned, earliest first, including those without runs. Runs without a state are not counted."
+            "returned, earliest first, including those without runs."
         ),
     )
     async def task_run_history(
@@ -150,7 +155,7 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flow_runs.read_flow_runs(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=FlowRunConnection, description="List flow runs, one page at a time.")
+    @strawberry.field(graphql_type=FlowRunConnection | None, description="List flow runs, one page at a time.")
     async def flow_runs(
         self,
         info: Info,
@@ -162,7 +167,7 @@ class Query:
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        list_query = lists.flow_runs(parse_filter("filter", filter), sort or FlowRunSort.ID_DESC)
+        list_query = lists.flow_runs(parse_filter("filter", filter), sort)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(graphql_type=Flow | None, description="Return a flow. Null when no flow has the id.")
@@ -173,20 +178,20 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flows.read_flows(connection, ids))
         return record
 
-    @strawberry.field(graphql_type=FlowConnection, description="List flows, newest first, one page at a time.")
+    @strawberry.field(graphql_type=FlowConnection | None, description="List flows, one page at a time.")
     async def flows(
         self,
         info: Info,
         filter: FlowFilterArgument = None,
+        sort: FlowSortArgument = FlowSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        return await connection_result(
-            info, lists.flows(parse_filter("filter", filter)), first, after, last, before, offset
-        )
+        list_query = lists.flows(parse_filter("filter", filter), sort)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(
         graphql_type=Deployment | None, description="Return a deployment. Null when no deployment has the id."
@@ -198,22 +203,20 @@ class Query:
         (record,) = await info.context.database.read(lambda connection: flows.read_deployments(connection, ids))
         return record
 
-    @strawberry.field(
-        graphql_type=DeploymentConnection, description="List deployments, newest first, one page at a time."
-    )
+    @strawberry.field(graphql_type=DeploymentConnection | None, description="List deployments, one page at a time.")
     async def deployments(
         self,
         info: Info,
         filter: DeploymentFilterArgument = None,
+        sort: DeploymentSortArgument = DeploymentSort.ID_DESC,
         first: First = None,
         after: After = None,
         last: Last = None,
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        return await connection_result(
-            info, lists.deployments(parse_filter("filter", filter)), first, after, last, before, offset
-        )
+        list_query = lists.deployments(parse_filter("filter", filter), sort)
+        return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(
         graphql_type=ConcurrencyLimit | None,
@@ -231,12 +234,14 @@ class Query:
         )
         return limit
 
-    @strawberry.field(graphql_type=list[ConcurrencyLimit], description="List all concurrency limits, sorted by tag.")
+    @strawberry.field(
+        graphql_type=list[ConcurrencyLimit] | None, description="List all concurrency limits, sorted by tag."
+    )
     async def concurrency_limits(self, info: Info) -> list[LimitWithSlots]:
         return await info.context.database.read(concurrency_limits.list_limits)
 
     @strawberry.field(
-        graphql_type=list[TaskQueue],
+        graphql_type=list[TaskQueue] | None,
         description=(
             "Return the queue statistics of these task keys, in the order of the keys. Without `taskKeys`, the "
             "result contains every key that has queued runs, or subscribers on this server, sorted by key."
@@ -259,7 +264,7 @@ class Query:
         )
 
     @strawberry.field(
-        graphql_type=ServerInfo, description="Return information about the server that executes the request."
+        graphql_type=ServerInfo | None, description="Return information about the server that executes the request."
     )
     def server(self, info: Info) -> ServerMetadata:
         return info.context.server

@@ -21,8 +21,8 @@ scheduled runs to workers.
 - `setTaskRunState` proposes a state for a task run. Workers use it to report RUNNING, COMPLETED and FAILED.
 - `taskRuns` lists runs with filters, sort orders and cursors.
 
-README.md of the project describes how to start a server and write workers, and lists errors, limits and settings. \
-GLOSSARY.md defines the terms."""
+README.md of the project describes how to start a server and write a worker. docs/ has guides, and lists errors, \
+limits and settings. GLOSSARY.md defines the terms."""
 """Description of the schema in Markdown."""
 
 

@@ -35,6 +35,9 @@ async def force_random_states(client: Client, ids: Sequence[str], types: Sequenc
     """Set each of these states for three of the runs in one request, and return the number of created states."""
     created = 0
     for type in types:
-        inputs = [{"id": id, "state": {"type": type}, "force": True} for id in chance.sample(ids, 3)]
-        created += sum(row["result"]["created"] for row in await client.execute("SetTaskRunStates", inputs=inputs))
+        inputs = [{"taskRunId": id, "state": {"type": type}, "force": True} for id in chance.sample(ids, 3)]
+        created += sum(
+            row["result"]["stateCreated"]
+            for row in (await client.execute("SetTaskRunStates", inputs=inputs))["results"]
+        )
     return created

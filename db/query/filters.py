@@ -16,7 +16,7 @@ from db import tables
 from db.sql.lists import is_among, is_empty_list
 from db.sql.planner_hints import with_selectivity
 from db.sql.tags import has_all_tags, has_tag, has_tag_among
-from db.sql.text import contains_text
+from db.sql.text import contains_text, end_of_prefix
 
 Filter = Mapping[str, Any]
 """Maps each field to its condition, which is a mapping of operators to values, or a nested filter. `and` and `or`
@@ -168,17 +168,21 @@ def _field_shape(name: str, value: Any, field: FilterField, parameters: Paramete
 def _operators_shape(conditions: Mapping[str, Any], parameters: Parameters) -> Shape:
     parts: list[tuple[str, Any]] = []
     for operator, value in conditions.items():
-        # An empty list for `not_any` or `all` is ignored.
-        if value is None or (operator in {"not_any", "all"} and not value):
+        # An empty list for `not_in` or `all` is ignored.
+        if value is None or (operator in {"not_in", "all"} and not value):
             continue
         if isinstance(value, bool):
             parts.append((operator, value))
             continue
         # By far the most common filter has one value; an equality can use an index in the order of the page.
-        is_one = operator in {"any", "all"} and len(value) == 1
+        is_one = operator in {"in", "any", "all"} and len(value) == 1
         parameter = f"f{len(parameters)}"
         parameters[parameter] = value[0] if is_one else value
         parts.append(("one" if is_one else operator, parameter))
+        if operator == "starts_with" and (end := end_of_prefix(value)) is not None:
+            parameter = f"f{len(parameters)}"
+            parameters[parameter] = end
+            parts.append(("below", parameter))
     return tuple(parts)
 
 
@@ -201,11 +205,17 @@ def _clause_of(name: str, conditions: Any, fields: FilterFields, table: FromClau
 _NULL: Operators = {"is_null": lambda column, expected: column.is_(None) if expected else column.is_not(None)}
 _EXACT: Operators = {
     "one": lambda column, parameter: column == bindparam(parameter, required=True),
-    "any": is_among,
-    "not_any": lambda column, parameter: not_(is_among(column, parameter)),
+    "in": is_among,
+    "not_in": lambda column, parameter: not_(is_among(column, parameter)),
     **_NULL,
 }
-_TEXT: Operators = {**_EXACT, "like": contains_text}
+_TEXT: Operators = {
+    **_EXACT,
+    "contains": contains_text,
+    # The texts with a prefix are a range in the order of code points, which an index on the column can search.
+    "starts_with": lambda column, parameter: column >= bindparam(parameter, required=True),
+    "below": lambda column, parameter: column < bindparam(parameter, required=True),
+}
 _TIMESTAMP: Operators = {
     "after": lambda column, parameter: column >= bindparam(parameter, required=True),
     "before": lambda column, parameter: column <= bindparam(parameter, required=True),
@@ -265,10 +275,10 @@ _FLOW_RUN_OF_PARENT: Operators = {
     "one": lambda column, parameter: _parent_matches_uncorrelated(
         column, lambda parent: parent.c.flow_run_id == bindparam(parameter, required=True)
     ),
-    "any": lambda column, parameter: _parent_matches_uncorrelated(
+    "in": lambda column, parameter: _parent_matches_uncorrelated(
         column, lambda parent: is_among(parent.c.flow_run_id, parameter)
     ),
-    "not_any": lambda column, parameter: _parent_matches_correlated(
+    "not_in": lambda column, parameter: _parent_matches_correlated(
         column, lambda parent: not_(is_among(parent.c.flow_run_id, parameter))
     ),
     "is_null": lambda column, expected: (
@@ -290,7 +300,7 @@ TASK_RUN_FIELDS: FilterFields = {
     "start_time": _timestamp("start_time"),
     "end_time": _timestamp("end_time"),
     "expected_start_time": _timestamp("expected_start_time"),
-    "created": _timestamp("created"),
+    "created_at": _timestamp("created"),
     "flow_run_id": _exact("flow_run_id"),
     "has_child_flow_run": BooleanField(_has_child_flow_run),
     "flow_run": RelatedField(tables.flow_run, "flow_run_id", lambda: FLOW_RUN_FIELDS),

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text, bindparam
+from sqlalchemy import ColumnElement, TableValuedAlias, Text, bindparam, column
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
 
 from db.sql.dialects import DialectExpression
 from db.sql.lists import ListCondition
@@ -24,6 +25,11 @@ def has_all_tags(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool
 def has_tag_among(tags: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
     """Build the condition that `tags` contains at least one value of the list parameter `parameter`."""
     return _HasTagAmong(tags, parameter)
+
+
+def unnest_tags(tags: ColumnElement[Any]) -> TableValuedAlias:
+    """Build rows to join with: one row for each of the `tags` of a run, in the column `value`."""
+    return _EachTag(tags).table_valued(column("value", Text()), name="each_tag", joins_implicitly=True)
 
 
 class _HasTag(DialectExpression):
@@ -75,3 +81,20 @@ def _has_tag_among_in_sqlite(element: _HasTagAmong, compiler: SQLCompiler, **opt
 def _has_tag_among_in_postgresql(element: _HasTagAmong, compiler: SQLCompiler, **options: Any) -> str:
     column, values = element.postgresql_operands(compiler, options)
     return f"{column} ?| {values}"
+
+
+class _EachTag(FunctionElement[Any]):
+    """The texts of a JSON list as rows."""
+
+    name = "each_tag"
+    inherit_cache = False
+
+
+@compiles(_EachTag, "sqlite")
+def _each_tag_in_sqlite(element: _EachTag, compiler: SQLCompiler, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_EachTag, "postgresql")
+def _each_tag_in_postgresql(element: _EachTag, compiler: SQLCompiler, **options: Any) -> str:
+    return f"jsonb_array_elements_text({compiler.process(element.clauses, **options)})"

@@ -1,5 +1,6 @@
 """Expressions that search, order and format text."""
 
+import sys
 from typing import Any
 
 from sqlalchemy import ColumnElement, Text, bindparam, literal_column
@@ -7,6 +8,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from db.sql.dialects import DialectExpression
+
+_SURROGATES = range(0xD800, 0xE000)
 
 
 def contains_text(column: ColumnElement[Any], parameter: str) -> ColumnElement[bool]:
@@ -16,6 +19,16 @@ def contains_text(column: ColumnElement[Any], parameter: str) -> ColumnElement[b
     databases.
     """
     return _Position(column, bindparam(parameter, required=True)) > literal_column("0")
+
+
+def end_of_prefix(prefix: str) -> str | None:
+    """Return the first text, by code point, that follows all texts with this prefix; None when no text follows them."""
+    kept = prefix.rstrip(chr(sys.maxunicode))
+    if not kept:
+        return None
+    code_point = ord(kept[-1]) + 1
+    # A database stores no surrogates.
+    return kept[:-1] + chr(_SURROGATES.stop if code_point in _SURROGATES else code_point)
 
 
 def collate_by_code_point(column: ColumnElement[Any]) -> ColumnElement[Any]:

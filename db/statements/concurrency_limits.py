@@ -1,16 +1,16 @@
 """Statements for concurrency limits and the slots that task runs hold."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, select, update
+from sqlalchemy import bindparam, delete, distinct, func, literal_column, select, update
 
 from db.connection import Connection, Row
-from db.records import ConcurrencyLimitRecord
+from db.records import ConcurrencyLimitRecord, ConcurrencySlotRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row
 from db.sql.lists import is_among, is_key_among
 from db.sql.statement import Statement
-from db.tables import concurrency_limit, concurrency_slot, flow_run, task_run
+from db.sql.tags import unnest_tags
+from db.tables import concurrency_limit, concurrency_slot, flow_run, queue_entry, task_run
 
 _LIMITS = select(*record_columns(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
@@ -33,15 +33,26 @@ _SLOT_HOLDERS = Statement(
     .where(is_key_among(concurrency_slot.c.limit_id, "limits"))
     .order_by(concurrency_slot.c.limit_id, concurrency_slot.c.task_run_id)
 )
-_INSERT_SLOT = Statement(concurrency_slot.insert(), ["limit_id", "task_run_id"])
+_SLOTS = Statement(
+    select(*record_columns(concurrency_slot, ConcurrencySlotRecord))
+    .where(is_key_among(concurrency_slot.c.limit_id, "limits"))
+    .order_by(concurrency_slot.c.limit_id, concurrency_slot.c.acquired_at, concurrency_slot.c.task_run_id)
+)
+_INSERT_SLOT = insert_statement(concurrency_slot, ConcurrencySlotRecord)
 _DELETE_SLOT = Statement(
     delete(concurrency_slot).where(
         concurrency_slot.c.limit_id == bindparam("of_limit", required=True),
         concurrency_slot.c.task_run_id == bindparam("of_run", required=True),
     )
 )
-_DELETE_SLOTS_OF_LIMITS = Statement(delete(concurrency_slot).where(is_among(concurrency_slot.c.limit_id, "limits")))
 
+_each_tag = unnest_tags(task_run.c.tags)
+_COUNT_WAITING = Statement(
+    select(_each_tag.c.value, func.count(distinct(queue_entry.c.task_run_id)))
+    .select_from(queue_entry.join(task_run, task_run.c.id == queue_entry.c.task_run_id))
+    .where(literal_column("queue_entry.waits_for_slot"), is_among(_each_tag.c.value, "tags"))
+    .group_by(_each_tag.c.value)
+)
 
 _held_tags = select(concurrency_limit.c.tag).distinct().join_from(concurrency_limit, concurrency_slot)
 _TAGS_OF_TASK_RUNS = Statement(_held_tags.where(is_among(concurrency_slot.c.task_run_id, "ids")))
@@ -52,14 +63,6 @@ _TAGS_OF_FLOWS = Statement(
         is_among(flow_run.c.flow_id, "ids")
     )
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """A slot of a limit, held by a task run."""
-
-    limit_id: str
-    task_run_id: str
 
 
 def limits_by_tag(connection: Connection, tags: Sequence[str]) -> dict[str, ConcurrencyLimitRecord]:
@@ -114,17 +117,28 @@ def slot_holders(connection: Connection, limit_ids: Sequence[str]) -> dict[str, 
     return holders
 
 
-def insert_slots(connection: Connection, slots: Sequence[Slot]) -> None:
-    connection.run_many(_INSERT_SLOT, [{"limit_id": each.limit_id, "task_run_id": each.task_run_id} for each in slots])
+def slots_of_limits(connection: Connection, limit_ids: Sequence[str]) -> dict[str, list[ConcurrencySlotRecord]]:
+    """Return the slots of each of these limits, in the order in which they were acquired, by limit id."""
+    slots: dict[str, list[ConcurrencySlotRecord]] = {limit_id: [] for limit_id in limit_ids}
+    for row in connection.fetch(_SLOTS, {"limits": list(limit_ids)}):
+        slots[row[0]].append(ConcurrencySlotRecord(*row))
+    return slots
 
 
-def delete_slots(connection: Connection, slots: Sequence[Slot]) -> None:
-    connection.run_many(_DELETE_SLOT, [{"of_limit": each.limit_id, "of_run": each.task_run_id} for each in slots])
+def insert_slots(connection: Connection, slots: Sequence[ConcurrencySlotRecord]) -> None:
+    connection.run_many(_INSERT_SLOT, [record_to_row(each) for each in slots])
 
 
-def delete_slots_of_limits(connection: Connection, limit_ids: Sequence[str]) -> None:
-    """Free all slots of these limits."""
-    connection.run(_DELETE_SLOTS_OF_LIMITS, {"limits": list(limit_ids)})
+def delete_slots(connection: Connection, slots: Sequence[tuple[str, str]]) -> None:
+    """Free slots, each given by the id of its limit and the id of its task run."""
+    connection.run_many(_DELETE_SLOT, [{"of_limit": limit_id, "of_run": run_id} for limit_id, run_id in slots])
+
+
+def count_waiting_runs(connection: Connection, tags: Sequence[str]) -> dict[str, int]:
+    """Return the number of queued task runs with each of these tags that wait for a slot of any of their tags."""
+    counts = dict.fromkeys(tags, 0)
+    counts.update((tag, count) for tag, count in connection.fetch(_COUNT_WAITING, {"tags": list(tags)}))
+    return counts
 
 
 def tags_held_by_task_runs(connection: Connection, ids: Sequence[str]) -> list[str]:

@@ -171,7 +171,7 @@ def _statement(
 def _selects_by_id(shape: Shape) -> bool:
     """Return whether the filter selects by ids of task runs or flow runs."""
     for name, conditions in shape:
-        if name in {"id", "flow_run_id"} and any(operator in {"one", "any"} for operator, _ in conditions):
+        if name in {"id", "flow_run_id"} and any(operator in {"one", "in"} for operator, _ in conditions):
             return True
         if name == "flow_run" and _selects_by_id(tuple(part for part in conditions if part[0] == "id")):
             return True

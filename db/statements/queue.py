@@ -14,7 +14,7 @@ from db.enums import StateType
 from db.records import QueueEntryRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row
 from db.sql.lists import is_key_among, unnest_rows
-from db.sql.planner_hints import nested_loop_join
+from db.sql.planner_hints import nested_loop_join, with_selectivity
 from db.sql.statement import Statement
 from db.sql.tags import has_tag_among
 from db.sql.time_arithmetic import add_seconds
@@ -119,7 +119,8 @@ _WAITING_FOR_SLOT = Statement(
     _entries.join(task_run, task_run.c.id == queue_entry.c.task_run_id)
     .where(
         literal_column("queue_entry.waits_for_slot"),
-        queue_entry.c.lease_id.is_(None),
+        # SQLite would otherwise search all waiting runs in the unique index of leases.
+        with_selectivity(0.9, queue_entry.c.lease_id.is_(None)),
         queue_entry.c.available_at > _now,
         has_tag_among(task_run.c.tags, "tags"),
     )

@@ -18,8 +18,14 @@ def _history_statement(table: Table) -> Statement:
     return Statement(select(*columns).where(is_among(table.c.run_id, "ids")).order_by(table.c.timestamp, table.c.id))
 
 
+def _by_id_statement(table: Table) -> Statement:
+    return Statement(select(*record_columns(table, StateRecord)).where(is_among(table.c.id, "ids")))
+
+
 _TASK_RUN_HISTORY = _history_statement(task_run_state)
 _FLOW_RUN_HISTORY = _history_statement(flow_run_state)
+_TASK_RUN_STATES_BY_ID = _by_id_statement(task_run_state)
+_FLOW_RUN_STATES_BY_ID = _by_id_statement(flow_run_state)
 _INSERT_TASK_RUN_STATE = Statement(
     insert(task_run_state),
     [column.name for column in record_columns(task_run_state, StateRecord)],
@@ -36,6 +42,16 @@ def task_run_histories(connection: Connection, ids: Sequence[str]) -> dict[str, 
 def flow_run_histories(connection: Connection, ids: Sequence[str]) -> dict[str, list[StateRecord]]:
     """Return the states that each of these flow runs has had, by run id, oldest first."""
     return _by_run(connection, _FLOW_RUN_HISTORY, ids)
+
+
+def task_run_states_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, StateRecord]:
+    """Return the existing states of task runs by id."""
+    return {row[0]: state_from_row(row) for row in connection.fetch(_TASK_RUN_STATES_BY_ID, {"ids": list(ids)})}
+
+
+def flow_run_states_by_id(connection: Connection, ids: Sequence[str]) -> dict[str, StateRecord]:
+    """Return the existing states of flow runs by id."""
+    return {row[0]: state_from_row(row) for row in connection.fetch(_FLOW_RUN_STATES_BY_ID, {"ids": list(ids)})}
 
 
 def insert_task_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:

@@ -18,9 +18,9 @@ const SUBSCRIBE = `subscription ($prefetch: Int!, $seconds: Float!) {
 const SET_STATE = `mutation ($id: ID!, $lease: ID!, $state: StateInput!) {
   setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason delaySeconds } }`;
 const RENEW = `mutation ($leases: [ID!]!, $seconds: Float!) {
-  renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leaseId status cancelRequested } }`;
+  renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leases { leaseId status cancelRequested } } }`;
 const RELEASE = `mutation ($leases: [ID!]!, $delay: Float!) {
-  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leaseId status } }`;
+  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leases { leaseId status } } }`;
 
 /** Execute a run and return the result to store. Throw an error if the run has failed, or when `signal` is aborted.
  * Use a worker thread for long computations: they must not delay the renewal of leases. A run is delivered again when
@@ -114,7 +114,8 @@ async function renewLeases() {
   for (;;) {
     await sleep((LEASE_SECONDS / 3) * 1000);
     if (leases.size === 0) continue;
-    for (const result of await send(RENEW, { leases: [...leases.keys()], seconds: LEASE_SECONDS })) {
+    const renewed = await send(RENEW, { leases: [...leases.keys()], seconds: LEASE_SECONDS });
+    for (const result of renewed.leases) {
       const work = leases.get(result.leaseId);
       if (result.status === "LOST") leases.delete(result.leaseId);
       if (result.status === "LOST" || result.cancelRequested) work?.abort();

@@ -24,9 +24,9 @@ SUBSCRIBE = """subscription ($prefetch: Int!, $seconds: Float!) {
 SET_STATE = """mutation ($id: ID!, $lease: ID!, $state: StateInput!) {
   setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason delaySeconds } }"""
 RENEW = """mutation ($leases: [ID!]!, $seconds: Float!) {
-  renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leaseId status cancelRequested } }"""
+  renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leases { leaseId status cancelRequested } } }"""
 RELEASE = """mutation ($leases: [ID!]!, $delay: Float!) {
-  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leaseId status } }"""
+  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leases { leaseId status } } }"""
 
 
 async def send_mail(run):
@@ -122,7 +122,8 @@ class Worker:
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
             if self.leases:
-                for result in await self.send(RENEW, {"leases": list(self.leases), "seconds": LEASE_SECONDS}):
+                renewed = await self.send(RENEW, {"leases": list(self.leases), "seconds": LEASE_SECONDS})
+                for result in renewed["leases"]:
                     lease, is_lost = result["leaseId"], result["status"] == "LOST"
                     if is_lost:
                         self.leases.discard(lease)

@@ -40,7 +40,7 @@ class FlowRunFacts:
 
     state_type: StateType | None
     run_count: int
-    pause_timeout: str | None = None
+    pause_timeout_at: str | None = None
     pause_reschedule: bool = False
 
 

@@ -9,6 +9,7 @@ from db.records import QueueStats
 from db.runtime.timestamps import seconds_between
 from db.statements.queue_stats import read_queue_stats
 from resolvers.queue.capacity import QueueCapacity
+from resolvers.queue.queue_ids import encode_queue_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,10 @@ class TaskQueueStats:
     subscribers: int
     max_scheduled: int
     max_retry: int
+
+    @property
+    def id(self) -> str:
+        return encode_queue_id(self.task_key)
 
 
 def read_task_queues(

@@ -106,8 +106,8 @@ class TaskRunTransitions:
         self.slots.apply_state(run, state.type, takes_slots=bool(effects.takes_slots))
         details = decision.state.details
         if effects.caches_result and details.cache_key:
-            self.cache_entries.append(CacheRecord(state.id, details.cache_key, details.cache_expiration, self.now))
-            if details.cache_expiration is None or details.cache_expiration > self.now:
+            self.cache_entries.append(CacheRecord(state.id, details.cache_key, details.cache_expires_at, self.now))
+            if details.cache_expires_at is None or details.cache_expires_at > self.now:
                 self.cached_states[details.cache_key] = state
         self.changed_runs.append(run)
         return state

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 
 from db.connection import Connection
 from db.enums import StateType
-from db.records import ConcurrencyLimitRecord, TaskRunRecord
+from db.records import ConcurrencyLimitRecord, ConcurrencySlotRecord, TaskRunRecord
 from db.statements import concurrency_limits
-from db.statements.concurrency_limits import Slot
 from resolvers.orchestration.transition import LimitFacts
 
 SLOT_HOLDING_STATES = {StateType.RUNNING, StateType.CANCELLING}
@@ -53,11 +52,11 @@ class SlotLedger:
 
     def write(self, connection: Connection) -> None:
         """Write the difference between the initial and the current holders."""
-        freed, taken = list[Slot](), list[Slot]()
+        freed, taken = list[tuple[str, str]](), list[ConcurrencySlotRecord]()
         for limit_id, current in self._holders.items():
             initial = self._initial_holders[limit_id]
-            freed += [Slot(limit_id, run_id) for run_id in initial - current]
-            taken += [Slot(limit_id, run_id) for run_id in current - initial]
+            freed += [(limit_id, run_id) for run_id in initial - current]
+            taken += [ConcurrencySlotRecord(limit_id, run_id, connection.now) for run_id in current - initial]
         concurrency_limits.delete_slots(connection, freed)
         concurrency_limits.insert_slots(connection, taken)
 

@@ -23,7 +23,7 @@ from resolvers.transitions.enter_state import enter_state
 class StateChange:
     """A state proposed for a run."""
 
-    id: str
+    run_id: str
     proposed: ProposedState
     force: bool = False
     lease_id: str | None = None
@@ -31,13 +31,16 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True)
 class TaskRunTransitionResult:
-    """Result of a proposed state for a task run."""
+    """Result of a proposed state for a task run.
+
+    `state` is the state after this change, and `task_run` is the run after all changes of the transaction.
+    """
 
     status: OrchestrationStatus
     state: StateRecord | None
     reason: str | None
     delay_seconds: float | None
-    created: bool
+    state_created: bool
     task_run: TaskRunRecord
 
 
@@ -49,7 +52,7 @@ class FlowRunTransitionResult:
     state: StateRecord | None
     reason: str | None
     delay_seconds: float | None
-    created: bool
+    state_created: bool
     flow_run: FlowRunRecord
 
 
@@ -58,14 +61,27 @@ def set_task_run_states(
 ) -> list[TaskRunTransitionResult | Exception]:
     """Orchestrate the changes in order. Each has its own result, and a later change of a run sees the earlier ones.
 
+    All results of a run have the same record of it, as it is after the last change.
     Costs a constant number of statements unless a run occurs twice. Returns NotFound for an unknown run, and QueueFull
     when a queue has reached its limit. Without `capacity`, queues have no limit.
     """
     parts = list(_split_by_run(changes))
     if len(parts) > 1:
         # Each part locks its runs. Locking all of them first, in one order, prevents deadlocks.
-        task_runs.lock_task_runs(connection, [change.id for change in changes])
-    return [result for part in parts for result in _set_task_run_states(connection, part, capacity)]
+        task_runs.lock_task_runs(connection, [change.run_id for change in changes])
+    results = [result for part in parts for result in _set_task_run_states(connection, part, capacity)]
+    return results if len(parts) == 1 else _with_last_records(results)
+
+
+def _with_last_records(
+    results: Sequence[TaskRunTransitionResult | Exception],
+) -> list[TaskRunTransitionResult | Exception]:
+    """Replace the run of each result with its last record, because each part has read the run again."""
+    last = {each.task_run.id: each.task_run for each in results if isinstance(each, TaskRunTransitionResult)}
+    return [
+        replace(each, task_run=last[each.task_run.id]) if isinstance(each, TaskRunTransitionResult) else each
+        for each in results
+    ]
 
 
 def _set_task_run_states(
@@ -78,14 +94,14 @@ def _set_task_run_states(
         sides = [
             entered_side(facts.run, change.proposed, facts.queue_entry)
             for change in changes
-            if (facts := facts_by_id.get(change.id))
+            if (facts := facts_by_id.get(change.run_id))
         ]
         transitions.reservation = capacity.begin_reservation(connection, filter(None, sides), argument="state")
     results: list[TaskRunTransitionResult | Exception] = []
     for change in changes:
-        facts = facts_by_id.get(change.id)
+        facts = facts_by_id.get(change.run_id)
         if facts is None:
-            results.append(NotFound("task run", change.id))
+            results.append(NotFound("id", "task run", change.run_id))
         elif facts.recorded_state is not None and not _begins_under_lost_lease(
             facts.recorded_state, change, facts, connection.now
         ):
@@ -130,7 +146,7 @@ def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
         return None
     pause = facts.flow_run_details or StateDetails()
     return FlowRunFacts(
-        facts.flow_run_state_type, facts.flow_run_run_count or 0, pause.pause_timeout, pause.pause_reschedule
+        facts.flow_run_state_type, facts.flow_run_run_count or 0, pause.pause_timeout_at, pause.pause_reschedule
     )
 
 
@@ -140,7 +156,7 @@ def set_flow_run_states(
     """Orchestrate changes of flow runs, as `set_task_run_states` does for task runs."""
     parts = list(_split_by_run(changes))
     if len(parts) > 1:
-        flow_runs.lock_flow_runs(connection, [change.id for change in changes])
+        flow_runs.lock_flow_runs(connection, [change.run_id for change in changes])
     return [result for part in parts for result in _set_flow_run_states(connection, part)]
 
 
@@ -151,10 +167,10 @@ def _set_flow_run_states(
     results: list[FlowRunTransitionResult | Exception] = []
     changed_runs: list[FlowRunRecord] = []
     for change in changes:
-        if change.id not in facts_by_id:
-            results.append(NotFound("flow run", change.id))
+        if change.run_id not in facts_by_id:
+            results.append(NotFound("id", "flow run", change.run_id))
             continue
-        run, recorded_state = facts_by_id[change.id]
+        run, recorded_state = facts_by_id[change.run_id]
         if recorded_state is not None:
             results.append(FlowRunTransitionResult(*_repeated_flow_run_fields(recorded_state, change), flow_run=run))
             continue
@@ -227,7 +243,7 @@ def _repeated_flow_run_fields(recorded_state: StateRecord, change: StateChange) 
 
 
 def _key_of(change: StateChange) -> tuple[str, str | None]:
-    return change.id, change.proposed.details.transition_id
+    return change.run_id, change.proposed.details.transition_id
 
 
 def _split_by_run(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChange]]:
@@ -235,8 +251,8 @@ def _split_by_run(changes: Sequence[StateChange]) -> Iterator[Sequence[StateChan
     start = 0
     seen: set[str] = set()
     for index, change in enumerate(changes):
-        if change.id in seen:
+        if change.run_id in seen:
             yield changes[start:index]
             start, seen = index, set[str]()
-        seen.add(change.id)
+        seen.add(change.run_id)
     yield changes[start:]

@@ -21,6 +21,7 @@ from strawberry.types.graphql import OperationType
 from db.errors import DatabaseUnavailable
 from db.runtime.deadlines import SharedTimer
 from resolvers.api_tokens import Caller
+from resolvers.errors import ErrorCode
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
 from runyard.graphiql import GraphiQLPage
 from runyard.http.compression import compress_body
@@ -179,7 +180,7 @@ class GraphQLOverHTTP:
         is_own = origin is None or is_same_origin(origin, headers.get("host"))
         if site not in ("same-origin", "none") if site is not None else not is_own:
             message = "Cross-origin GET requests are rejected unless RUNYARD_ALLOWED_ORIGINS lists the origin."
-            raise BadRequest(403, message, code="FORBIDDEN")
+            raise BadRequest(403, message, code=ErrorCode.FORBIDDEN)
 
     def _parse_operation(self, request: Request, parameters: dict[str, Any]) -> _OperationRequest:
         query, variables, operation_name, extensions = validate_parameters(self._trusted_documents, parameters)
@@ -202,13 +203,14 @@ class GraphQLOverHTTP:
         try:
             caller = await authenticator.authenticate(request.headers.get("authorization"), client_address(request))
         except Unauthenticated as error:
-            raise BadRequest(401, str(error), {"WWW-Authenticate": "Bearer"}, code="UNAUTHENTICATED") from None
+            raise BadRequest(401, str(error), {"WWW-Authenticate": "Bearer"}, code=ErrorCode.UNAUTHENTICATED) from None
         except TooManyFailedAttempts as error:
             refusal = BadRequest(
-                429, str(error), {"Retry-After": str(error.retry_after_seconds)}, code="TOO_MANY_WRONG_TOKENS"
+                429, str(error), {"Retry-After": str(error.retry_after_seconds)}, code=ErrorCode.TOO_MANY_WRONG_TOKENS
             )
         except DatabaseUnavailable:
-            refusal = BadRequest(503, "The database is busy or unavailable. Retry the request.", code="UNAVAILABLE")
+            message = "The database is busy or unavailable. Retry the request."
+            refusal = BadRequest(503, message, code=ErrorCode.UNAVAILABLE)
         else:
             return self._context.for_caller(caller)
         refusal.extensions["retryable"] = True
@@ -218,7 +220,7 @@ class GraphQLOverHTTP:
         """Return the last result of a stream when the caller's token has expired or been revoked."""
         assert self._authenticator is not None
         await self._authenticator.wait_until_invalid(caller)
-        error = {"message": "The token has expired or been revoked.", "extensions": {"code": "UNAUTHENTICATED"}}
+        error = {"message": "The token has expired or been revoked.", "extensions": {"code": ErrorCode.UNAUTHENTICATED}}
         return orjson.dumps({"errors": [error]})
 
     def _execute(self, operation_request: _OperationRequest, context: Context) -> Awaitable[ExecutionResult]:
@@ -254,7 +256,7 @@ def _error_response(refusal: BadRequest, media_type: str) -> Response:
 
 def _shutdown_response(media_type: str) -> Response:
     message = "The server is stopping and cancelled the request. A mutation may have been committed. Retry the request."
-    refusal = BadRequest(503, message, {"Connection": "close"}, code="UNAVAILABLE")
+    refusal = BadRequest(503, message, {"Connection": "close"}, code=ErrorCode.UNAVAILABLE)
     refusal.extensions["retryable"] = True
     return _error_response(refusal, media_type)
 
@@ -263,8 +265,9 @@ def _status_code(result: ExecutionResult) -> int:
     if not isinstance(result, PreExecutionError):
         return 200
     codes = {(error.extensions or {}).get("code") for error in result.errors or ()}
-    (code,) = codes if len(codes) == 1 else (None,)
-    return {"UNAVAILABLE": 503, "FORBIDDEN": 403}.get(code or "", 400)
+    if codes == {ErrorCode.UNAVAILABLE}:
+        return 503
+    return 403 if codes == {ErrorCode.FORBIDDEN} else 400
 
 
 def _response_body(result: ExecutionResult) -> dict[str, Any]:

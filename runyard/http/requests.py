@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from json import JSONDecodeError
 from typing import Any, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from starlette.requests import ClientDisconnect, Request
 
 from db.runtime.deadlines import Deadline, SharedTimer
+from resolvers.errors import ErrorCode
 from runyard.json_input import TooManyContainers, parse_json
 from runyard.persisted_documents import DocumentRefused, TrustedDocuments
 
@@ -21,7 +22,7 @@ Parsed = TypeVar("Parsed")
 
 _ZERO_QUALITY = re.compile(r"q=0(\.0*)?")
 _ANY_TYPE = frozenset({"*/*"})
-_REFUSAL_STATUSES = {"FORBIDDEN": 403, "PERSISTED_QUERY_NOT_SUPPORTED": 200}
+_REFUSAL_STATUSES: Mapping[str, int] = {ErrorCode.FORBIDDEN: 403, ErrorCode.PERSISTED_QUERY_NOT_SUPPORTED: 200}
 """Status of each refusal of a document, if it is not 400. Apollo clients expect 200 before they send the document."""
 
 
@@ -29,7 +30,12 @@ class BadRequest(Exception):
     """The HTTP request is rejected before its operation is executed."""
 
     def __init__(
-        self, status: int, message: str, headers: dict[str, str] | None = None, *, code: str = "BAD_USER_INPUT"
+        self,
+        status: int,
+        message: str,
+        headers: dict[str, str] | None = None,
+        *,
+        code: ErrorCode = ErrorCode.BAD_USER_INPUT,
     ) -> None:
         super().__init__(message)
         self.status = status

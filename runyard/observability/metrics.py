@@ -15,6 +15,7 @@ from strawberry.types.graphql import OperationType
 
 from db.runtime.histograms import SECONDS_BUCKETS, Histogram
 from queries import document, paths
+from resolvers.errors import ErrorCode
 from runyard.observability.schema_wrapper import SchemaWrapper
 from schema.errors import SERVER_ERROR_CODES
 from schema.execution.engine import RunyardSchema
@@ -66,7 +67,7 @@ class OperationMetrics:
         """Count the errors of a result and return its outcome."""
         if not result.errors:
             return "ok"
-        codes = [(error.extensions or {}).get("code", "INTERNAL") for error in result.errors]
+        codes = [(error.extensions or {}).get("code", ErrorCode.INTERNAL) for error in result.errors]
         self.errors.update(codes)
         return "refused" if SERVER_ERROR_CODES.isdisjoint(codes) else "failed"
 

@@ -29,6 +29,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.handlers import Bas
 from strawberry.subscriptions.protocols.graphql_transport_ws.types import Message
 
 from db.errors import DatabaseUnavailable
+from resolvers.errors import ErrorCode
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
 from runyard.json_input import parse_json
 from runyard.persisted_documents import DocumentRefused, TrustedDocuments, has_persisted_query
@@ -101,7 +102,7 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         elif message["type"] == "connection_init" and message.get("payload") is None:
             await super().handle_message({"type": "connection_init"})
         elif message["type"] == "subscribe" and self._is_at_operation_limit and message["id"] not in self.operations:
-            extensions = {"code": "BAD_USER_INPUT"}
+            extensions = {"code": ErrorCode.BAD_USER_INPUT}
             limit = self.max_subscriptions_per_connection
             message_text = f"The connection has reached its limit of {limit} concurrent operations."
             error = {"message": message_text, "extensions": extensions}

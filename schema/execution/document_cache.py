@@ -93,7 +93,7 @@ class DocumentCache:
             # Each error counts the lines again to report its location.
             return Document({}, [limit_exceeded("lines", MAX_LINES, lines)])
         try:
-            tree = parse(query, max_tokens=self._options.limits.tokens)
+            tree = parse(query, max_tokens=self._options.limits.tokens, allow_empty_selection_sets=False)
         except GraphQLError as error:
             return Document({}, [_limit_or_syntax_error(error, self._options.limits)])
         nodes = [node for node in tree.definitions if isinstance(node, OperationDefinitionNode)]

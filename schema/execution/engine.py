@@ -57,7 +57,7 @@ class RunyardSchema(strawberry.Schema):
         )
         self._options = options
         self._time_limit = TimeLimit(options.request_seconds)
-        self._response_size_limit = ResponseSizeLimit(options.limits.answer_bytes, options.total_response_bytes)
+        self._response_size_limit = ResponseSizeLimit(options.limits.response_bytes, options.total_response_bytes)
         self.documents = DocumentCache(self._schema, options, use_fast_path=use_fast_path)
         install_gather_started()
         _remove_null_defaults(self._schema)

@@ -8,6 +8,7 @@ import strawberry
 from db.records import JsonText, to_json
 from db.runtime.ids import canonical_id
 from resolvers.errors import BadInput
+from resolvers.queue.queue_ids import decode_queue_id
 from schema.limits.options import MAX_BATCH_SIZE
 
 MAX_PREFETCH = 1000
@@ -49,6 +50,16 @@ def parse_id(path: str, text: str) -> str:
         return canonical_id(text)
     except ValueError:
         raise BadInput(path, f"must be a UUID; got {text!r:.60}.") from None
+
+
+def parse_node_id(path: str, text: str) -> str:
+    """Return the id of an object of any type: a UUID in its stored form, or the id of a task queue."""
+    if decode_queue_id(text) is not None:
+        return text
+    try:
+        return canonical_id(text)
+    except ValueError:
+        raise BadInput(path, f"must be a UUID or the id of a task queue; got {text!r:.60}.") from None
 
 
 def parse_optional_id(path: str, text: str | None) -> str | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, cast
 import strawberry
 
 from resolvers.lists import Filter
-from schema.enums import FlowRunSort, StateType, TaskRunSort
+from schema.enums import DeploymentSort, FlowRunSort, FlowSort, StateType, TaskRunSort
 from schema.inputs.arguments import parse_ids
 from schema.naming import to_camel_case
 from schema.scalars import DateTime
@@ -19,10 +19,10 @@ from schema.scalars import DateTime
 
 @strawberry.input(description="Filter for an id. Conditions are combined with AND.")
 class IdFilter:
-    any: list[strawberry.ID] | None = strawberry.field(
-        default=None, description="The value is in this list. An empty list matches nothing."
+    in_: list[strawberry.ID] | None = strawberry.field(
+        name="in", default=None, description="The value is in this list. An empty list matches nothing."
     )
-    not_any: list[strawberry.ID] | None = strawberry.field(
+    not_in: list[strawberry.ID] | None = strawberry.field(
         default=None, description="The value is not null and not in this list. An empty list is ignored."
     )
     is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
@@ -30,16 +30,20 @@ class IdFilter:
 
 @strawberry.input(description="Filter for a text value. Conditions are combined with AND.")
 class TextFilter:
-    any: list[str] | None = strawberry.field(
-        default=None, description="The value is in this list. An empty list matches nothing."
+    in_: list[str] | None = strawberry.field(
+        name="in", default=None, description="The value is in this list. An empty list matches nothing."
     )
-    not_any: list[str] | None = strawberry.field(
+    not_in: list[str] | None = strawberry.field(
         default=None, description="The value is not null and not in this list. An empty list is ignored."
     )
-    like: str | None = strawberry.field(
+    contains: str | None = strawberry.field(
         default=None,
         description="The value contains this text. ASCII letters match in either case; all other characters match "
         "exactly, including `%` and `_`.",
+    )
+    starts_with: str | None = strawberry.field(
+        default=None,
+        description="The value starts with this text. All characters match exactly, including their case, `%` and `_`.",
     )
     is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
 
@@ -68,13 +72,15 @@ class DateTimeFilter:
 
 @strawberry.input(description="Filter for a state type. Conditions are combined with AND.")
 class StateTypeFilter:
-    any: list[StateType] | None = strawberry.field(
-        default=None, description="The value is in this list. An empty list matches nothing."
+    in_: list[StateType] | None = strawberry.field(
+        name="in", default=None, description="The value is in this list. An empty list matches nothing."
     )
-    not_any: list[StateType] | None = strawberry.field(
+    not_in: list[StateType] | None = strawberry.field(
         default=None, description="The value is not null and not in this list. An empty list is ignored."
     )
-    is_null: bool | None = strawberry.field(default=None, description="Whether the run has no state.")
+    is_null: bool | None = strawberry.field(
+        default=None, description="Whether the value is null. True matches nothing: every run has a state."
+    )
 
 
 @strawberry.input(description="Filter for the current state of a run. Conditions are combined with AND.")
@@ -192,7 +198,7 @@ class TaskRunFilter:
     expected_start_time: DateTimeFilter | None = strawberry.field(
         default=None, description="Time at which the task run was expected to start, set with its first state."
     )
-    created: DateTimeFilter | None = strawberry.field(
+    created_at: DateTimeFilter | None = strawberry.field(
         default=None, description="Time at which the task run was created."
     )
     flow_run_id: IdFilter | None = strawberry.field(
@@ -217,12 +223,11 @@ FlowFilterArgument = Annotated[FlowFilter | None, strawberry.argument(descriptio
 DeploymentFilterArgument = Annotated[
     DeploymentFilter | None, strawberry.argument(description="Filter for deployments. Defaults to all.")
 ]
-TaskRunSortArgument = Annotated[
-    TaskRunSort | None, strawberry.argument(description="Sort order. Defaults to newest first.")
-]
-FlowRunSortArgument = Annotated[
-    FlowRunSort | None, strawberry.argument(description="Sort order. Defaults to newest first.")
-]
+_SORT_DESCRIPTION = "Sort order. Defaults to newest first."
+TaskRunSortArgument = Annotated[TaskRunSort, strawberry.argument(description=_SORT_DESCRIPTION)]
+FlowRunSortArgument = Annotated[FlowRunSort, strawberry.argument(description=_SORT_DESCRIPTION)]
+FlowSortArgument = Annotated[FlowSort, strawberry.argument(description=_SORT_DESCRIPTION)]
+DeploymentSortArgument = Annotated[DeploymentSort, strawberry.argument(description=_SORT_DESCRIPTION)]
 
 
 def parse_filter(path: str, filter: Any) -> Filter:

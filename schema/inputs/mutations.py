@@ -43,9 +43,9 @@ class StateDetailsInput:
         "(`Cached`) if a result is cached under the key; COMPLETED stores its result under it. The cache is "
         "not used for flow runs, with `force`, or for the first state of a task run in a flow run.",
     )
-    cache_expiration: DateTime | None = strawberry.field(
+    cache_expires_at: DateTime | None = strawberry.field(
         default=None,
-        description="Expiration of the result that a COMPLETED state stores under `cacheKey`. Defaults to no expiration.",
+        description="Time at which the result that a COMPLETED state stores under `cacheKey` expires. Defaults to never.",
     )
     refresh_cache: bool | None = strawberry.field(
         default=None,
@@ -57,7 +57,7 @@ class StateDetailsInput:
         "changes and that state is returned. Repeating PENDING or RUNNING under a lost lease returns ABORT "
         "instead.",
     )
-    pause_timeout: DateTime | None = strawberry.field(
+    pause_timeout_at: DateTime | None = strawberry.field(
         default=None,
         description="Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
         "FAILED, except with `force`. Defaults to no deadline.",
@@ -97,10 +97,10 @@ class StateDetailsInput:
         return StateDetails(
             scheduled_time=self.scheduled_time,
             cache_key=validate_optional_key(f"{path}.cacheKey", self.cache_key, MAX_STATE_CACHE_KEY_BYTES),
-            cache_expiration=self.cache_expiration,
+            cache_expires_at=self.cache_expires_at,
             refresh_cache=self.refresh_cache,
             transition_id=parse_optional_id(f"{path}.transitionId", self.transition_id),
-            pause_timeout=self.pause_timeout,
+            pause_timeout_at=self.pause_timeout_at,
             pause_reschedule=bool(self.pause_reschedule),
             pause_key=self.pause_key,
             retriable=self.retriable,
@@ -181,7 +181,7 @@ class TaskRunCreateInput:
     )
     flow_run_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="Id of the flow run. Defaults to null, for a background run. Fails with `CONFLICT` when the flow run "
+        description="Id of the flow run. Defaults to null, for a background run. Fails with `NOT_FOUND` when the flow run "
         "does not exist.",
     )
     name: str | None = strawberry.field(
@@ -196,11 +196,12 @@ class TaskRunCreateInput:
         description="Cache key for information, at most 2,000 characters. The result cache uses "
         "`StateDetailsInput.cacheKey` instead.",
     )
-    cache_expiration: DateTime | None = strawberry.field(
+    cache_expires_at: DateTime | None = strawberry.field(
         default=None,
-        description="Cache expiration for information. The result cache uses `StateDetailsInput.cacheExpiration` instead.",
+        description="Time of cache expiration, for information. The result cache uses `StateDetailsInput.cacheExpiresAt` "
+        "instead.",
     )
-    empirical_policy: TaskRunPolicyInput | None = strawberry.field(
+    retry_policy: TaskRunPolicyInput | None = strawberry.field(
         default=None, description="Retry policy. Defaults to no retries."
     )
     tags: list[str] | None = strawberry.field(
@@ -230,7 +231,6 @@ class TaskRunCreateInput:
                 f"{path}.cacheKey",
                 f"must have at most {MAX_CACHE_KEY_LENGTH:,} characters; got {len(self.cache_key):,}.",
             )
-        policy = self.empirical_policy
         return NewTaskRun(
             task_key=validate_key(f"{path}.taskKey", self.task_key),
             dynamic_key=new_id() if self.dynamic_key is None else validate_key(f"{path}.dynamicKey", self.dynamic_key),
@@ -238,8 +238,8 @@ class TaskRunCreateInput:
             name=self.name,
             task_version=self.task_version,
             cache_key=self.cache_key,
-            cache_expiration=self.cache_expiration,
-            policy=policy.parse(f"{path}.empiricalPolicy") if policy else TaskRunPolicy(),
+            cache_expires_at=self.cache_expires_at,
+            retry_policy=self.retry_policy.parse(f"{path}.retryPolicy") if self.retry_policy else TaskRunPolicy(),
             tags=self.tags or (),
             task_inputs=parse_task_inputs(f"{path}.taskInputs", self.task_inputs),
             parameters=serialize_optional_json(f"{path}.parameters", self.parameters),
@@ -261,9 +261,9 @@ class TaskRunUpdateInput:
 
 @strawberry.input(description="State proposed for one of several task runs.")
 class TaskRunStateChangeInput:
-    id: strawberry.ID = strawberry.field(description="Id of the task run.")
+    task_run_id: strawberry.ID = strawberry.field(description="Id of the task run.")
     state: StateInput = strawberry.field(description="Proposed state.")
-    force: bool | None = strawberry.field(
+    force: bool = strawberry.field(
         default=False,
         description="Whether to set the state without applying orchestration rules. Defaults to false. Has no effect "
         "when `leaseId` has expired or is not the run's current lease.",
@@ -276,9 +276,9 @@ class TaskRunStateChangeInput:
 
     def parse(self, path: str) -> StateChange:
         return StateChange(
-            parse_id(f"{path}.id", self.id),
+            parse_id(f"{path}.taskRunId", self.task_run_id),
             self.state.parse(f"{path}.state"),
-            bool(self.force),
+            self.force,
             parse_optional_id(f"{path}.leaseId", self.lease_id),
         )
 
@@ -301,12 +301,12 @@ class DeploymentCreateInput:
         "`&`, `<` or `>`."
     )
     flow_id: strawberry.ID = strawberry.field(
-        description="Id of the flow. Fails with `CONFLICT` when the flow does not exist."
+        description="Id of the flow. Fails with `NOT_FOUND` when the flow does not exist."
     )
     tags: list[str] | None = strawberry.field(
         default=None, description="Tags of the deployment. They are copied to its flow runs."
     )
-    is_schedule_active: bool | None = strawberry.field(
+    is_schedule_active: bool = strawberry.field(
         default=True,
         description="Whether the deployment is marked as having an active schedule. Defaults to true. Runyard has no "
         "schedules: it stores the value and does not use it.",
@@ -320,7 +320,7 @@ class DeploymentCreateInput:
             name=validate_name(f"{path}.name", self.name),
             flow_id=parse_id(f"{path}.flowId", self.flow_id),
             tags=self.tags or (),
-            is_schedule_active=self.is_schedule_active is not False,
+            is_schedule_active=self.is_schedule_active,
             work_queue_name=self.work_queue_name,
         )
 
@@ -348,11 +348,11 @@ class FlowRunCreateInput:
     flow_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="Id of the flow, required without a `deploymentId`. Defaults to the flow of the deployment. Fails "
-        "with `CONFLICT` when the flow does not exist.",
+        "with `NOT_FOUND` when the flow does not exist.",
     )
     deployment_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="Id of the deployment. Defaults to null. Fails with `CONFLICT` when the deployment does not exist.",
+        description="Id of the deployment. Defaults to null. Fails with `NOT_FOUND` when the deployment does not exist.",
     )
     name: str | None = strawberry.field(
         default=None,
@@ -377,9 +377,9 @@ class FlowRunCreateInput:
     parent_task_run_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="Id of the task run that represents this flow run as a subflow. The state of the task run follows "
-        "that of the flow run. Fails with `CONFLICT` when the task run does not exist.",
+        "that of the flow run. Fails with `NOT_FOUND` when the task run does not exist.",
     )
-    empirical_policy: FlowRunPolicyInput | None = strawberry.field(
+    retry_policy: FlowRunPolicyInput | None = strawberry.field(
         default=None, description="Retry policy. Defaults to no retries."
     )
     state: StateInput | None = strawberry.field(
@@ -400,6 +400,6 @@ class FlowRunCreateInput:
             flow_version=self.flow_version,
             idempotency_key=validate_optional_key(f"{path}.idempotencyKey", self.idempotency_key),
             parent_task_run_id=parse_optional_id(f"{path}.parentTaskRunId", self.parent_task_run_id),
-            policy=self.empirical_policy.parse() if self.empirical_policy else FlowRunPolicy(),
+            retry_policy=self.retry_policy.parse() if self.retry_policy else FlowRunPolicy(),
             state=self.state.parse(f"{path}.state") if self.state else DEFAULT_STATE,
         )

@@ -20,6 +20,7 @@ from graphql import (
     SelectionSetNode,
 )
 
+from resolvers.errors import ErrorCode
 from schema.naming import to_camel_case
 
 LIMIT_DESCRIPTIONS = {
@@ -50,7 +51,11 @@ class QueryTooComplex(GraphQLError):
     """The document or operation exceeds a limit."""
 
     def __init__(self, limit: str, allowed: int, found: int | None, message: str, nodes: Collection[Node] = ()) -> None:
-        extensions: dict[str, Any] = {"code": "QUERY_TOO_COMPLEX", "limit": to_camel_case(limit), "allowed": allowed}
+        extensions: dict[str, Any] = {
+            "code": ErrorCode.QUERY_TOO_COMPLEX,
+            "limit": to_camel_case(limit),
+            "allowed": allowed,
+        }
         if found is not None:
             extensions["found"] = found
         super().__init__(message, list(nodes), extensions=extensions)
@@ -112,7 +117,7 @@ class SelectionCounter:
             return NO_SELECTIONS
         for node in selection_set.selections:
             directives += len(node.directives or ())
-            # Selection sets can be empty, and collecting them takes time: a spread therefore counts as a field.
+            # Collecting the fields of a fragment takes time: a spread therefore counts as a field.
             fields += 1
             depth_increment = 0
             if isinstance(node, FieldNode):

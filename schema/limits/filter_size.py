@@ -28,6 +28,9 @@ from schema.limits.options import RequestLimits
 MAX_CACHED_TYPES = 1000
 """Maximum number of cached descriptions of input types."""
 
+_TEXT_OPERATORS = (".contains", ".startsWith")
+"""Ends of the paths of conditions whose text has a maximum length."""
+
 MAX_UNKNOWN_FIELDS = 10
 MAX_NAME_CHARACTERS = 100
 """Maximum length of a field name or enum value. Longer ones are rejected before they are compared with known names."""
@@ -113,7 +116,7 @@ class FilterSizeChecker:
             limit = self._limits.filter_values
             if (found := len(_list_items(value))) > limit:
                 raise BadInput(path, f"must have at most {limit:,} values; got {found:,}.")
-        elif path.endswith(".like"):
+        elif path.endswith(_TEXT_OPERATORS):
             limit = self._limits.filter_text
             text = value.value if isinstance(value, StringValueNode) else value
             if isinstance(text, str) and len(text) > limit:
@@ -123,7 +126,7 @@ class FilterSizeChecker:
         self.conditions += 1
         if self.conditions > self._limits.filter_conditions:
             limit = self._limits.filter_conditions
-            message = f"exceeds the limit of {limit:,} conditions. A list operator such as `any` counts as one."
+            message = f"exceeds the limit of {limit:,} conditions. A list operator such as `in` counts as one."
             raise BadInput(self._path, message)
 
 

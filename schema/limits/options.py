@@ -24,7 +24,7 @@ class RequestLimits:
     filter_values: int = 1000
     filter_text: int = 1000
     page_size: int = 1000
-    answer_bytes: int = 64 * 1024 * 1024
+    response_bytes: int = 64 * 1024 * 1024
 
     @property
     def default_page_size(self) -> int:

@@ -14,7 +14,7 @@ from db.runtime.memory_budget import (
     SharedMemoryBudget,
     set_operation_budget,
 )
-from resolvers.errors import Refusal
+from resolvers.errors import ErrorCode, Refusal
 
 COUNTED_TEXT_LENGTH = 200
 """Minimum length of texts that count towards the response size. The limit on fields bounds shorter ones."""
@@ -23,7 +23,7 @@ COUNTED_TEXT_LENGTH = 200
 class ResponseTooLarge(Refusal):
     """The response exceeds its size limit."""
 
-    code = "ANSWER_TOO_LARGE"
+    code = ErrorCode.RESPONSE_TOO_LARGE
 
     def __init__(self, max_bytes: int) -> None:
         super().__init__(

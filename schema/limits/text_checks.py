@@ -8,6 +8,8 @@ from typing import Any
 import orjson
 from graphql import DocumentNode, FloatValueNode, GraphQLError, IntValueNode, StringValueNode, Visitor, visit
 
+from resolvers.errors import ErrorCode
+
 NUL = "\0"
 _Container = dict[str, Any] | list[Any]
 
@@ -53,7 +55,7 @@ def check_variables(variables: dict[str, Any]) -> tuple[list[GraphQLError], int]
     if not has_nul or not (path := _path_to_nul(variables)):
         return [], size
     message = f"{path}: must not contain the NUL character (U+0000)."
-    return [GraphQLError(message, extensions={"code": "BAD_USER_INPUT", "argument": path})], size
+    return [GraphQLError(message, extensions={"code": ErrorCode.BAD_USER_INPUT, "argument": path})], size
 
 
 def _has_nul(variables: _Container) -> bool:

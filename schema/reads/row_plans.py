@@ -24,8 +24,8 @@ from db.records import (
     TaskRunRecord,
     estimate_lateness,
     estimate_run_time,
-    flow_run_policy,
-    task_run_policy,
+    flow_run_retry_policy,
+    task_run_retry_policy,
 )
 from resolvers.lists import LEADING_COLUMNS
 from schema.context import Info
@@ -67,11 +67,12 @@ _RUN_COMPUTED = {
 _COMPUTED_FIELDS: Mapping[type, Mapping[str, tuple[Callable[..., Any], tuple[str, ...]]]] = {
     TaskRunRecord: {
         **_RUN_COMPUTED,
-        "empirical_policy": (task_run_policy, ("retries", "retry_delay_seconds", "retry_jitter_factor")),
+        "retry_policy": (task_run_retry_policy, ("retries", "retry_delay_seconds", "retry_jitter_factor")),
     },
     FlowRunRecord: {
         **_RUN_COMPUTED,
-        "empirical_policy": (flow_run_policy, ("retries", "retry_delay_seconds", "pause_keys", "resuming")),
+        "retry_policy": (flow_run_retry_policy, ("retries", "retry_delay_seconds")),
+        "pause_keys": (orjson.loads, ("pause_keys",)),
     },
     StateRecord: {"details": (StateDetails.from_json, ("details",))},
     FlowRecord: _TAGS,

@@ -1,10 +1,28 @@
-"""GraphQL type of concurrency limits."""
+"""GraphQL types of concurrency limits and the slots that task runs hold."""
+
+from typing import cast
 
 import strawberry
 
+from db.records import TaskRunRecord
 from resolvers.concurrency_limits import LimitWithSlots
+from schema.context import Info
 from schema.scalars import DateTime
 from schema.types.node import Node
+from schema.types.task_runs import TaskRun
+
+
+@strawberry.type(description="Slot of a concurrency limit, held by a task run.")
+class ConcurrencySlot:
+    task_run_id: strawberry.ID = strawberry.field(description="Id of the task run that holds the slot.")
+    acquired_at: DateTime = strawberry.field(description="Time at which the task run took the slot.")
+
+    @strawberry.field(
+        description="Task run that holds the slot. Null when it was deleted while the request was executed.",
+        graphql_type=TaskRun | None,
+    )
+    async def task_run(self, info: Info) -> TaskRunRecord | None:
+        return await info.context.loaders.task_runs.load(self.task_run_id)
 
 
 @strawberry.type(
@@ -16,8 +34,8 @@ from schema.types.node import Node
 )
 class ConcurrencyLimit(Node):
     id: strawberry.ID = strawberry.field(description="Id of the limit.")
-    created: DateTime = strawberry.field(description="Time of creation.")
-    updated: DateTime = strawberry.field(description="Time at which `limit` was last set.")
+    created: DateTime = strawberry.field(name="createdAt", description="Time of creation.")
+    updated: DateTime = strawberry.field(name="updatedAt", description="Time at which `limit` was last set.")
     tag: str = strawberry.field(
         description="Tag of the limited task runs, unique among limits. Tags are compared exactly, including their case."
     )
@@ -27,9 +45,21 @@ class ConcurrencyLimit(Node):
             "for 0, and WAIT for a negative number."
         )
     )
-    active_slots: list[strawberry.ID] = strawberry.field(
-        description="Ids of the task runs that hold a slot, in ascending order."
+    slots: list[ConcurrencySlot] = strawberry.field(
+        description="Slots that task runs hold, in the order in which they were taken."
     )
+
+    @strawberry.field(
+        description=(
+            "Number of queued task runs that wait for a slot of this limit: those whose last proposal of RUNNING "
+            "returned WAIT. 0 while a slot is free."
+        )
+    )
+    async def waiting_count(self, info: Info) -> int:
+        limit = cast("LimitWithSlots", self)
+        if limit.has_free_slot:
+            return 0
+        return await info.context.loaders.waiting_run_counts.load(limit.tag)
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:

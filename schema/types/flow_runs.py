@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from schema.types.task_runs import TaskRun, TaskRunConnection
 
 
-@strawberry.type(description="Retry policy of a flow run, and the status of its pauses.")
+@strawberry.type(description="Retry policy of a flow run.")
 class FlowRunPolicy:
     retries: int | None = strawberry.field(
         description="Maximum number of retries after failures. Null, 0 or a negative number means no retries."
@@ -27,25 +27,13 @@ class FlowRunPolicy:
     retry_delay_seconds: float | None = strawberry.field(
         description="Delay before each retry in seconds. Null means no delay."
     )
-    pause_keys: list[str] = strawberry.field(
-        description=(
-            "Keys of the pauses that the flow run has had, including generated keys. Proposing PAUSED with one of "
-            "them returns REJECT. Emptied when the flow run is retried or restarted."
-        )
-    )
-    resuming: bool = strawberry.field(
-        description=(
-            "Whether the flow run has been resumed from a pause and has neither entered RUNNING nor ended since. "
-            "Entering RUNNING then does not increase `runCount`."
-        )
-    )
 
 
 @strawberry.type(description="Execution of a flow. Its task runs are in `taskRuns`.")
 class FlowRun(Node):
     id: strawberry.ID = strawberry.field(description="Id of the flow run.")
-    created: DateTime = strawberry.field(description="Time of creation.")
-    updated: DateTime = strawberry.field(description="Time of the last change.")
+    created: DateTime = strawberry.field(name="createdAt", description="Time of creation.")
+    updated: DateTime = strawberry.field(name="updatedAt", description="Time of the last change.")
     name: str = strawberry.field(
         description="Name of the flow run, not necessarily unique. Generated when none was given on creation."
     )
@@ -75,8 +63,18 @@ class FlowRun(Node):
     context: JSON = strawberry.field(
         description="Additional data, as a JSON object. Stored for clients; the server does not use it."
     )
-    empirical_policy: FlowRunPolicy = strawberry.field(
-        description="Retry policy, and the status of the flow run's pauses."
+    retry_policy: FlowRunPolicy = strawberry.field(description="Retry policy of the flow run.")
+    pause_keys: list[str] = strawberry.field(
+        description=(
+            "Keys of the pauses that the flow run has had, including generated keys. Proposing PAUSED with one of "
+            "them returns REJECT. Emptied when the flow run is retried or restarted."
+        )
+    )
+    resuming: bool = strawberry.field(
+        description=(
+            "Whether the flow run has been resumed from a pause and has neither entered RUNNING nor ended since. "
+            "Entering RUNNING then does not increase `runCount`."
+        )
     )
     tags: list[str] = strawberry.field(
         description="Tags: those of the deployment, followed by those given on creation."
@@ -88,12 +86,10 @@ class FlowRun(Node):
             "deleted."
         )
     )
-    state_id: strawberry.ID | None = strawberry.field(description="Id of the current state. Null when `state` is null.")
-    state_type: StateType | None = strawberry.field(description="Type of the current state. Null when `state` is null.")
-    state_name: str | None = strawberry.field(description="Name of the current state. Null when `state` is null.")
-    state: State | None = strawberry.field(
-        description="Current state. Flow runs that are created through this API always have one."
-    )
+    state_id: strawberry.ID = strawberry.field(description="Id of the current state.")
+    state_type: StateType = strawberry.field(description="Type of the current state.")
+    state_name: str = strawberry.field(description="Name of the current state.")
+    state: State = strawberry.field(description="Current state. A flow run has one from its creation on.")
     run_count: int = strawberry.field(
         description=(
             "Number of times that the flow run has entered RUNNING. Resuming from a pause is not counted, unless "
@@ -185,7 +181,7 @@ class FlowRun(Node):
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        list_query = lists.task_runs(parse_filter("filter", filter), sort or TaskRunSort.ID_DESC, flow_run_id=self.id)
+        list_query = lists.task_runs(parse_filter("filter", filter), sort, flow_run_id=self.id)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
     @classmethod

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 @strawberry.type(description="Program. Its executions are flow runs.")
 class Flow(Node):
     id: strawberry.ID = strawberry.field(description="Id of the flow.")
-    created: DateTime = strawberry.field(description="Time of creation.")
-    updated: DateTime = strawberry.field(description="Time of the last change.")
+    created: DateTime = strawberry.field(name="createdAt", description="Time of creation.")
+    updated: DateTime = strawberry.field(name="updatedAt", description="Time of the last change.")
     name: str = strawberry.field(description="Name of the flow, unique among flows.")
     tags: list[str] = strawberry.field(description="Tags of the flow, in the order in which they were given.")
 
@@ -40,7 +40,7 @@ class Flow(Node):
         before: Before = None,
         offset: Offset = None,
     ) -> ConnectionResult:
-        list_query = lists.flow_runs(parse_filter("filter", filter), sort or FlowRunSort.ID_DESC, flow_id=self.id)
+        list_query = lists.flow_runs(parse_filter("filter", filter), sort, flow_id=self.id)
         return await connection_result(info, list_query, first, after, last, before, offset)
 
     @classmethod
@@ -55,8 +55,8 @@ class Flow(Node):
 )
 class Deployment(Node):
     id: strawberry.ID = strawberry.field(description="Id of the deployment.")
-    created: DateTime = strawberry.field(description="Time of creation.")
-    updated: DateTime = strawberry.field(description="Time of the last change.")
+    created: DateTime = strawberry.field(name="createdAt", description="Time of creation.")
+    updated: DateTime = strawberry.field(name="updatedAt", description="Time of the last change.")
     name: str = strawberry.field(description="Name of the deployment, unique within its flow.")
     flow_id: strawberry.ID = strawberry.field(description="Id of the flow that the deployment belongs to.")
     tags: list[str] = strawberry.field(

@@ -5,4 +5,6 @@ import strawberry
 
 @strawberry.interface(description="Object with an id that is unique across all types.")
 class Node:
-    id: strawberry.ID = strawberry.field(description="Id of the object, a UUID that is unique across all types.")
+    id: strawberry.ID = strawberry.field(
+        description="Id of the object, unique across all types. A UUID, except for task queues."
+    )

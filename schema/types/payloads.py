@@ -2,10 +2,12 @@
 
 import strawberry
 
-from schema.enums import OrchestrationStatus
+from schema.enums import ErrorCode, OrchestrationStatus
 from schema.scalars import DateTime
+from schema.types.concurrency_limits import ConcurrencyLimit
 from schema.types.flow_runs import FlowRun
 from schema.types.flows import Deployment, Flow
+from schema.types.leases import LeaseResult, ScheduledTaskRun
 from schema.types.states import State
 from schema.types.task_runs import TaskRun
 
@@ -19,6 +21,54 @@ class TaskRunCreatePayload:
             "`dynamicKey` already existed; it is returned unchanged."
         )
     )
+
+
+@strawberry.type(description="Error of one item of a mutation. The other items are not affected.")
+class MutationError:
+    code: ErrorCode = strawberry.field(description="Error code, as in `extensions.code` of a GraphQL error.")
+    message: str = strawberry.field(description="Error message.")
+    argument: str | None = strawberry.field(
+        description=(
+            "Path of the invalid argument, such as `inputs.3.taskRunId`. Always set for the codes `NOT_FOUND` and "
+            "`CONFLICT`; null when the error concerns no argument."
+        )
+    )
+
+
+@strawberry.type(description="Result of one item of `createTaskRuns`.")
+class TaskRunCreateResult:
+    task_run: TaskRun | None = strawberry.field(
+        description="New task run, or the existing task run with the same keys. Null when `error` is set."
+    )
+    created: bool = strawberry.field(
+        description=(
+            "Whether a new task run was created. False when `error` is set, and when a task run with the same "
+            "`flowRunId`, `taskKey` and `dynamicKey` already existed; it is returned unchanged."
+        )
+    )
+    error: MutationError | None = strawberry.field(
+        description=(
+            "Error of the item. Always null, because one invalid item fails the whole request; reserved for creating "
+            "the valid items only."
+        )
+    )
+
+
+@strawberry.type(description="Result of creating several task runs.")
+class TaskRunsCreatePayload:
+    results: list[TaskRunCreateResult] = strawberry.field(
+        description="One result for each input, in the order of the inputs."
+    )
+
+
+@strawberry.type(description="Result of changing a task run.")
+class TaskRunUpdatePayload:
+    task_run: TaskRun = strawberry.field(description="Task run after the change.")
+
+
+@strawberry.type(description="Result of deleting an object.")
+class DeletePayload:
+    deleted_id: strawberry.ID = strawberry.field(description="Id of the deleted object.")
 
 
 @strawberry.type(description="Result of creating a flow.")
@@ -61,55 +111,75 @@ class FlowRunCreatePayload:
 @strawberry.type(description="Result of setting a task run's state.")
 class TaskRunOrchestrationResult:
     status: OrchestrationStatus = strawberry.field(description="Decision of the orchestration rules.")
-    state: State | None = strawberry.field(
+    state: State = strawberry.field(
         description=(
-            "State of the task run after the request. When the `transitionId` was used before, the state that it "
-            "set then. Null when the task run has no state."
+            "State of the task run after this proposal. When the `transitionId` was used before, the state that it "
+            "set then."
         )
     )
     reason: str | None = strawberry.field(description="Reason for the decision. Null for ACCEPT.")
     delay_seconds: float | None = strawberry.field(
         description="Delay before the state can be proposed again, in seconds. Null unless `status` is WAIT."
     )
-    created: bool = strawberry.field(
-        description="Whether this request set a new state: the proposed one, or another one instead."
+    state_created: bool = strawberry.field(
+        description="Whether this proposal set a new state: the proposed one, or another one instead."
     )
-    task_run: TaskRun = strawberry.field(description="Task run after the request.")
-
-
-@strawberry.type(description="Error of one item of a batch. The other items are not affected.")
-class RowError:
-    code: str = strawberry.field(description="Error code, as in `extensions.code` of a GraphQL error.")
-    message: str = strawberry.field(description="Error message.")
+    task_run: TaskRun = strawberry.field(
+        description="Task run after the whole request, including later proposals of the same `setTaskRunStates`."
+    )
 
 
 @strawberry.type(
     description="Result of one item of `setTaskRunStates`. Exactly one of `result` and `error` is not null."
 )
 class TaskRunStateChangeResult:
-    id: strawberry.ID = strawberry.field(description="Id of the task run.")
+    task_run_id: strawberry.ID = strawberry.field(description="Id of the task run.")
     result: TaskRunOrchestrationResult | None = strawberry.field(
         description="Result of setting the state. Null when `error` is set."
     )
-    error: RowError | None = strawberry.field(
+    error: MutationError | None = strawberry.field(
         description="Error of the item, with the code `NOT_FOUND` or `QUEUE_FULL`. Null when `result` is set."
     )
+
+
+@strawberry.type(description="Result of setting the states of several task runs.")
+class TaskRunStatesPayload:
+    results: list[TaskRunStateChangeResult] = strawberry.field(
+        description="One result for each input, in the order of the inputs."
+    )
+
+
+@strawberry.type(description="Result of claiming task runs.")
+class TaskRunsClaimPayload:
+    deliveries: list[ScheduledTaskRun] = strawberry.field(
+        description="Claimed task runs, each under a lease. Empty when no run was due."
+    )
+
+
+@strawberry.type(description="Result of acknowledging, renewing or releasing leases.")
+class LeasesPayload:
+    leases: list[LeaseResult] = strawberry.field(description="One result for each lease, in the order of the ids.")
+
+
+@strawberry.type(description="Result of changing a concurrency limit.")
+class ConcurrencyLimitPayload:
+    concurrency_limit: ConcurrencyLimit = strawberry.field(description="Concurrency limit after the change.")
 
 
 @strawberry.type(description="Result of setting a flow run's state.")
 class FlowRunOrchestrationResult:
     status: OrchestrationStatus = strawberry.field(description="Decision of the orchestration rules.")
-    state: State | None = strawberry.field(
+    state: State = strawberry.field(
         description=(
             "State of the flow run after the request. When the `transitionId` was used before, the state that it "
-            "set then. Null when the flow run has no state."
+            "set then."
         )
     )
     reason: str | None = strawberry.field(description="Reason for the decision. Null for ACCEPT.")
     delay_seconds: float | None = strawberry.field(
         description="Delay before the state can be proposed again, in seconds. Null unless `status` is WAIT."
     )
-    created: bool = strawberry.field(
+    state_created: bool = strawberry.field(
         description="Whether this request set a new state: the proposed one, or another one instead."
     )
     flow_run: FlowRun = strawberry.field(description="Flow run after the request.")
@@ -117,9 +187,10 @@ class FlowRunOrchestrationResult:
 
 @strawberry.type(description="Result of deleting the task runs that match a filter.")
 class TaskRunsDeletePayload:
-    count: int = strawberry.field(
-        description="Number of deleted task runs. With `dryRun`, the number of task runs that would be deleted."
+    matched: int = strawberry.field(
+        description="Number of matching task runs that the request examined, at most `limit`."
     )
+    deleted: int = strawberry.field(description="Number of deleted task runs. 0 with `dryRun`.")
     has_more: bool = strawberry.field(
         description="Whether more than `limit` task runs match the filter. Repeat the request to delete the others."
     )

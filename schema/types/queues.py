@@ -2,7 +2,9 @@
 
 import strawberry
 
+from resolvers.queue.stats import TaskQueueStats
 from schema.scalars import DateTime
+from schema.types.node import Node
 
 
 @strawberry.type(
@@ -31,7 +33,10 @@ class QueueEntry:
 
 
 @strawberry.type(description="Queue statistics for a task key.")
-class TaskQueue:
+class TaskQueue(Node):
+    id: strawberry.ID = strawberry.field(
+        description="Id of the queue: an opaque text, not a UUID. The queue of a task key always has the same id."
+    )
     task_key: str = strawberry.field(description="Task key of the queue.")
     scheduled: int = strawberry.field(description="Number of due runs that wait on the scheduled side.")
     retry: int = strawberry.field(
@@ -62,3 +67,7 @@ class TaskQueue:
             "fail with `QUEUE_FULL`; failed, released and redelivered runs are always added."
         )
     )
+
+    @classmethod
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, TaskQueueStats)

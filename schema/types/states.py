@@ -2,8 +2,10 @@
 
 import strawberry
 
+from db.records import StateRecord
 from schema.enums import StateType
 from schema.scalars import JSON, DateTime
+from schema.types.node import Node
 
 
 @strawberry.type(
@@ -39,8 +41,8 @@ class StateDetails:
             "exists; COMPLETED stores its result under it. The cache is not used for flow runs, or with `force`."
         )
     )
-    cache_expiration: DateTime | None = strawberry.field(
-        description="Expiration of the result that a COMPLETED state stores under `cacheKey`. Null means no expiration."
+    cache_expires_at: DateTime | None = strawberry.field(
+        description="Time at which the result that a COMPLETED state stores under `cacheKey` expires. Null means never."
     )
     refresh_cache: bool | None = strawberry.field(
         description="Whether a proposal of RUNNING ignores a result cached under `cacheKey`. Null means false."
@@ -51,7 +53,7 @@ class StateDetails:
             "and returns this one. Repeating PENDING or RUNNING under a lost lease returns ABORT instead."
         )
     )
-    pause_timeout: DateTime | None = strawberry.field(
+    pause_timeout_at: DateTime | None = strawberry.field(
         description=(
             "Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
             "FAILED, except with `force`. Null means no deadline."
@@ -63,7 +65,7 @@ class StateDetails:
     pause_key: str | None = strawberry.field(
         description=(
             "Key of the pause of a flow run, as sent by the client. Null when the client sent none; the generated "
-            "key is in `FlowRunPolicy.pauseKeys`."
+            "key is in `FlowRun.pauseKeys`."
         )
     )
     run_input_keyset: JSON | None = strawberry.field(
@@ -84,7 +86,7 @@ class StateDetails:
 
 
 @strawberry.type(description="State that a run has or had. States never change: a run enters a new state instead.")
-class State:
+class State(Node):
     id: strawberry.ID = strawberry.field(description="Id of the state.")
     type: StateType = strawberry.field(description="Type of the state.")
     name: str = strawberry.field(
@@ -103,3 +105,7 @@ class State:
         description="Result of the run, or any other JSON value. Null when none was given."
     )
     details: StateDetails = strawberry.field(description="Details of the state, such as its scheduled time.")
+
+    @classmethod
+    def is_type_of(cls, value: object, _info: object) -> bool:
+        return isinstance(value, StateRecord)

@@ -43,8 +43,8 @@ class TaskRun(Node):
             "Id of the task run. Ids are ordered by time of creation, as measured by the server that created the run."
         )
     )
-    created: DateTime = strawberry.field(description="Time of creation.")
-    updated: DateTime = strawberry.field(description="Time of the last change.")
+    created: DateTime = strawberry.field(name="createdAt", description="Time of creation.")
+    updated: DateTime = strawberry.field(name="updatedAt", description="Time of the last change.")
     name: str = strawberry.field(
         description="Name of the task run, not necessarily unique. Generated when none was given."
     )
@@ -64,12 +64,13 @@ class TaskRun(Node):
         )
     )
     cache_expiration: DateTime | None = strawberry.field(
+        name="cacheExpiresAt",
         description=(
-            "Cache expiration for information. The result cache uses `StateDetails.cacheExpiration` instead. Null "
-            "when none was given."
-        )
+            "Time of cache expiration, for information. The result cache uses `StateDetails.cacheExpiresAt` "
+            "instead. Null when none was given."
+        ),
     )
-    empirical_policy: TaskRunPolicy = strawberry.field(description="Retry policy of the task run.")
+    retry_policy: TaskRunPolicy = strawberry.field(description="Retry policy of the task run.")
     tags: list[str] = strawberry.field(description="Tags of the task run, in the order in which they were given.")
     task_inputs: JSON = strawberry.field(
         description=(
@@ -81,12 +82,10 @@ class TaskRun(Node):
         description="Values that the task is executed with, as any JSON value. Null when none were given."
     )
     flow_run_id: strawberry.ID | None = strawberry.field(description="Id of the flow run. Null for a background run.")
-    state_id: strawberry.ID | None = strawberry.field(description="Id of the current state. Null when `state` is null.")
-    state_type: StateType | None = strawberry.field(description="Type of the current state. Null when `state` is null.")
-    state_name: str | None = strawberry.field(description="Name of the current state. Null when `state` is null.")
-    state: State | None = strawberry.field(
-        description="Current state. Task runs that are created through this API always have one."
-    )
+    state_id: strawberry.ID = strawberry.field(description="Id of the current state.")
+    state_type: StateType = strawberry.field(description="Type of the current state.")
+    state_name: str = strawberry.field(description="Name of the current state.")
+    state: State = strawberry.field(description="Current state. A task run has one from its creation on.")
     run_count: int = strawberry.field(
         description=(
             "Number of times that the task run has entered RUNNING. Reset to 0 when a task run that has ended "

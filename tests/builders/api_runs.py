@@ -36,7 +36,7 @@ async def create_task_run(client: Client, state: State | None = None, **fields: 
 async def create_task_runs(client: Client, count: int, state: State | None = None, **fields: Any) -> list[str]:
     """Create equal task runs in one request and return their ids."""
     input = _run_input(state, {"taskKey": "t", **fields})
-    payloads = await client.execute("CreateTaskRuns", inputs=[input] * count)
+    payloads = (await client.execute("CreateTaskRuns", inputs=[input] * count))["results"]
     return [payload["taskRun"]["id"] for payload in payloads]
 
 
@@ -70,7 +70,7 @@ async def set_states_in_turn(client: Client, id: str, *types: str, force: bool =
     """Set these states of a task run, one after another. Fails unless each is accepted and new."""
     for type in types:
         result = await set_task_run_state(client, id, type, force=force)
-        assert (result["status"], result["created"]) == ("ACCEPT", True)
+        assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
 
 
 async def read_state_names(client: Client, id: str) -> list[str]:
@@ -85,7 +85,8 @@ async def count_task_runs(client: Client) -> int:
 
 async def read_slot_holders(client: Client, tag: str) -> list[str]:
     """Return the ids of the task runs that hold the slots of a concurrency limit."""
-    return (await client.execute("GetConcurrencyLimit", tag=tag))["activeSlots"]
+    limit = await client.execute("GetConcurrencyLimit", tag=tag)
+    return [slot["taskRunId"] for slot in limit["slots"]]
 
 
 def _run_input(state: State | None, fields: dict[str, Any]) -> dict[str, Any]:

@@ -37,6 +37,8 @@ NAMES = (
     "a\\b",
     "😀z",
     "～",
+    "a\U0010ffffz",
+    "\ud7ff\ue000",
 )
 TAGS = ("red", "Red", "blue", "", "a,b", '"quoted"', "é", "[]", "1")
 KEYS = ("k1", "k2", "K1")

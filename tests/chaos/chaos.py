@@ -186,7 +186,7 @@ class Creator:
     started_at: float
 
     async def create_limit(self) -> None:
-        await self.client.execute("CreateConcurrencyLimit", tag=LIMITED_TAG, limit=LIMIT)
+        await self.client.execute("SetConcurrencyLimit", tag=LIMITED_TAG, limit=LIMIT)
 
     async def create(self, batches: Sequence[Batch]) -> None:
         for batch in batches:
@@ -210,7 +210,7 @@ class Creator:
     async def _send(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(inputs) == 1:
             return [await self.client.execute("CreateTaskRun", input=inputs[0])]
-        return await self.client.execute("CreateTaskRuns", inputs=inputs)
+        return (await self.client.execute("CreateTaskRuns", inputs=inputs))["results"]
 
 
 def _create_input(run: NewRun) -> dict[str, Any]:

@@ -59,13 +59,13 @@ class Verdict:
     lease: str
     kind: str
     status: str
-    created: bool
+    state_created: bool
     transition: str | None = None
 
     @property
     def was_held(self) -> bool:
         """Whether the response shows that the lease was held when the request was processed."""
-        return self.status == "HELD" or self.created
+        return self.status == "HELD" or self.state_created
 
 
 @dataclass(frozen=True, slots=True)

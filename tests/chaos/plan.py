@@ -95,7 +95,7 @@ def _new_run(rng: Random, number: int) -> NewRun:
         "dynamicKey": f"run-{number}",
         "parameters": parameters,
         "tags": [LIMITED_TAG] if is_limited else [],
-        "empiricalPolicy": {"retries": rng.choice([0, 1, 3, 3]), "retryDelaySeconds": [0.2]},
+        "retryPolicy": {"retries": rng.choice([0, 1, 3, 3]), "retryDelaySeconds": [0.2]},
         "state": {"type": "SCHEDULED"},
     }
     return NewRun(input, rng.uniform(0, 4) if is_scheduled_later else 0)

@@ -118,8 +118,8 @@ class ChaosWorker:
             except OutcomeUnknown:
                 await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
-            status, created = result["status"], result["created"]
-            self._journal.note("verdict", sent_at=sent_at, status=status, created=created, **identity)
+            status, state_created = result["status"], result["stateCreated"]
+            self._journal.note("verdict", sent_at=sent_at, status=status, state_created=state_created, **identity)
             return status
 
     async def _lease_request(
@@ -130,13 +130,13 @@ class ChaosWorker:
             for lease, run in leases.items():
                 self._journal.note("attempt", sent_at=sent_at, run=run, lease=lease, kind=kind)
             try:
-                results = await self._client.execute(operation, leaseIds=list(leases), **variables)
+                payload = await self._client.execute(operation, leaseIds=list(leases), **variables)
             except OutcomeUnknown:
                 await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
-            for each in results:
+            for each in payload["leases"]:
                 identity = {"run": leases[each["leaseId"]], "lease": each["leaseId"], "kind": kind}
-                self._journal.note("verdict", sent_at=sent_at, status=each["status"], created=False, **identity)
+                self._journal.note("verdict", sent_at=sent_at, status=each["status"], state_created=False, **identity)
             return
 
 

@@ -15,10 +15,10 @@ NAMES = ("task_runs", "flow_runs", "flows", "deployments")
 
 _COMBINATORS = {"and_": "and", "or_": "or"}
 _OPERATORS = {
-    "any_": "any",
-    "not_any_": "notAny",
+    "any_": "in",
+    "not_any_": "notIn",
     "all_": "all",
-    "like_": "like",
+    "like_": "contains",
     "is_null_": "isNull",
     "before_": "before",
     "after_": "after",
@@ -99,7 +99,7 @@ def _flow_run_id(sub: Any) -> list[Filter]:
     return _of("flowRunId")({name: value for name, value in sub.items() if name != "is_null_"})
 
 
-_tags = _of("tags", is_null_="isEmpty")
+_tags = _of("tags", any_="any", is_null_="isEmpty")
 
 _TASK_RUN: Mapping[str, Conditions] = {
     "id": _of("id"),

@@ -32,8 +32,8 @@ from tests.conformance.filter_input import filter_input
 
 _FRAGMENTS = {
     "WholeTaskRun": """fragment WholeTaskRun on TaskRun {
-        id name taskKey dynamicKey taskVersion cacheKey cacheExpiration tags taskInputs flowRunId
-        empiricalPolicy { retries retryDelaySeconds retryJitterFactor }
+        id name taskKey dynamicKey taskVersion cacheKey cacheExpiresAt tags taskInputs flowRunId
+        retryPolicy { retries retryDelaySeconds retryJitterFactor }
         stateType stateName state { ...WholeState } runCount flowRunRunCount
         expectedStartTime nextScheduledStartTime startTime endTime
         totalRunTimeSeconds estimatedRunTimeSeconds estimatedStartTimeDeltaSeconds
@@ -49,8 +49,8 @@ _FRAGMENTS = {
     "WholeState": """fragment WholeState on State {
         id type name timestamp message data
         details {
-            flowRunId taskRunId childFlowRunId scheduledTime cacheKey cacheExpiration refreshCache retriable
-            transitionId pauseTimeout pauseReschedule pauseKey untrackableResult
+            flowRunId taskRunId childFlowRunId scheduledTime cacheKey cacheExpiresAt refreshCache retriable
+            transitionId pauseTimeoutAt pauseReschedule pauseKey untrackableResult
         }
     }""",
 }
@@ -93,6 +93,7 @@ class GraphQLAdapter:
         await self._execute("DeleteFlowRun", id=id)
 
     async def set_flow_run_state(self, id: str, state: Any, force: Any) -> Record:
+        force = False if force is None else force
         return _outcome(await self._execute("SetFlowRunState", id=id, state=_state_input(state), force=force))
 
     async def create_task_run(self, body: Record) -> tuple[Record, bool]:
@@ -109,6 +110,7 @@ class GraphQLAdapter:
         await self._execute("DeleteTaskRun", id=id)
 
     async def set_task_run_state(self, id: str, state: Any, force: Any) -> Record:
+        force = False if force is None else force
         return _outcome(await self._execute("SetTaskRunState", id=id, state=_state_input(state), force=force))
 
     async def list_task_run_states(self, id: str) -> list[Record]:
@@ -120,9 +122,9 @@ class GraphQLAdapter:
         page = await self._execute(
             "ListTaskRuns",
             filter=filter_input(body),
-            sort=body.get("sort"),
             first=DEFAULT_PAGE_SIZE if limit is None else limit,
             offset=body.get("offset"),
+            **({} if body.get("sort") is None else {"sort": body["sort"]}),
         )
         return [{"id": run["id"], "name": run["name"]} for run in page["nodes"]]
 
@@ -140,7 +142,7 @@ class GraphQLAdapter:
         )
 
     async def create_concurrency_limit(self, tag: Any, limit: Any) -> Record:
-        return _limit(await self._execute("CreateConcurrencyLimit", tag=tag, limit=limit))
+        return _limit((await self._execute("SetConcurrencyLimit", tag=tag, limit=limit))["concurrencyLimit"])
 
     async def read_concurrency_limit(self, tag: str) -> Record:
         return _limit(_found(await self._execute("GetConcurrencyLimit", tag=tag)))
@@ -165,7 +167,8 @@ class GraphQLAdapter:
                     (delivery,) = await handle.socket.deliveries(1)
             except TimeoutError:
                 break
-            (lease,) = await self._execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+            payload = await self._execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+            (lease,) = payload["leases"]
             if lease["status"] == "HELD":
                 received.append(delivery["taskRun"]["id"])
         return received
@@ -189,7 +192,9 @@ class GraphQLAdapter:
         code = error["extensions"]["code"]
         if code not in _KINDS:
             raise AssertionError(f"{code}: {error['message']}")
-        raise Refused(_KINDS[code], error["message"])
+        # The recorded server reports an unknown reference of a new object as a conflict.
+        is_reference = code == "NOT_FOUND" and error["extensions"]["argument"].startswith("input.")
+        raise Refused("conflict" if is_reference else _KINDS[code], error["message"])
 
 
 class _AllFields(Visitor):
@@ -240,15 +245,32 @@ def _found(value: Record | None) -> Record:
     return value
 
 
+_RENAMED = {
+    "cache_expiration": "cacheExpiresAt",
+    "empirical_policy": "retryPolicy",
+    "pause_timeout": "pauseTimeoutAt",
+}
+"""GraphQL names that do not follow from the names in the recordings."""
+
+_RECORDED_NAMES = {name: recorded for recorded, name in _RENAMED.items()}
+
+
 def camel(body: Any) -> Any:
-    """Return the object with its keys in camel case. Other values are returned unchanged, to be refused by the server."""
+    """Return the object with its keys as in GraphQL. Other values are returned unchanged, to be refused by the server."""
     if not isinstance(body, dict):
         return body
-    return {re.sub(r"_(\w)", lambda match: match[1].upper(), name): value for name, value in body.items()}
+    return {
+        _RENAMED.get(name) or re.sub(r"_(\w)", lambda match: match[1].upper(), name): value
+        for name, value in body.items()
+    }
 
 
 def snake(record: Record) -> Record:
-    return {re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name): value for name, value in record.items()}
+    """Return the object with its keys as in the recordings."""
+    return {
+        _RECORDED_NAMES.get(name) or re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name): value
+        for name, value in record.items()
+    }
 
 
 def _state_input(state: Any) -> Any:
@@ -318,9 +340,9 @@ def _outcome(payload: Record) -> Record:
         "status": payload["status"],
         "state": None if payload["state"] is None else _state(payload["state"]),
         "delay_seconds": payload["delaySeconds"],
-        "created": payload["created"],
+        "created": payload["stateCreated"],
     }
 
 
 def _limit(limit: Record) -> Record:
-    return {"limit": limit["limit"], "active": limit["activeSlots"]}
+    return {"limit": limit["limit"], "active": [slot["taskRunId"] for slot in limit["slots"]]}

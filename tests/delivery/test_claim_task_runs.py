@@ -15,7 +15,7 @@ from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 
 async def claim(client: Client, *task_keys: str, **arguments: Any) -> list[dict[str, Any]]:
-    return await client.execute("ClaimTaskRuns", taskKeys=list(task_keys) or ["t"], **arguments)
+    return (await client.execute("ClaimTaskRuns", taskKeys=list(task_keys) or ["t"], **arguments))["deliveries"]
 
 
 async def start_waiting_claim(
@@ -56,7 +56,7 @@ async def test_the_lease_remains_valid_after_the_response(server: RunningServer)
 
     deliveries = await claim(client, leaseSeconds=100, workerName="poller")
     again = await claim(client)
-    (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(deliveries))
+    (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(deliveries)))["leases"]
 
     assert again == []
     assert result["status"] == "HELD"
@@ -73,7 +73,7 @@ async def test_a_run_not_acknowledged_in_time_is_redelivered_to_another_claim(se
     (found,) = await claim(server.client)
 
     assert (found["taskRun"]["id"], found["attempt"]) == (id, 2)
-    (result,) = await server.client.execute("AcknowledgeTaskRuns", leaseIds=[lost["leaseId"]])
+    (result,) = (await server.client.execute("AcknowledgeTaskRuns", leaseIds=[lost["leaseId"]]))["leases"]
     assert result["status"] == "LOST"
 
 

@@ -24,7 +24,7 @@ async def test_reporting_under_an_expired_lease_returns_its_credit(server: Runni
 async def test_an_event_stays_within_one_mebibyte_and_the_rest_follows(server: RunningServer) -> None:
     client = server.client
     inputs = [{"taskKey": "t", "parameters": "x" * 20_000, "state": {"type": "SCHEDULED"}}] * 30
-    payloads = await client.execute("CreateTaskRuns", inputs=inputs)
+    payloads = (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=30)

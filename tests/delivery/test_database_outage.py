@@ -95,7 +95,9 @@ async def test_a_subscription_survives_an_outage_and_continues(
         second = await create_scheduled(server.client)
         (again,) = await socket.deliveries(1)
         assert run_ids([*delivered, again]) == [first, second]
-        results = await server.client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids([*delivered, again]))
+        results = (await server.client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids([*delivered, again])))[
+            "leases"
+        ]
         assert [result["status"] for result in results] == ["HELD", "HELD"]
 
 
@@ -186,7 +188,7 @@ async def test_a_lease_that_expired_in_an_outage_is_extended_by_its_duration(
         await start(postgresql_server)
 
         await server.sweep()
-        (renewed,) = await client.execute("RenewTaskRunLeases", leaseIds=[renewed_lease])
+        (renewed,) = (await client.execute("RenewTaskRunLeases", leaseIds=[renewed_lease]))["leases"]
         assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:30.000000Z")
         assert await lease_expiry(server, silent_run) == "2030-01-01T12:02:30.000000Z"
         clock.advance(59)
@@ -195,7 +197,7 @@ async def test_a_lease_that_expired_in_an_outage_is_extended_by_its_duration(
         await server.sweep()
         states = [(await client.execute("GetTaskRun", id=id))["stateName"] for id in (renewed_run, silent_run)]
         assert states == ["Running", "WorkerLost"]
-        (lost,) = await client.execute("RenewTaskRunLeases", leaseIds=[silent_lease])
+        (lost,) = (await client.execute("RenewTaskRunLeases", leaseIds=[silent_lease]))["leases"]
         assert lost["status"] == "LOST"
 
 
@@ -226,7 +228,7 @@ async def test_a_server_started_with_the_database_extends_earlier_leases(
 
     later = datetime.now(UTC)
     async with run_server(tmp_path, ManualClock(later), database_url=url) as after:
-        (renewed,) = await after.client.execute("RenewTaskRunLeases", leaseIds=[lease])
+        (renewed,) = (await after.client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
         assert renewed["status"] == "HELD"
         # A server that starts later extends no lease: only the start of the database counts.
         first = await lease_expiry(after, id)

@@ -9,6 +9,7 @@ import pytest
 from db.connection import Connection
 from db.runtime.timestamps import format_timestamp, seconds_after, seconds_between
 from db.statements.queue import queue_entries_by_lease
+from tests.builders.api_runs import read_slot_holders
 from tests.builders.queued_runs import create_many, create_scheduled, run_ids, run_under_lease
 from tests.client import TIMEOUT_SECONDS, Client, Socket
 from tests.serving import RunningServer, run_server
@@ -50,7 +51,7 @@ async def test_repeating_a_running_report_says_whether_the_lease_is_still_held(
     server: RunningServer, expires: bool, status: str
 ) -> None:
     client = server.client
-    id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
+    id = await create_scheduled(client, retryPolicy={"retries": 1, "retryDelaySeconds": [30]})
     _, lease = await run_under_lease(client)
     began = {"type": "RUNNING", "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
     await client.execute("SetTaskRunState", id=id, leaseId=lease, state=began)
@@ -60,7 +61,7 @@ async def test_repeating_a_running_report_says_whether_the_lease_is_still_held(
 
     outcome = await client.execute("SetTaskRunState", id=id, leaseId=lease, state=began)
 
-    assert (outcome["status"], outcome["created"]) == (status, False)
+    assert (outcome["status"], outcome["stateCreated"]) == (status, False)
     assert state_names(await client.execute("GetTaskRun", id=id)) == before
 
 
@@ -75,14 +76,14 @@ async def test_repeating_a_final_report_returns_the_first_result_after_the_lease
     server: RunningServer, type: str, status: str, history: list[str]
 ) -> None:
     client = server.client
-    id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [30]})
+    id = await create_scheduled(client, retryPolicy={"retries": 1, "retryDelaySeconds": [30]})
     _, lease = await run_under_lease(client, "RUNNING")
     ended = {"type": type, "details": {"transitionId": "00000000-0000-4000-8000-000000000001"}}
     await client.execute("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
     outcome = await client.execute("SetTaskRunState", id=id, leaseId=lease, state=ended)
 
-    assert (outcome["status"], outcome["created"]) == (status, False)
+    assert (outcome["status"], outcome["stateCreated"]) == (status, False)
     assert state_names(await client.execute("GetTaskRun", id=id)) == history
 
 
@@ -104,7 +105,7 @@ async def test_the_random_number_of_the_server_decides_the_jitter(
 ) -> None:
     policy = {"retries": 1, "retryDelaySeconds": [100], "retryJitterFactor": 0.5}
     async with run_server(tmp_path, chance=chance, database_url=database_url) as server:
-        id = await create_scheduled(server.client, empiricalPolicy=policy)
+        id = await create_scheduled(server.client, retryPolicy=policy)
         await run_under_lease(server.client, "RUNNING")
 
         await expire_leases(server)
@@ -118,7 +119,7 @@ async def test_the_random_number_of_the_server_decides_the_jitter(
 async def test_a_running_run_with_retries_is_retried_after_its_delay(server: RunningServer) -> None:
     client = server.client
     policy = {"retries": 1, "retryDelaySeconds": [30]}
-    id = await create_scheduled(client, empiricalPolicy=policy)
+    id = await create_scheduled(client, retryPolicy=policy)
     await run_under_lease(client, "PENDING", "RUNNING")
 
     await expire_leases(server)
@@ -152,15 +153,15 @@ async def test_a_cancelling_run_is_set_to_cancelled(server: RunningServer) -> No
 
 async def test_the_concurrency_slot_of_a_lost_worker_is_released(server: RunningServer) -> None:
     client = server.client
-    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="db", limit=1)
     id = await create_scheduled(client, tags=["db"])
     await run_under_lease(client, "RUNNING")
     held = await client.execute("GetConcurrencyLimit", tag="db")
 
     await expire_leases(server)
 
-    assert held["activeSlots"] == [id]
-    assert (await client.execute("GetConcurrencyLimit", tag="db"))["activeSlots"] == []
+    assert [slot["taskRunId"] for slot in held["slots"]] == [id]
+    assert await read_slot_holders(client, "db") == []
 
 
 async def test_a_run_that_loses_five_workers_in_a_row_is_undeliverable(server: RunningServer) -> None:
@@ -286,7 +287,7 @@ async def test_a_renewed_lease_does_not_expire(server: RunningServer) -> None:
     _, lease = await run_under_lease(client, "RUNNING")
 
     server.clock.advance(59)
-    (renewed,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease], leaseSeconds=90)
+    (renewed,) = (await client.execute("RenewTaskRunLeases", leaseIds=[lease], leaseSeconds=90))["leases"]
     await expire_leases(server, 89)
 
     assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:29.000000Z")
@@ -299,9 +300,9 @@ async def test_renewing_reports_a_cancellation_request_or_a_lost_lease(server: R
     _, lease = await run_under_lease(client, "RUNNING")
 
     await client.execute("SetTaskRunState", id=id, state={"type": "CANCELLING"})
-    (cancelling,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
+    (cancelling,) = (await client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
     await client.execute("SetTaskRunState", id=id, state={"type": "CANCELLED"})
-    (lost,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
+    (lost,) = (await client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
 
     assert (cancelling["status"], cancelling["cancelRequested"]) == ("HELD", True)
     assert (lost["status"], lost["leaseExpiresAt"], lost["cancelRequested"]) == ("LOST", None, False)
@@ -322,7 +323,7 @@ async def test_a_released_run_is_due_after_its_delay_before_newer_runs(
     id = await create_scheduled(client)
     _, lease = await run_under_lease(client, *states)
 
-    (released,) = await client.execute("ReleaseTaskRuns", leaseIds=[lease], delaySeconds=10)
+    (released,) = (await client.execute("ReleaseTaskRuns", leaseIds=[lease], delaySeconds=10))["leases"]
 
     assert released["status"] == "HELD"
     run = await client.execute("GetTaskRun", id=id)
@@ -336,7 +337,7 @@ async def test_a_released_run_is_due_after_its_delay_before_newer_runs(
 
 async def test_a_run_waiting_for_a_slot_is_due_once_one_is_free(server: RunningServer) -> None:
     client = server.client
-    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="db", limit=1)
     first = await create_scheduled(client, tags=["db"])
     _, lease = await run_under_lease(client, "RUNNING")
     second = await create_scheduled(client, tags=["db"])
@@ -356,7 +357,7 @@ async def test_a_run_waiting_for_a_slot_is_due_once_one_is_free(server: RunningS
 
 async def test_a_run_redelivered_after_waiting_is_not_made_due_by_a_slot(server: RunningServer) -> None:
     client = server.client
-    await client.execute("CreateConcurrencyLimit", tag="db", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="db", limit=1)
     first = await create_scheduled(client, tags=["db"])
     _, lease = await run_under_lease(client, "RUNNING")
     second = await create_scheduled(client, tags=["db"])

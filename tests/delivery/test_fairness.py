@@ -65,10 +65,12 @@ async def test_quiet_keys_are_served_early_beside_ten_thousand_runs_of_another(
 
 async def test_continuous_retries_do_not_starve_scheduled_runs_across_claims(client: Client) -> None:
     inputs = [{"taskKey": "t", "state": {"type": "SCHEDULED", "name": name}} for name in ["AwaitingRetry"] * 9]
-    retries = [payload["taskRun"]["id"] for payload in await client.execute("CreateTaskRuns", inputs=inputs)]
+    retries = [
+        payload["taskRun"]["id"] for payload in (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
+    ]
     scheduled = await create_many(client, 2)
 
-    claimed = [await client.execute("ClaimTaskRuns", taskKeys=["t"]) for _ in range(11)]
+    claimed = [(await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"] for _ in range(11)]
 
     order = [id for deliveries in claimed for id in run_ids(deliveries)]
     assert order == [*retries[:4], scheduled[0], *retries[4:8], scheduled[1], retries[8]]

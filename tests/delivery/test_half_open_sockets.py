@@ -21,10 +21,10 @@ async def test_deliveries_of_a_silent_client_are_redelivered_before_their_acknow
 
         # The client responds to no more pings. The manual clock stands still, so no acknowledgement deadline passes.
         socket.connection.transport.pause_reading()
-        again = [await client.execute("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60) for _ in ids]
+        again = [(await client.execute("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60))["deliveries"] for _ in ids]
 
         await wait_for_socket_count(server, 0)
-        results = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
+        results = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)))["leases"]
         socket.connection.transport.resume_reading()
         assert await receive_close(socket.connection) == (1011, "keepalive ping timeout")
     assert run_ids([each for (each,) in again]) == run_ids(first) == ids

@@ -21,7 +21,7 @@ async def test_after_a_restart_all_but_the_acknowledged_runs_are_delivered(
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=100)
         leased = await socket.deliveries(100)
-        results = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(leased)[:50])
+        results = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(leased)[:50]))["leases"]
         await server_process.kill()
     assert [result["status"] for result in results] == ["HELD"] * 50
     acknowledged = set(run_ids(leased)[:50])
@@ -52,7 +52,7 @@ async def test_a_lease_that_expired_without_a_server_is_extended_by_its_duration
 
     async with run_server(tmp_path, ManualClock(START + timedelta(seconds=3600))) as after:
         await after.sweep()
-        (result,) = await after.client.execute("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
+        (result,) = (await after.client.execute("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]]))["leases"]
         assert (result["status"], result["leaseExpiresAt"]) == ("HELD", "2030-01-01T13:01:00.000000Z")
         after.clock.advance(59)
         await after.client.execute("RenewTaskRunLeases", leaseIds=[renewed["leaseId"]])
@@ -79,7 +79,7 @@ async def test_workers_of_a_killed_server_continue_at_another_with_unacknowledge
     async with run_server(tmp_path, clock, database_url=database_url) as other, other.client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         (again,) = await socket.deliveries(1)
-        (renewed,) = await other.client.execute("RenewTaskRunLeases", leaseIds=[first["leaseId"]])
+        (renewed,) = (await other.client.execute("RenewTaskRunLeases", leaseIds=[first["leaseId"]]))["leases"]
         state = {"type": "RUNNING"}
         outcome = await other.client.execute("SetTaskRunState", id=acknowledged, leaseId=first["leaseId"], state=state)
 
@@ -115,7 +115,7 @@ async def test_confirmed_writes_survive_a_kill_during_writes(
 
     client = await server_process.start()
 
-    page = await client.execute("ListTaskRuns", filter={"id": {"any": confirmed}}, first=1000)
+    page = await client.execute("ListTaskRuns", filter={"id": {"in": confirmed}}, first=1000)
     found = {node["id"]: node["stateType"] for node in page["nodes"]}
     assert set(found) == set(confirmed)
     assert {found[id] for id in moved} == {"PENDING"}

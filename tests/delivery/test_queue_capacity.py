@@ -143,7 +143,9 @@ async def test_a_refused_item_does_not_affect_the_other_items(client: Client) ->
     ids = [await create_task_run(client) for _ in range(3)]
     await create_many(client, 2)
 
-    rows = await client.execute("SetTaskRunStates", inputs=[{"id": id, "state": SCHEDULED} for id in ids])
+    rows = (await client.execute("SetTaskRunStates", inputs=[{"taskRunId": id, "state": SCHEDULED} for id in ids]))[
+        "results"
+    ]
 
     assert [row["error"] and row["error"]["code"] for row in rows] == [None, "QUEUE_FULL", "QUEUE_FULL"]
     assert [row["result"] and row["result"]["status"] for row in rows] == ["ACCEPT", None, None]
@@ -166,11 +168,9 @@ async def test_retries_have_a_separate_limit(client: Client) -> None:
 
 async def test_a_failure_with_retries_left_is_never_refused(client: Client) -> None:
     policy = {"retries": 1}
-    payload = await client.execute(
-        "CreateTaskRun", input={"taskKey": "t", "state": SCHEDULED, "empiricalPolicy": policy}
-    )
+    payload = await client.execute("CreateTaskRun", input={"taskKey": "t", "state": SCHEDULED, "retryPolicy": policy})
     id = payload["taskRun"]["id"]
-    (delivery,) = await client.execute("ClaimTaskRuns", taskKeys=["t"])
+    (delivery,) = (await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"]
     await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=delivery["leaseId"])
     await create_task_run(client, RETRY)
     await create_task_run(client, RETRY)
@@ -185,7 +185,7 @@ async def test_a_failure_with_retries_left_is_never_refused(client: Client) -> N
 async def test_released_and_expired_runs_are_always_requeued(server: RunningServer, how: str) -> None:
     client = server.client
     ids = await create_many(client, 3)
-    deliveries = await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=3)
+    deliveries = (await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=3))["deliveries"]
 
     if how == "released":
         await client.execute("ReleaseTaskRuns", leaseIds=lease_ids(deliveries))
@@ -197,7 +197,7 @@ async def test_released_and_expired_runs_are_always_requeued(server: RunningServ
     assert (await client.execute_refused("CreateTaskRun", input={"taskKey": "t", "state": RETRY}))[
         "code"
     ] == "QUEUE_FULL"
-    assert run_ids(await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=3)) == ids
+    assert run_ids((await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=3))["deliveries"]) == ids
 
 
 @SQLITE_ONLY

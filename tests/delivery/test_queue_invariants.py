@@ -94,7 +94,7 @@ class QueueMachine(RuleBasedStateMachine):
         due_at = format_timestamp(self.now + timedelta(seconds=delay))
         state = propose(StateType.SCHEDULED, scheduled_time=due_at)
         new = NewTaskRun(key, str(self.number), state=state)
-        new.policy.retries = retries
+        new.retry_policy.retries = retries
         self.perform(create_task_runs, new)
 
     @rule(seconds=st.sampled_from([0.5, 5, 30, 60, 120]))
@@ -163,6 +163,12 @@ class QueueMachine(RuleBasedStateMachine):
     def a_run_has_at_most_one_live_lease(self) -> None:
         live = [run for lease, run in self.leases if self.is_live(lease)]
         assert len(live) == len(set(live))
+
+    @invariant()
+    def every_run_has_the_latest_of_its_states(self) -> None:
+        current = self.rows("SELECT id, state_id, state_type, state_name, state_timestamp FROM task_run ORDER BY id")
+        latest = self.rows("SELECT run_id, max(id), type, name, timestamp FROM task_run_state GROUP BY 1 ORDER BY 1")
+        assert current == latest
 
     @invariant()
     def a_terminal_run_is_not_queued_or_leased(self) -> None:

@@ -73,7 +73,7 @@ async def test_a_lost_lease_changes_nothing(client: Client) -> None:
         )
 
         run = await client.execute("GetTaskRun", id=id)
-        assert [(each["status"], each["created"]) for each in (outcome, forced)] == [("ABORT", False)] * 2
+        assert [(each["status"], each["stateCreated"]) for each in (outcome, forced)] == [("ABORT", False)] * 2
         assert [state["type"] for state in run["states"]] == ["SCHEDULED"]
-        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[new["leaseId"]])
+        (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=[new["leaseId"]]))["leases"]
         assert result["status"] == "HELD"

@@ -12,6 +12,7 @@ import asyncpg
 import orjson
 import pytest
 
+from tests.builders.api_runs import read_slot_holders
 from tests.builders.ids import TRANSITION_ID
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import TIMEOUT_SECONDS, Client
@@ -59,7 +60,7 @@ async def test_acknowledging_at_another_server_brings_the_next_run(
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
         first = await socket.deliveries(1)
 
-        results = await there.client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
+        results = (await there.client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)))["leases"]
 
         assert [result["status"] for result in results] == ["HELD"]
         assert run_ids([*first, *await socket.deliveries(1)]) == ids
@@ -90,7 +91,7 @@ async def test_a_server_that_starts_later_changes_no_lease(database_url: str, tm
         (id,) = await create_many(first.client, 1)
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
         (delivery,) = await socket.deliveries(1)
-        (held,) = await first.client.execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+        (held,) = (await first.client.execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]]))["leases"]
         clock.advance(59)
 
         async with run_server(tmp_path, clock, database_url=database_url) as second:
@@ -170,7 +171,7 @@ async def test_one_transition_reported_to_two_servers_at_once_is_applied_once(
         *(server.client.execute("SetTaskRunState", id=id, state=state) for server in replicas for _ in range(8))
     )
 
-    assert Counter(result["created"] for result in results) == {True: 1, False: 15}
+    assert Counter(result["stateCreated"] for result in results) == {True: 1, False: 15}
     assert {result["status"] for result in results} == {"ACCEPT"}
     run = await there.client.execute("GetTaskRun", id=id)
     assert [each["type"] for each in run["states"]] == ["PENDING", "RUNNING"]
@@ -191,8 +192,8 @@ async def test_one_key_created_at_two_servers_at_once_creates_one_run(
 
 async def test_a_concurrency_limit_holds_across_servers(replicas: tuple[RunningServer, RunningServer]) -> None:
     here, there = replicas
-    await here.client.execute("CreateConcurrencyLimit", tag="db", limit=LIMIT)
-    payloads = await here.client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "tags": ["db"]}] * 20)
+    await here.client.execute("SetConcurrencyLimit", tag="db", limit=LIMIT)
+    payloads = (await here.client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "tags": ["db"]}] * 20))["results"]
 
     async def run(client: Client, id: str) -> str:
         return (await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}))["status"]
@@ -202,7 +203,7 @@ async def test_a_concurrency_limit_holds_across_servers(replicas: tuple[RunningS
     )
 
     assert Counter(statuses) == {"ACCEPT": LIMIT, "WAIT": 20 - LIMIT}
-    assert len((await there.client.execute("GetConcurrencyLimit", tag="db"))["activeSlots"]) == LIMIT
+    assert len(await read_slot_holders(there.client, "db")) == LIMIT
 
 
 async def test_servers_alternately_filling_a_queue_stop_at_its_limit(database_url: str, tmp_path: Path) -> None:
@@ -228,4 +229,4 @@ async def test_a_run_created_at_one_server_ends_a_claim_at_another(
     id = await create_scheduled(here.client)
 
     # The clocks stand still, so no poll can have found the run.
-    assert run_ids(await waiting) == [id]
+    assert run_ids((await waiting)["deliveries"]) == [id]

@@ -6,7 +6,7 @@ from tests.serving import RunningServer
 
 async def test_a_failed_run_loses_its_lease_and_is_redelivered_after_its_delay(server: RunningServer) -> None:
     client = server.client
-    id = await create_scheduled(client, empiricalPolicy={"retries": 1, "retryDelaySeconds": [20]})
+    id = await create_scheduled(client, retryPolicy={"retries": 1, "retryDelaySeconds": [20]})
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         (first,) = await socket.deliveries(1)
@@ -22,7 +22,7 @@ async def test_a_failed_run_loses_its_lease_and_is_redelivered_after_its_delay(s
             "AwaitingRetry",
             "no",
         )
-        (renewed,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
+        (renewed,) = (await client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
         assert renewed["status"] == "LOST"
         entry = (await client.execute("GetTaskRun", id=id))["queueEntry"]
         assert (entry["availableAt"], entry["isRetry"]) == ("2030-01-01T12:00:20.000000Z", True)

@@ -57,7 +57,7 @@ async def test_at_most_prefetch_runs_are_unacknowledged_and_acknowledging_brings
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first = await socket.deliveries(2)
-        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)[:1])
+        (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)[:1]))["leases"]
         second = await socket.deliveries(1)
 
     assert run_ids(first + second) == ids[:3]
@@ -95,7 +95,7 @@ async def test_deleting_a_delivered_run_returns_its_credit_and_loses_the_lease(s
         (first,) = await socket.deliveries(1)
         await client.execute("DeleteTaskRun", id=ids[0])
         second = await socket.deliveries(1)
-        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]]))["leases"]
 
     assert run_ids(second) == [ids[1]]
     assert (result["status"], result["leaseExpiresAt"]) == ("LOST", None)
@@ -155,7 +155,7 @@ async def test_a_cancelled_run_leaves_the_queue_and_its_lease_is_lost(client: Cl
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         first, _ = await socket.deliveries(2)
         await client.execute("SetTaskRunState", id=cancelled, state={"type": "CANCELLED"})
-        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]])
+        (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=[first["leaseId"]]))["leases"]
 
     async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)

@@ -240,7 +240,7 @@ async def test_stopping_under_load_loses_no_confirmed_run_and_requeues_unacknowl
     assert code == -signal.SIGTERM
     assert [message["type"] for message in last] == ["complete"] * 3
     client = await server_process.start()
-    page = await client.execute("ListTaskRuns", first=1000, filter={"taskKey": {"any": ["t"]}})
+    page = await client.execute("ListTaskRuns", first=1000, filter={"taskKey": {"in": ["t"]}})
     stored = {node["id"] for node in page["nodes"]}
     assert created <= stored
     async with client.socket() as socket:

@@ -17,7 +17,7 @@ async def test_an_unacknowledged_delivery_goes_to_another_worker_after_thirty_se
         again = await awake.deliveries(1)
         assert run_ids(again) == [id]
         assert again[0]["attempt"] == 2
-        (result,) = await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first))
+        (result,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)))["leases"]
         assert result["status"] == "LOST"
 
 

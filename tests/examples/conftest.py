@@ -105,7 +105,7 @@ async def run_worker(command: Sequence[str | Path], server: ServerProcess, **var
 
 async def create_runs(client: Client, count: int, **parameters: object) -> list[str]:
     """Create runs for the workers, each with three retries, and return their ids."""
-    fields = {"taskKey": "send-mail", "parameters": parameters, "empiricalPolicy": {"retries": 3}}
+    fields = {"taskKey": "send-mail", "parameters": parameters, "retryPolicy": {"retries": 3}}
     return await create_task_runs(client, count, "SCHEDULED", **fields)
 
 

@@ -62,7 +62,7 @@ async def test_a_server_restart_after_a_kill_loses_and_repeats_no_run(
         await worker.read_lines_with("response:", 1)
         client = await server_process.start()
         (last,) = await create_runs(client, 1, seconds=0, failures=0)
-        while (await client.execute("CountTaskRuns", filter={"state": {"type": {"notAny": ["COMPLETED"]}}})) > 0:
+        while (await client.execute("CountTaskRuns", filter={"state": {"type": {"notIn": ["COMPLETED"]}}})) > 0:
             await worker.read_lines_with("COMPLETED", 1)
         code = await worker.terminate()
 

@@ -25,7 +25,7 @@ def task_run_filters(population: Population) -> FilterStrategy:
         "start_time": timestamps(),
         "end_time": timestamps(),
         "expected_start_time": timestamps(),
-        "created": timestamps(),
+        "created_at": timestamps(),
         "flow_run_id": ids([*population.flow_runs]),
         "has_child_flow_run": st.booleans(),
         "flow_run": st.deferred(lambda: flow_run_filters(population)),
@@ -97,8 +97,11 @@ def ids(known: Sequence[str]) -> FilterStrategy:
 
 
 def strings(known: Sequence[str]) -> FilterStrategy:
-    parts = st.sampled_from(known).flatmap(lambda text: st.sampled_from([text, text[:2], text.upper(), text.lower()]))
-    return operators(values=st.sampled_from(known), like=parts | st.sampled_from("%_a\\é"))
+    parts = st.sampled_from(known).flatmap(
+        lambda text: st.sampled_from([text, text[:1], text[:2], text.upper(), text.lower()])
+    )
+    odd = st.sampled_from(["", "%", "_", "a", "\\", "é", "\U0010ffff"])
+    return operators(values=st.sampled_from(known), contains=parts | odd, starts_with=parts | odd)
 
 
 def states() -> FilterStrategy:
@@ -118,4 +121,4 @@ def timestamps() -> FilterStrategy:
 
 def operators(values: SearchStrategy[Any], **more: SearchStrategy[Any]) -> FilterStrategy:
     lists = st.lists(values, max_size=4)
-    return st.fixed_dictionaries({}, optional={"any": lists, "not_any": lists, "is_null": st.booleans(), **more})
+    return st.fixed_dictionaries({}, optional={"in": lists, "not_in": lists, "is_null": st.booleans(), **more})

@@ -45,6 +45,8 @@ def _matches_field(name: str, value: Any, row: Any, population: Population) -> b
         case "flow_run" | "flow" | "deployment", _:
             related = getattr(population, f"{name}s").get(getattr(row, f"{name}_id"))
             return related is not None and matches(value, related, population)
+        case "created_at", _:
+            return _matches_value(value, row.created)
         case _:
             return _matches_value(value, getattr(row, name))
 
@@ -64,11 +66,12 @@ def _all(parts: Any) -> bool:
 
 
 _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
-    "any": lambda value, operand: value in operand,
-    "not_any": lambda value, operand: not operand or (value is not None and value not in operand),
-    "like": lambda value, operand: (
+    "in": lambda value, operand: value in operand,
+    "not_in": lambda value, operand: not operand or (value is not None and value not in operand),
+    "contains": lambda value, operand: (
         value is not None and operand.translate(_ASCII_LOWERCASE) in value.translate(_ASCII_LOWERCASE)
     ),
+    "starts_with": lambda value, operand: value is not None and value.startswith(operand),
     "after": lambda value, operand: value is not None and value >= operand,
     "before": lambda value, operand: value is not None and value <= operand,
     "is_null": lambda value, operand: (value is None) == operand,

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from db.connection import SQLiteConnection
 from db.query.filters import Filter
 from db.query.pagination import LATEST_FIRST, Listing, PageWindow, count_rows, read_page
+from db.sql.text import end_of_prefix
 from db.statements.flow_runs import FLOW_RUNS
 from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.task_runs import TASK_RUNS
@@ -59,3 +60,18 @@ def test_a_filter_and_its_negation_partition_all_rows(rows: PopulatedDatabase, k
     matched, excluded = matching_ids(connection, listing, filter), matching_ids(connection, listing, {"not": filter})
 
     assert sorted(matched + excluded) == sorted(getattr(population, kind))
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"),
+    [
+        ("a", "b"),
+        ("az", "a{"),
+        ("a\U0010ffff", "b"),
+        ("\ud7ff", "\ue000"),
+        ("\U0010ffff", None),
+        ("", None),
+    ],
+)
+def test_the_end_of_a_prefix_is_the_first_text_after_all_texts_with_it(prefix: str, end: str | None) -> None:
+    assert end_of_prefix(prefix) == end

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from db.connection import SQLiteConnection
-from db.enums import FlowRunSort, TaskRunSort
+from db.enums import DeploymentSort, FlowRunSort, FlowSort, TaskRunSort
 from db.query.pagination import (
     Listing,
     Page,
@@ -20,6 +20,7 @@ from db.query.pagination import (
     read_pages,
 )
 from db.statements.flow_runs import FLOW_RUNS
+from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.task_runs import TASK_RUNS
 from tests.builders.ids import UNKNOWN_ID
 from tests.builders.population import Population
@@ -31,7 +32,12 @@ PopulatedDatabase = tuple[SQLiteConnection, Population]
 THOROUGH = settings(
     max_examples=settings().max_examples * 3 // 2, deadline=None, suppress_health_check=list(HealthCheck)
 )
-SORTS = [*((TASK_RUNS, sort) for sort in TaskRunSort), *((FLOW_RUNS, sort) for sort in FlowRunSort)]
+SORTS = [
+    *((TASK_RUNS, sort) for sort in TaskRunSort),
+    *((FLOW_RUNS, sort) for sort in FlowRunSort),
+    *((FLOWS, sort) for sort in FlowSort),
+    *((DEPLOYMENTS, sort) for sort in DeploymentSort),
+]
 
 
 def in_order(rows: list[Any], sort: str) -> list[str]:

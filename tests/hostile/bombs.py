@@ -9,8 +9,10 @@ from tests.hostile.heavy_documents import HEAVY_DOCUMENTS
 
 FILTER = "query Q($filter: TaskRunFilter) { taskRunCount(filter: $filter) }"
 CREATE = "mutation M($input: TaskRunCreateInput!) { createTaskRun(input: $input) { created } }"
-CREATE_MANY = "mutation M($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { created } }"
-SET_MANY = "mutation M($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) { id } }"
+CREATE_MANY = "mutation M($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { results { created } } }"
+SET_MANY = (
+    "mutation M($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) { results { taskRunId } } }"
+)
 
 
 def _body(query: str, variables: Any = None) -> bytes:
@@ -200,11 +202,11 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "BAD_USER_INPUT",
     ),
     "long enum values": (
-        lambda: _body(FILTER, {"filter": {"state": {"type": {"any": ["A" * 78_000 + f"{n}" for n in range(49)]}}}}),
+        lambda: _body(FILTER, {"filter": {"state": {"type": {"in": ["A" * 78_000 + f"{n}" for n in range(49)]}}}}),
         "BAD_USER_INPUT",
     ),
     "a long timestamp": (
-        lambda: _body(FILTER, {"filter": {"created": {"after": "2026-01-01T" + "0" * 3_900_000}}}),
+        lambda: _body(FILTER, {"filter": {"createdAt": {"after": "2026-01-01T" + "0" * 3_900_000}}}),
         "BAD_USER_INPUT",
     ),
     "unknown variables": (lambda: _body(FILTER, {f"{number}": 0 for number in range(250_000)}), "data"),

@@ -47,7 +47,7 @@ HEAVY_DOCUMENTS: dict[str, str] = {
     + _repeat(980, lambda number: f"type {'X' * 90}{number}"),
     "misspelled arguments": f"{{ taskRuns({_repeat(650, lambda number: f'firs{number}: 1')}) {{ totalCount }} }}",
     "duplicate arguments": "\n" * 9000 + f"{{ taskRuns({'first: 1 ' * 650}) {{ totalCount }} }}",
-    "misspelled enum values": "{ taskRunCount(filter: {state: {type: {any: ["
+    "misspelled enum values": "{ taskRunCount(filter: {state: {type: {in: ["
     + _repeat(980, lambda number: f"CANCELLIN{number}")
     + "]}}}) }",
     "a long enum value": f"{{ taskRuns(sort: {'A' * 98_000}) {{ totalCount }} }}",
@@ -76,7 +76,8 @@ HEAVY_DOCUMENTS: dict[str, str] = {
     )
     + " }",
     "overlapping fragments": _runs(
-        _spreads(30), _fragments(30, lambda _: "id name created updated tags runCount state { id name } flowRun { id }")
+        _spreads(30),
+        _fragments(30, lambda _: "id name createdAt updatedAt tags runCount state { id name } flowRun { id }"),
     ),
     "deep overlapping fragments": _runs(_spreads(28), _fragments(28, lambda _: _DEEP)),
     "nested spreads": _runs(
@@ -86,5 +87,5 @@ HEAVY_DOCUMENTS: dict[str, str] = {
     + " fragment F on Query { taskRunCount flow(id: 1) { id } }",
     "unused fragments": "{ __typename } " + _fragments(270, lambda _: "id name"),
     "unknown fragments": _runs(_spreads(650)),
-    "selections on leaf fields": _runs(_repeat(29, lambda _: "id { a } name { a } tags { a } created { a }")),
+    "selections on leaf fields": _runs(_repeat(29, lambda _: "id { a } name { a } tags { a } createdAt { a }")),
 }

@@ -195,7 +195,7 @@ def create_entities(target: TargetServer) -> list[str]:
         for fields in ({}, {"flowRunId": flow_run, "dynamicKey": "a"}, {"state": {"type": "SCHEDULED"}})
     ]
     claim = target.execute(document("ClaimTaskRuns")[0], {"taskKeys": ["a"], "leaseSeconds": 600})
-    (claimed,) = claim["data"]["claimTaskRuns"]
+    (claimed,) = claim["data"]["claimTaskRuns"]["deliveries"]
     return [flow, deployment, flow_run, *runs, claimed["leaseId"]]
 
 

@@ -20,7 +20,7 @@ _CURSOR = re.compile(r"[cC]ursor': '([^']+)'")
 
 
 class Coverage:
-    """The schema coordinates used so far, such as `Query.flow`, `Query.flow(id:)` or `IdFilter.any`."""
+    """The schema coordinates used so far, such as `Query.flow`, `Query.flow(id:)` or `IdFilter.in`."""
 
     def __init__(self) -> None:
         self.reached: set[str] = set()

@@ -54,8 +54,8 @@ def test_serve_fails_when_a_foreign_package_shadows_one_of_runyard(tmp_path: Pat
     [
         ({"RUNYARD_PORT": "many"}, "runyard: RUNYARD_PORT: Input should be a valid integer"),
         (
-            {"RUNYARD_MAX_ANSWER_BYTES": "1000"},
-            "runyard: RUNYARD_MAX_ANSWER_BYTES must be at least 16 times RUNYARD_MAX_",
+            {"RUNYARD_MAX_RESPONSE_BYTES": "1000"},
+            "runyard: RUNYARD_MAX_RESPONSE_BYTES must be at least 16 times RUNYARD_MAX_",
         ),
         ({"RUNYARD_LOG_LEVEL": "loud"}, "runyard: RUNYARD_LOG_LEVEL: "),
         ({"RUNYARD_DATABASE_URL": "mysql://x/y"}, "runyard: RUNYARD_DATABASE_URL must name a SQLite file"),

@@ -1,14 +1,17 @@
 """The printed schema: it is up to date, and every name in it has a description."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from graphql import (
     GraphQLEnumType,
+    GraphQLField,
     GraphQLInputObjectType,
     GraphQLInterfaceType,
     GraphQLNamedType,
+    GraphQLNonNull,
     GraphQLObjectType,
     build_schema,
     is_introspection_type,
@@ -67,6 +70,26 @@ def test_the_printed_schema_is_valid() -> None:
     assert validate_schema(build_schema(PRINTED.read_text("utf-8"))) == []
 
 
+@pytest.mark.parametrize("name", ["TaskRun", "FlowRun", "TaskRunOrchestrationResult", "FlowRunOrchestrationResult"])
+def test_the_state_of_a_run_is_never_null(name: str) -> None:
+    """A run is inserted together with its first state, and its states are deleted only with it."""
+    type_ = build_runyard_schema()._schema.type_map[name]
+    assert isinstance(type_, GraphQLObjectType)
+
+    names = {"state", "stateId", "stateType", "stateName"} & type_.fields.keys()
+
+    assert "state" in names
+    assert all(isinstance(type_.fields[each].type, GraphQLNonNull) for each in names)
+
+
+@pytest.mark.parametrize("name", ["State", "TaskQueue"])
+def test_an_object_with_an_id_is_a_node(name: str) -> None:
+    type_ = build_runyard_schema()._schema.type_map[name]
+    assert isinstance(type_, GraphQLObjectType)
+
+    assert [interface.name for interface in type_.interfaces] == ["Node"]
+
+
 @pytest.mark.parametrize(
     ("described", "known"),
     [
@@ -86,3 +109,34 @@ def test_a_description_starts_with_a_capital_and_ends_with_a_period() -> None:
     described = [*types(), *fields(), *arguments(), *enum_values()]
 
     assert [path for path, text in described if text and (text[0].islower() or text[-1] not in ".<")] == []
+
+
+def root_fields(root: str) -> dict[str, GraphQLField]:
+    type_ = build_runyard_schema()._schema.type_map[root]
+    assert isinstance(type_, GraphQLObjectType)
+    return type_.fields
+
+
+@pytest.mark.parametrize("root", ["Query", "Mutation"])
+def test_a_root_field_that_fails_does_not_take_the_others_with_it(root: str) -> None:
+    non_null = [name for name, field in root_fields(root).items() if isinstance(field.type, GraphQLNonNull)]
+
+    assert non_null == []
+
+
+def test_an_event_of_a_subscription_is_never_null() -> None:
+    assert {type(field.type) for field in root_fields("Subscription").values()} == {GraphQLNonNull}
+
+
+def test_every_mutation_returns_a_payload_that_can_grow() -> None:
+    types = {name: field.type for name, field in root_fields("Mutation").items()}
+
+    assert [name for name, type_ in types.items() if not isinstance(type_, GraphQLObjectType)] == []
+    assert {str(type_) for type_ in types.values() if not str(type_).endswith("Payload")} == {
+        "TaskRunOrchestrationResult",
+        "FlowRunOrchestrationResult",
+    }
+
+
+def test_an_input_with_a_default_is_not_null() -> None:
+    assert re.findall(r"\w+: \[?\w+\]? = \w+", print_schema()) == []

@@ -15,7 +15,7 @@ SCHEMA: Any = build_schema()
 TYPES = {name: type_ for name, type_ in SCHEMA._schema.type_map.items() if isinstance(type_, GraphQLInputObjectType)}
 ID = "01a206b2-304f-7000-b2ee-99ddb7de487a"
 STATE = {"type": "SCHEDULED", "data": {"a": [None]}, "details": {"scheduledTime": "2030-01-01T00:00:00Z"}}
-TEXT = {"any": ["a", "b"], "notAny": [], "like": "%", "isNull": False}
+TEXT = {"in": ["a", "b"], "notIn": [], "contains": "%", "isNull": False}
 VALUES: list[tuple[str, dict[str, Any]]] = [
     ("TaskRunCreateInput", {"taskKey": "t"}),
     (
@@ -25,24 +25,24 @@ VALUES: list[tuple[str, dict[str, Any]]] = [
             "dynamicKey": None,
             "tags": ["a", "b"],
             "taskInputs": {"x": [{"y": None}]},
-            "empiricalPolicy": {"retries": 3, "retryDelaySeconds": [1, 2.5]},
+            "retryPolicy": {"retries": 3, "retryDelaySeconds": [1, 2.5]},
             "state": STATE,
         },
     ),
     ("TaskRunUpdateInput", {}),
     ("TaskRunUpdateInput", {"name": None}),
-    ("TaskRunStateChangeInput", {"id": ID, "state": STATE}),
+    ("TaskRunStateChangeInput", {"taskRunId": ID, "state": STATE}),
     ("TaskRunFilter", {}),
     (
         "TaskRunFilter",
         {
             "and": [{"or": [{"not": {"name": TEXT}}, {}]}],
-            "state": {"type": {"any": ["RUNNING", "FAILED"]}},
-            "flowRun": {"flow": {"id": {"any": [ID]}}, "deployment": None},
+            "state": {"type": {"in": ["RUNNING", "FAILED"]}},
+            "flowRun": {"flow": {"id": {"in": [ID]}}, "deployment": None},
             "startTime": {"after": "2030-01-01T00:00:00+01:00"},
         },
     ),
-    ("FlowRunCreateInput", {"flowId": ID, "parameters": {"a": 1}, "empiricalPolicy": {}}),
+    ("FlowRunCreateInput", {"flowId": ID, "parameters": {"a": 1}, "retryPolicy": {}}),
 ]
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import fields
 
-from resolvers.errors import Refusal
+from resolvers.errors import ErrorCode, Refusal
 from runyard.settings import Settings
 from schema.limits.document_size import LIMIT_DESCRIPTIONS
 from schema.limits.options import RequestLimits
@@ -24,29 +24,6 @@ def setting_rows(page: str) -> dict[str, str]:
     rows = re.findall(r"^\| `RUNYARD_(\w+)` \| `?([^`|]*?)`? \|", page, re.MULTILINE)
     assert len(dict(rows)) == len(rows)
     return dict(rows)
-
-
-def error_codes() -> Iterator[str]:
-    """Yield the error codes in the source: values for `code`, and the codes of refused documents."""
-    for path in [path for folder in ("runyard", "schema", "resolvers") for path in python_files(folder)]:
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            values: list[ast.expr | None] = []
-            if isinstance(node, ast.Dict):
-                keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
-                values = [value for key, value in zip(keys, node.values, strict=True) if key == "code"]
-            elif isinstance(node, ast.Call):
-                values = [keyword.value for keyword in node.keywords if keyword.arg == "code"]
-                if isinstance(node.func, ast.Name) and node.func.id == "DocumentRefused":
-                    values.append(node.args[0])
-            elif isinstance(node, ast.FunctionDef):
-                names = [argument.arg for argument in node.args.kwonlyargs]
-                values = [value for name, value in zip(names, node.args.kw_defaults, strict=True) if name == "code"]
-            elif isinstance(node, ast.Assign):
-                is_code = any(isinstance(target, ast.Name) and target.id == "code" for target in node.targets)
-                values = [node.value] if is_code else []
-            for value in values:
-                if isinstance(value, ast.Constant) and isinstance(value.value, str) and value.value:
-                    yield value.value
 
 
 def http_statuses() -> Iterator[int]:
@@ -96,7 +73,7 @@ def test_every_error_code_is_listed() -> None:
     codes = re.findall(r"^\| `([A-Z_]+)` \| (?:yes|no) \|", ERRORS_PAGE, re.MULTILINE)
 
     assert len(codes) == len(set(codes))
-    assert set(codes) == set(error_codes())
+    assert set(codes) == set(ErrorCode)
 
 
 def test_exactly_the_retryable_errors_are_listed_as_such() -> None:

@@ -29,7 +29,7 @@ async def test_the_lease_holder_may_report_a_state(client: Client) -> None:
             await set_task_run_state(client, id, type, lease_id=delivery["leaseId"]) for type in ("PENDING", "RUNNING")
         ]
 
-    assert [(each["status"], each["created"]) for each in results] == [("ACCEPT", True), ("ACCEPT", True)]
+    assert [(each["status"], each["stateCreated"]) for each in results] == [("ACCEPT", True), ("ACCEPT", True)]
     assert await read_state_names(client, id) == ["Scheduled", "Pending", "Running"]
 
 
@@ -44,7 +44,7 @@ async def test_a_worker_whose_run_was_cancelled_changes_nothing(client: Client, 
 
         result = await set_task_run_state(client, id, "RUNNING", lease_id=delivery["leaseId"], force=force)
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "CANCELLED")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "CANCELLED")
     assert await client.execute("GetTaskRun", id=id) == before
     assert await read_state_names(client, id) == ["Scheduled", "Cancelled"]
 
@@ -62,8 +62,8 @@ async def test_a_worker_whose_run_was_redelivered_changes_nothing(server: Runnin
         refused = await set_task_run_state(client, id, "RUNNING", lease_id=lost["leaseId"])
         accepted = await set_task_run_state(client, id, "RUNNING", lease_id=held["leaseId"])
 
-    assert (refused["status"], refused["created"], refused["state"]["type"]) == ("ABORT", False, "SCHEDULED")
-    assert (accepted["status"], accepted["created"]) == ("ACCEPT", True)
+    assert (refused["status"], refused["stateCreated"], refused["state"]["type"]) == ("ABORT", False, "SCHEDULED")
+    assert (accepted["status"], accepted["stateCreated"]) == ("ACCEPT", True)
     assert await read_state_names(client, id) == ["Scheduled", "Running"]
 
 
@@ -72,8 +72,8 @@ async def test_a_background_run_is_claimed_once(client: Client) -> None:
 
     first, second = [await set_task_run_state(client, id, "PENDING") for _ in range(2)]
 
-    assert (first["status"], first["created"]) == ("ACCEPT", True)
-    assert (second["status"], second["created"], second["state"]) == ("ABORT", False, first["state"])
+    assert (first["status"], first["stateCreated"]) == ("ACCEPT", True)
+    assert (second["status"], second["stateCreated"], second["state"]) == ("ABORT", False, first["state"])
     assert await read_state_names(client, id) == ["Scheduled", "Pending"]
 
 
@@ -82,7 +82,7 @@ async def test_a_task_run_of_a_flow_run_may_be_pending_twice(client: Client) -> 
 
     results = [await set_task_run_state(client, id, "PENDING") for _ in range(2)]
 
-    assert [(each["status"], each["created"]) for each in results] == [("ACCEPT", True), ("ACCEPT", True)]
+    assert [(each["status"], each["stateCreated"]) for each in results] == [("ACCEPT", True), ("ACCEPT", True)]
     assert await read_state_names(client, id) == ["Scheduled", "Pending", "Pending"]
 
 
@@ -91,7 +91,7 @@ async def test_a_flow_run_is_claimed_once(client: Client) -> None:
 
     results = [await client.execute("SetFlowRunState", id=id, state={"type": "PENDING"}) for _ in range(2)]
 
-    assert [(each["status"], each["created"]) for each in results] == [("ACCEPT", True), ("ABORT", False)]
+    assert [(each["status"], each["stateCreated"]) for each in results] == [("ACCEPT", True), ("ABORT", False)]
     states = (await client.execute("GetFlowRun", id=id))["states"]
     assert [state["name"] for state in states] == ["Scheduled", "Pending"]
 
@@ -103,7 +103,7 @@ async def test_a_failed_run_may_run_again_with_a_new_run_count(client: Client) -
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["taskRun"]["runCount"]) == ("ACCEPT", True, 1)
+    assert (result["status"], result["stateCreated"], result["taskRun"]["runCount"]) == ("ACCEPT", True, 1)
     assert (await read_state_names(client, id))[-2:] == ["Failed", "Running"]
 
 
@@ -115,7 +115,7 @@ async def test_a_completed_run_with_a_persisted_result_does_not_change(client: C
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]) == ("REJECT", False, completed["state"])
+    assert (result["status"], result["stateCreated"], result["state"]) == ("REJECT", False, completed["state"])
     assert await client.execute("GetTaskRun", id=id) == before
     assert await read_state_names(client, id) == ["Pending", "Running", "Completed"]
 
@@ -127,7 +127,7 @@ async def test_a_terminal_run_cannot_become_crashed_paused_or_cancelling(client:
 
     result = await set_task_run_state(client, id, type)
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "FAILED")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "FAILED")
     assert await client.execute("GetTaskRun", id=id) == before
     assert await read_state_names(client, id) == ["Failed"]
 
@@ -137,7 +137,7 @@ async def test_a_task_run_of_a_running_flow_run_may_run(client: Client) -> None:
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
     assert await read_state_names(client, id) == ["Pending", "Running"]
 
 
@@ -148,7 +148,7 @@ async def test_other_flow_run_states_abort_the_task_run_without_changing_it(clie
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "PENDING")
     assert await client.execute("GetTaskRun", id=id) == before
     assert await read_state_names(client, id) == ["Pending"]
 
@@ -162,8 +162,8 @@ async def test_a_paused_flow_run_rejects_each_attempt_as_not_ready_and_uncounted
 
     first, second = [await set_task_run_state(client, id, "RUNNING") for _ in range(2)]
 
-    assert (first["status"], first["created"], first["state"]["name"]) == ("REJECT", True, "NotReady")
-    assert (second["status"], second["created"], second["state"]["name"]) == ("REJECT", True, "NotReady")
+    assert (first["status"], first["stateCreated"], first["state"]["name"]) == ("REJECT", True, "NotReady")
+    assert (second["status"], second["stateCreated"], second["state"]["name"]) == ("REJECT", True, "NotReady")
     assert first["state"]["id"] != second["state"]["id"]
     assert (second["taskRun"]["runCount"], second["taskRun"]["endTime"]) == (1, None)
     assert await read_state_names(client, id) == ["Pending", "Running", "Failed", "NotReady", "NotReady"]
@@ -180,9 +180,9 @@ async def test_a_claimed_run_keeps_its_scheduled_time_and_waits_for_it(server: R
     in_time = await set_task_run_state(client, id, "RUNNING")
 
     assert claimed["state"]["details"]["scheduledTime"] == "2030-01-01T12:01:40.000000Z"
-    assert (early["status"], early["created"], early["delaySeconds"]) == ("WAIT", False, 100.0)
+    assert (early["status"], early["stateCreated"], early["delaySeconds"]) == ("WAIT", False, 100.0)
     assert early["state"] == claimed["state"]
-    assert (in_time["status"], in_time["created"], in_time["delaySeconds"]) == ("ACCEPT", True, None)
+    assert (in_time["status"], in_time["stateCreated"], in_time["delaySeconds"]) == ("ACCEPT", True, None)
     assert await read_state_names(client, id) == ["Scheduled", "Pending", "Running"]
 
 
@@ -195,7 +195,7 @@ async def test_a_scheduled_time_given_with_a_claim_replaces_the_old_one(server: 
     await set_task_run_state(client, id, "PENDING", details={"scheduledTime": server.clock.in_seconds(-1)})
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
     assert await read_state_names(client, id) == ["Scheduled", "Pending", "Running"]
 
 
@@ -209,7 +209,7 @@ async def test_a_forced_claim_drops_the_scheduled_time_and_may_run_at_once(serve
     result = await set_task_run_state(client, id, "RUNNING")
 
     assert claimed["state"]["details"]["scheduledTime"] is None
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
 
 
 async def test_a_run_that_has_to_wait_keeps_its_run_count(server: RunningServer) -> None:
@@ -252,7 +252,9 @@ async def test_changes_of_one_run_in_a_batch_apply_in_order(database: SQLiteData
 
     outcomes = await database.write_all(set_task_run_states, changes)
 
-    assert [(each.status.value, each.created) for each in outcomes if isinstance(each, TaskRunTransitionResult)] == [
+    assert [
+        (each.status.value, each.state_created) for each in outcomes if isinstance(each, TaskRunTransitionResult)
+    ] == [
         ("ACCEPT", True),
         ("ACCEPT", True),
         ("ABORT", False),
@@ -279,8 +281,8 @@ async def test_a_transition_repeated_in_a_batch_applies_once(database: SQLiteDat
 
     assert isinstance(first, TaskRunTransitionResult)
     assert isinstance(second, TaskRunTransitionResult)
-    assert (first.status, first.created) == (OrchestrationStatus.ACCEPT, True)
-    assert (second.status, second.created, second.state) == (OrchestrationStatus.ACCEPT, False, first.state)
+    assert (first.status, first.state_created) == (OrchestrationStatus.ACCEPT, True)
+    assert (second.status, second.state_created, second.state) == (OrchestrationStatus.ACCEPT, False, first.state)
     assert await state_names(database, [id]) == [["Pending", "Running"]]
 
 
@@ -294,7 +296,7 @@ async def test_a_missing_run_fails_without_affecting_the_rest_of_its_batch(
 
     assert isinstance(refused, NotFound)
     assert isinstance(made, TaskRunTransitionResult)
-    assert (made.status, made.created) == (OrchestrationStatus.ACCEPT, True)
+    assert (made.status, made.state_created) == (OrchestrationStatus.ACCEPT, True)
     assert await state_names(database, [id, UNKNOWN_ID]) == [["Pending", "Running"], []]
 
 
@@ -309,7 +311,7 @@ async def test_each_change_in_a_batch_is_decided_independently(database: SQLiteD
     )
 
     assert [
-        (each.status.value, each.delay_seconds, each.created)
+        (each.status.value, each.delay_seconds, each.state_created)
         for each in outcomes
         if isinstance(each, TaskRunTransitionResult)
     ] == [("ACCEPT", None, True), ("ABORT", None, False), ("WAIT", 10.0, False)]

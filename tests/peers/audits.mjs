@@ -1,4 +1,4 @@
-// The audits of GraphQL over HTTP that graphql-http brings, one line of JSON each.
+// The audits of GraphQL over HTTP in graphql-http. Prints each result as one line of JSON.
 import { serverAudits } from 'graphql-http';
 
 const [url] = process.argv.slice(2);

@@ -1,8 +1,9 @@
-// The client of graphql-sse against a server, in its mode of distinct connections: tells what happened, one line of JSON each.
+// The client of graphql-sse, in its distinct connections mode.
 import { createClient } from 'graphql-sse';
 
+import { report } from './report.mjs';
+
 const [url, create, subscription] = process.argv.slice(2);
-const tell = (what, value) => console.log(JSON.stringify([what, value]));
 const client = createClient({ url, retryAttempts: 0 });
 
 const all = async (payload) => {
@@ -11,20 +12,20 @@ const all = async (payload) => {
   return results;
 };
 
-tell('query', await all({ query: '{ __typename }' }));
+report('query', await all({ query: '{ __typename }' }));
 const [{ errors }] = await all({ query: '{ nothing }' });
-tell('invalid', errors[0].extensions.code);
+report('invalid', errors[0].extensions.code);
 
 const deliveries = client.iterate({ query: subscription, variables: { taskKeys: ['peer'] } });
 const coming = deliveries.next();
 const [made] = await all({ query: create, variables: { input: { taskKey: 'peer', state: { type: 'SCHEDULED' } } } });
 const { value } = await coming;
-tell('delivered', value.data.scheduledTaskRuns[0].taskRun.id === made.data.createTaskRun.taskRun.id);
+report('delivered', value.data.scheduledTaskRuns[0].taskRun.id === made.data.createTaskRun.taskRun.id);
 await deliveries.return();
 
 const single = createClient({ url, retryAttempts: 0, singleConnection: true });
 try {
-  for await (const result of single.iterate({ query: '{ __typename }' })) tell('single', result);
+  for await (const result of single.iterate({ query: '{ __typename }' })) report('single', result);
 } catch (error) {
-  tell('single', error.response.status);
+  report('single', error.response.status);
 }

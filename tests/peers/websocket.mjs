@@ -1,10 +1,10 @@
-// The client of graphql-ws against a server: tells what happened, one line of JSON each. Every frame that the server sends
-// has to be valid by the client's own words.
+// The client of graphql-ws. Every frame that the server sends must be valid for the client's own check.
 import { createClient, validateMessage } from 'graphql-ws';
 import WebSocket from 'ws';
 
+import { report } from './report.mjs';
+
 const [url, create, subscription] = process.argv.slice(2);
-const tell = (what, value) => console.log(JSON.stringify([what, value]));
 
 let opened = 0;
 class Watched extends WebSocket {
@@ -45,22 +45,22 @@ const next = async () => {
 };
 
 let made = await make();
-tell('delivered', (await next()) === made.data.createTaskRun.taskRun.id);
+report('delivered', (await next()) === made.data.createTaskRun.taskRun.id);
 
 while (pongs.length === 0) await new Promise((resolve) => setTimeout(resolve, 10));
-tell('pong', true);
+report('pong', true);
 
 try {
   await first({ query: '{ nothing }' });
 } catch (errors) {
-  tell('error', errors[0].extensions.code);
+  report('error', errors[0].extensions.code);
 }
 
 socket.close(4205, 'again');
 made = await make();
-tell('delivered after reconnecting', (await next()) === made.data.createTaskRun.taskRun.id);
-tell('sockets', opened);
+report('delivered after reconnecting', (await next()) === made.data.createTaskRun.taskRun.id);
+report('sockets', opened);
 
 await deliveries.return();
-tell('after complete', (await first({ query: '{ __typename }' })).data.__typename);
+report('after complete', (await first({ query: '{ __typename }' })).data.__typename);
 await client.dispose();

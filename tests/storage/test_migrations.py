@@ -156,7 +156,7 @@ def test_the_migrations_create_the_same_indexes_and_conditions_on_sqlite(path: P
         "ix_flow_run_ended": HAS_ENDED,
         "ix_queue_entry_leased": "lease_id IS NOT NULL",
         "ix_queue_entry_waiting": "lease_id IS NULL",
-        "ix_queue_entry_waiting_for_slot": "waits_for_slot AND lease_id IS NULL",
+        "ix_queue_entry_waiting_for_slot": "waits_for_slot",
         "ix_task_run_ended": f"flow_run_id IS NULL AND {HAS_ENDED}",
         "uq_task_run_in_background": "flow_run_id IS NULL",
         "uq_task_run_in_flow_run": "flow_run_id IS NOT NULL",

@@ -187,9 +187,9 @@ async def test_each_scope_allows_exactly_its_own_operations(server: RunningServe
     queries = {
         "lists": "{ taskRuns(first: 1) { totalCount } }",
         "reads": f'{{ taskRun(id: "{id}") {{ id }} }}',
-        "updates": f'mutation {{ updateTaskRun(id: "{id}", input: {{name: "n"}}) {{ id }} }}',
+        "updates": f'mutation {{ updateTaskRun(id: "{id}", input: {{name: "n"}}) {{ taskRun {{ id }} }} }}',
         "sets state": f'mutation {{ setTaskRunState(id: "{id}", state: {{type: RUNNING}}) {{ status }} }}',
-        "claims": 'mutation { claimTaskRuns(taskKeys: ["t"]) { leaseId } }',
+        "claims": 'mutation { claimTaskRuns(taskKeys: ["t"]) { deliveries { leaseId } } }',
         "introspects": "{ __schema { queryType { name } } __typename }",
     }
 
@@ -237,7 +237,8 @@ async def test_a_forbidden_field_is_named_and_has_no_effect(
 
 
 async def test_one_forbidden_field_also_prevents_the_fields_before_it(server: RunningServer, database_url: str) -> None:
-    query = 'mutation { claimTaskRuns(taskKeys: ["t"]) { leaseId } createFlow(input: {name: "f"}) { created } }'
+    claim = 'claimTaskRuns(taskKeys: ["t"]) { deliveries { leaseId } }'
+    query = f'mutation {{ {claim} createFlow(input: {{name: "f"}}) {{ created }} }}'
 
     response = await post_query(server.client, query, await bearer_headers(server, "write"))
 

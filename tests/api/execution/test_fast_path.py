@@ -31,7 +31,7 @@ from db.enums import StateType
 from db.records import FlowRunPolicy, TaskRunPolicy
 from db.runtime.timestamps import format_timestamp
 from db.sqlite.database import SQLiteDatabase
-from resolvers.concurrency_limits import NewLimit, create_limits
+from resolvers.concurrency_limits import LimitSetting, set_limits
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewDeployment, NewFlow, create_deployments, create_flows
 from resolvers.queue.capacity import QueueCapacity
@@ -79,7 +79,7 @@ INVALID_STATE_VALUES = (
 JSON_TEXTS = ("null", "0", '"ü\\n\\u2028"', "1.5e300", '{"a": {"b": []}, "c": null}', "[1, [true, false], {}]")
 ID = re.compile(rb"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 HISTORY = """(start: "2030-01-01T11:59:55Z", end: "2030-01-01T12:00:15Z", intervalSeconds: %d,
-  filter: {taskKey: {any: ["t"]}})"""
+  filter: {taskKey: {in: ["t"]}})"""
 
 
 @dataclass
@@ -152,12 +152,12 @@ async def populate(comparison: Comparison) -> None:
     deployment = (await write(create_deployments, NewDeployment("d", flow.id, ["d"], work_queue_name="q"))).deployment
     comparison.flows += [flow.id, deleted.id]
     comparison.deployments.append(deployment.id)
-    await write(create_limits, NewLimit("a", 100))
+    await write(set_limits, LimitSetting("a", 100))
     for new in (
         NewFlowRun(flow.id),
         NewFlowRun(deployment_id=deployment.id, parameters='{"p": 1}', state=propose(StateType.RUNNING)),
         NewFlowRun(deleted.id),
-        NewFlowRun(flow.id, policy=FlowRunPolicy(2, 1.5)),
+        NewFlowRun(flow.id, retry_policy=FlowRunPolicy(2, 1.5)),
     ):
         comparison.flow_runs.append((await write(create_flow_runs, new)).flow_run.id)
     to_invalidate = [
@@ -169,11 +169,11 @@ async def populate(comparison: Comparison) -> None:
     valid = [
         NewTaskRun("t", "5", flow_run_id=comparison.flow_runs[2], parameters=JSON_TEXTS[5]),
         NewTaskRun("t", "1", tags=["a", "b", "ü"], parameters=JSON_TEXTS[4], task_inputs='{"x": []}', task_version="1"),
-        NewTaskRun("t", "2", policy=TaskRunPolicy(3, [1, 2.5], 0.5), cache_key="k", parameters=JSON_TEXTS[2]),
+        NewTaskRun("t", "2", retry_policy=TaskRunPolicy(3, [1, 2.5], 0.5), cache_key="k", parameters=JSON_TEXTS[2]),
         NewTaskRun("t", "3", flow_run_id=running, parameters=JSON_TEXTS[0], tags=["a"]),
         NewTaskRun("t", "4", flow_run_id=running, parameters=JSON_TEXTS[3]),
         NewTaskRun("t", "6", state=scheduled),
-        NewTaskRun("t", "7", policy=TaskRunPolicy(0, [], None), parameters=JSON_TEXTS[1]),
+        NewTaskRun("t", "7", retry_policy=TaskRunPolicy(0, [], None), parameters=JSON_TEXTS[1]),
         NewTaskRun("t", "8"),
     ]
     for new in to_invalidate + valid:
@@ -181,7 +181,7 @@ async def populate(comparison: Comparison) -> None:
     for id in comparison.task_runs[-6:-4]:
         clock.advance(1.5)
         change = StateChange(id, propose(StateType.RUNNING, message="m", data='{"d": [1]}'))
-        assert (await write(set_task_run_states, change)).created
+        assert (await write(set_task_run_states, change)).state_created
     clock.advance(7.25)
 
 
@@ -326,7 +326,8 @@ RUN = "id name tags state { type details { transitionId } } flowRun { name flow 
         f"{{ taskRuns(first: 50) {{ edges {{ node {{ {RUN} }} }} }} }}",
         "{ __typename server { __typename } __schema { queryType { name } } }",
         f'mutation {{ setTaskRunState(id: "{UNKNOWN_ID}", state: {{type: RUNNING}}) {{ taskRun {{ id }} }} }}',
-        f'mutation {{ acknowledgeTaskRuns(leaseIds: ["{UNKNOWN_ID}", "{UNKNOWN_ID}"]) {{ __typename leaseId status }} }}',
+        f'mutation {{ acknowledgeTaskRuns(leaseIds: ["{UNKNOWN_ID}"]) {{ leases {{ __typename leaseId status }} }} }}',
+        f'mutation {{ deleteTaskRun(id: "{UNKNOWN_ID}") {{ deletedId }} }}',
     ],
 )
 def test_this_document_returns_the_bytes_of_the_standard_executor(comparison: Comparison, document: str) -> None:
@@ -364,11 +365,14 @@ def leaf_selections(comparison: Comparison, type_name: str) -> Iterator[str]:
 
 
 def test_bulk_results_have_the_bytes_of_the_standard_executor(comparison: Comparison) -> None:
-    document = """mutation($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) {
-        id error { code message } result { status created reason state { id name } taskRun { id tags flowRun { id } } }
-    } }"""
+    document = """mutation($inputs: [TaskRunStateChangeInput!]!) { setTaskRunStates(inputs: $inputs) { results {
+        taskRunId error { code message argument }
+        result { status stateCreated reason state { id name } taskRun { id tags flowRun { id } } }
+    } } }"""
     state = {"type": "RUNNING", "details": {"transitionId": UNKNOWN_ID}}
-    inputs = [{"id": id, "state": state} for id in (comparison.task_runs[-1], UNKNOWN_ID, comparison.task_runs[-2])]
+    inputs = [
+        {"taskRunId": id, "state": state} for id in (comparison.task_runs[-1], UNKNOWN_ID, comparison.task_runs[-2])
+    ]
     comparison.execute(comparison.standard, document, {"inputs": inputs})
 
     # Repeated transitions change nothing, so both schemas can execute them.
@@ -376,7 +380,7 @@ def test_bulk_results_have_the_bytes_of_the_standard_executor(comparison: Compar
 
     assert comparison.execute(comparison.fast, document, {"inputs": inputs}) == expected
     assert expected.count(b'"error":{"code":"NOT_FOUND"') == 1
-    assert expected.count(b'"created":false') == 2
+    assert expected.count(b'"stateCreated":false') == 2
 
 
 def test_each_combination_of_directive_values_has_its_own_result(comparison: Comparison) -> None:
@@ -433,7 +437,7 @@ def count_graphql_core_calls(comparison: Comparison, document: str) -> int:
     [
         f"nodes {{ {RUN} }}",
         f"edges {{ cursor node {{ {RUN} }} }}",
-        "nodes { id estimatedRunTimeSeconds empiricalPolicy { retries } parameters }",
+        "nodes { id estimatedRunTimeSeconds retryPolicy { retries } parameters }",
     ],
 )
 def test_graphql_core_calls_do_not_grow_with_the_page_size(comparison: Comparison, page: str) -> None:
@@ -451,7 +455,7 @@ def test_graphql_core_calls_do_not_grow_with_the_history_intervals(comparison: C
 
 def test_graphql_core_calls_do_not_grow_with_additional_plain_fields(comparison: Comparison) -> None:
     few = count_graphql_core_calls(comparison, "{ taskRuns(first: 8) { nodes { id states { id } } } }")
-    many = "id name tags taskKey created state { id details { cacheKey } } states { id type name timestamp data }"
+    many = "id name tags taskKey createdAt state { id details { cacheKey } } states { id type name timestamp data }"
 
     assert count_graphql_core_calls(comparison, f"{{ taskRuns(first: 8) {{ nodes {{ {many} }} }} }}") == few
 

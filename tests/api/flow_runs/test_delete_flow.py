@@ -1,6 +1,12 @@
 """deleteFlow: deletes the flow with everything that belongs to it."""
 
-from tests.builders.api_runs import create_flow_run, create_objects, create_task_run, set_task_run_state
+from tests.builders.api_runs import (
+    create_flow_run,
+    create_objects,
+    create_task_run,
+    read_slot_holders,
+    set_task_run_state,
+)
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 from tests.tables import count_rows
@@ -21,17 +27,17 @@ async def create(client: Client, name: str) -> dict[str, str]:
 
 
 async def test_deleting_a_flow_deletes_its_deployments_runs_and_slots_only(client: Client, database_url: str) -> None:
-    await client.execute("CreateConcurrencyLimit", tag="x", limit=2)
+    await client.execute("SetConcurrencyLimit", tag="x", limit=2)
     ids, others = await create(client, "etl"), await create(client, "other")
     counts_of_one_flow = {name: count // 2 for name, count in (await row_counts(database_url)).items()}
 
-    deleted = await client.execute("DeleteFlow", id=ids["GetFlow"])
+    deleted = (await client.execute("DeleteFlow", id=ids["GetFlow"]))["deletedId"]
 
     assert deleted == ids["GetFlow"]
     assert [await client.execute(query, id=id) for query, id in ids.items()] == [None] * 4
     assert await row_counts(database_url) == counts_of_one_flow
     assert [(await client.execute(query, id=id))["id"] for query, id in others.items()] == list(others.values())
-    assert (await client.execute("GetConcurrencyLimit", tag="x"))["activeSlots"] == [others["GetTaskRun"]]
+    assert await read_slot_holders(client, "x") == [others["GetTaskRun"]]
 
 
 async def test_background_runs_are_kept(client: Client) -> None:
@@ -60,7 +66,7 @@ async def test_deleting_it_again_is_not_found(client: Client, database_url: str)
 
     error = await client.execute_refused("DeleteFlow", id=ids["GetFlow"])
 
-    assert error == {"message": f"No flow has the id {ids['GetFlow']}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No flow has the id {ids['GetFlow']}.", "code": "NOT_FOUND", "argument": "id"}
     assert await row_counts(database_url) == before
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.builders.api_runs import create_flow, create_flow_run, create_task_run
+from tests.builders.api_runs import create_flow, create_flow_run, create_task_run, read_slot_holders
 from tests.client import Client
 from tests.tables import count_rows
 
@@ -19,7 +19,7 @@ async def test_deleting_a_flow_run_deletes_its_own_task_runs_only(client: Client
     task_run_ids = [await create_task_run(client, flowRunId=id) for _ in range(2)]
     kept = [await create_task_run(client, flowRunId=flow_run_id) for flow_run_id in (other, None)]
 
-    deleted = await client.execute("DeleteFlowRun", id=id)
+    deleted = (await client.execute("DeleteFlowRun", id=id))["deletedId"]
 
     assert deleted == id
     assert await client.execute("GetFlowRun", id=id) is None
@@ -29,7 +29,7 @@ async def test_deleting_a_flow_run_deletes_its_own_task_runs_only(client: Client
 
 
 async def test_its_states_slots_and_cached_results_are_deleted(client: Client, database_url: str) -> None:
-    await client.execute("CreateConcurrencyLimit", tag="x", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="x", limit=1)
     id = await create_flow_run(client, "RUNNING")
     holder, cached = (
         await create_task_run(client, flowRunId=id, tags=["x"]),
@@ -49,14 +49,14 @@ async def test_its_states_slots_and_cached_results_are_deleted(client: Client, d
     await client.execute("DeleteFlowRun", id=id)
 
     assert await row_counts(database_url) == dict.fromkeys(TABLES, 0)
-    assert (await client.execute("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
+    assert await read_slot_holders(client, "x") == []
 
 
 @pytest.mark.parametrize("state", ["SCHEDULED", "PENDING", "COMPLETED", "CANCELLING", "PAUSED"])
 async def test_a_flow_run_may_be_deleted_in_any_state(client: Client, state: str) -> None:
     id = await create_flow_run(client, state)
 
-    assert await client.execute("DeleteFlowRun", id=id) == id
+    assert (await client.execute("DeleteFlowRun", id=id))["deletedId"] == id
 
 
 async def test_setting_the_state_of_its_task_run_is_not_found(client: Client) -> None:
@@ -98,7 +98,7 @@ async def test_deleting_it_again_is_not_found(client: Client, database_url: str)
 
     error = await client.execute_refused("DeleteFlowRun", id=id)
 
-    assert error == {"message": f"No flow run has the id {id}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No flow run has the id {id}.", "code": "NOT_FOUND", "argument": "id"}
     assert await row_counts(database_url) == before
 
 

@@ -22,13 +22,13 @@ async def test_a_deployment_has_its_given_values_and_its_flow(client: Client) ->
     assert payload == {"created": True, "deployment": deployment}
     assert await client.execute("GetDeployment", id=deployment["id"]) == {
         **deployment,
-        "created": NOW,
-        "updated": NOW,
+        "createdAt": NOW,
+        "updatedAt": NOW,
         "flow": {"id": flow_id, "name": "etl"},
     }
 
 
-@pytest.mark.parametrize("omitted", [{}, {"isScheduleActive": None, "tags": None, "workQueueName": None}])
+@pytest.mark.parametrize("omitted", [{}, {"tags": None, "workQueueName": None}])
 async def test_a_deployment_is_active_and_has_no_work_queue_by_default(client: Client, omitted: dict[str, Any]) -> None:
     id = await create_deployment(client, await create_flow(client), **omitted)
 
@@ -48,7 +48,7 @@ async def test_creating_a_deployment_twice_returns_the_first_one_unchanged(serve
     )
 
     assert second == {**first, "created": False}
-    assert (await client.execute("GetDeployment", id=first["deployment"]["id"]))["updated"] == NOW
+    assert (await client.execute("GetDeployment", id=first["deployment"]["id"]))["updatedAt"] == NOW
 
 
 async def test_deployments_of_different_flows_may_have_the_same_name(client: Client) -> None:
@@ -57,12 +57,12 @@ async def test_deployments_of_different_flows_may_have_the_same_name(client: Cli
     assert len(ids) == 2
 
 
-async def test_creating_a_deployment_of_an_unknown_flow_is_a_conflict(client: Client) -> None:
+async def test_creating_a_deployment_of_an_unknown_flow_is_not_found(client: Client) -> None:
     error = await client.execute_refused("CreateDeployment", input={"flowId": UNKNOWN_ID, "name": "nightly"})
 
     assert error == {
         "message": f"input.flowId: No flow has the id {UNKNOWN_ID}.",
-        "code": "CONFLICT",
+        "code": "NOT_FOUND",
         "argument": "input.flowId",
     }
 
@@ -139,7 +139,7 @@ async def test_only_a_terminal_flow_run_from_a_deployment_may_be_rescheduled(
 
     result = await client.execute("SetFlowRunState", id=id, state={"type": "SCHEDULED"})
 
-    assert (result["status"], result["created"]) == (status, deployed)
+    assert (result["status"], result["stateCreated"]) == (status, deployed)
 
 
 async def test_deleting_a_deployment_deletes_its_scheduled_flow_runs_and_their_task_runs(client: Client) -> None:
@@ -147,7 +147,7 @@ async def test_deleting_a_deployment_deletes_its_scheduled_flow_runs_and_their_t
     flow_run_id = await create_flow_run(client, "SCHEDULED", deploymentId=deployment_id)
     task_run_id = await create_task_run(client, flowRunId=flow_run_id)
 
-    deleted = await client.execute("DeleteDeployment", id=deployment_id)
+    deleted = (await client.execute("DeleteDeployment", id=deployment_id))["deletedId"]
 
     assert deleted == deployment_id
     assert await client.execute("GetDeployment", id=deployment_id) is None
@@ -191,7 +191,7 @@ async def test_deleting_it_again_is_not_found(client: Client) -> None:
 
     error = await client.execute_refused("DeleteDeployment", id=id)
 
-    assert error == {"message": f"No deployment has the id {id}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No deployment has the id {id}.", "code": "NOT_FOUND", "argument": "id"}
     assert (await client.execute("GetDeployment", id=other))["name"] == "hourly"
 
 

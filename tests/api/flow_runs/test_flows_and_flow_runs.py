@@ -31,8 +31,8 @@ async def test_a_flow_is_created_with_its_name_and_tags(client: Client) -> None:
     assert payload["flow"] == {"id": payload["flow"]["id"], "name": "etl", "tags": ["b", "a", "b"]}
     assert await client.execute("GetFlow", id=payload["flow"]["id"]) == {
         **payload["flow"],
-        "created": NOW,
-        "updated": NOW,
+        "createdAt": NOW,
+        "updatedAt": NOW,
     }
 
 
@@ -44,7 +44,7 @@ async def test_creating_a_flow_twice_returns_the_first_one_unchanged(server: Run
     second = await client.execute("CreateFlow", input={"name": "etl", "tags": ["b"]})
 
     assert second == {"created": False, "flow": first["flow"]}
-    assert (await client.execute("GetFlow", id=first["flow"]["id"]))["updated"] == NOW
+    assert (await client.execute("GetFlow", id=first["flow"]["id"]))["updatedAt"] == NOW
 
 
 async def test_twenty_concurrent_creates_of_one_name_create_one_flow(client: Client) -> None:
@@ -88,8 +88,8 @@ async def test_a_flow_run_created_with_only_its_flow_is_pending_and_named(client
     assert re.fullmatch(r"[a-z]+-[a-z]+", run["name"])
     assert run == {
         "id": run["id"],
-        "created": NOW,
-        "updated": NOW,
+        "createdAt": NOW,
+        "updatedAt": NOW,
         "name": payload["flowRun"]["name"],
         "flowId": flow_id,
         "flow": {"id": flow_id, "name": "etl"},
@@ -99,7 +99,9 @@ async def test_a_flow_run_created_with_only_its_flow_is_pending_and_named(client
         "idempotencyKey": None,
         "parameters": {},
         "context": {},
-        "empiricalPolicy": {"retries": None, "retryDelaySeconds": None, "pauseKeys": [], "resuming": False},
+        "retryPolicy": {"retries": None, "retryDelaySeconds": None},
+        "pauseKeys": [],
+        "resuming": False,
         "tags": [],
         "deployment": None,
         "parentTaskRunId": None,
@@ -137,11 +139,11 @@ async def test_a_flow_run_has_the_values_it_was_created_with(client: Client) -> 
         "parentTaskRunId": task_run["taskRun"]["id"],
     }
 
-    id = await create_flow_run(client, **fields, empiricalPolicy={"retries": 3, "retryDelaySeconds": 1.5})
+    id = await create_flow_run(client, **fields, retryPolicy={"retries": 3, "retryDelaySeconds": 1.5})
 
     run = await client.execute("GetFlowRun", id=id)
     assert {name: run[name] for name in fields} == fields
-    assert (run["empiricalPolicy"]["retries"], run["empiricalPolicy"]["retryDelaySeconds"]) == (3, 1.5)
+    assert (run["retryPolicy"]["retries"], run["retryPolicy"]["retryDelaySeconds"]) == (3, 1.5)
 
 
 async def test_a_scheduled_flow_run_is_due_at_its_scheduled_time(server: RunningServer) -> None:
@@ -193,13 +195,13 @@ async def test_without_a_key_every_call_creates_a_flow_run(client: Client) -> No
 
 
 @pytest.mark.parametrize("field", ["flowId", "deploymentId", "parentTaskRunId"])
-async def test_an_unknown_reference_is_a_conflict_and_nothing_is_created(client: Client, field: str) -> None:
+async def test_an_unknown_reference_is_not_found_and_nothing_is_created(client: Client, field: str) -> None:
     flow_id = await create_flow(client)
     wrong = {"flowId": flow_id, "idempotencyKey": "k", field: UNKNOWN_ID}
 
     error = await client.execute_refused("CreateFlowRun", input=wrong)
 
-    assert (error["code"], error["argument"]) == ("CONFLICT", f"input.{field}")
+    assert (error["code"], error["argument"]) == ("NOT_FOUND", f"input.{field}")
     retried = await client.execute("CreateFlowRun", input={"flowId": flow_id, "idempotencyKey": "k"})
     assert retried["created"] is True
 
@@ -254,7 +256,7 @@ async def test_an_accepted_state_becomes_current_and_enters_the_history(server: 
         "status": "ACCEPT",
         "reason": None,
         "delaySeconds": None,
-        "created": True,
+        "stateCreated": True,
         "state": {"id": state_id, "type": "RUNNING", "name": "Running", "timestamp": later},
         "flowRun": {"id": id, "stateType": "RUNNING", "runCount": 1, "startTime": later},
     }
@@ -269,7 +271,7 @@ async def test_a_second_claim_of_a_flow_run_is_aborted_and_nothing_changes(clien
 
     result = await set_flow_run_state(client, id, "PENDING")
 
-    assert (result["status"], result["created"], result["state"]["id"]) == ("ABORT", False, before["stateId"])
+    assert (result["status"], result["stateCreated"], result["state"]["id"]) == ("ABORT", False, before["stateId"])
     assert await client.execute("GetFlowRun", id=id) == before
 
 
@@ -280,7 +282,7 @@ async def test_starting_a_flow_run_before_its_scheduled_time_has_to_wait(server:
 
     result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["delaySeconds"], result["created"]) == ("WAIT", 30.0, False)
+    assert (result["status"], result["delaySeconds"], result["stateCreated"]) == ("WAIT", 30.0, False)
     assert (await client.execute("GetFlowRun", id=id))["stateType"] == "SCHEDULED"
 
 
@@ -289,7 +291,7 @@ async def test_force_bypasses_the_orchestration_rules(client: Client) -> None:
 
     result = await client.execute("SetFlowRunState", id=id, state={"type": "PENDING"}, force=True)
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
     assert len((await client.execute("GetFlowRun", id=id))["states"]) == 2
 
 
@@ -299,8 +301,8 @@ async def test_a_transition_of_a_flow_run_sent_twice_is_applied_once(client: Cli
 
     second = await set_flow_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
-    assert (first["status"], first["created"]) == ("ACCEPT", True)
-    assert (second["status"], second["created"], second["state"]) == ("REJECT", False, first["state"])
+    assert (first["status"], first["stateCreated"]) == ("ACCEPT", True)
+    assert (second["status"], second["stateCreated"], second["state"]) == ("REJECT", False, first["state"])
     run = await client.execute("GetFlowRun", id=id)
     assert ([state["name"] for state in run["states"]], run["runCount"]) == (["Pending", "Running"], 1)
 
@@ -308,7 +310,7 @@ async def test_a_transition_of_a_flow_run_sent_twice_is_applied_once(client: Cli
 async def test_setting_the_state_of_an_unknown_flow_run_is_not_found(client: Client) -> None:
     error = await client.execute_refused("SetFlowRunState", id=UNKNOWN_ID, state={"type": "RUNNING"})
 
-    assert error == {"message": f"No flow run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No flow run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND", "argument": "id"}
 
 
 async def test_a_task_run_id_is_not_found_as_a_flow_run(client: Client) -> None:

@@ -43,8 +43,8 @@ async def test_each_flow_run_has_its_own_task_runs(client: Client) -> None:
         ({"firstTaskRuns": 2, "offset": 9}, [], (True, False)),
         ({"firstTaskRuns": 0}, [], (False, True)),
         ({"firstTaskRuns": 2, "taskRunSort": "NAME_ASC"}, ["4a", "4b"], (False, True)),
-        ({"taskRunFilter": {"name": {"any": ["4b", "3c"]}}}, ["4b"], (False, False)),
-        ({"taskRunFilter": {"flowRun": {"name": {"any": ["3"]}}}}, [], (False, False)),
+        ({"taskRunFilter": {"name": {"in": ["4b", "3c"]}}}, ["4b"], (False, False)),
+        ({"taskRunFilter": {"flowRun": {"name": {"in": ["3"]}}}}, [], (False, False)),
     ],
 )
 async def test_a_nested_list_is_paged_like_any_other_list(

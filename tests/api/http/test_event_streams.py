@@ -130,7 +130,7 @@ async def test_scheduled_runs_by_get_are_refused_and_not_delivered(client: Clien
         "message": "Subscriptions that deliver task runs must be sent by POST.",
         "extensions": {"code": "BAD_USER_INPUT"},
     }
-    (delivery,) = await client.execute("ClaimTaskRuns", taskKeys=["t"])
+    (delivery,) = (await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"]
     assert (delivery["taskRun"]["id"], delivery["attempt"]) == (created["taskRun"]["id"], 1)
 
 

@@ -53,10 +53,10 @@ async def test_a_run_is_created_over_http_and_executed_over_a_websocket(
         for type in ("PENDING", "RUNNING", "COMPLETED")
     ]
     await events.aclose()
-    listed = await over_http.execute(request("ListTaskRuns", filter={"id": {"any": [run_id]}}))
+    listed = await over_http.execute(request("ListTaskRuns", filter={"id": {"in": [run_id]}}))
 
     assert (delivery["taskRun"]["id"], delivery["taskRun"]["parameters"]) == (run_id, {"to": "ada"})
-    assert acknowledged["acknowledgeTaskRuns"][0]["status"] == "HELD"
+    assert acknowledged["acknowledgeTaskRuns"]["leases"][0]["status"] == "HELD"
     assert [result["setTaskRunState"]["status"] for result in results] == ["ACCEPT"] * 3
     assert [run["stateType"] for run in listed["taskRuns"]["nodes"]] == ["COMPLETED"]
 

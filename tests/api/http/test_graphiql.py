@@ -188,7 +188,7 @@ async def test_the_tabs_in_order_complete_a_task_run(client: Client, browser: Br
     await browser.select_tab("ClaimTaskRuns")
     await browser.execute()
     await browser.expect_result(run["id"])
-    (delivery,) = await browser.result()
+    (delivery,) = (await browser.result())["deliveries"]
     await browser.select_tab("AcknowledgeTaskRuns")
     await browser.paste_ids(leaseId=delivery["leaseId"])
     await browser.execute()
@@ -240,7 +240,7 @@ async def test_no_tab_is_marked_as_wrong(client: Client, browser: Browser) -> No
 async def test_a_wrong_variable_is_marked(client: Client, browser: Browser) -> None:
     await browser.open(client.url + "/")
 
-    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "cacheExpiration": 2}}')
+    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "cacheExpiresAt": 2}}')
 
     assert await browser.problems(["input"]) == [
         'Incorrect type. Expected "string".',

@@ -322,6 +322,7 @@ REQUEST_ERRORS: list[tuple[dict[str, Any], str]] = [
     ({"query": ""}, "The request has no query. Send a GraphQL document in `query`."),
     ({"query": "  # nothing\n"}, "Syntax Error: Unexpected <EOF>."),
     ({"query": "{"}, "Syntax Error: Expected Name, found <EOF>."),
+    ({"query": "{}"}, "Syntax Error: Expected Name, found '}'."),
     (
         {"query": "fragment F on Query { __typename }"},
         "The document has no operation. It must contain a query, mutation or subscription.",
@@ -355,6 +356,27 @@ async def test_a_request_error_is_400_without_data_for_graphql_response_json(
     assert (response.status_code, response.headers["content-type"]) == (400, RESPONSE_TYPE)
     assert list(response.json()) == ["errors"]
     assert [error["message"] for error in response.json()["errors"]] == [message]
+
+
+@pytest.mark.parametrize(
+    ("query", "column"),
+    [
+        ("{}", 2),
+        ("{ taskRuns {} }", 13),
+        ("{ taskRuns { nodes { ... on TaskRun {} } } }", 38),
+        ("{ taskRunCount } fragment F on TaskRun {}", 41),
+        ('mutation { deleteTaskRun(id: "x") {} }', 36),
+    ],
+)
+async def test_an_empty_selection_is_a_syntax_error_with_its_position(client: Client, query: str, column: int) -> None:
+    response = await post(client, {"query": query})
+
+    (error,) = response.json()["errors"]
+    assert error == {
+        "message": "Syntax Error: Expected Name, found '}'.",
+        "locations": [{"line": 1, "column": column}],
+        "extensions": {"code": "BAD_USER_INPUT"},
+    }
 
 
 async def test_a_number_with_thousands_of_digits_is_refused(client: Client) -> None:

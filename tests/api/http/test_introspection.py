@@ -22,4 +22,8 @@ async def test_is_one_of_is_false_for_input_objects_and_null_otherwise(client: C
         }
     ]
     assert runs["filter"] == {"kind": "INPUT_OBJECT", "isOneOf": False, "ofType": None}
-    assert runs["sort"] == {"kind": "ENUM", "isOneOf": None, "ofType": None}
+    assert runs["sort"] == {
+        "kind": "NON_NULL",
+        "isOneOf": None,
+        "ofType": {"kind": "ENUM", "isOneOf": None},
+    }

@@ -1,6 +1,7 @@
-"""Third-party clients against a real server: GraphQL over HTTP audits, graphql-ws and graphql-sse."""
+"""Third-party clients against a real server: audits, transports, normalised caches, persisted queries, code generation."""
 
 import asyncio
+import fcntl
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,11 +10,14 @@ from typing import Any
 import orjson
 import pytest
 
+import queries
 from queries import document
 from tests.client import TIMEOUT_SECONDS, Client
-from tests.serving import SQLITE_ONLY
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
+from tests.state_change_followers import follow_state_changes, receive_events
 
-PEERS = Path(__file__).parents[2] / "peers"
+ROOT = Path(__file__).parents[3]
+PEERS = ROOT / "tests" / "peers"
 
 
 def is_node_new_enough() -> bool:
@@ -30,11 +34,26 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def peers(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Copy the client scripts and install their dependencies."""
-    folder = tmp_path_factory.mktemp("peers") / "peers"
-    shutil.copytree(PEERS, folder, ignore=shutil.ignore_patterns("node_modules"))
-    subprocess.run(["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefer-offline"], cwd=folder, check=True)
+def peers(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Copy the client scripts, and install their packages unless pytest's cache contains them."""
+    assert request.config.cache is not None
+    cache = request.config.cache.mkdir("peers")
+    lock_file, installed = (PEERS / "package-lock.json").read_bytes(), cache / "installed.json"
+    with (cache / "mutex").open("w") as mutex:
+        # The processes of pytest-xdist share the cache.
+        fcntl.flock(mutex, fcntl.LOCK_EX)
+        if not installed.exists() or installed.read_bytes() != lock_file:
+            installed.unlink(missing_ok=True)
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(PEERS / name, cache)
+            subprocess.run(
+                ["npm", "ci", "--silent", "--no-audit", "--no-fund", "--prefer-offline"], cwd=cache, check=True
+            )
+            installed.write_bytes(lock_file)
+    folder = tmp_path_factory.mktemp("peers")
+    for script in PEERS.glob("*.mjs"):
+        shutil.copy(script, folder)
+    (folder / "node_modules").symlink_to(cache / "node_modules")
     return folder
 
 
@@ -90,4 +109,98 @@ async def test_graphql_sse_gets_results_and_single_connection_mode_is_refused(cl
         ["invalid", "BAD_USER_INPUT"],
         ["delivered", True],
         ["single", 405],
+    ]
+
+
+@pytest.mark.parametrize("cache", ["apollo", "urql", "relay"])
+async def test_a_cache_shows_the_last_of_several_states_set_together(client: Client, peers: Path, cache: str) -> None:
+    await client.execute("CreateTaskRun", input={"taskKey": "peer", "state": {"type": "SCHEDULED"}})
+
+    lines = await run_script(peers, f"{cache}.mjs", f"{client.url}/graphql")
+
+    assert lines == [
+        ["listed", "Scheduled"],
+        ["result", [True, None, "Running", "Completed"]],
+        ["result", [True, None, "Completed", "Completed"]],
+        ["cached", [True, "COMPLETED", "Completed"]],
+        ["requests", 2],
+        ["warnings", []],
+    ]
+
+
+FIRST, SECOND = ("query First {\n  taskRunCount\n}", "query Second {\n  taskRunCount\n}")
+COUNTED = [["taskRunCount"], ["taskRunCount"]]
+
+
+async def test_clients_of_persisted_queries_fall_back_to_sending_documents(client: Client, peers: Path) -> None:
+    lines = await run_script(peers, "persisted.mjs", f"{client.url}/graphql", FIRST, SECOND)
+
+    assert lines == [
+        ["apollo by POST", {"results": COUNTED, "requests": ["POST hash", "POST document", "POST document"]}],
+        ["apollo by GET", {"results": COUNTED, "requests": ["GET hash", "POST document", "POST document"]}],
+        ["urql by POST", {"results": COUNTED, "requests": ["POST hash", "POST document", "POST document"]}],
+        ["urql by GET", {"results": COUNTED, "requests": ["GET hash", "GET document", "POST document"]}],
+    ]
+
+
+async def test_clients_of_persisted_queries_send_only_hashes_of_trusted_documents(tmp_path: Path, peers: Path) -> None:
+    manifest = tmp_path / "persisted-documents.json"
+    manifest.write_bytes(orjson.dumps({"first": FIRST, "second": SECOND}))
+
+    async with run_server(tmp_path, trusted_documents=manifest) as server:
+        lines = await run_script(peers, "persisted.mjs", f"{server.client.url}/graphql", FIRST, SECOND)
+
+    assert lines == [
+        ["apollo by POST", {"results": COUNTED, "requests": ["POST hash", "POST hash"]}],
+        ["apollo by GET", {"results": COUNTED, "requests": ["GET hash", "GET hash"]}],
+        ["urql by POST", {"results": COUNTED, "requests": ["POST hash", "POST hash"]}],
+        ["urql by GET", {"results": COUNTED, "requests": ["GET hash", "GET hash"]}],
+    ]
+
+
+async def test_event_source_reads_state_changes_and_no_deliveries(server: RunningServer, peers: Path) -> None:
+    async with follow_state_changes(server) as socket:
+        created = await server.client.execute("CreateTaskRun", input={"taskKey": "peer"})
+        (change,) = await receive_events(socket, 1)
+    await server.client.execute("SetTaskRunState", id=created["taskRun"]["id"], state={"type": "RUNNING"})
+
+    lines = await run_script(
+        peers,
+        "event_source.mjs",
+        f"{server.client.url}/graphql",
+        document("TaskRunStateChanges")[0],
+        change["cursor"],
+        document("SetTaskRunState")[0],
+        document("ScheduledTaskRuns")[0],
+    )
+
+    assert lines == [["change", "Running"], ["change", "Completed"], ["refused", [405, True]]]
+
+
+async def test_graphql_codegen_generates_types_and_a_manifest_of_trusted_documents(peers: Path, tmp_path: Path) -> None:
+    output = tmp_path / "generated"
+    folder = Path(queries.__file__).parent
+
+    lines = await run_script(peers, "codegen.mjs", f"{ROOT}/schema/schema.graphql", f"{folder}", f"{output}")
+    manifest = output / "persisted-documents.json"
+    (id,) = (id for id, text in orjson.loads(manifest.read_bytes()).items() if text.startswith("query CountTaskRuns("))
+    async with run_server(tmp_path, trusted_documents=manifest) as server:
+        response = await server.client.http.post("/graphql", json={"documentId": id})
+
+    assert [sorted(names) for kind, names in lines if kind == "operations"] == [sorted(queries.paths())]
+    assert response.json() == {"data": {"taskRunCount": 0}}
+
+
+async def test_graphiql_and_subscriptions_work_below_a_path_prefix(client: Client, peers: Path) -> None:
+    lines = await run_script(
+        peers, "path_prefix.mjs", client.url, document("CreateTaskRun")[0], document("ScheduledTaskRuns")[0]
+    )
+
+    assert lines == [
+        ["page", ["", True]],
+        ["page", ["graphql", True]],
+        ["page", ["graphql/", True]],
+        ["missing", []],
+        ["endpoint of the page", {"__typename": "Query"}],
+        ["delivered", True],
     ]

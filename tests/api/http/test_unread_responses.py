@@ -34,8 +34,8 @@ async def run_server_with_small_budget(path: Path, database_url: str) -> AsyncIt
     limits = {
         "max_body_bytes": BODY,
         "max_message_bytes": BODY,
-        "max_answer_bytes": 80 * BODY,
-        "max_answers_bytes": 96 * BODY,
+        "max_response_bytes": 80 * BODY,
+        "max_responses_bytes": 96 * BODY,
     }
     async with run_server(path, database_url=database_url, **limits) as running:
         for _ in range(60):
@@ -125,7 +125,7 @@ async def test_mutations_and_events_succeed_when_the_memory_budget_is_exhausted(
             inputs = [{"taskKey": "w", "parameters": LONG, "state": {"type": "SCHEDULED"}}]
             for _ in range(6):
                 await client.execute("CreateTaskRuns", inputs=inputs)
-            claimed = await client.execute("ClaimTaskRuns", taskKeys=["w"], limit=5)
+            claimed = (await client.execute("ClaimTaskRuns", taskKeys=["w"], limit=5))["deliveries"]
             await peer.subscribe("ScheduledTaskRuns", taskKeys=["w"], autoAcknowledge=True)
             (delivery,) = await peer.deliveries(1)
 

@@ -299,7 +299,7 @@ async def test_the_list_documents_may_request_the_largest_page(client: Client) -
 async def test_the_limits_are_configurable(tmp_path: Path) -> None:
     async with run_server(tmp_path, max_root_fields=1, max_filter_conditions=1) as server:
         response = await server.client.http.post("/graphql", json={"query": "{ a: __typename b: __typename }"})
-        filter = {"name": {"any": ["a"]}, "taskKey": {"any": ["a"]}}
+        filter = {"name": {"in": ["a"]}, "taskKey": {"in": ["a"]}}
 
         refused = await server.client.execute_refused("CountTaskRuns", filter=filter)
 
@@ -309,7 +309,7 @@ async def test_the_limits_are_configurable(tmp_path: Path) -> None:
     )
     assert error["extensions"] == {"code": "QUERY_TOO_COMPLEX", "limit": "rootFields", "allowed": 1, "found": 2}
     assert (
-        refused["message"] == "filter: exceeds the limit of 1 conditions. A list operator such as `any` counts as one."
+        refused["message"] == "filter: exceeds the limit of 1 conditions. A list operator such as `in` counts as one."
     )
 
 

@@ -25,22 +25,22 @@ def count_with_any_of(filters: list[str]) -> str:
     ("query", "variables", "argument", "message"),
     [
         (
-            count_with_any_of(['{name: {any: ["a"]}}'] * 51),
+            count_with_any_of(['{name: {in: ["a"]}}'] * 51),
             {},
             "filter",
-            "exceeds the limit of 100 conditions. A list operator such as `any` counts as one.",
+            "exceeds the limit of 100 conditions. A list operator such as `in` counts as one.",
         ),
         (
             PART + count_with_any_of(["$part"] * 51),
-            {"part": {"name": {"any": ["a"]}}},
+            {"part": {"name": {"in": ["a"]}}},
             "filter",
-            "exceeds the limit of 100 conditions. A list operator such as `any` counts as one.",
+            "exceeds the limit of 100 conditions. A list operator such as `in` counts as one.",
         ),
         (
             PARTS + "{ taskRunCount(filter: {or: $parts}) }",
-            {"parts": [{"name": {"any": ["a"]}}] * 51},
+            {"parts": [{"name": {"in": ["a"]}}] * 51},
             "filter",
-            "exceeds the limit of 100 conditions. A list operator such as `any` counts as one.",
+            "exceeds the limit of 100 conditions. A list operator such as `in` counts as one.",
         ),
         (
             "{ taskRunCount(filter: " + "{not: " * 11 + "{}" + "}" * 11 + ") }",
@@ -56,8 +56,14 @@ def count_with_any_of(filters: list[str]) -> str:
         ),
         (
             PART + "{ taskRunCount(filter: $part) }",
-            {"part": {"name": {"like": "a" * 1001}}},
-            "filter.name.like",
+            {"part": {"name": {"contains": "a" * 1001}}},
+            "filter.name.contains",
+            "must have at most 1,000 characters; got 1,001.",
+        ),
+        (
+            '{ taskRunCount(filter: {name: {startsWith: "' + "a" * 1001 + '"}}) }',
+            {},
+            "filter.name.startsWith",
             "must have at most 1,000 characters; got 1,001.",
         ),
         (
@@ -67,7 +73,7 @@ def count_with_any_of(filters: list[str]) -> str:
             "must have at most 1,000 items; got 1,001.",
         ),
     ],
-    ids=["written", "repeated", "list", "deep", "deep in a variable", "text", "ids"],
+    ids=["written", "repeated", "list", "deep", "deep in a variable", "text", "start of a text", "ids"],
 )
 async def test_a_filter_or_list_over_a_limit_is_refused_by_name(
     client: Client, query: str, variables: dict[str, Any], argument: str, message: str
@@ -132,13 +138,13 @@ async def test_a_message_with_too_many_lists_and_objects_closes_its_socket(clien
     ("variables", "argument", "message"),
     [
         (
-            {"filter": {"a" * 101: 0, "name": {"any": ["a" * 60_000]}}},
+            {"filter": {"a" * 101: 0, "name": {"in": ["a" * 60_000]}}},
             "filter",
             f"field '{'a' * 59} is not defined by type TaskRunFilter.",
         ),
         (
-            {"filter": {"state": {"type": {"any": ["RUNNING", "A" * 60_000]}}}},
-            "filter.state.type.any.1",
+            {"filter": {"state": {"type": {"in": ["RUNNING", "A" * 60_000]}}}},
+            "filter.state.type.in.1",
             f"'{'A' * 59} is not a value of enum StateType.",
         ),
     ],

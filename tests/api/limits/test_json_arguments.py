@@ -13,7 +13,7 @@ from tests.serving import SQLITE_ONLY
 pytestmark = SQLITE_ONLY
 
 CREATE = "mutation M($input: TaskRunCreateInput!) { createTaskRun(input: $input) { taskRun { parameters } } }"
-CREATE_ALL = "mutation M($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { created } }"
+CREATE_ALL = "mutation M($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { results { created } } }"
 SET_STATE = """mutation M($id: ID!, $state: StateInput!) {
   setTaskRunState(id: $id, state: $state) { state { data } }
 }"""
@@ -90,7 +90,7 @@ async def test_floating_point_numbers_beyond_64_bits_are_accepted(client: Client
     [
         ("query Q($value: ID!) { taskRun(id: $value) { id } }", "id", "must be a UUID; got '18446744073709551616'."),
         (
-            'mutation M($value: Float!) { claimTaskRuns(taskKeys: ["t"], leaseSeconds: $value) { leaseId } }',
+            'mutation M($value: Float!) { claimTaskRuns(taskKeys: ["t"], leaseSeconds: $value) { deliveries { leaseId } } }',
             "leaseSeconds",
             "must be between 1 and 86,400 seconds; got 1.84467e+19.",
         ),
@@ -138,7 +138,7 @@ async def test_json_of_252_levels_is_accepted_wherever_it_is_sent(client: Client
     with_data = await post(client, SET_STATE, state)
 
     assert created["data"]["createTaskRun"]["taskRun"]["parameters"] == orjson.loads(nested(252))
-    assert created_all == {"data": {"createTaskRuns": [{"created": True}]}}
+    assert created_all == {"data": {"createTaskRuns": {"results": [{"created": True}]}}}
     assert with_data["data"]["setTaskRunState"]["state"]["data"] == orjson.loads(nested(252))
 
 

@@ -34,7 +34,7 @@ async def test_keys_of_the_maximum_length_are_found_again(client: Client) -> Non
     for created in (True, False):
         run = await client.execute("CreateFlowRun", input={"flowId": flow_id, "idempotencyKey": longest})
         assert run["created"] is created
-    assert (await client.execute("CreateConcurrencyLimit", tag=longest, limit=1))["tag"] == longest
+    assert (await client.execute("SetConcurrencyLimit", tag=longest, limit=1))["concurrencyLimit"]["tag"] == longest
     assert (await client.execute("CreateTaskRun", **cached_run_variables(incompressible(2000))))["created"] is True
 
 
@@ -51,7 +51,7 @@ async def test_keys_of_the_maximum_length_are_found_again(client: Client) -> Non
             "input.idempotencyKey",
             1000,
         ),
-        ("CreateConcurrencyLimit", {"tag": incompressible(1004), "limit": 1}, "tag", 1000),
+        ("SetConcurrencyLimit", {"tag": incompressible(1004), "limit": 1}, "tag", 1000),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

@@ -15,7 +15,7 @@ from tests.client import Client
 IDS = "query Q($ids: [ID!]!) { nodes(ids: $ids) { id } }"
 OPERATIONS: dict[str, tuple[str, dict[str, Any], bool]] = {
     "a mutation": (document("CreateTaskRun")[0], {"input": {"taskKey": "a"}}, True),
-    "a query": (document("ListTaskRuns")[0], {"filter": {"name": {"any": ["a"]}}}, True),
+    "a query": (document("ListTaskRuns")[0], {"filter": {"name": {"in": ["a"]}}}, True),
     "nothing found": (document("GetTaskRun")[0], {"id": "01a206b2-303f-7000-b0b3-40b8ceb3f489"}, True),
     "too many ids": (IDS, {"ids": ["a"] * 1001}, False),
     "no ids": (IDS, {"ids": ["a"]}, False),

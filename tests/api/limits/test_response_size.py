@@ -34,7 +34,7 @@ LONG_TEXT = "x" * 60_000
 READ_TOO_LARGE = {
     "message": f"The data to read exceeds the limit of {MAX_BYTES:,} bytes. Request fewer items, or fewer fields of each. "
     "Changes made by a mutation are kept.",
-    "code": "ANSWER_TOO_LARGE",
+    "code": "RESPONSE_TOO_LARGE",
 }
 WRITE_TOO_LARGE = READ_TOO_LARGE | {
     "message": f"The data to read exceeds the limit of {MAX_BYTES:,} bytes. Request fewer items, or fewer fields of each. "
@@ -43,7 +43,7 @@ WRITE_TOO_LARGE = READ_TOO_LARGE | {
 RESULT_TOO_LARGE = {
     "message": f"The response exceeds the limit of {MAX_BYTES:,} bytes. Request fewer items, or fewer fields of each. "
     "Changes made by a mutation are kept.",
-    "code": "ANSWER_TOO_LARGE",
+    "code": "RESPONSE_TOO_LARGE",
 }
 
 
@@ -55,7 +55,7 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServ
         database_url=database_url,
         max_body_bytes=BODY,
         max_message_bytes=BODY,
-        max_answer_bytes=MAX_BYTES,
+        max_response_bytes=MAX_BYTES,
     ) as running:
         yield running
 
@@ -96,7 +96,9 @@ async def claim_all(server: RunningServer, count: int) -> list[dict[str, Any]]:
     claimed: list[dict[str, Any]] = []
     async with retrying_skipped_runs(server), asyncio.timeout(TIMEOUT_SECONDS):
         while len(claimed) < count:
-            claimed += await server.client.execute("ClaimTaskRuns", taskKeys=["t"], limit=100, waitSeconds=60)
+            claimed += (await server.client.execute("ClaimTaskRuns", taskKeys=["t"], limit=100, waitSeconds=60))[
+                "deliveries"
+            ]
     assert len(claimed) == count
     return claimed
 
@@ -209,7 +211,7 @@ async def test_the_state_history_of_a_run_counts(client: Client) -> None:
 async def test_state_names_in_a_task_run_history_count(server: RunningServer) -> None:
     client = server.client
     history = """query ($start: DateTime!, $end: DateTime!, $seconds: Float!, $ids: [ID!]) {
-        taskRunHistory(start: $start, end: $end, intervalSeconds: $seconds, filter: {id: {any: $ids}}) {
+        taskRunHistory(start: $start, end: $end, intervalSeconds: $seconds, filter: {id: {in: $ids}}) {
             states { stateName } } }"""
     ids: list[str] = []
     for number in range(20):
@@ -260,16 +262,17 @@ async def test_state_names_in_a_history_count_with_their_json_escapes(server: Ru
 async def test_a_mutation_over_the_read_limit_is_refused_and_changes_nothing(client: Client) -> None:
     ids = await create(client, 20)
     known = [{"taskKey": "t", "dynamicKey": f"d{number}"} for number in range(20)]
-    creation = "mutation ($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { created } }"
+    creation = "mutation ($inputs: [TaskRunCreateInput!]!) { createTaskRuns(inputs: $inputs) { results { created } } }"
     setting = """mutation ($inputs: [TaskRunStateChangeInput!]!) {
-        setTaskRunStates(inputs: $inputs) { error { code } } }"""
-    changes = [{"id": id, "state": {"type": "RUNNING"}} for id in ids]
+        setTaskRunStates(inputs: $inputs) { results { error { code } } } }"""
+    changes = [{"taskRunId": id, "state": {"type": "RUNNING"}} for id in ids]
 
     assert await post_query(client, creation, inputs=[{"taskKey": "new"}, *known]) == [WRITE_TOO_LARGE]
     assert await post_query(client, setting, inputs=changes) == [WRITE_TOO_LARGE]
-    assert await client.execute("CountTaskRuns", filter={"taskKey": {"any": ["new"]}}) == 0
-    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"any": ["PENDING"]}}}) == 20
-    assert await post_query(client, setting, inputs=changes[:10]) == {"setTaskRunStates": [{"error": None}] * 10}
+    assert await client.execute("CountTaskRuns", filter={"taskKey": {"in": ["new"]}}) == 0
+    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"in": ["PENDING"]}}}) == 20
+    allowed = await post_query(client, setting, inputs=changes[:10])
+    assert allowed == {"setTaskRunStates": {"results": [{"error": None}] * 10}}
 
 
 async def test_an_oversized_mutation_result_does_not_roll_back_the_mutation(client: Client) -> None:
@@ -280,7 +283,7 @@ async def test_an_oversized_mutation_result_does_not_roll_back_the_mutation(clie
         taskRun {{ states {{ message }} }} }} }}"""
 
     assert await post_query(client, setting) == [READ_TOO_LARGE]
-    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"any": ["COMPLETED"]}}}) == 1
+    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"in": ["COMPLETED"]}}}) == 1
 
 
 async def test_concurrent_writes_that_together_exceed_the_read_limit_all_succeed(server: RunningServer) -> None:
@@ -292,7 +295,7 @@ async def test_concurrent_writes_that_together_exceed_the_read_limit_all_succeed
     )
 
     assert [result["status"] for result in results if isinstance(result, dict)] == ["ACCEPT"] * 40
-    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"any": ["RUNNING"]}}}) == 40
+    assert await client.execute("CountTaskRuns", filter={"state": {"type": {"in": ["RUNNING"]}}}) == 40
 
 
 async def test_long_runs_are_delivered_for_any_prefetch(server: RunningServer) -> None:
@@ -315,7 +318,7 @@ async def test_any_number_of_long_runs_is_claimed_released_and_reclaimed(server:
     first = await claim_all(server, 40)
     assert sorted(run_ids(first)) == sorted(ids)
     leases = [each["leaseId"] for each in first]
-    released = await client.execute("ReleaseTaskRuns", leaseIds=leases)
+    released = (await client.execute("ReleaseTaskRuns", leaseIds=leases))["leases"]
     assert [each["status"] for each in released] == ["HELD"] * 40
     assert sorted(run_ids(await claim_all(server, 40))) == sorted(ids)
     server.clock.advance(60)
@@ -363,7 +366,7 @@ async def test_an_oversized_event_is_reported_and_the_stream_continues(client: C
         short = await socket.receive()
 
     assert long["payload"]["data"] is None
-    assert [error["extensions"] for error in long["payload"]["errors"]] == [{"code": "ANSWER_TOO_LARGE"}]
+    assert [error["extensions"] for error in long["payload"]["errors"]] == [{"code": "RESPONSE_TOO_LARGE"}]
     assert short["payload"]["data"]["taskRunStateChanges"]["taskRun"]["taskKey"] == "short"
 
 
@@ -391,10 +394,10 @@ def test_limits_under_which_one_run_might_not_fit_are_refused(limit: str) -> Non
         "max_body_bytes": BODY,
         "max_message_bytes": BODY,
         limit: BODY + 1,
-        "max_answer_bytes": MAX_BYTES,
+        "max_response_bytes": MAX_BYTES,
     }
     with pytest.raises(
-        ValidationError, match="RUNYARD_MAX_ANSWER_BYTES must be at least 16 times RUNYARD_MAX_BODY_BYTES and"
+        ValidationError, match="RUNYARD_MAX_RESPONSE_BYTES must be at least 16 times RUNYARD_MAX_BODY_BYTES and"
     ):
         Settings(**limits)  # type: ignore[arg-type]
 
@@ -404,7 +407,7 @@ async def test_runs_stored_under_larger_limits_are_still_delivered(database_url:
     async with run_server(tmp_path, database_url=database_url) as before:
         await create(before.client, 1, parameters=long, state={"type": "SCHEDULED"})
         await create(before.client, 1, dynamicKey="d1", state={"type": "SCHEDULED"})
-    limits = {"max_body_bytes": BODY, "max_message_bytes": BODY, "max_answer_bytes": MAX_BYTES}
+    limits = {"max_body_bytes": BODY, "max_message_bytes": BODY, "max_response_bytes": MAX_BYTES}
     async with run_server(tmp_path, database_url=database_url, **limits) as server:
         query = """subscription { scheduledTaskRuns(taskKeys: ["t"], prefetch: 9) { taskRun { dynamicKey } } }"""
         async with server.client.socket() as socket, retrying_skipped_runs(server):

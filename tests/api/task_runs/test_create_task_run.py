@@ -24,14 +24,14 @@ async def test_a_run_created_with_only_its_task_key_is_pending_and_named(client:
     assert state["details"]["taskRunId"] == run["id"]
     assert run == {
         "id": run["id"],
-        "created": NOW,
-        "updated": NOW,
+        "createdAt": NOW,
+        "updatedAt": NOW,
         "taskKey": "send-mail",
         "dynamicKey": run["dynamicKey"],
         "taskVersion": None,
         "cacheKey": None,
-        "cacheExpiration": None,
-        "empiricalPolicy": {"retries": None, "retryDelaySeconds": None, "retryJitterFactor": None},
+        "cacheExpiresAt": None,
+        "retryPolicy": {"retries": None, "retryDelaySeconds": None, "retryJitterFactor": None},
         "tags": [],
         "taskInputs": {},
         "parameters": None,
@@ -102,8 +102,8 @@ async def test_a_scheduled_background_run_is_queued_from_its_scheduled_time(serv
     [
         ({"flowRunId": "nonsense"}, "input.flowRunId"),
         ({"cacheKey": "x" * 2001}, "input.cacheKey"),
-        ({"empiricalPolicy": {"retryDelaySeconds": [1.0] * 51}}, "input.empiricalPolicy.retryDelaySeconds"),
-        ({"empiricalPolicy": {"retryJitterFactor": -0.1}}, "input.empiricalPolicy.retryJitterFactor"),
+        ({"retryPolicy": {"retryDelaySeconds": [1.0] * 51}}, "input.retryPolicy.retryDelaySeconds"),
+        ({"retryPolicy": {"retryJitterFactor": -0.1}}, "input.retryPolicy.retryJitterFactor"),
         ({"taskInputs": [1]}, "input.taskInputs"),
         ({"state": {"type": "RUNNING", "details": {"transitionId": "1"}}}, "input.state.details.transitionId"),
     ],
@@ -118,8 +118,8 @@ async def test_a_malformed_argument_is_named_and_nothing_is_created(
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
 
 
-async def test_an_unknown_flow_run_is_a_conflict_and_nothing_is_created(client: Client) -> None:
+async def test_an_unknown_flow_run_is_not_found_and_nothing_is_created(client: Client) -> None:
     error = await client.execute_refused("CreateTaskRun", input={"taskKey": "t", "flowRunId": UNKNOWN_ID})
 
-    assert (error["code"], error["argument"]) == ("CONFLICT", "input.flowRunId")
+    assert (error["code"], error["argument"]) == ("NOT_FOUND", "input.flowRunId")
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0

@@ -14,7 +14,7 @@ from tests.serving import RunningServer
 async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
     keys = ["c", "a", "b", "a"]
 
-    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": key} for key in keys])
+    payloads = (await client.execute("CreateTaskRuns", inputs=[{"taskKey": key} for key in keys]))["results"]
 
     assert [payload["taskRun"]["taskKey"] for payload in payloads] == keys
     assert [payload["created"] for payload in payloads] == [True] * 4
@@ -25,9 +25,9 @@ async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
 async def test_each_run_has_its_own_initial_state(client: Client) -> None:
     types = ["SCHEDULED", "RUNNING", "PENDING", "COMPLETED"]
 
-    payloads = await client.execute(
-        "CreateTaskRuns", inputs=[{"taskKey": "t", "state": {"type": type}} for type in types]
-    )
+    payloads = (
+        await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": {"type": type}} for type in types])
+    )["results"]
 
     assert [payload["taskRun"]["stateType"] for payload in payloads] == types
 
@@ -35,21 +35,28 @@ async def test_each_run_has_its_own_initial_state(client: Client) -> None:
 async def test_a_key_repeated_in_one_call_creates_one_run(client: Client) -> None:
     same = {"taskKey": "t", "dynamicKey": "1"}
 
-    first, other, again = await client.execute("CreateTaskRuns", inputs=[same, {"taskKey": "t"}, {**same, "name": "x"}])
+    first, other, again = (
+        await client.execute("CreateTaskRuns", inputs=[same, {"taskKey": "t"}, {**same, "name": "x"}])
+    )["results"]
 
     assert first["created"] is True
     assert other["created"] is True
-    assert again == {"created": False, "taskRun": first["taskRun"]}
+    assert again == {"created": False, "taskRun": first["taskRun"], "error": None}
     assert await count_task_runs(client) == 2
 
 
 async def test_an_existing_run_is_returned_along_with_the_new_ones(client: Client) -> None:
     known = await client.execute("CreateTaskRun", input={"taskKey": "t", "dynamicKey": "1"})
 
-    old, new = await client.execute(
-        "CreateTaskRuns",
-        inputs=[{"taskKey": "t", "dynamicKey": "1", "state": {"type": "RUNNING"}}, {"taskKey": "t", "dynamicKey": "2"}],
-    )
+    old, new = (
+        await client.execute(
+            "CreateTaskRuns",
+            inputs=[
+                {"taskKey": "t", "dynamicKey": "1", "state": {"type": "RUNNING"}},
+                {"taskKey": "t", "dynamicKey": "2"},
+            ],
+        )
+    )["results"]
 
     assert (old["created"], old["taskRun"]["id"]) == (False, known["taskRun"]["id"])
     assert old["taskRun"]["stateType"] == "PENDING"
@@ -61,13 +68,15 @@ async def test_each_scheduled_background_run_is_queued(server: RunningServer) ->
     client = server.client
     due = [server.clock.in_seconds(seconds) for seconds in (60, 30)]
 
-    payloads = await client.execute(
-        "CreateTaskRuns",
-        inputs=[
-            *({"taskKey": "t", "state": {"type": "SCHEDULED", "details": {"scheduledTime": time}}} for time in due),
-            {"taskKey": "t"},
-        ],
-    )
+    payloads = (
+        await client.execute(
+            "CreateTaskRuns",
+            inputs=[
+                *({"taskKey": "t", "state": {"type": "SCHEDULED", "details": {"scheduledTime": time}}} for time in due),
+                {"taskKey": "t"},
+            ],
+        )
+    )["results"]
 
     runs = [await client.execute("GetTaskRun", id=payload["taskRun"]["id"]) for payload in payloads]
     assert [run["queueEntry"] and run["queueEntry"]["availableAt"] for run in runs] == [
@@ -78,11 +87,11 @@ async def test_each_scheduled_background_run_is_queued(server: RunningServer) ->
 
 
 async def test_an_empty_list_of_inputs_returns_an_empty_list(client: Client) -> None:
-    assert await client.execute("CreateTaskRuns", inputs=[]) == []
+    assert (await client.execute("CreateTaskRuns", inputs=[]))["results"] == []
 
 
 async def test_a_thousand_runs_are_created_in_one_call(client: Client) -> None:
-    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 1000)
+    payloads = (await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * 1000))["results"]
 
     assert len({payload["taskRun"]["id"] for payload in payloads}) == 1000
     assert await count_task_runs(client) == 1000
@@ -102,7 +111,7 @@ async def test_more_than_a_thousand_runs_are_refused_and_none_is_created(client:
 @pytest.mark.parametrize(
     ("wrong", "code", "argument"),
     [
-        ({"flowRunId": UNKNOWN_ID}, "CONFLICT", "inputs.1.flowRunId"),
+        ({"flowRunId": UNKNOWN_ID}, "NOT_FOUND", "inputs.1.flowRunId"),
         ({"flowRunId": "nonsense"}, "BAD_USER_INPUT", "inputs.1.flowRunId"),
         ({"cacheKey": "x" * 2001}, "BAD_USER_INPUT", "inputs.1.cacheKey"),
         (
@@ -133,19 +142,20 @@ async def test_a_refused_call_does_not_affect_concurrent_calls(client: Client) -
     )
 
     assert ["errors" in result for result in results] == [False, True, False]
-    assert results[0]["data"]["createTaskRuns"][0]["created"] is True
-    assert results[2]["data"]["createTaskRuns"][0]["created"] is True
+    assert results[0]["data"]["createTaskRuns"]["results"][0]["created"] is True
+    assert results[2]["data"]["createTaskRuns"]["results"][0]["created"] is True
     assert await count_task_runs(client) == 2
 
 
 async def test_fifty_concurrent_calls_with_one_key_create_one_run(client: Client) -> None:
-    results = await asyncio.gather(
+    payloads = await asyncio.gather(
         *(
             client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "dynamicKey": "1"}, {"taskKey": "own"}])
             for _ in range(50)
         )
     )
 
+    results = [payload["results"] for payload in payloads]
     assert len({shared["taskRun"]["id"] for shared, _ in results}) == 1
     assert [shared["created"] for shared, _ in results].count(True) == 1
     assert [own["created"] for _, own in results].count(True) == 50
@@ -163,11 +173,11 @@ async def test_a_string_with_a_nul_is_refused_and_nothing_is_created(client: Cli
 @pytest.mark.parametrize("key", ["", " ", "a'b", 'a"b', "a\\b", "\u2028", "😀", "x" * 1000])
 async def test_a_key_with_any_other_characters_is_found_again(client: Client, key: str) -> None:
     inputs = [{"taskKey": key, "dynamicKey": key}]
-    (first,) = await client.execute("CreateTaskRuns", inputs=inputs)
+    (first,) = (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
 
-    (second,) = await client.execute("CreateTaskRuns", inputs=inputs)
+    (second,) = (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
 
-    assert second == {"created": False, "taskRun": first["taskRun"]}
+    assert second == {"created": False, "taskRun": first["taskRun"], "error": None}
     assert (first["taskRun"]["taskKey"], first["taskRun"]["dynamicKey"]) == (key, key)
 
 
@@ -177,13 +187,13 @@ async def test_a_key_with_any_other_characters_is_found_again(client: Client, ke
         "parameters: 1e400",
         "parameters: {deep: [1e400]}",
         "taskInputs: {x: -1e400}",
-        "empiricalPolicy: {retryDelaySeconds: [1e400]}",
-        "empiricalPolicy: {retryJitterFactor: 1e400}",
+        "retryPolicy: {retryDelaySeconds: [1e400]}",
+        "retryPolicy: {retryJitterFactor: 1e400}",
         "state: {type: COMPLETED, data: 1e400}",
     ],
 )
 async def test_a_number_beyond_the_float_range_is_refused_and_nothing_is_created(client: Client, field: str) -> None:
-    query = f'mutation {{ createTaskRuns(inputs: [{{taskKey: "t", {field}}}]) {{ created }} }}'
+    query = f'mutation {{ createTaskRuns(inputs: [{{taskKey: "t", {field}}}]) {{ results {{ created }} }} }}'
 
     result = (await client.http.post("/graphql", json={"query": query})).json()
 

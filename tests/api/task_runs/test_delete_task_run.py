@@ -11,7 +11,7 @@ from tests.tables import count_rows
 async def test_a_deleted_run_no_longer_exists(client: Client) -> None:
     id, other = await create_task_run(client), await create_task_run(client)
 
-    deleted = await client.execute("DeleteTaskRun", id=id)
+    deleted = (await client.execute("DeleteTaskRun", id=id))["deletedId"]
 
     assert deleted == id
     assert await client.execute("GetTaskRun", id=id) is None
@@ -22,7 +22,7 @@ async def test_a_deleted_run_no_longer_exists(client: Client) -> None:
 async def test_a_run_may_be_deleted_in_any_state(client: Client, state: str) -> None:
     id = await create_task_run(client, state)
 
-    assert await client.execute("DeleteTaskRun", id=id) == id
+    assert (await client.execute("DeleteTaskRun", id=id))["deletedId"] == id
 
 
 async def test_its_states_and_queue_entry_are_deleted(client: Client, database_url: str) -> None:
@@ -59,7 +59,7 @@ async def test_a_worker_that_holds_it_loses_its_lease(client: Client) -> None:
 
         await client.execute("DeleteTaskRun", id=id)
 
-        (lease,) = await client.execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]])
+        (lease,) = (await client.execute("AcknowledgeTaskRuns", leaseIds=[delivery["leaseId"]]))["leases"]
     assert lease["status"] == "LOST"
 
 
@@ -79,7 +79,7 @@ async def test_deleting_it_again_is_not_found(client: Client) -> None:
 
     error = await client.execute_refused("DeleteTaskRun", id=id)
 
-    assert error == {"message": f"No task run has the id {id}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No task run has the id {id}.", "code": "NOT_FOUND", "argument": "id"}
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 1
 
 
@@ -93,7 +93,7 @@ async def test_one_of_ten_concurrent_deletes_succeeds(client: Client) -> None:
         messages = [await socket.receive() for _ in range(22)]
 
     results = [each["payload"] for each in messages if each["id"] in deletes and each["type"] == "next"]
-    assert [result["data"] for result in results].count({"deleteTaskRun": id}) == 1
+    assert [result["data"] for result in results].count({"deleteTaskRun": {"deletedId": id}}) == 1
     assert [each["errors"][0]["extensions"]["code"] for each in results if "errors" in each] == ["NOT_FOUND"] * 9
 
 

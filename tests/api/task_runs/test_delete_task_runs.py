@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders.api_runs import read_slot_holders
 from tests.client import Client
 
 ALL = {"id": {"isNull": False}}
@@ -26,7 +27,7 @@ async def test_matching_runs_are_deleted(client: Client) -> None:
 
     payload = await client.execute("DeleteTaskRuns", filter={"tags": {"all": ["old"]}})
 
-    assert payload == {"count": 3, "hasMore": False}
+    assert payload == {"matched": 3, "deleted": 3, "hasMore": False}
     assert await remaining_names(client) == "bd"
 
 
@@ -34,10 +35,22 @@ async def test_a_limit_deletes_the_oldest_and_reports_whether_more_match(client:
     await create_runs(client)
     filter = {"tags": {"all": ["old"]}}
 
-    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {"count": 2, "hasMore": True}
+    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {
+        "matched": 2,
+        "deleted": 2,
+        "hasMore": True,
+    }
     assert await remaining_names(client) == "bde"
-    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {"count": 1, "hasMore": False}
-    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {"count": 0, "hasMore": False}
+    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {
+        "matched": 1,
+        "deleted": 1,
+        "hasMore": False,
+    }
+    assert await client.execute("DeleteTaskRuns", filter=filter, limit=2) == {
+        "matched": 0,
+        "deleted": 0,
+        "hasMore": False,
+    }
     assert await remaining_names(client) == "bd"
 
 
@@ -46,7 +59,7 @@ async def test_a_dry_run_deletes_nothing(client: Client) -> None:
 
     payload = await client.execute("DeleteTaskRuns", filter={"tags": {"all": ["old"]}}, limit=2, dryRun=True)
 
-    assert payload == {"count": 2, "hasMore": True}
+    assert payload == {"matched": 2, "deleted": 0, "hasMore": True}
     assert await remaining_names(client) == "abcde"
 
 
@@ -56,9 +69,9 @@ async def test_a_dry_run_deletes_nothing(client: Client) -> None:
         {},
         {"id": None},
         {"id": {}, "tags": {}, "state": {"name": {}}},
-        {"id": {"notAny": []}, "tags": {"all": []}},
+        {"id": {"notIn": []}, "tags": {"all": []}},
         {"and": [{}], "or": []},
-        {"or": [{"name": {"any": ["a"]}}, {}]},
+        {"or": [{"name": {"in": ["a"]}}, {}]},
     ],
 )
 @pytest.mark.parametrize("dry_run", [False, True])
@@ -78,7 +91,7 @@ async def test_a_filter_without_a_condition_is_refused(client: Client, filter: d
 async def test_a_filter_that_matches_every_run_deletes_all_runs(client: Client) -> None:
     await create_runs(client)
 
-    assert await client.execute("DeleteTaskRuns", filter=ALL) == {"count": 5, "hasMore": False}
+    assert await client.execute("DeleteTaskRuns", filter=ALL) == {"matched": 5, "deleted": 5, "hasMore": False}
     assert await remaining_names(client) == ""
 
 
@@ -93,7 +106,7 @@ async def test_a_limit_out_of_range_is_refused(client: Client, limit: int) -> No
 
 
 async def test_slots_and_leases_are_deleted_with_the_runs(client: Client) -> None:
-    await client.execute("CreateConcurrencyLimit", tag="one", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="one", limit=1)
     run = {"taskKey": "t", "tags": ["one"], "state": {"type": "SCHEDULED"}}
     await client.execute("CreateTaskRun", input=run)
     async with client.socket() as socket:
@@ -101,12 +114,12 @@ async def test_slots_and_leases_are_deleted_with_the_runs(client: Client) -> Non
         (delivery,) = await socket.deliveries(1)
         id, lease = delivery["taskRun"]["id"], delivery["leaseId"]
         await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=lease)
-        assert (await client.execute("GetConcurrencyLimit", tag="one"))["activeSlots"] == [id]
+        assert await read_slot_holders(client, "one") == [id]
 
-        await client.execute("DeleteTaskRuns", filter={"state": {"type": {"any": ["RUNNING"]}}})
+        await client.execute("DeleteTaskRuns", filter={"state": {"type": {"in": ["RUNNING"]}}})
 
-        assert (await client.execute("GetConcurrencyLimit", tag="one"))["activeSlots"] == []
-        (result,) = await client.execute("RenewTaskRunLeases", leaseIds=[lease])
+        assert await read_slot_holders(client, "one") == []
+        (result,) = (await client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
         assert result["status"] == "LOST"
         await client.execute("CreateTaskRun", input={**run, "name": "next"})
         assert [each["taskRun"]["name"] for each in await socket.deliveries(1)] == ["next"]

@@ -64,18 +64,22 @@ LATER = "2030-01-01T12:00:00.000001Z"
     ("filter", "expected"),
     [
         ({}, "ABCXY"),
-        ({"id": {"any": ["$A", "$X", UNKNOWN_ID]}}, "AX"),
-        ({"id": {"notAny": ["$A", "$X"]}}, "BCY"),
-        ({"name": {"any": ["A", "x"]}}, "A"),
-        ({"name": {"notAny": ["A", "x"]}}, "BCXY"),
-        ({"name": {"like": "x"}}, "X"),
-        ({"taskKey": {"like": "MAIL"}}, "BCY"),
-        ({"taskKey": {"like": ""}}, "ABCXY"),
-        ({"taskKey": {"like": "%"}}, "X"),
-        ({"taskKey": {"like": "_"}}, "X"),
-        ({"taskKey": {"like": "mail%"}}, ""),
-        ({"taskKey": {"any": ["mail"]}}, "C"),
-        ({"taskKey": {"any": ["mail", "scan"], "like": "a"}}, "AC"),
+        ({"id": {"in": ["$A", "$X", UNKNOWN_ID]}}, "AX"),
+        ({"id": {"notIn": ["$A", "$X"]}}, "BCY"),
+        ({"name": {"in": ["A", "x"]}}, "A"),
+        ({"name": {"notIn": ["A", "x"]}}, "BCXY"),
+        ({"name": {"contains": "x"}}, "X"),
+        ({"taskKey": {"contains": "MAIL"}}, "BCY"),
+        ({"taskKey": {"contains": ""}}, "ABCXY"),
+        ({"taskKey": {"contains": "%"}}, "X"),
+        ({"taskKey": {"contains": "_"}}, "X"),
+        ({"taskKey": {"contains": "mail%"}}, ""),
+        ({"taskKey": {"startsWith": "mail"}}, "CY"),
+        ({"taskKey": {"startsWith": "MAIL"}}, ""),
+        ({"taskKey": {"startsWith": ""}}, "ABCXY"),
+        ({"taskKey": {"startsWith": "%"}}, ""),
+        ({"taskKey": {"in": ["mail"]}}, "C"),
+        ({"taskKey": {"in": ["mail", "scan"], "contains": "a"}}, "AC"),
         ({"tags": {"all": []}}, "ABCXY"),
         ({"tags": {"all": ["red"]}}, "AC"),
         ({"tags": {"all": ["red", "red"]}}, "AC"),
@@ -85,11 +89,11 @@ LATER = "2030-01-01T12:00:00.000001Z"
         ({"tags": {"isEmpty": True}}, "BY"),
         ({"tags": {"isEmpty": False}}, "ACX"),
         ({"tags": {"all": ["red"], "isEmpty": True}}, ""),
-        ({"state": {"type": {"any": ["SCHEDULED"]}}}, "CXY"),
-        ({"state": {"type": {"notAny": ["SCHEDULED", "PENDING"]}}}, "B"),
-        ({"state": {"name": {"any": ["Soon"]}}}, "Y"),
-        ({"state": {"name": {"like": "sch"}}}, "X"),
-        ({"state": {"type": {"any": ["SCHEDULED"]}, "name": {"any": ["Pending"]}}}, ""),
+        ({"state": {"type": {"in": ["SCHEDULED"]}}}, "CXY"),
+        ({"state": {"type": {"notIn": ["SCHEDULED", "PENDING"]}}}, "B"),
+        ({"state": {"name": {"in": ["Soon"]}}}, "Y"),
+        ({"state": {"name": {"contains": "sch"}}}, "X"),
+        ({"state": {"type": {"in": ["SCHEDULED"]}, "name": {"in": ["Pending"]}}}, ""),
         ({"startTime": {"isNull": False}}, "B"),
         ({"startTime": {"isNull": True}}, "ACXY"),
         ({"startTime": {"after": THEN, "before": THEN}}, "B"),
@@ -99,41 +103,41 @@ LATER = "2030-01-01T12:00:00.000001Z"
         ({"endTime": {"before": LATER}}, "B"),
         ({"expectedStartTime": {"after": "2030-12-31T23:59:59-01:00"}}, ""),
         ({"expectedStartTime": {"after": "2031-01-01T00:00:00Z"}}, "X"),
-        ({"created": {"after": THEN}}, "ABCXY"),
-        ({"created": {"after": LATER}}, ""),
-        ({"flowRunId": {"any": ["$f"]}}, "AB"),
-        ({"flowRunId": {"notAny": ["$f"]}}, "C"),
-        ({"flowRunId": {"notAny": []}}, "ABCXY"),
+        ({"createdAt": {"after": THEN}}, "ABCXY"),
+        ({"createdAt": {"after": LATER}}, ""),
+        ({"flowRunId": {"in": ["$f"]}}, "AB"),
+        ({"flowRunId": {"notIn": ["$f"]}}, "C"),
+        ({"flowRunId": {"notIn": []}}, "ABCXY"),
         ({"flowRunId": {"isNull": True}}, "XY"),
         ({"flowRunId": {"isNull": False}}, "ABC"),
         ({"hasChildFlowRun": True}, "C"),
         ({"hasChildFlowRun": False}, "ABXY"),
         ({"flowRun": {}}, "ABC"),
-        ({"flowRun": {"id": {"any": ["$f"]}}}, "AB"),
+        ({"flowRun": {"id": {"in": ["$f"]}}}, "AB"),
         ({"flowRun": {"id": {"isNull": True}}}, ""),
-        ({"flowRun": {"id": {"any": []}}}, ""),
-        ({"flowRun": {"id": {"notAny": []}}}, "ABC"),
+        ({"flowRun": {"id": {"in": []}}}, ""),
+        ({"flowRun": {"id": {"notIn": []}}}, "ABC"),
         ({"flowRun": {"tags": {"any": ["x"]}}}, "C"),
-        ({"flowRun": {"flow": {"name": {"any": ["F"]}}}}, "AB"),
-        ({"flowRun": {"flow": {"id": {"any": ["$G"]}}}}, "C"),
+        ({"flowRun": {"flow": {"name": {"in": ["F"]}}}}, "AB"),
+        ({"flowRun": {"flow": {"id": {"in": ["$G"]}}}}, "C"),
         ({"flowRun": {"deployment": {}}}, "AB"),
         ({"flowRun": {"deployment": {"tags": {"all": ["prod"]}}}}, "AB"),
-        ({"flowRun": {"flow": {"name": {"any": ["G"]}}, "deployment": {"name": {"any": ["D"]}}}}, ""),
+        ({"flowRun": {"flow": {"name": {"in": ["G"]}}, "deployment": {"name": {"in": ["D"]}}}}, ""),
         ({"not": {"flowRun": {}}}, "XY"),
-        ({"not": {"flowRun": {"flow": {"name": {"any": ["F"]}}}}}, "CXY"),
+        ({"not": {"flowRun": {"flow": {"name": {"in": ["F"]}}}}}, "CXY"),
         ({"not": {"startTime": {"after": THEN}}}, "ACXY"),
         ({"not": {"startTime": {"isNull": True}}}, "B"),
         ({"not": {}}, ""),
-        ({"not": {"not": {"name": {"any": ["A"]}}}}, "A"),
+        ({"not": {"not": {"name": {"in": ["A"]}}}}, "A"),
         ({"and": []}, "ABCXY"),
-        ({"and": [{"taskKey": {"like": "mail"}}, {"flowRunId": {"isNull": False}}]}, "BC"),
-        ({"and": [{"name": {"any": ["A"]}}], "name": {"any": ["B"]}}, ""),
+        ({"and": [{"taskKey": {"contains": "mail"}}, {"flowRunId": {"isNull": False}}]}, "BC"),
+        ({"and": [{"name": {"in": ["A"]}}], "name": {"in": ["B"]}}, ""),
         ({"or": []}, "ABCXY"),
-        ({"or": [{}, {"name": {"any": ["A"]}}]}, "ABCXY"),
-        ({"or": [{"id": {}}, {"name": {"any": ["A"]}}]}, "ABCXY"),
-        ({"or": [{"name": {"any": ["A"]}}, {"tags": {"isEmpty": True}}]}, "ABY"),
-        ({"or": [{"name": {"any": ["A"]}}, {"name": {"any": ["X"]}}], "tags": {"any": ["red"]}}, "A"),
-        ({"or": [{"not": {"flowRun": {}}}, {"and": [{"tags": {"all": ["red"]}}, {"name": {"notAny": ["A"]}}]}]}, "CXY"),
+        ({"or": [{}, {"name": {"in": ["A"]}}]}, "ABCXY"),
+        ({"or": [{"id": {}}, {"name": {"in": ["A"]}}]}, "ABCXY"),
+        ({"or": [{"name": {"in": ["A"]}}, {"tags": {"isEmpty": True}}]}, "ABY"),
+        ({"or": [{"name": {"in": ["A"]}}, {"name": {"in": ["X"]}}], "tags": {"any": ["red"]}}, "A"),
+        ({"or": [{"not": {"flowRun": {}}}, {"and": [{"tags": {"all": ["red"]}}, {"name": {"notIn": ["A"]}}]}]}, "CXY"),
     ],
 )
 async def test_a_task_run_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
@@ -145,48 +149,48 @@ async def test_a_task_run_filter_matches(client: Client, ids: dict[str, str], fi
     ("filter", "expected"),
     [
         ({}, "fgh"),
-        ({"id": {"any": ["$f"]}}, "f"),
-        ({"name": {"like": "F"}}, "f"),
+        ({"id": {"in": ["$f"]}}, "f"),
+        ({"name": {"contains": "F"}}, "f"),
         ({"tags": {"all": ["prod"]}}, "f"),
         ({"tags": {"isEmpty": True}}, "h"),
-        ({"deploymentId": {"any": ["$D"]}}, "f"),
-        ({"deploymentId": {"any": ["$gone"]}}, "h"),
-        ({"deploymentId": {"notAny": ["$D"]}}, "h"),
+        ({"deploymentId": {"in": ["$D"]}}, "f"),
+        ({"deploymentId": {"in": ["$gone"]}}, "h"),
+        ({"deploymentId": {"notIn": ["$D"]}}, "h"),
         ({"deploymentId": {"isNull": True}}, "g"),
         ({"deploymentId": {"isNull": False}}, "fh"),
         ({"deployment": {}}, "f"),
-        ({"deployment": {"id": {"any": ["$gone"]}}}, ""),
-        ({"deployment": {"id": {"notAny": ["$D"]}}}, ""),
+        ({"deployment": {"id": {"in": ["$gone"]}}}, ""),
+        ({"deployment": {"id": {"notIn": ["$D"]}}}, ""),
         ({"deployment": {"isScheduleActive": True}}, "f"),
         ({"deployment": {"isScheduleActive": False}}, ""),
         ({"not": {"deployment": {}}}, "gh"),
-        ({"workQueueName": {"any": ["q1"]}}, "f"),
+        ({"workQueueName": {"in": ["q1"]}}, "f"),
         ({"workQueueName": {"isNull": True}}, "gh"),
-        ({"workQueueName": {"notAny": ["q2"]}}, "f"),
-        ({"not": {"workQueueName": {"any": ["q1"]}}}, "gh"),
-        ({"state": {"type": {"any": ["RUNNING"]}}}, "gh"),
-        ({"state": {"name": {"any": ["Late"]}}}, "f"),
-        ({"flowVersion": {"any": ["v1", "v2"]}}, "g"),
+        ({"workQueueName": {"notIn": ["q2"]}}, "f"),
+        ({"not": {"workQueueName": {"in": ["q1"]}}}, "gh"),
+        ({"state": {"type": {"in": ["RUNNING"]}}}, "gh"),
+        ({"state": {"name": {"in": ["Late"]}}}, "f"),
+        ({"flowVersion": {"in": ["v1", "v2"]}}, "g"),
         ({"startTime": {"before": THEN}}, "gh"),
         ({"expectedStartTime": {"after": "2031-01-01T00:00:00Z"}}, "f"),
         ({"nextScheduledStartTime": {"isNull": False}}, "f"),
         ({"nextScheduledStartTime": {"before": "2031-01-01T00:00:00Z"}}, "f"),
-        ({"parentFlowRunId": {"any": ["$g"]}}, "f"),
-        ({"parentFlowRunId": {"any": ["$g", "$f"]}}, "f"),
-        ({"parentFlowRunId": {"any": ["$f"]}}, ""),
-        ({"parentFlowRunId": {"notAny": ["$f"]}}, "f"),
+        ({"parentFlowRunId": {"in": ["$g"]}}, "f"),
+        ({"parentFlowRunId": {"in": ["$g", "$f"]}}, "f"),
+        ({"parentFlowRunId": {"in": ["$f"]}}, ""),
+        ({"parentFlowRunId": {"notIn": ["$f"]}}, "f"),
         ({"parentFlowRunId": {"isNull": True}}, "gh"),
         ({"parentFlowRunId": {"isNull": False}}, "f"),
-        ({"parentTaskRunId": {"any": ["$C"]}}, "f"),
+        ({"parentTaskRunId": {"in": ["$C"]}}, "f"),
         ({"parentTaskRunId": {"isNull": True}}, "gh"),
-        ({"idempotencyKey": {"notAny": ["x"]}}, "f"),
-        ({"idempotencyKey": {"notAny": []}}, "fgh"),
-        ({"idempotencyKey": {"any": ["once"]}}, "f"),
+        ({"idempotencyKey": {"notIn": ["x"]}}, "f"),
+        ({"idempotencyKey": {"notIn": []}}, "fgh"),
+        ({"idempotencyKey": {"in": ["once"]}}, "f"),
         ({"flow": {}}, "fgh"),
-        ({"flow": {"name": {"any": ["G"]}}}, "gh"),
-        ({"flow": {"id": {"any": ["$F"]}, "tags": {"isEmpty": False}}}, "f"),
-        ({"or": [{"name": {"any": ["f"]}}, {"flowVersion": {"isNull": False}}]}, "fg"),
-        ({"and": [{"flow": {"name": {"any": ["G"]}}}, {"not": {"name": {"any": ["g"]}}}]}, "h"),
+        ({"flow": {"name": {"in": ["G"]}}}, "gh"),
+        ({"flow": {"id": {"in": ["$F"]}, "tags": {"isEmpty": False}}}, "f"),
+        ({"or": [{"name": {"in": ["f"]}}, {"flowVersion": {"isNull": False}}]}, "fg"),
+        ({"and": [{"flow": {"name": {"in": ["G"]}}}, {"not": {"name": {"in": ["g"]}}}]}, "h"),
     ],
 )
 async def test_a_flow_run_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
@@ -197,16 +201,16 @@ async def test_a_flow_run_filter_matches(client: Client, ids: dict[str, str], fi
     ("filter", "expected"),
     [
         ({}, "FG"),
-        ({"id": {"any": ["$G"]}}, "G"),
-        ({"name": {"any": ["F"]}}, "F"),
-        ({"name": {"like": "f"}}, "F"),
+        ({"id": {"in": ["$G"]}}, "G"),
+        ({"name": {"in": ["F"]}}, "F"),
+        ({"name": {"contains": "f"}}, "F"),
         ({"tags": {"all": ["y", "x"]}}, "F"),
         ({"tags": {"isEmpty": True}}, "G"),
         ({"hasDeployment": True}, "F"),
         ({"hasDeployment": False}, "G"),
-        ({"or": [{"hasDeployment": True}, {"name": {"any": ["G"]}}]}, "FG"),
+        ({"or": [{"hasDeployment": True}, {"name": {"in": ["G"]}}]}, "FG"),
         ({"not": {"tags": {"any": ["x"]}}}, "G"),
-        ({"and": [{"name": {"any": ["F"]}}, {"name": {"any": ["G"]}}]}, ""),
+        ({"and": [{"name": {"in": ["F"]}}, {"name": {"in": ["G"]}}]}, ""),
     ],
 )
 async def test_a_flow_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
@@ -217,18 +221,18 @@ async def test_a_flow_filter_matches(client: Client, ids: dict[str, str], filter
     ("filter", "expected"),
     [
         ({}, "DE"),
-        ({"id": {"notAny": ["$D"]}}, "E"),
-        ({"name": {"any": ["D"]}}, "D"),
-        ({"name": {"like": "d"}}, "D"),
+        ({"id": {"notIn": ["$D"]}}, "E"),
+        ({"name": {"in": ["D"]}}, "D"),
+        ({"name": {"contains": "d"}}, "D"),
         ({"tags": {"any": ["prod"]}}, "D"),
-        ({"workQueueName": {"any": ["q1"]}}, "D"),
+        ({"workQueueName": {"in": ["q1"]}}, "D"),
         ({"workQueueName": {"isNull": True}}, "E"),
         ({"isScheduleActive": True}, "D"),
         ({"isScheduleActive": False}, "E"),
         ({"isScheduleActive": None}, "DE"),
-        ({"or": [{"isScheduleActive": True}, {"name": {"any": ["E"]}}]}, "DE"),
+        ({"or": [{"isScheduleActive": True}, {"name": {"in": ["E"]}}]}, "DE"),
         ({"not": {"isScheduleActive": True}}, "E"),
-        ({"and": [{"isScheduleActive": True}, {"name": {"any": ["E"]}}]}, ""),
+        ({"and": [{"isScheduleActive": True}, {"name": {"in": ["E"]}}]}, ""),
     ],
 )
 async def test_a_deployment_filter_matches(client: Client, ids: dict[str, str], filter: Any, expected: str) -> None:
@@ -238,17 +242,17 @@ async def test_a_deployment_filter_matches(client: Client, ids: dict[str, str], 
 @pytest.mark.parametrize(
     ("text", "found"), [("É", True), ("é", False), ("ca", True), ("CAFÉ", True), ("café", False), ("日", True)]
 )
-async def test_like_ignores_the_case_of_ascii_letters_only(client: Client, text: str, found: bool) -> None:
+async def test_contains_ignores_the_case_of_ascii_letters_only(client: Client, text: str, found: bool) -> None:
     await client.execute("CreateTaskRun", input={"taskKey": "t", "name": "cafÉ 日本"})
 
-    assert await client.execute("CountTaskRuns", filter={"name": {"like": text}}) == int(found)
+    assert await client.execute("CountTaskRuns", filter={"name": {"contains": text}}) == int(found)
 
 
 def nest(depth: int, join: str) -> dict[str, Any]:
     """Nest a filter by name `depth` levels deep."""
-    filter: dict[str, Any] = {"name": {"like": "a"}}
+    filter: dict[str, Any] = {"name": {"contains": "a"}}
     for _ in range(depth):
-        filter = {"not": filter} if join == "not" else {join: [filter, {"name": {"any": ["b"]}}]}
+        filter = {"not": filter} if join == "not" else {join: [filter, {"name": {"in": ["b"]}}]}
     return filter
 
 
@@ -268,23 +272,23 @@ async def test_a_filter_may_nest_ten_deep(client: Client, join: str) -> None:
 
 
 async def test_the_deepest_possible_filter_is_executed(client: Client, ids: dict[str, str]) -> None:
-    filter = {"flow": {"name": {"any": ["F"]}, "tags": {"all": ["x"]}, "hasDeployment": True}}
+    filter = {"flow": {"name": {"in": ["F"]}, "tags": {"all": ["x"]}, "hasDeployment": True}}
     filter = {"or": [{"not": filter}, {"parentFlowRunId": {"isNull": False}}]}
     filter = {"flowRun": filter}
     for _ in range(3):
-        filter = {"or": [{"not": filter}, {"name": {"any": ["none"]}}]}
+        filter = {"or": [{"not": filter}, {"name": {"in": ["none"]}}]}
 
     assert await names(client, "ListTaskRuns", filter, ids) == "XY"
 
 
 async def test_a_filter_may_have_a_hundred_conditions(client: Client) -> None:
     def filter(conditions: int) -> dict[str, Any]:
-        return {"or": [{"name": {"any": [str(each)]}} for each in range(conditions // 2)]}
+        return {"or": [{"name": {"in": [str(each)]}} for each in range(conditions // 2)]}
 
     assert await client.execute("CountTaskRuns", filter=filter(100)) == 0
 
     assert await client.execute_refused("CountTaskRuns", filter=filter(102)) == {
-        "message": "filter: exceeds the limit of 100 conditions. A list operator such as `any` counts as one.",
+        "message": "filter: exceeds the limit of 100 conditions. A list operator such as `in` counts as one.",
         "code": "BAD_USER_INPUT",
         "argument": "filter",
     }
@@ -294,14 +298,14 @@ async def test_a_list_in_a_filter_may_have_a_thousand_values(client: Client) -> 
     await client.execute("CreateTaskRun", input={"taskKey": "999"})
 
     def filter(values: int) -> dict[str, Any]:
-        return {"taskKey": {"any": [str(each) for each in range(values)]}}
+        return {"taskKey": {"in": [str(each) for each in range(values)]}}
 
     assert await client.execute("CountTaskRuns", filter=filter(1000)) == 1
 
     assert await client.execute_refused("CountTaskRuns", filter=filter(1001)) == {
-        "message": "filter.taskKey.any: must have at most 1,000 values; got 1,001.",
+        "message": "filter.taskKey.in: must have at most 1,000 values; got 1,001.",
         "code": "BAD_USER_INPUT",
-        "argument": "filter.taskKey.any",
+        "argument": "filter.taskKey.in",
     }
 
 
@@ -317,8 +321,8 @@ async def test_an_extremely_deep_filter_is_refused(client: Client, depth: int) -
 
 
 async def test_a_malformed_id_deep_in_a_filter_is_named_by_its_path(client: Client) -> None:
-    filter = {"or": [{"not": {"flowRun": {"flow": {"id": {"any": [UNKNOWN_ID, "nonsense"]}}}}}]}
+    filter = {"or": [{"not": {"flowRun": {"flow": {"id": {"in": [UNKNOWN_ID, "nonsense"]}}}}}]}
 
     error = await client.execute_refused("CountTaskRuns", filter=filter)
 
-    assert error["argument"] == "filter.or.0.not.flowRun.flow.id.any.1"
+    assert error["argument"] == "filter.or.0.not.flowRun.flow.id.in.1"

@@ -14,7 +14,7 @@ RUNS = {"A": ("mail", "PENDING"), "B": ("scan", "RUNNING"), "C": ("mail", "COMPL
 async def create_runs(client: Client) -> dict[str, str]:
     """Create `RUNS` and return their ids by name."""
     inputs = [{"name": name, "taskKey": key, "state": {"type": type}} for name, (key, type) in RUNS.items()]
-    payloads = await client.execute("CreateTaskRuns", inputs=inputs)
+    payloads = (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
     return dict(zip(RUNS, (payload["taskRun"]["id"] for payload in payloads), strict=True))
 
 
@@ -58,23 +58,23 @@ async def test_without_runs_the_list_is_empty(client: Client) -> None:
 @pytest.mark.parametrize(
     ("filter", "expected"),
     [
-        ({"any": []}, ""),
-        ({"any": ["B"]}, "B"),
-        ({"any": ["D"]}, "D"),
-        ({"any": ["A", "C"]}, "CA"),
-        ({"any": ["A", "A"]}, "A"),
-        ({"any": ["A", UNKNOWN_ID]}, "A"),
-        ({"any": [UNKNOWN_ID]}, ""),
-        ({"any": None}, "DCBA"),
-        ({"notAny": []}, "DCBA"),
-        ({"notAny": ["B"]}, "DCA"),
-        ({"notAny": ["A", "D"]}, "CB"),
-        ({"notAny": [UNKNOWN_ID]}, "DCBA"),
+        ({"in": []}, ""),
+        ({"in": ["B"]}, "B"),
+        ({"in": ["D"]}, "D"),
+        ({"in": ["A", "C"]}, "CA"),
+        ({"in": ["A", "A"]}, "A"),
+        ({"in": ["A", UNKNOWN_ID]}, "A"),
+        ({"in": [UNKNOWN_ID]}, ""),
+        ({"in": None}, "DCBA"),
+        ({"notIn": []}, "DCBA"),
+        ({"notIn": ["B"]}, "DCA"),
+        ({"notIn": ["A", "D"]}, "CB"),
+        ({"notIn": [UNKNOWN_ID]}, "DCBA"),
         ({"isNull": True}, ""),
         ({"isNull": False}, "DCBA"),
         ({"isNull": None}, "DCBA"),
-        ({"any": ["A", "B"], "notAny": ["B", "C"]}, "A"),
-        ({"any": ["A", "B"], "isNull": True}, ""),
+        ({"in": ["A", "B"], "notIn": ["B", "C"]}, "A"),
+        ({"in": ["A", "B"], "isNull": True}, ""),
         ({}, "DCBA"),
     ],
 )
@@ -94,21 +94,21 @@ async def test_a_filter_by_id_matches(client: Client, filter: dict[str, Any], ex
 @pytest.mark.parametrize(
     ("filter", "expected"),
     [
-        ({"any": []}, ""),
-        ({"any": ["mail"]}, "CA"),
-        ({"any": ["sort"]}, "D"),
-        ({"any": ["mail", "sort"]}, "DCA"),
-        ({"any": ["scan", "sort", "none"]}, "DB"),
-        ({"any": ["MAIL"]}, ""),
-        ({"any": ["mai"]}, ""),
-        ({"any": [""]}, ""),
-        ({"notAny": []}, "DCBA"),
-        ({"notAny": ["mail"]}, "DB"),
-        ({"notAny": ["mail", "scan"]}, "D"),
-        ({"notAny": ["none"]}, "DCBA"),
+        ({"in": []}, ""),
+        ({"in": ["mail"]}, "CA"),
+        ({"in": ["sort"]}, "D"),
+        ({"in": ["mail", "sort"]}, "DCA"),
+        ({"in": ["scan", "sort", "none"]}, "DB"),
+        ({"in": ["MAIL"]}, ""),
+        ({"in": ["mai"]}, ""),
+        ({"in": [""]}, ""),
+        ({"notIn": []}, "DCBA"),
+        ({"notIn": ["mail"]}, "DB"),
+        ({"notIn": ["mail", "scan"]}, "D"),
+        ({"notIn": ["none"]}, "DCBA"),
         ({"isNull": True}, ""),
         ({"isNull": False}, "DCBA"),
-        ({"any": ["mail", "scan"], "notAny": ["mail"]}, "B"),
+        ({"in": ["mail", "scan"], "notIn": ["mail"]}, "B"),
         ({}, "DCBA"),
     ],
 )
@@ -124,16 +124,16 @@ async def test_a_filter_by_task_key_matches(client: Client, filter: dict[str, An
 @pytest.mark.parametrize(
     ("filter", "expected"),
     [
-        ({"any": []}, ""),
-        ({"any": ["RUNNING"]}, "B"),
-        ({"any": ["FAILED"]}, ""),
-        ({"any": ["PENDING", "SCHEDULED"]}, "DA"),
-        ({"notAny": []}, "DCBA"),
-        ({"notAny": ["RUNNING"]}, "DCA"),
-        ({"notAny": ["RUNNING", "COMPLETED"]}, "DA"),
+        ({"in": []}, ""),
+        ({"in": ["RUNNING"]}, "B"),
+        ({"in": ["FAILED"]}, ""),
+        ({"in": ["PENDING", "SCHEDULED"]}, "DA"),
+        ({"notIn": []}, "DCBA"),
+        ({"notIn": ["RUNNING"]}, "DCA"),
+        ({"notIn": ["RUNNING", "COMPLETED"]}, "DA"),
         ({"isNull": True}, ""),
         ({"isNull": False}, "DCBA"),
-        ({"any": ["PENDING", "RUNNING"], "notAny": ["PENDING"]}, "B"),
+        ({"in": ["PENDING", "RUNNING"], "notIn": ["PENDING"]}, "B"),
         ({}, "DCBA"),
     ],
 )
@@ -156,12 +156,12 @@ async def test_a_filter_without_a_condition_matches_every_run(client: Client, fi
 @pytest.mark.parametrize(
     ("filter", "expected"),
     [
-        ({"taskKey": {"any": ["mail"]}, "state": {"type": {"any": ["PENDING"]}}}, "A"),
-        ({"taskKey": {"any": ["mail"]}, "state": {"type": {"any": ["RUNNING"]}}}, ""),
-        ({"taskKey": {"notAny": ["mail"]}, "state": {"type": {"notAny": ["RUNNING"]}}}, "D"),
-        ({"taskKey": {"any": ["mail", "scan"]}, "state": {"type": {"notAny": ["COMPLETED"]}}}, "BA"),
-        ({"taskKey": {"any": ["mail"]}, "id": {"any": []}}, ""),
-        ({"taskKey": {"any": ["mail"]}, "id": {"notAny": []}}, "CA"),
+        ({"taskKey": {"in": ["mail"]}, "state": {"type": {"in": ["PENDING"]}}}, "A"),
+        ({"taskKey": {"in": ["mail"]}, "state": {"type": {"in": ["RUNNING"]}}}, ""),
+        ({"taskKey": {"notIn": ["mail"]}, "state": {"type": {"notIn": ["RUNNING"]}}}, "D"),
+        ({"taskKey": {"in": ["mail", "scan"]}, "state": {"type": {"notIn": ["COMPLETED"]}}}, "BA"),
+        ({"taskKey": {"in": ["mail"]}, "id": {"in": []}}, ""),
+        ({"taskKey": {"in": ["mail"]}, "id": {"notIn": []}}, "CA"),
     ],
 )
 async def test_conditions_on_several_fields_are_combined_with_and(
@@ -176,21 +176,21 @@ async def test_a_filter_matches_the_current_state_not_earlier_ones(client: Clien
     ids = await create_runs(client)
     await client.execute("SetTaskRunState", id=ids["A"], state={"type": "RUNNING"})
 
-    assert await names(client, {"state": {"type": {"any": ["PENDING"]}}}) == ""
-    assert await names(client, {"state": {"type": {"any": ["RUNNING"]}}}) == "BA"
+    assert await names(client, {"state": {"type": {"in": ["PENDING"]}}}) == ""
+    assert await names(client, {"state": {"type": {"in": ["RUNNING"]}}}) == "BA"
 
 
 async def test_ids_in_a_filter_may_be_upper_case_or_without_hyphens(client: Client) -> None:
     ids = await create_runs(client)
 
-    assert await names(client, {"id": {"any": [ids["B"].upper(), ids["C"].replace("-", "")]}}) == "CB"
+    assert await names(client, {"id": {"in": [ids["B"].upper(), ids["C"].replace("-", "")]}}) == "CB"
 
 
 @pytest.mark.parametrize(
     ("filter", "argument"),
     [
-        ({"id": {"any": [UNKNOWN_ID, "nonsense"]}}, "filter.id.any.1"),
-        ({"id": {"notAny": ["nonsense"]}}, "filter.id.notAny.0"),
+        ({"id": {"in": [UNKNOWN_ID, "nonsense"]}}, "filter.id.in.1"),
+        ({"id": {"notIn": ["nonsense"]}}, "filter.id.notIn.0"),
     ],
 )
 async def test_a_malformed_id_in_a_filter_is_named_by_its_path(
@@ -208,10 +208,10 @@ async def test_a_malformed_id_in_a_filter_is_named_by_its_path(
 @pytest.mark.parametrize(
     "filter",
     [
-        {"nothing": {"any": []}},
+        {"nothing": {"in": []}},
         {"taskKey": {"likes": "m"}},
-        {"state": {"type": {"any": ["running"]}}},
-        {"taskKey": {"any": [None]}},
+        {"state": {"type": {"in": ["running"]}}},
+        {"taskKey": {"in": [None]}},
     ],
 )
 async def test_an_invalid_filter_is_refused(client: Client, filter: dict[str, Any]) -> None:
@@ -257,7 +257,7 @@ async def test_a_page_of_size_zero_is_empty_and_has_a_next_page(client: Client) 
 async def test_the_page_and_the_total_count_follow_the_filter(client: Client) -> None:
     await create_runs(client)
 
-    page = await client.execute("ListTaskRuns", filter={"taskKey": {"any": ["mail"]}}, first=1)
+    page = await client.execute("ListTaskRuns", filter={"taskKey": {"in": ["mail"]}}, first=1)
 
     assert ([run["name"] for run in page["nodes"]], page["totalCount"]) == (["C"], 2)
     assert page["pageInfo"]["hasNextPage"] is True

@@ -6,7 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
-from db.enums import FlowRunSort, TaskRunSort
+from db.enums import DeploymentSort, FlowRunSort, FlowSort, TaskRunSort
 from tests.builders.api_runs import create_objects, create_task_run, set_task_run_state
 from tests.client import Client
 
@@ -151,7 +151,7 @@ async def create_runs_with_times(client: Client) -> None:
 @pytest.mark.parametrize(
     ("sort", "expected"),
     [
-        (None, "edcba"),
+        ("", "edcba"),
         ("ID_DESC", "edcba"),
         ("NAME_ASC", "abcde"),
         ("NAME_DESC", "edcba"),
@@ -162,33 +162,47 @@ async def create_runs_with_times(client: Client) -> None:
         ("NEXT_SCHEDULED_START_TIME_ASC", "abcde"),
         ("START_TIME_ASC", "deabc"),
         ("START_TIME_DESC", "cbaed"),
+        ("END_TIME_ASC", "bdeac"),
         ("END_TIME_DESC", "caedb"),
     ],
 )
-async def test_task_runs_are_returned_in_the_order_of_each_sort(
-    client: Client, sort: str | None, expected: str
-) -> None:
+async def test_task_runs_are_returned_in_the_order_of_each_sort(client: Client, sort: str, expected: str) -> None:
     """Nulls sort before all values: first in ascending order, last in descending order."""
     await create_runs_with_times(client)
+    order = {"sort": sort} if sort else {}
 
-    assert names(await client.execute("ListTaskRuns", sort=sort)) == expected
+    assert names(await client.execute("ListTaskRuns", **order)) == expected
     for size in (1, 2, 3):
         found, after = "", None
         for _ in range(5):
-            page = await client.execute("ListTaskRuns", sort=sort, first=size, after=after)
+            page = await client.execute("ListTaskRuns", **order, first=size, after=after)
             found, after = found + names(page), page["pageInfo"]["endCursor"] or after
         assert found == expected
 
 
-@pytest.mark.parametrize("sort", FlowRunSort)
-async def test_flow_runs_are_returned_in_the_order_of_each_sort(client: Client, sort: FlowRunSort) -> None:
+@pytest.mark.parametrize(
+    ("operation", "sort"),
+    [
+        *(("ListFlowRuns", sort) for sort in FlowRunSort),
+        *(("ListFlows", sort) for sort in FlowSort),
+        *(("ListDeployments", sort) for sort in DeploymentSort),
+    ],
+)
+async def test_other_lists_are_returned_in_the_order_of_each_sort(client: Client, operation: str, sort: str) -> None:
     await create_named_objects(client)
     is_ascending = sort.endswith("_ASC")
 
-    page = await client.execute("ListFlowRuns", sort=sort, first=4)
-    rest = await client.execute("ListFlowRuns", sort=sort, after=page["pageInfo"]["endCursor"])
+    page = await client.execute(operation, sort=sort, first=4)
+    rest = await client.execute(operation, sort=sort, after=page["pageInfo"]["endCursor"])
+    last = await client.execute(operation, sort=sort, last=2, before=page["pageInfo"]["endCursor"])
 
     assert names(page) + names(rest) == ("abcdefg" if is_ascending else "gfedcba")
+    assert names(last) == ("bc" if is_ascending else "fe")
+
+
+@pytest.mark.parametrize("operation", LISTS)
+async def test_a_null_sort_is_refused(client: Client, operation: str) -> None:
+    assert (await client.execute_refused(operation, sort=None))["code"] == "BAD_USER_INPUT"
 
 
 async def test_names_are_sorted_by_code_point(client: Client) -> None:
@@ -246,18 +260,19 @@ OTHER_LIST = "is a cursor of another list. Use a cursor only with the same list,
     [
         ("ListTaskRuns", {"sort": "NAME_ASC"}),
         ("ListTaskRuns", {"sort": "START_TIME_ASC"}),
-        ("ListTaskRuns", {"filter": {"name": {"any": ["a"]}}}),
-        ("ListTaskRuns", {"filter": {"name": {"any": ["a", "b"]}}, "sort": "START_TIME_DESC"}),
+        ("ListTaskRuns", {"filter": {"name": {"in": ["a"]}}}),
+        ("ListTaskRuns", {"filter": {"name": {"in": ["a", "b"]}}, "sort": "START_TIME_DESC"}),
         ("ListTaskRuns", {"filter": {"not": {}}, "sort": "START_TIME_DESC"}),
         ("ListFlowRuns", {"sort": "START_TIME_DESC"}),
         ("ListFlows", {}),
+        ("ListFlows", {"sort": "NAME_ASC"}),
     ],
 )
 async def test_a_cursor_of_another_list_is_refused(
     client: Client, operation: str, arguments: dict[str, Any], argument: str
 ) -> None:
     await create_named_objects(client)
-    filter = {"name": {"any": ["a"]}}
+    filter = {"name": {"in": ["a"]}}
     cursor = (await client.execute("ListTaskRuns", sort="START_TIME_DESC", filter=filter))["pageInfo"]["endCursor"]
 
     error = await client.execute_refused(operation, **{argument: cursor}, **arguments)

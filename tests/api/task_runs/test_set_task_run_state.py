@@ -23,14 +23,14 @@ async def test_an_accepted_state_becomes_current_and_enters_the_history(client: 
         "status": "ACCEPT",
         "reason": None,
         "delaySeconds": None,
-        "created": True,
+        "stateCreated": True,
         "state": {
             "type": "RUNNING",
             "name": "Running",
             "timestamp": NOW,
             "message": None,
             "data": None,
-            "details": {"scheduledTime": None, "transitionId": None, "pauseTimeout": None, "pauseReschedule": False},
+            "details": {"scheduledTime": None, "transitionId": None, "pauseTimeoutAt": None, "pauseReschedule": False},
         },
         "taskRun": {
             "id": id,
@@ -105,7 +105,7 @@ async def test_starting_before_the_scheduled_time_has_to_wait_and_changes_nothin
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["delaySeconds"], result["created"]) == ("WAIT", 90.0, False)
+    assert (result["status"], result["delaySeconds"], result["stateCreated"]) == ("WAIT", 90.0, False)
     assert result["reason"] == "The run is scheduled for 2030-01-01T12:01:30.000000Z."
     assert result["state"]["id"] == before["stateId"]
     assert await client.execute("GetTaskRun", id=id) == before
@@ -119,7 +119,7 @@ async def test_a_run_may_start_at_its_scheduled_time(server: RunningServer) -> N
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["delaySeconds"], result["created"]) == ("ACCEPT", None, True)
+    assert (result["status"], result["delaySeconds"], result["stateCreated"]) == ("ACCEPT", None, True)
 
 
 async def test_a_second_claim_is_aborted_and_nothing_changes(client: Client) -> None:
@@ -130,7 +130,7 @@ async def test_a_second_claim_is_aborted_and_nothing_changes(client: Client) -> 
     second = await set_task_run_state(client, id, "PENDING")
 
     assert first["status"] == "ACCEPT"
-    assert (second["status"], second["created"]) == ("ABORT", False)
+    assert (second["status"], second["stateCreated"]) == ("ABORT", False)
     assert second["reason"] == "The run is PENDING and cannot be claimed."
     assert second["state"] == first["state"]
     assert await client.execute("GetTaskRun", id=id) == before
@@ -152,7 +152,7 @@ async def test_restarting_a_run_with_a_stored_result_is_rejected_and_changes_not
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert (result["status"], result["stateCreated"]) == ("REJECT", False)
     assert result["reason"] == "The task run is COMPLETED with a persisted result and cannot change its state."
     assert (result["state"]["type"], result["state"]["data"]) == ("COMPLETED", {"type": "reference", "at": "s3://here"})
     assert await client.execute("GetTaskRun", id=id) == before
@@ -165,18 +165,18 @@ async def test_a_run_without_a_stored_result_may_restart(client: Client) -> None
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
     assert (result["taskRun"]["runCount"], result["taskRun"]["endTime"]) == (1, None)
 
 
 async def test_starting_a_run_of_a_paused_flow_run_pauses_it_instead(client: Client) -> None:
-    pause = {"pauseTimeout": "2030-01-01T13:00:00.000000Z", "pauseReschedule": True}
+    pause = {"pauseTimeoutAt": "2030-01-01T13:00:00.000000Z", "pauseReschedule": True}
     flow_run_id = await create_flow_run(client, {"type": "PAUSED", "details": pause})
     id = await create_task_run(client, flowRunId=flow_run_id)
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("REJECT", True)
+    assert (result["status"], result["stateCreated"]) == ("REJECT", True)
     assert result["reason"] == "The flow run is PAUSED. Propose RUNNING again after it resumes."
     assert (result["state"]["type"], result["state"]["name"]) == ("PAUSED", "NotReady")
     assert result["state"]["details"] == {"scheduledTime": None, "transitionId": None, **pause}
@@ -189,7 +189,7 @@ async def test_starting_a_run_of_a_cancelled_flow_run_aborts_without_changes(cli
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "PENDING")
     assert result["reason"] == "The flow run is CANCELLED; its task runs can run only while it is RUNNING."
     assert await read_state_names(client, id) == ["Pending"]
 
@@ -199,7 +199,7 @@ async def test_a_run_of_a_running_flow_run_may_start(client: Client) -> None:
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
 
 
 async def test_force_bypasses_the_orchestration_rules(client: Client) -> None:
@@ -207,17 +207,17 @@ async def test_force_bypasses_the_orchestration_rules(client: Client) -> None:
 
     result = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"}, force=True)
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ACCEPT", True, "PENDING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ACCEPT", True, "PENDING")
     assert await read_state_names(client, id) == ["Running", "Pending"]
 
 
-@pytest.mark.parametrize("force", [False, None])
-async def test_the_orchestration_rules_apply_without_force(client: Client, force: bool | None) -> None:
+@pytest.mark.parametrize("force", [{"force": False}, {}], ids=["false", "omitted"])
+async def test_the_orchestration_rules_apply_without_force(client: Client, force: dict[str, bool]) -> None:
     id = await create_task_run(client, "RUNNING")
 
-    result = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"}, force=force)
+    result = await client.execute("SetTaskRunState", id=id, state={"type": "PENDING"}, **force)
 
-    assert (result["status"], result["created"]) == ("ABORT", False)
+    assert (result["status"], result["stateCreated"]) == ("ABORT", False)
     assert await read_state_names(client, id) == ["Running"]
 
 
@@ -227,7 +227,7 @@ async def test_a_lease_that_is_not_held_aborts_even_with_force(client: Client, f
 
     result = await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=UNKNOWN_ID, force=force)
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "PENDING")
     assert await read_state_names(client, id) == ["Pending"]
 
 
@@ -239,7 +239,7 @@ async def test_the_lease_holder_may_report_a_state(client: Client) -> None:
 
         result = await client.execute("SetTaskRunState", id=id, state={"type": "RUNNING"}, leaseId=delivery["leaseId"])
 
-    assert (result["status"], result["created"], result["taskRun"]["runCount"]) == ("ACCEPT", True, 1)
+    assert (result["status"], result["stateCreated"], result["taskRun"]["runCount"]) == ("ACCEPT", True, 1)
 
 
 async def test_a_transition_sent_twice_is_applied_once(client: Client) -> None:
@@ -249,8 +249,8 @@ async def test_a_transition_sent_twice_is_applied_once(client: Client) -> None:
 
     second = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
-    assert (first["status"], first["created"]) == ("ACCEPT", True)
-    assert second == {**first, "created": False}
+    assert (first["status"], first["stateCreated"]) == ("ACCEPT", True)
+    assert second == {**first, "stateCreated": False}
     assert await read_state_names(client, id) == ["Pending", "Running"]
     assert await client.execute("GetTaskRun", id=id) == before
 
@@ -263,7 +263,7 @@ async def test_a_transition_sent_ten_times_concurrently_is_applied_once(client: 
     )
 
     assert len({result["state"]["id"] for result in results}) == 1
-    assert sorted(result["created"] for result in results) == [False] * 9 + [True]
+    assert sorted(result["stateCreated"] for result in results) == [False] * 9 + [True]
     assert (await client.execute("GetTaskRun", id=id))["runCount"] == 1
     assert await read_state_names(client, id) == ["Pending", "Running"]
 
@@ -275,7 +275,7 @@ async def test_a_transition_resent_after_later_ones_returns_its_original_state(c
 
     again = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
-    assert (again["status"], again["created"], again["state"]) == ("ACCEPT", False, first["state"])
+    assert (again["status"], again["stateCreated"], again["state"]) == ("ACCEPT", False, first["state"])
     assert again["taskRun"]["stateType"] == "COMPLETED"
     assert await read_state_names(client, id) == ["Pending", "Running", "Completed"]
 
@@ -288,8 +288,8 @@ async def test_a_resent_rejected_transition_is_rejected_again_without_a_new_stat
 
     second = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
-    assert (first["status"], first["created"]) == ("REJECT", True)
-    assert (second["status"], second["created"], second["state"]) == ("REJECT", False, first["state"])
+    assert (first["status"], first["stateCreated"]) == ("REJECT", True)
+    assert (second["status"], second["stateCreated"], second["state"]) == ("REJECT", False, first["state"])
     assert await read_state_names(client, id) == ["Pending", "NotReady"]
 
 
@@ -303,7 +303,7 @@ async def test_a_transition_that_had_to_wait_may_be_resent(server: RunningServer
     result = await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     assert early["status"] == "WAIT"
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ACCEPT", True, "RUNNING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ACCEPT", True, "RUNNING")
 
 
 async def test_two_runs_may_use_the_same_transition_id(client: Client) -> None:
@@ -311,7 +311,7 @@ async def test_two_runs_may_use_the_same_transition_id(client: Client) -> None:
 
     results = [await set_task_run_state(client, id, "RUNNING", details={"transitionId": TRANSITION_ID}) for id in ids]
 
-    assert [result["created"] for result in results] == [True, True]
+    assert [result["stateCreated"] for result in results] == [True, True]
 
 
 async def test_different_transitions_of_one_run_are_both_applied(client: Client) -> None:
@@ -322,7 +322,7 @@ async def test_different_transitions_of_one_run_are_both_applied(client: Client)
         for each in (TRANSITION_ID, UNKNOWN_ID)
     ]
 
-    assert [result["created"] for result in results] == [True, True]
+    assert [result["stateCreated"] for result in results] == [True, True]
     assert (await client.execute("GetTaskRun", id=id))["runCount"] == 2
 
 
@@ -374,7 +374,7 @@ async def test_details_are_returned_with_timestamps_in_utc(client: Client) -> No
     sent = {
         "scheduledTime": "2030-01-01T12:30:00.5+01:00",
         "transitionId": TRANSITION_ID.upper(),
-        "pauseTimeout": "2030-01-02T00:00:00Z",
+        "pauseTimeoutAt": "2030-01-02T00:00:00Z",
         "pauseReschedule": True,
         "cacheKey": "k",
     }
@@ -384,7 +384,7 @@ async def test_details_are_returned_with_timestamps_in_utc(client: Client) -> No
     returned = {
         "scheduledTime": "2030-01-01T11:30:00.500000Z",
         "transitionId": TRANSITION_ID,
-        "pauseTimeout": "2030-01-02T00:00:00.000000Z",
+        "pauseTimeoutAt": "2030-01-02T00:00:00.000000Z",
         "pauseReschedule": True,
     }
     assert result["state"]["details"] == returned
@@ -405,7 +405,7 @@ async def test_state_details_name_the_flow_run_and_the_task_run(client: Client) 
 async def test_an_unknown_task_run_is_not_found(client: Client) -> None:
     error = await client.execute_refused("SetTaskRunState", id=UNKNOWN_ID, state={"type": "RUNNING"})
 
-    assert error == {"message": f"No task run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No task run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND", "argument": "id"}
 
 
 @pytest.mark.parametrize(

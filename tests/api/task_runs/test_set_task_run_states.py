@@ -15,11 +15,11 @@ from tests.serving import SQLITE_ONLY, RunningServer
 
 def change(id: str, type: str, **fields: Any) -> dict[str, Any]:
     details = fields.pop("details", None)
-    return {"id": id, "state": {"type": type, "details": details}, **fields}
+    return {"taskRunId": id, "state": {"type": type, "details": details}, **fields}
 
 
 async def set_states(client: Client, *changes: dict[str, Any]) -> list[dict[str, Any]]:
-    return await client.execute("SetTaskRunStates", inputs=list(changes))
+    return (await client.execute("SetTaskRunStates", inputs=list(changes)))["results"]
 
 
 async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
@@ -29,7 +29,7 @@ async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
 
     rows = await set_states(client, *(change(id, type) for id, type in zip(order, types, strict=True)))
 
-    assert [row["id"] for row in rows] == order
+    assert [row["taskRunId"] for row in rows] == order
     assert [row["result"]["state"]["type"] for row in rows] == types
     assert [row["error"] for row in rows] == [None] * 4
     current = [(await client.execute("GetTaskRunState", id=id))["stateType"] for id in order]
@@ -51,7 +51,9 @@ async def test_each_result_has_the_verdict_for_its_change(server: RunningServer)
     )
 
     results = [row["result"] for row in rows]
-    assert [(each["status"], each["delaySeconds"], each["created"], each["state"]["name"]) for each in results] == [
+    assert [
+        (each["status"], each["delaySeconds"], each["stateCreated"], each["state"]["name"]) for each in results
+    ] == [
         ("WAIT", 10.0, False, "Scheduled"),
         ("ABORT", None, False, "Running"),
         ("ABORT", None, False, "Cancelled"),
@@ -66,9 +68,13 @@ async def test_an_unknown_run_fails_alone_and_the_others_are_changed(client: Cli
     rows = await set_states(client, change(first, "RUNNING"), change(UNKNOWN_ID, "RUNNING"), change(last, "RUNNING"))
 
     assert rows[1] == {
-        "id": UNKNOWN_ID,
+        "taskRunId": UNKNOWN_ID,
         "result": None,
-        "error": {"code": "NOT_FOUND", "message": f"No task run has the id {UNKNOWN_ID}."},
+        "error": {
+            "code": "NOT_FOUND",
+            "message": f"No task run has the id {UNKNOWN_ID}.",
+            "argument": "inputs.1.taskRunId",
+        },
     }
     assert [(rows[index]["result"]["status"], rows[index]["error"]) for index in (0, 2)] == [("ACCEPT", None)] * 2
     assert [await read_state_names(client, id) for id in (first, last)] == [["Pending", "Running"]] * 2
@@ -97,13 +103,45 @@ async def test_several_changes_of_one_run_are_applied_in_order(client: Client) -
     assert await read_state_names(client, other) == ["Scheduled", "Pending"]
 
 
+async def test_every_result_has_the_run_as_it_is_after_the_request(client: Client) -> None:
+    id, other = await create_task_runs(client, 2, "SCHEDULED")
+
+    rows = await set_states(
+        client,
+        change(id, "RUNNING"),
+        change(other, "RUNNING"),
+        change(id, "COMPLETED"),
+        change(id, "CRASHED"),
+    )
+
+    assert [(row["taskRunId"], row["result"]["status"], row["result"]["state"]["name"]) for row in rows] == [
+        (id, "ACCEPT", "Running"),
+        (other, "ACCEPT", "Running"),
+        (id, "ACCEPT", "Completed"),
+        (id, "ABORT", "Completed"),
+    ]
+    completed = {"id": id, "stateType": "COMPLETED", "stateName": "Completed"}
+    running = {"id": other, "stateType": "RUNNING", "stateName": "Running"}
+    assert [row["result"]["taskRun"] for row in rows] == [completed, running, completed, completed]
+
+
+async def test_a_repeated_transition_shows_its_state_and_the_run_after_the_request(client: Client) -> None:
+    (id,) = await create_task_runs(client, 1)
+    running = change(id, "RUNNING", details={"transitionId": TRANSITION_ID})
+
+    first, _, repeated = await set_states(client, running, change(id, "FAILED"), running)
+
+    assert first["result"]["state"]["name"] == repeated["result"]["state"]["name"] == "Running"
+    assert [each["result"]["taskRun"]["stateName"] for each in (first, repeated)] == ["Failed", "Failed"]
+
+
 async def test_a_transition_repeated_in_one_call_is_applied_once(client: Client) -> None:
     (id,) = await create_task_runs(client, 1)
     running = change(id, "RUNNING", details={"transitionId": TRANSITION_ID})
 
     first, second = await set_states(client, running, running)
 
-    assert (first["result"]["created"], second["result"]["created"]) == (True, False)
+    assert (first["result"]["stateCreated"], second["result"]["stateCreated"]) == (True, False)
     assert second["result"]["state"] == first["result"]["state"]
     assert await read_state_names(client, id) == ["Pending", "Running"]
 
@@ -152,7 +190,7 @@ async def test_a_thousand_states_are_set_in_one_call(client: Client) -> None:
 
     rows = await set_states(client, *(change(id, "RUNNING") for id in ids))
 
-    assert [row["id"] for row in rows] == ids
+    assert [row["taskRunId"] for row in rows] == ids
     assert {row["result"]["status"] for row in rows} == {"ACCEPT"}
     assert {run["stateType"] for run in (await client.execute("ListTaskRuns", first=1000))["nodes"]} == {"RUNNING"}
 
@@ -173,7 +211,7 @@ async def test_more_than_a_thousand_changes_are_refused_and_none_is_applied(clie
 @pytest.mark.parametrize(
     ("wrong", "argument"),
     [
-        ({"id": "nonsense"}, "inputs.1.id"),
+        ({"taskRunId": "nonsense"}, "inputs.1.taskRunId"),
         ({"leaseId": "nonsense"}, "inputs.1.leaseId"),
         ({"state": {"type": "RUNNING", "details": {"transitionId": "1"}}}, "inputs.1.state.details.transitionId"),
     ],

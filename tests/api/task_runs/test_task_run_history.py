@@ -24,7 +24,7 @@ async def create(client: Client, *expected: float | None, **fields: Any) -> list
     """Create runs, each expected to start this many seconds after the start of the clock (None: now); return their ids."""
     states = [{"type": "PENDING"} if seconds is None else scheduled(seconds) for seconds in expected]
     inputs = [{"taskKey": "t", "state": state, **fields} for state in states]
-    return [payload["taskRun"]["id"] for payload in await client.execute("CreateTaskRuns", inputs=inputs)]
+    return [payload["taskRun"]["id"] for payload in (await client.execute("CreateTaskRuns", inputs=inputs))["results"]]
 
 
 def scheduled(seconds: float, name: str | None = None) -> dict[str, Any]:
@@ -248,14 +248,14 @@ async def test_a_filter_matches_the_same_runs_as_in_a_list(client: Client) -> No
         ({}, [3, 1]),
         ({"tags": {"all": ["red"]}}, [2, 0]),
         ({"tags": {"all": ["blue"]}}, [1, 0]),
-        ({"taskKey": {"any": ["other"]}}, [1, 1]),
-        ({"taskKey": {"any": ["other", "t"]}}, [3, 1]),
-        ({"state": {"type": {"any": ["SCHEDULED"]}}}, [3, 1]),
-        ({"state": {"type": {"any": ["RUNNING"]}}}, [0, 0]),
-        ({"or": [{"tags": {"any": ["red"]}}, {"taskKey": {"any": ["other"]}}]}, [2, 1]),
+        ({"taskKey": {"in": ["other"]}}, [1, 1]),
+        ({"taskKey": {"in": ["other", "t"]}}, [3, 1]),
+        ({"state": {"type": {"in": ["SCHEDULED"]}}}, [3, 1]),
+        ({"state": {"type": {"in": ["RUNNING"]}}}, [0, 0]),
+        ({"or": [{"tags": {"any": ["red"]}}, {"taskKey": {"in": ["other"]}}]}, [2, 1]),
         ({"not": {"tags": {"any": ["red"]}}}, [1, 1]),
         ({"flowRunId": {"isNull": False}}, [0, 0]),
-        ({"flowRun": {"flow": {"name": {"any": ["f"]}}}}, [0, 0]),
+        ({"flowRun": {"flow": {"name": {"in": ["f"]}}}}, [0, 0]),
         ({"expectedStartTime": {"after": at(1.5)}}, [1, 1]),
     ]:
         assert await counts(client, 0, 120, 60, **filter) == expected, filter
@@ -289,10 +289,10 @@ async def test_five_hundred_intervals_are_accepted(client: Client) -> None:
 
 async def test_a_malformed_filter_is_refused(client: Client) -> None:
     error = await client.execute_refused(
-        "GetTaskRunHistory", start=at(0), end=at(60), intervalSeconds=60, filter={"id": {"any": ["x"]}}
+        "GetTaskRunHistory", start=at(0), end=at(60), intervalSeconds=60, filter={"id": {"in": ["x"]}}
     )
 
-    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "filter.id.any.0")
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "filter.id.in.0")
 
 
 @SQLITE_ONLY

@@ -104,7 +104,7 @@ async def test_more_changes_than_one_page_are_sent_in_order(server: RunningServe
         first = await create_task_run(client)
         (event,) = await receive_events(socket, 1)
     count = 2 * MAX_CHANGES_PER_READ + 50
-    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
+    payloads = (await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count))["results"]
 
     async with follow_state_changes(server, after=event["cursor"]) as socket:
         found = await receive_events(socket, count)
@@ -159,7 +159,7 @@ async def test_an_invalid_cursor_is_refused(client: Client, cursor: str, message
 
 
 async def test_only_changes_of_matching_runs_are_sent(server: RunningServer, client: Client) -> None:
-    async with follow_state_changes(server, filter={"taskKey": {"any": ["mine"]}, "tags": {"all": ["a"]}}) as socket:
+    async with follow_state_changes(server, filter={"taskKey": {"in": ["mine"]}, "tags": {"all": ["a"]}}) as socket:
         await create_task_run(client, taskKey="other", tags=["a"])
         await create_task_run(client, taskKey="mine", tags=["b"])
         id = await create_task_run(client, taskKey="mine", tags=["a", "b"])
@@ -176,7 +176,7 @@ async def test_the_filter_applies_to_the_run_as_of_reading_the_change(server: Ru
     await set_states_in_turn(client, done, "RUNNING", "COMPLETED", force=True)
     await set_states_in_turn(client, waiting, "RUNNING", force=True)
 
-    filter = {"state": {"type": {"any": ["COMPLETED"]}}}
+    filter = {"state": {"type": {"in": ["COMPLETED"]}}}
     async with follow_state_changes(server, filter=filter, after=first["cursor"]) as socket:
         found = await receive_events(socket, 2)
 
@@ -185,7 +185,7 @@ async def test_the_filter_applies_to_the_run_as_of_reading_the_change(server: Ru
 
 async def test_a_filter_may_match_the_flow_run(server: RunningServer, client: Client) -> None:
     flow_run_id = await create_flow_run(client, "RUNNING", flowId=await create_flow(client, "f"))
-    filter = {"flowRun": {"flow": {"name": {"any": ["f"]}}}, "not": {"taskKey": {"any": ["u"]}}}
+    filter = {"flowRun": {"flow": {"name": {"in": ["f"]}}}, "not": {"taskKey": {"in": ["u"]}}}
     async with follow_state_changes(server, filter=filter) as socket:
         await create_task_run(client)
         await create_task_run(client, taskKey="u", flowRunId=flow_run_id)
@@ -196,12 +196,12 @@ async def test_a_filter_may_match_the_flow_run(server: RunningServer, client: Cl
 
 async def test_an_invalid_filter_is_refused(client: Client) -> None:
     async with client.socket() as socket:
-        await socket.subscribe("TaskRunStateChanges", filter={"flowRunId": {"any": ["nonsense"]}})
+        await socket.subscribe("TaskRunStateChanges", filter={"flowRunId": {"in": ["nonsense"]}})
 
         refusal = await socket.receive()
 
     assert refusal["type"] == "error"
-    assert refusal["payload"][0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "filter.flowRunId.any.0"}
+    assert refusal["payload"][0]["extensions"] == {"code": "BAD_USER_INPUT", "argument": "filter.flowRunId.in.0"}
 
 
 async def test_changes_of_deleted_runs_are_skipped_and_their_cursors_stay_valid(
@@ -247,7 +247,7 @@ async def test_a_subscriber_too_far_behind_skips_to_recent_changes_with_a_gap(
         async with follow_state_changes(server) as socket:
             await create_task_run(server.client)
             (first,) = await receive_events(socket, 1)
-        payloads = await server.client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * behind)
+        payloads = (await server.client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * behind))["results"]
         ids = [payload["taskRun"]["id"] for payload in payloads]
 
         async with follow_state_changes(server, after=first["cursor"]) as socket:

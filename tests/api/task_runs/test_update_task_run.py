@@ -19,10 +19,10 @@ async def test_a_new_name_is_stored_and_nothing_else_changes(server: RunningServ
     server.clock.advance(5)
     before = await client.execute("GetTaskRun", id=id)
 
-    updated = await client.execute("UpdateTaskRun", id=id, input={"name": "second"})
+    updated = (await client.execute("UpdateTaskRun", id=id, input={"name": "second"}))["taskRun"]
 
-    assert updated == {"id": id, "name": "second", "updated": LATER}
-    assert await client.execute("GetTaskRun", id=id) == {**before, "name": "second", "updated": LATER}
+    assert updated == {"id": id, "name": "second", "updatedAt": LATER}
+    assert await client.execute("GetTaskRun", id=id) == {**before, "name": "second", "updatedAt": LATER}
 
 
 async def test_an_empty_update_changes_only_the_updated_time(server: RunningServer) -> None:
@@ -31,18 +31,18 @@ async def test_an_empty_update_changes_only_the_updated_time(server: RunningServ
     server.clock.advance(5)
     before = await client.execute("GetTaskRun", id=id)
 
-    updated = await client.execute("UpdateTaskRun", id=id, input={})
+    updated = (await client.execute("UpdateTaskRun", id=id, input={}))["taskRun"]
 
-    assert before["updated"] == "2030-01-01T12:00:00.000000Z"
-    assert updated == {"id": id, "name": "first", "updated": LATER}
-    assert await client.execute("GetTaskRun", id=id) == {**before, "updated": LATER}
+    assert before["updatedAt"] == "2030-01-01T12:00:00.000000Z"
+    assert updated == {"id": id, "name": "first", "updatedAt": LATER}
+    assert await client.execute("GetTaskRun", id=id) == {**before, "updatedAt": LATER}
 
 
 @pytest.mark.parametrize("name", ["", None])
 async def test_an_empty_name_and_null_generate_a_new_one(client: Client, name: str | None) -> None:
     id = await create_task_run(client, name="first")
 
-    updated = await client.execute("UpdateTaskRun", id=id, input={"name": name})
+    updated = (await client.execute("UpdateTaskRun", id=id, input={"name": name}))["taskRun"]
 
     assert re.fullmatch(r"[a-z]+-[a-z]+", updated["name"])
     assert (await client.execute("GetTaskRun", id=id))["name"] == updated["name"]
@@ -68,10 +68,11 @@ async def test_other_runs_keep_their_names(client: Client) -> None:
 async def test_concurrent_updates_of_several_runs_each_return_their_own_run(client: Client) -> None:
     ids = [await create_task_run(client, name=f"old {number}") for number in range(10)]
 
-    results = await asyncio.gather(
+    payloads = await asyncio.gather(
         *(client.execute("UpdateTaskRun", id=id, input={"name": f"new {number}"}) for number, id in enumerate(ids))
     )
 
+    results = [payload["taskRun"] for payload in payloads]
     assert [(each["id"], each["name"]) for each in results] == [(id, f"new {n}") for n, id in enumerate(ids)]
 
 
@@ -85,7 +86,9 @@ async def test_concurrent_updates_of_one_run_return_their_names_and_one_persists
             await socket.subscribe("UpdateTaskRun", id=id, input={"name": name})
         messages = [await socket.receive() for _ in range(20)]
 
-    results = [each["payload"]["data"]["updateTaskRun"]["name"] for each in messages if each["type"] == "next"]
+    results = [
+        each["payload"]["data"]["updateTaskRun"]["taskRun"]["name"] for each in messages if each["type"] == "next"
+    ]
     assert sorted(results) == wanted
     assert (await client.execute("GetTaskRun", id=id))["name"] in wanted
 
@@ -93,14 +96,14 @@ async def test_concurrent_updates_of_one_run_return_their_names_and_one_persists
 async def test_an_unknown_run_is_not_found_and_nothing_is_created(client: Client) -> None:
     error = await client.execute_refused("UpdateTaskRun", id=UNKNOWN_ID, input={"name": "second"})
 
-    assert error == {"message": f"No task run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND"}
+    assert error == {"message": f"id: No task run has the id {UNKNOWN_ID}.", "code": "NOT_FOUND", "argument": "id"}
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
 
 
 async def test_an_upper_case_id_is_accepted(client: Client) -> None:
     id = await create_task_run(client, name="first")
 
-    updated = await client.execute("UpdateTaskRun", id=id.upper(), input={"name": "second"})
+    updated = (await client.execute("UpdateTaskRun", id=id.upper(), input={"name": "second"}))["taskRun"]
 
     assert (updated["id"], updated["name"]) == (id, "second")
 

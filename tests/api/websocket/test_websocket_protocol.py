@@ -225,8 +225,8 @@ async def test_a_refused_mutation_sends_next_with_an_error(client: Client) -> No
         result, complete = await socket.receive(), await socket.receive()
 
     assert result["type"] == "next"
-    assert result["payload"]["data"] is None
-    assert result["payload"]["errors"][0]["extensions"] == {"code": "NOT_FOUND"}
+    assert result["payload"]["data"] == {"deleteTaskRun": None}
+    assert result["payload"]["errors"][0]["extensions"] == {"code": "NOT_FOUND", "argument": "id"}
     assert complete == {"id": id, "type": "complete"}
 
 

@@ -50,7 +50,7 @@ async def test_a_client_sees_cancelled_if_scheduled_and_cancelling_if_running(
 
     result = await client.execute("SetFlowRunState", id=id, state={"type": "CANCELLING"})
 
-    assert (result["status"], result["created"], result["state"]["type"]) == (status, True, type)
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == (status, True, type)
     run = await client.execute("GetFlowRun", id=id)
     assert (run["stateType"], run["nextScheduledStartTime"], len(run["states"])) == (type, None, 2)
 
@@ -61,5 +61,5 @@ async def test_repeating_a_transition_returns_the_state_that_it_created(client: 
 
     first, second = [await client.execute("SetFlowRunState", id=id, state=state) for _ in range(2)]
 
-    assert (first["created"], second["created"], second["state"]) == (True, False, first["state"])
+    assert (first["stateCreated"], second["stateCreated"], second["state"]) == (True, False, first["state"])
     assert len((await client.execute("GetFlowRun", id=id))["states"]) == 2

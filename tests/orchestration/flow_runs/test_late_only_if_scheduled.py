@@ -55,5 +55,5 @@ async def test_a_client_may_mark_only_scheduled_flow_runs_as_late(
 
     result = await client.execute("SetFlowRunState", id=id, state={"type": "SCHEDULED", "name": "Late"})
 
-    assert (result["status"], result["created"]) == (status, status == "ACCEPT")
+    assert (result["status"], result["stateCreated"]) == (status, status == "ACCEPT")
     assert [each["name"] for each in (await client.execute("GetFlowRun", id=id))["states"]] == names

@@ -128,13 +128,13 @@ async def test_a_client_may_rerun_a_failed_flow_run_and_its_count_increases(clie
     await set_flow_run_state(client, id, "PAUSED")
     await set_flow_run_state(client, id, "RUNNING")
     await set_flow_run_state(client, id, "FAILED")
-    paused_once = (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"]
+    paused_once = (await client.execute("GetFlowRun", id=id))["pauseKeys"]
 
     result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["flowRun"]["runCount"]) == ("ACCEPT", True, 2)
+    assert (result["status"], result["stateCreated"], result["flowRun"]["runCount"]) == ("ACCEPT", True, 2)
     run = await client.execute("GetFlowRun", id=id)
-    assert (len(paused_once), run["empiricalPolicy"]["pauseKeys"], run["endTime"]) == (1, [], None)
+    assert (len(paused_once), run["pauseKeys"], run["endTime"]) == (1, [], None)
 
 
 async def test_a_client_cannot_rerun_a_flow_run_with_a_persisted_result(client: Client) -> None:
@@ -144,5 +144,5 @@ async def test_a_client_cannot_rerun_a_flow_run_with_a_persisted_result(client: 
 
     result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]["id"]) == ("REJECT", False, before["stateId"])
+    assert (result["status"], result["stateCreated"], result["state"]["id"]) == ("REJECT", False, before["stateId"])
     assert await client.execute("GetFlowRun", id=id) == before

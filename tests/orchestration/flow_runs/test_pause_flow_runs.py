@@ -110,12 +110,12 @@ async def test_a_client_may_pause_a_running_flow_run_once_per_key(client: Client
         results.append(await pause(client, id, pauseKey=key))
         await client.execute("SetFlowRunState", id=id, state={"type": "RUNNING"})
 
-    assert [(each["status"], each["created"]) for each in results] == [
+    assert [(each["status"], each["stateCreated"]) for each in results] == [
         ("ACCEPT", True),
         ("ACCEPT", True),
         ("REJECT", False),
     ]
-    assert (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"] == ["a", "b"]
+    assert (await client.execute("GetFlowRun", id=id))["pauseKeys"] == ["a", "b"]
 
 
 async def test_a_client_may_pause_without_a_key_any_number_of_times(client: Client) -> None:
@@ -125,7 +125,7 @@ async def test_a_client_may_pause_without_a_key_any_number_of_times(client: Clie
         assert (await pause(client, id))["status"] == "ACCEPT"
         await client.execute("SetFlowRunState", id=id, state={"type": "RUNNING"})
 
-    first, second = (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["pauseKeys"]
+    first, second = (await client.execute("GetFlowRun", id=id))["pauseKeys"]
     assert canonical_id(first) == first != second == canonical_id(second)
 
 
@@ -135,7 +135,7 @@ async def test_a_client_cannot_pause_a_flow_run_that_is_not_running(client: Clie
 
     result = await pause(client, id, pauseKey="a")
 
-    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert (result["status"], result["stateCreated"]) == ("REJECT", False)
     assert await client.execute("GetFlowRun", id=id) == before
 
 
@@ -145,5 +145,5 @@ async def test_a_client_cannot_pause_with_reschedule_without_a_deployment(client
 
     result = await pause(client, id, pauseReschedule=True)
 
-    assert (result["status"], result["created"]) == ("ABORT", False)
+    assert (result["status"], result["stateCreated"]) == ("ABORT", False)
     assert await client.execute("GetFlowRun", id=id) == before

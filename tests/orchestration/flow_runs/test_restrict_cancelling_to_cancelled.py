@@ -54,9 +54,9 @@ async def test_a_client_cannot_run_a_cancelling_flow_run_but_may_cancel_it(clien
     unchanged = await client.execute("GetFlowRun", id=id)
     accepted = await client.execute("SetFlowRunState", id=id, state={"type": "CANCELLED"})
 
-    assert (refused["status"], refused["created"], refused["state"]["type"]) == ("REJECT", False, "CANCELLING")
+    assert (refused["status"], refused["stateCreated"], refused["state"]["type"]) == ("REJECT", False, "CANCELLING")
     assert unchanged == before
-    assert (accepted["status"], accepted["created"]) == ("ACCEPT", True)
+    assert (accepted["status"], accepted["stateCreated"]) == ("ACCEPT", True)
 
 
 async def test_a_cancelled_flow_run_can_be_forced_to_run(client: Client) -> None:

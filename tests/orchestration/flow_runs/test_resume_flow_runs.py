@@ -29,14 +29,14 @@ def resumed(entering: StateType) -> Decision:
 @pytest.mark.parametrize("entering", ALLOWED_AFTER_PAUSE)
 @pytest.mark.parametrize("timeout", [None, NOW, in_seconds(60)])
 def test_a_paused_flow_run_may_resume_or_end_until_its_timeout(entering: StateType, timeout: str | None) -> None:
-    decision = decide([resume_flow_runs], transition(paused(pause_timeout=timeout), entering))
+    decision = decide([resume_flow_runs], transition(paused(pause_timeout_at=timeout), entering))
 
     assert decision == resumed(entering)
 
 
 @pytest.mark.parametrize("entering", ALLOWED_AFTER_PAUSE)
 def test_a_flow_run_past_its_pause_timeout_fails_on_any_proposal(entering: StateType) -> None:
-    decision = decide([resume_flow_runs], transition(paused(pause_timeout=in_seconds(-0.000001)), entering))
+    decision = decide([resume_flow_runs], transition(paused(pause_timeout_at=in_seconds(-0.000001)), entering))
 
     message = f"The pause timed out at {in_seconds(-0.000001)}."
     assert decision == Decision(OrchestrationStatus.REJECT, propose(StateType.FAILED, message=message), message)
@@ -45,7 +45,7 @@ def test_a_flow_run_past_its_pause_timeout_fails_on_any_proposal(entering: State
 @pytest.mark.parametrize("entering", FORBIDDEN_WHILE_PAUSED)
 @pytest.mark.parametrize("timeout", [None, in_seconds(-60)])
 def test_a_paused_flow_run_cannot_become_pending_paused_or_cancelling(entering: StateType, timeout: str | None) -> None:
-    decision = decide([resume_flow_runs], transition(paused(pause_timeout=timeout), entering))
+    decision = decide([resume_flow_runs], transition(paused(pause_timeout_at=timeout), entering))
 
     assert decision == Decision(
         OrchestrationStatus.REJECT, None, f"The flow run is PAUSED and cannot become {entering.value}."
@@ -68,7 +68,7 @@ def test_a_pause_with_reschedule_resumes_only_with_a_deployment(entering: StateT
 @pytest.mark.parametrize("entering", StateType)
 @pytest.mark.parametrize("leaving", [None, *(each for each in StateType if each is not StateType.PAUSED)])
 def test_a_flow_run_that_is_not_paused_is_not_affected(leaving: StateType | None, entering: StateType) -> None:
-    details = StateDetails(pause_timeout=in_seconds(-60), pause_reschedule=True)
+    details = StateDetails(pause_timeout_at=in_seconds(-60), pause_reschedule=True)
 
     decision = decide([resume_flow_runs], transition(flow_run(leaving, details=details), entering))
 
@@ -86,9 +86,9 @@ async def test_resuming_a_flow_run_keeps_its_run_count(client: Client) -> None:
 
     result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["flowRun"]["runCount"]) == ("ACCEPT", True, 1)
+    assert (result["status"], result["stateCreated"], result["flowRun"]["runCount"]) == ("ACCEPT", True, 1)
     run = await client.execute("GetFlowRun", id=id)
-    assert run["empiricalPolicy"]["resuming"] is False
+    assert run["resuming"] is False
     again = await set_flow_run_state(client, id, "RUNNING")
     assert again["flowRun"]["runCount"] == 2
 
@@ -97,7 +97,7 @@ async def test_scheduling_the_resumption_keeps_the_run_count(client: Client) -> 
     id = await create_paused_flow_run(client)
 
     await set_flow_run_state(client, id, "SCHEDULED")
-    scheduled = (await client.execute("GetFlowRun", id=id))["empiricalPolicy"]["resuming"]
+    scheduled = (await client.execute("GetFlowRun", id=id))["resuming"]
     result = await set_flow_run_state(client, id, "RUNNING")
 
     assert (scheduled, result["flowRun"]["runCount"]) == (True, 1)
@@ -105,18 +105,18 @@ async def test_scheduling_the_resumption_keeps_the_run_count(client: Client) -> 
 
 async def test_a_client_that_resumes_after_the_timeout_finds_the_run_failed(server: RunningServer) -> None:
     client = server.client
-    id = await create_paused_flow_run(client, pauseTimeout=server.clock.in_seconds(60))
+    id = await create_paused_flow_run(client, pauseTimeoutAt=server.clock.in_seconds(60))
     server.clock.advance(60.000001)
 
     result = await set_flow_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("REJECT", True, "FAILED")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("REJECT", True, "FAILED")
     run = await client.execute("GetFlowRun", id=id)
-    assert (run["stateType"], run["runCount"], run["empiricalPolicy"]["resuming"]) == ("FAILED", 1, False)
+    assert (run["stateType"], run["runCount"], run["resuming"]) == ("FAILED", 1, False)
 
 
 async def test_a_client_may_resume_until_the_timeout(server: RunningServer) -> None:
-    id = await create_paused_flow_run(server.client, pauseTimeout=server.clock.in_seconds(60))
+    id = await create_paused_flow_run(server.client, pauseTimeoutAt=server.clock.in_seconds(60))
     server.clock.advance(60)
 
     result = await set_flow_run_state(server.client, id, "RUNNING")
@@ -130,5 +130,5 @@ async def test_a_client_cannot_claim_a_paused_flow_run(client: Client) -> None:
 
     result = await set_flow_run_state(client, id, "PENDING")
 
-    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert (result["status"], result["stateCreated"]) == ("REJECT", False)
     assert await client.execute("GetFlowRun", id=id) == before

@@ -78,7 +78,7 @@ def test_a_flow_run_that_is_not_running_is_not_retried(leaving: StateType | None
 
 async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningServer) -> None:
     client = server.client
-    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1, "retryDelaySeconds": 10})
+    id = await create_flow_run(client, "RUNNING", retryPolicy={"retries": 1, "retryDelaySeconds": 10})
 
     first = await set_flow_run_state(client, id, "FAILED")
     due = (await client.execute("GetFlowRun", id=id))["nextScheduledStartTime"]
@@ -87,7 +87,7 @@ async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningSer
     await set_flow_run_state(client, id, "RUNNING")
     second = await set_flow_run_state(client, id, "FAILED")
 
-    assert (first["status"], first["created"], first["state"]["name"]) == ("REJECT", True, "AwaitingRetry")
+    assert (first["status"], first["stateCreated"], first["state"]["name"]) == ("REJECT", True, "AwaitingRetry")
     assert due == "2030-01-01T12:00:10.000000Z"
     assert (early["status"], early["delaySeconds"]) == ("WAIT", 10.0)
     assert (second["status"], second["state"]["name"]) == ("ACCEPT", "Failed")
@@ -97,7 +97,7 @@ async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningSer
 
 
 async def test_a_retried_flow_run_may_reuse_its_pause_keys(client: Client) -> None:
-    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1})
+    id = await create_flow_run(client, "RUNNING", retryPolicy={"retries": 1})
     pause = {"type": "PAUSED", "details": {"pauseKey": "a"}}
     await client.execute("SetFlowRunState", id=id, state=pause)
     for type in ("RUNNING", "FAILED", "RUNNING"):
@@ -109,7 +109,7 @@ async def test_a_retried_flow_run_may_reuse_its_pause_keys(client: Client) -> No
 
 
 async def test_a_flow_run_that_is_forced_to_fail_is_not_retried(client: Client) -> None:
-    id = await create_flow_run(client, "RUNNING", empiricalPolicy={"retries": 1})
+    id = await create_flow_run(client, "RUNNING", retryPolicy={"retries": 1})
 
     result = await set_flow_run_state(client, id, "FAILED", force=True)
 

@@ -8,6 +8,7 @@ from tests.builders.api_runs import (
     create_flow,
     create_flow_run,
     create_task_run,
+    read_slot_holders,
     read_state_names,
     set_flow_run_state,
     set_task_run_state,
@@ -121,16 +122,16 @@ async def test_a_forced_subflow_state_is_mirrored(client: Client, parent_id: str
 
 
 async def test_mirrored_states_bypass_the_task_runs_rules(client: Client) -> None:
-    await client.execute("CreateConcurrencyLimit", tag="x", limit=0)
+    await client.execute("SetConcurrencyLimit", tag="x", limit=0)
     flow_run_id = await create_flow_run(client, "CANCELLED")
-    id = await create_task_run(client, "PENDING", flowRunId=flow_run_id, tags=["x"], empiricalPolicy={"retries": 3})
+    id = await create_task_run(client, "PENDING", flowRunId=flow_run_id, tags=["x"], retryPolicy={"retries": 3})
     subflow_id = await create_subflow(client, id)
 
     for type in ("RUNNING", "FAILED"):
         await set_flow_run_state(client, subflow_id, type)
 
     assert await read_state_names(client, id) == ["Pending", "Pending", "Running", "Failed"]
-    assert (await client.execute("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
+    assert await read_slot_holders(client, "x") == []
 
 
 async def test_a_parent_with_a_persisted_result_still_mirrors_its_subflow(client: Client, parent_id: str) -> None:
@@ -169,7 +170,7 @@ async def test_the_parents_lease_ends_when_the_subflow_completes(client: Client)
 
         await create_subflow(client, id, "COMPLETED")
 
-        (lease,) = await client.execute("RenewTaskRunLeases", leaseIds=[delivery["leaseId"]])
+        (lease,) = (await client.execute("RenewTaskRunLeases", leaseIds=[delivery["leaseId"]]))["leases"]
     assert (lease["status"], (await client.execute("GetTaskRun", id=id))["queueEntry"]) == ("LOST", None)
 
 
@@ -179,4 +180,4 @@ async def test_a_subflow_whose_parent_was_deleted_still_changes_state(client: Cl
 
     result = await set_flow_run_state(client, subflow_id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)

@@ -23,11 +23,11 @@ def test_a_task_run_may_run_in_a_running_flow_run(leaving: StateType | None) -> 
 
 @pytest.mark.parametrize("leaving", [None, *StateType])
 def test_a_task_run_of_a_paused_flow_run_becomes_not_ready(leaving: StateType | None) -> None:
-    paused = flow_run_facts(StateType.PAUSED, pause_timeout=in_seconds(60), pause_reschedule=True)
+    paused = flow_run_facts(StateType.PAUSED, pause_timeout_at=in_seconds(60), pause_reschedule=True)
 
     decision = decide([flow_run_must_be_running], transition(task_run(leaving), StateType.RUNNING, flow_run=paused))
 
-    not_ready = propose(StateType.PAUSED, name="NotReady", pause_timeout=in_seconds(60), pause_reschedule=True)
+    not_ready = propose(StateType.PAUSED, name="NotReady", pause_timeout_at=in_seconds(60), pause_reschedule=True)
     assert decision == Decision(
         OrchestrationStatus.REJECT, not_ready, "The flow run is PAUSED. Propose RUNNING again after it resumes."
     )

@@ -65,7 +65,7 @@ async def test_a_result_is_cached_for_other_runs_but_a_failure_is_not(client: Cl
 
 
 async def test_a_result_that_has_already_expired_is_not_cached(server: RunningServer) -> None:
-    expired = {**CACHE_KEY_DETAILS, "cacheExpiration": server.clock.in_seconds(0)}
+    expired = {**CACHE_KEY_DETAILS, "cacheExpiresAt": server.clock.in_seconds(0)}
 
     result = await set_task_run_state(
         server.client, await create_task_run(server.client, "RUNNING"), "COMPLETED", data=1, details=expired
@@ -120,5 +120,5 @@ async def test_a_rejected_completed_state_is_not_cached(client: Client) -> None:
 
     result = await set_task_run_state(client, id, "COMPLETED", data=2, details=CACHE_KEY_DETAILS)
 
-    assert (result["status"], result["created"]) == ("REJECT", False)
+    assert (result["status"], result["stateCreated"]) == ("REJECT", False)
     assert await is_cached(client) is False

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from tests.builders.api_runs import create_task_runs, set_task_run_state
+from tests.builders.api_runs import create_task_runs, read_slot_holders, set_task_run_state
 from tests.client import Client
 from tests.serving import ServerProcess
 
@@ -14,7 +14,7 @@ LIMIT = 2
 
 async def test_running_runs_never_exceed_the_limit_and_all_slots_are_freed(server_process: ServerProcess) -> None:
     client = await server_process.start()
-    await client.execute("CreateConcurrencyLimit", tag="db", limit=LIMIT)
+    await client.execute("SetConcurrencyLimit", tag="db", limit=LIMIT)
     ids = await create_task_runs(client, RUNS, tags=["db", "other"])
     remaining = list(ids)
     wait_statuses: list[str] = []
@@ -36,7 +36,7 @@ async def test_running_runs_never_exceed_the_limit_and_all_slots_are_freed(serve
     assert {run["stateType"] for run in runs} == {"COMPLETED"}
     assert max_concurrent(runs) == LIMIT
     assert wait_statuses
-    assert (await client.execute("GetConcurrencyLimit", tag="db"))["activeSlots"] == []
+    assert await read_slot_holders(client, "db") == []
 
 
 def max_concurrent(runs: list[dict[str, Any]]) -> int:

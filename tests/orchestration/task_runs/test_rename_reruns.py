@@ -71,7 +71,7 @@ def test_the_rule_does_not_govern_forced_transitions_or_flow_runs() -> None:
 
 
 async def test_a_client_sees_reruns_and_retries_in_the_state_names(client: Client) -> None:
-    id = await create_task_run(client, "PENDING", empiricalPolicy={"retries": 3})
+    id = await create_task_run(client, "PENDING", retryPolicy={"retries": 3})
 
     for type in ("RUNNING", "RUNNING", "FAILED", "RUNNING"):
         await set_task_run_state(client, id, type)
@@ -80,7 +80,7 @@ async def test_a_client_sees_reruns_and_retries_in_the_state_names(client: Clien
 
 
 async def test_a_retry_that_was_claimed_first_is_named_rerunning(client: Client) -> None:
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1})
 
     for type in ("FAILED", "PENDING", "RUNNING"):
         await set_task_run_state(client, id, type)

@@ -12,7 +12,13 @@ from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import IN_BACKGROUND, IN_FLOW_RUN, Policy
 from resolvers.orchestration.rules.task_runs.retrieve_from_cache import retrieve_from_cache
 from resolvers.orchestration.transition import LimitFacts, OrchestrationStatus
-from tests.builders.api_runs import create_flow_run, create_task_run, read_state_names, set_task_run_state
+from tests.builders.api_runs import (
+    create_flow_run,
+    create_task_run,
+    read_slot_holders,
+    read_state_names,
+    set_task_run_state,
+)
 from tests.builders.ids import TRANSITION_ID
 from tests.builders.transitions import NOW, flow_run_facts, in_seconds, propose, task_run, transition
 from tests.client import Client
@@ -29,7 +35,7 @@ def cached_state(**details: Any) -> StateRecord:
 
 
 def test_a_cached_state_replaces_running_under_the_name_cached() -> None:
-    cached = cached_state(cache_expiration=in_seconds(60), untrackable_result=True)
+    cached = cached_state(cache_expires_at=in_seconds(60), untrackable_result=True)
 
     decision = decide([retrieve_from_cache], transition(task_run(StateType.PENDING), PROPOSED, cached=cached))
 
@@ -39,7 +45,7 @@ def test_a_cached_state_replaces_running_under_the_name_cached() -> None:
         message="Why",
         data='{"a":1}',
         cache_key="k",
-        cache_expiration=in_seconds(60),
+        cache_expires_at=in_seconds(60),
         untrackable_result=True,
     )
     assert decision == Decision(OrchestrationStatus.REJECT, copy, REASON)
@@ -130,7 +136,7 @@ async def cache_result(
 ) -> str:
     """Complete a new run with this result, cached under the key, and return its id."""
     id = await create_task_run(client, "RUNNING", **fields)
-    details = {"cacheKey": key, "cacheExpiration": expires}
+    details = {"cacheKey": key, "cacheExpiresAt": expires}
     state = {"type": "COMPLETED", "message": f"made {data}", "data": data, "details": details}
     result = await client.execute("SetTaskRunState", id=id, state=state)
     assert result["status"] == "ACCEPT"
@@ -155,7 +161,7 @@ async def test_a_client_gets_the_cached_result_as_its_own_runs_state(client: Cli
     result = await start(client, id)
 
     original = (await client.execute("GetTaskRun", id=other))["state"]
-    assert (result["status"], result["created"], result["reason"]) == ("REJECT", True, REASON)
+    assert (result["status"], result["stateCreated"], result["reason"]) == ("REJECT", True, REASON)
     assert result["state"]["id"] != original["id"]
     assert (result["state"]["name"], result["state"]["message"], result["state"]["data"]) == (
         "Cached",
@@ -191,7 +197,7 @@ async def test_the_second_of_two_simultaneous_results_is_used(client: Client) ->
     ids = [await create_task_run(client, "RUNNING"), await create_task_run(client, "RUNNING")]
     states = [{"type": "COMPLETED", "data": data, "details": {"cacheKey": "k"}} for data in (1, 2)]
     await client.execute(
-        "SetTaskRunStates", inputs=[{"id": id, "state": state} for id, state in zip(ids, states, strict=True)]
+        "SetTaskRunStates", inputs=[{"taskRunId": id, "state": state} for id, state in zip(ids, states, strict=True)]
     )
 
     assert await result_of_new_run(client) == 2
@@ -270,7 +276,7 @@ async def test_only_a_background_run_created_running_uses_the_cached_result(
 async def test_a_running_run_that_gets_a_result_ends_and_frees_its_slots(server: RunningServer) -> None:
     client = server.client
     await cache_result(client, 1)
-    await client.execute("CreateConcurrencyLimit", tag="x", limit=1)
+    await client.execute("SetConcurrencyLimit", tag="x", limit=1)
     id = await create_task_run(client, "RUNNING", tags=["x"])
     server.clock.advance(5)
 
@@ -281,17 +287,19 @@ async def test_a_running_run_that_gets_a_result_ends_and_frees_its_slots(server:
         "2030-01-01T12:00:05.000000Z",
         5.0,
     )
-    assert (await client.execute("GetConcurrencyLimit", tag="x"))["activeSlots"] == []
+    assert await read_slot_holders(client, "x") == []
 
 
 async def test_a_result_is_used_only_by_later_changes_of_the_same_request(client: Client) -> None:
     before, producer, after = [await create_task_run(client, "RUNNING") for _ in range(3)]
     types = [(before, "RUNNING"), (producer, "COMPLETED"), (after, "RUNNING")]
 
-    rows = await client.execute(
-        "SetTaskRunStates",
-        inputs=[{"id": id, "state": {"type": type, "details": {"cacheKey": "k"}}} for id, type in types],
-    )
+    rows = (
+        await client.execute(
+            "SetTaskRunStates",
+            inputs=[{"taskRunId": id, "state": {"type": type, "details": {"cacheKey": "k"}}} for id, type in types],
+        )
+    )["results"]
 
     assert [(row["result"]["status"], row["result"]["state"]["name"]) for row in rows] == [
         ("ACCEPT", "Rerunning"),
@@ -303,7 +311,9 @@ async def test_a_result_is_used_only_by_later_changes_of_the_same_request(client
 async def test_a_result_is_used_by_runs_created_later_in_the_request(client: Client) -> None:
     states = [{"type": type, "details": {"cacheKey": "k"}} for type in ("COMPLETED", "RUNNING")]
 
-    payloads = await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states])
+    payloads = (await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t", "state": state} for state in states]))[
+        "results"
+    ]
 
     assert [payload["taskRun"]["stateType"] for payload in payloads] == ["COMPLETED", "COMPLETED"]
 
@@ -315,6 +325,6 @@ async def test_repeating_a_transition_returns_the_same_copy(client: Client) -> N
 
     first, second = [await set_task_run_state(client, id, "RUNNING", details=details) for _ in range(2)]
 
-    assert (first["created"], second["created"]) == (True, False)
+    assert (first["stateCreated"], second["stateCreated"]) == (True, False)
     assert second["state"] == first["state"]
     assert await read_state_names(client, id) == ["Pending", "Cached"]

@@ -172,13 +172,13 @@ def test_a_larger_random_number_never_shortens_the_delay(
 async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningServer) -> None:
     client = server.client
     retried = {"retries": 2, "retryDelaySeconds": [10, 20]}
-    id = await create_task_run(client, "PENDING", empiricalPolicy=retried)
+    id = await create_task_run(client, "PENDING", retryPolicy=retried)
     seen = []
 
     for seconds in (10, 20, 0):
         await set_task_run_state(client, id, "RUNNING")
         failed = await set_task_run_state(client, id, "FAILED", data="why")
-        seen.append((failed["status"], failed["created"], failed["state"]["name"], failed["state"]["data"]))
+        seen.append((failed["status"], failed["stateCreated"], failed["state"]["name"], failed["state"]["data"]))
         server.clock.advance(seconds)
 
     assert seen == [
@@ -200,7 +200,7 @@ async def test_a_client_sees_retries_until_they_are_exhausted(server: RunningSer
 
 async def test_a_retry_waits_for_its_delay(server: RunningServer) -> None:
     client = server.client
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1, "retryDelaySeconds": [10]})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1, "retryDelaySeconds": [10]})
     failed = await set_task_run_state(client, id, "FAILED")
 
     early = await set_task_run_state(client, id, "RUNNING")
@@ -218,7 +218,7 @@ async def test_the_random_number_of_the_server_decides_the_jitter(
 ) -> None:
     async with run_server(tmp_path, chance=chance, database_url=database_url) as server:
         policy = {"retries": 1, "retryDelaySeconds": [100], "retryJitterFactor": 0.5}
-        id = await create_task_run(server.client, "RUNNING", empiricalPolicy=policy)
+        id = await create_task_run(server.client, "RUNNING", retryPolicy=policy)
 
         failed = await set_task_run_state(server.client, id, "FAILED")
 
@@ -229,7 +229,7 @@ async def test_the_random_number_of_the_server_decides_the_jitter(
 @pytest.mark.parametrize("in_flow_run", [True, False])
 async def test_a_run_that_is_forced_to_fail_is_not_retried(client: Client, in_flow_run: bool) -> None:
     fields = {"flowRunId": await create_flow_run(client, "RUNNING")} if in_flow_run else {}
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1}, **fields)
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1}, **fields)
 
     result = await set_task_run_state(client, id, "FAILED", force=True)
 
@@ -237,7 +237,7 @@ async def test_a_run_that_is_forced_to_fail_is_not_retried(client: Client, in_fl
 
 
 async def test_every_running_state_counts_as_an_attempt(client: Client) -> None:
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1})
     await set_task_run_state(client, id, "RUNNING")
 
     result = await set_task_run_state(client, id, "FAILED")
@@ -246,7 +246,7 @@ async def test_every_running_state_counts_as_an_attempt(client: Client) -> None:
 
 
 async def test_a_restarted_run_gets_its_retries_again(client: Client) -> None:
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1})
     await set_task_run_state(client, id, "RUNNING")
     await set_task_run_state(client, id, "FAILED")
     await set_task_run_state(client, id, "RUNNING")
@@ -258,7 +258,7 @@ async def test_a_restarted_run_gets_its_retries_again(client: Client) -> None:
 
 @pytest.mark.parametrize("seconds", [1e12, 1e300])
 async def test_a_delay_beyond_the_calendar_is_capped_at_its_end(client: Client, seconds: float) -> None:
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1, "retryDelaySeconds": [seconds]})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1, "retryDelaySeconds": [seconds]})
 
     result = await set_task_run_state(client, id, "FAILED")
 
@@ -266,7 +266,7 @@ async def test_a_delay_beyond_the_calendar_is_capped_at_its_end(client: Client, 
 
 
 async def test_a_delay_before_the_calendar_is_due_at_once(client: Client) -> None:
-    id = await create_task_run(client, "RUNNING", empiricalPolicy={"retries": 1, "retryDelaySeconds": [-1e12]})
+    id = await create_task_run(client, "RUNNING", retryPolicy={"retries": 1, "retryDelaySeconds": [-1e12]})
     await set_task_run_state(client, id, "FAILED")
 
     result = await set_task_run_state(client, id, "RUNNING")

@@ -120,7 +120,7 @@ def test_the_forced_policy_checks_no_limit() -> None:
 
 async def create_limits(client: Client, **limits: int) -> None:
     for tag, allowed in limits.items():
-        await client.execute("CreateConcurrencyLimit", tag=tag, limit=allowed)
+        await client.execute("SetConcurrencyLimit", tag=tag, limit=allowed)
 
 
 async def test_a_client_waits_for_a_slot_and_runs_once_one_is_free(client: Client) -> None:
@@ -129,7 +129,7 @@ async def test_a_client_waits_for_a_slot_and_runs_once_one_is_free(client: Clien
     await set_task_run_state(client, first, "RUNNING")
 
     waiting = await set_task_run_state(client, second, "RUNNING")
-    assert (waiting["status"], waiting["created"], waiting["delaySeconds"]) == ("WAIT", False, 30.0)
+    assert (waiting["status"], waiting["stateCreated"], waiting["delaySeconds"]) == ("WAIT", False, 30.0)
     assert waiting["taskRun"] == {
         "id": second,
         "stateType": "PENDING",
@@ -143,7 +143,7 @@ async def test_a_client_waits_for_a_slot_and_runs_once_one_is_free(client: Clien
     await set_task_run_state(client, first, "COMPLETED")
     accepted = await set_task_run_state(client, second, "RUNNING")
 
-    assert (accepted["status"], accepted["created"]) == ("ACCEPT", True)
+    assert (accepted["status"], accepted["stateCreated"]) == ("ACCEPT", True)
     assert await read_slot_holders(client, "x") == [second]
     assert await read_state_names(client, second) == ["Pending", "Running"]
 
@@ -154,7 +154,7 @@ async def test_a_limit_of_zero_aborts_the_clients_transition(client: Client) -> 
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["state"]["type"]) == ("ABORT", False, "PENDING")
+    assert (result["status"], result["stateCreated"], result["state"]["type"]) == ("ABORT", False, "PENDING")
     assert await read_slot_holders(client, "x") == []
     assert await read_state_names(client, id) == ["Pending"]
 
@@ -165,7 +165,7 @@ async def test_a_negative_limit_makes_every_run_wait(client: Client) -> None:
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"], result["delaySeconds"]) == ("WAIT", False, 30.0)
+    assert (result["status"], result["stateCreated"], result["delaySeconds"]) == ("WAIT", False, 30.0)
 
 
 @pytest.mark.parametrize(("full", "free"), [("a", "b"), ("b", "a")])
@@ -200,7 +200,7 @@ async def test_a_runs_own_slot_does_not_block_it(client: Client, through: str) -
 
     result = await set_task_run_state(client, id, "RUNNING")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
     assert (await read_slot_holders(client, "a"), await read_slot_holders(client, "b")) == ([id], [id])
 
 
@@ -217,7 +217,7 @@ async def test_a_batch_of_runs_created_running_takes_its_slots(client: Client, t
     await create_limits(client, x=8, y=8)
     inputs = [{"taskKey": "t", "tags": each, "state": {"type": "RUNNING"}} for each in tags]
 
-    payloads = await client.execute("CreateTaskRuns", inputs=inputs)
+    payloads = (await client.execute("CreateTaskRuns", inputs=inputs))["results"]
 
     assert [payload["taskRun"]["stateType"] for payload in payloads] == ["RUNNING"] * 8
     ids = [payload["taskRun"]["id"] for payload in payloads]
@@ -289,7 +289,7 @@ async def test_a_cancelling_run_keeps_its_slot(client: Client) -> None:
 
 async def test_a_run_that_awaits_its_retry_holds_no_slot(client: Client) -> None:
     await create_limits(client, x=1)
-    id = await create_task_run(client, "RUNNING", tags=["x"], empiricalPolicy={"retries": 1})
+    id = await create_task_run(client, "RUNNING", tags=["x"], retryPolicy={"retries": 1})
 
     result = await set_task_run_state(client, id, "FAILED")
 
@@ -337,7 +337,7 @@ async def test_a_run_may_end_after_its_limit_was_deleted(client: Client) -> None
 
     result = await set_task_run_state(client, id, "COMPLETED")
 
-    assert (result["status"], result["created"]) == ("ACCEPT", True)
+    assert (result["status"], result["stateCreated"]) == ("ACCEPT", True)
 
 
 @pytest.mark.parametrize("allowed", [0, 1])
@@ -396,9 +396,11 @@ async def test_a_request_that_exceeds_the_limit_creates_none_of_its_runs(client:
 
 
 async def set_states(client: Client, *changes: tuple[str, str]) -> list[str]:
-    rows = await client.execute(
-        "SetTaskRunStates", inputs=[{"id": id, "state": {"type": type}} for id, type in changes]
-    )
+    rows = (
+        await client.execute(
+            "SetTaskRunStates", inputs=[{"taskRunId": id, "state": {"type": type}} for id, type in changes]
+        )
+    )["results"]
     return [row["result"]["status"] for row in rows]
 
 
@@ -446,7 +448,7 @@ async def test_concurrent_requests_start_only_as_many_runs_as_free_slots(server:
         ("SetTaskRunState", {"state": {"type": "COMPLETED"}}),
         ("DeleteTaskRun", {}),
         ("ResetConcurrencyLimit", {"tag": "x"}),
-        ("CreateConcurrencyLimit", {"tag": "x", "limit": 2}),
+        ("SetConcurrencyLimit", {"tag": "x", "limit": 2}),
         ("DeleteConcurrencyLimit", {"tag": "x"}),
     ],
 )

@@ -18,11 +18,13 @@ from db.postgresql.connection import PostgreSQLConnection
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.driver import asyncpg, open_pool
 from db.query.filters import Filter
-from db.query.pagination import LATEST_FIRST, PageWindow, SortOrder, read_page
-from db.records import TaskRunRecord
+from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
+from db.records import DeploymentRecord, FlowRecord, TaskRunRecord
+from db.runtime.ids import new_id
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
-from db.statements import queue
+from db.statements import concurrency_limits, flows, queue
+from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.task_runs import TASK_RUNS, insert_task_runs
 from resolvers.history import read_history, split_span
 from resolvers.task_runs import NewTaskRun, build_task_run
@@ -76,6 +78,16 @@ def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception |
     flow_runs = [make_flow_run(connection) for _ in range(100)]
     for count in counts:
         insert_task_runs(connection, [random_run(chance, number, flow_runs[number % 100]) for number in range(count)])
+    times = [format_timestamp(START + timedelta(seconds=number)) for number in range(ROWS)]
+    more_flows = [FlowRecord(new_id(), time, time, f"flow-{time}", "[]") for time in times]
+    flows.insert_flows(connection, more_flows)
+    flows.insert_deployments(
+        connection,
+        [
+            DeploymentRecord(new_id(), each.created, each.created, each.name, each.id, "[]", None, True)
+            for each in more_flows
+        ],
+    )
     for number in range(10):
         make_task_runs(connection, new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}"))
     return [None] * len(counts)
@@ -90,6 +102,7 @@ def random_run(chance: random.Random, number: int, flow_run_id: str) -> TaskRunR
     run.state_name = run.state_type.default_name
     run.state_timestamp = run.expected_start_time = format_timestamp(expected)
     run.start_time = chance.choice([None, format_timestamp(expected + timedelta(seconds=chance.uniform(0, 9)))])
+    run.end_time = run.start_time
     return run
 
 
@@ -141,13 +154,15 @@ def has_sort(plan: Plan) -> bool:
     ("filter", "order", "index"),
     [
         ({}, "ID_DESC", "pk_task_run"),
-        ({"task_key": {"any": ["task-7"]}}, "ID_DESC", "ix_task_run_task_key_id"),
-        ({"state": {"type": {"any": ["FAILED"]}}}, "ID_DESC", "ix_task_run_state_type_id"),
+        ({"task_key": {"in": ["task-7"]}}, "ID_DESC", "ix_task_run_task_key_id"),
+        ({"state": {"type": {"in": ["FAILED"]}}}, "ID_DESC", "ix_task_run_state_type_id"),
         ({}, "START_TIME_ASC", "ix_task_run_start_time"),
         ({}, "START_TIME_DESC", "ix_task_run_start_time"),
-        ({"state": {"type": {"any": ["FAILED"]}}}, "START_TIME_DESC", "ix_task_run_state_type_start_time"),
+        ({"state": {"type": {"in": ["FAILED"]}}}, "START_TIME_DESC", "ix_task_run_state_type_start_time"),
         ({}, "EXPECTED_START_TIME_ASC", "ix_task_run_expected_start_time"),
         ({}, "EXPECTED_START_TIME_DESC", "ix_task_run_expected_start_time"),
+        ({}, "END_TIME_ASC", "ix_task_run_end_time"),
+        ({}, "END_TIME_DESC", "ix_task_run_end_time"),
     ],
 )
 def test_a_page_is_read_in_the_order_of_its_index(url: str, filter: Filter, order: str, index: str) -> None:
@@ -158,10 +173,44 @@ def test_a_page_is_read_in_the_order_of_its_index(url: str, filter: Filter, orde
     assert not has_sort(plan)
 
 
+def test_a_filter_by_the_start_of_a_text_searches_the_index(url: str) -> None:
+    def read(connection: Connection) -> None:
+        assert count_rows(connection, TASK_RUNS, {"task_key": {"starts_with": "task-7"}}) == ROWS * 11 // 100
+
+    plan = explain_statement(url, read)
+
+    assert "ix_task_run_task_key_id" in indexes(plan)
+    assert "task_run" not in sequential_scans(plan)
+
+
+@pytest.mark.parametrize("order", ["NAME_ASC", "NAME_DESC", "CREATED_ASC", "CREATED_DESC"])
+@pytest.mark.parametrize("listing", [FLOWS, DEPLOYMENTS], ids=["flows", "deployments"])
+def test_a_page_of_flows_or_deployments_is_read_in_the_order_of_its_index(
+    url: str, listing: Listing[Any], order: str
+) -> None:
+    def read(connection: Connection) -> None:
+        assert len(read_page(connection, listing, {}, SortOrder.parse(order), PageWindow(10)).rows) == 10
+
+    plan = explain_statement(url, read)
+
+    assert not sequential_scans(plan)
+    assert not any(node["Node Type"] == "Sort" for node in nodes(plan))
+
+
+def test_runs_that_wait_for_a_slot_are_counted_in_their_index(url: str) -> None:
+    def read(connection: Connection) -> None:
+        assert concurrency_limits.count_waiting_runs(connection, ["tag-7"]) == {"tag-7": 0}
+
+    plan = explain_statement(url, read)
+
+    assert "ix_queue_entry_waiting_for_slot" in indexes(plan)
+    assert not sequential_scans(plan)
+
+
 def test_a_page_of_one_flow_run_uses_the_flow_run_index(url: str, postgresql: PostgreSQLServer) -> None:
     ((id,),) = postgresql.rows(urlsplit(url).path[1:], "SELECT CAST(id AS text) FROM flow_run ORDER BY id LIMIT 1")
 
-    plan = page_plan(url, {"flow_run_id": {"any": [id]}})
+    plan = page_plan(url, {"flow_run_id": {"in": [id]}})
 
     assert "uq_task_run_in_flow_run" in indexes(plan)
     assert "task_run" not in sequential_scans(plan)
@@ -176,7 +225,7 @@ def test_a_page_of_one_tag_uses_the_tag_index(url: str, operator: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "filter", [{}, {"state": {"type": {"any": ["COMPLETED"]}}}, {"not": {"tags": {"any": ["tag-7"]}}}]
+    "filter", [{}, {"state": {"type": {"in": ["COMPLETED"]}}}, {"not": {"tags": {"any": ["tag-7"]}}}]
 )
 def test_a_history_reads_only_its_time_span(url: str, filter: Filter) -> None:
     span = split_span(format_timestamp(START - DAY), format_timestamp(START), 600)

@@ -20,7 +20,7 @@ from db.postgresql.transaction import transaction
 from db.runtime.memory_budget import MAX_READ_BYTES
 from db.statements.states import insert_task_run_states
 from db.statements.task_runs import insert_task_runs, task_run_facts, task_runs_by_id, task_runs_by_key
-from resolvers.concurrency_limits import NewLimit, create_limits
+from resolvers.concurrency_limits import LimitSetting, set_limits
 from resolvers.delivery.claim import claim_due_runs
 from resolvers.delivery.leases import acknowledge_leases
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
@@ -142,7 +142,7 @@ async def test_creating_takes_a_read_and_one_write_without_a_transaction(
 
 @pytest.mark.parametrize("size", [1, 100])
 async def test_setting_states_takes_six_or_seven_statements(database: PostgreSQLDatabase, size: int) -> None:
-    await database.write(create_limits, NewLimit("etl", 1000))
+    await database.write(set_limits, LimitSetting("etl", 1000))
     of_flow_run = await flow_run_id(database)
     ids = await create_runs(database, [NewTaskRun("t", str(n), of_flow_run, tags=["etl"]) for n in range(size)])
 
@@ -243,9 +243,9 @@ async def test_a_transaction_that_waited_for_a_lock_sees_the_new_state(databases
     waited.set()
     completed, late = await asyncio.wait_for(asyncio.gather(first, second), TIMEOUT_SECONDS)
 
-    assert (completed.status, completed.created) == ("ACCEPT", True)
+    assert (completed.status, completed.state_created) == ("ACCEPT", True)
     assert late.state is not None
-    assert (late.status, late.created, late.state.type) == ("ABORT", False, StateType.COMPLETED)
+    assert (late.status, late.state_created, late.state.type) == ("ABORT", False, StateType.COMPLETED)
 
 
 async def test_a_transaction_that_waited_for_a_lock_locks_the_new_queue_entry(

@@ -39,7 +39,7 @@ def make_full_task_runs(connection: Connection, names: Sequence[str]) -> list[st
     leases = {each.task_run.id: each.lease_id for each in claim(connection, len(names)).deliveries}
     set_task_run_states(connection, [StateChange(id, propose(StateType.RUNNING), lease_id=leases[id]) for id in ids])
     for id in ids:
-        raw.execute("INSERT INTO concurrency_slot VALUES (?, ?)", (UNKNOWN_ID, id))
+        raw.execute("INSERT INTO concurrency_slot VALUES (?, ?, ?)", (UNKNOWN_ID, id, NOW))
         raw.execute(
             "INSERT INTO task_run_state_cache SELECT id, 'k', NULL, timestamp FROM task_run_state WHERE run_id = ?",
             (id,),

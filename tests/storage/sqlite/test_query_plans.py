@@ -3,21 +3,24 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 
 from db.connection import NOTHING, Row, SQLiteConnection
 from db.enums import StateType
-from db.query.pagination import LATEST_FIRST, PageWindow, SortOrder, count_rows, read_page
+from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
 from db.records import QueueStats
 from db.sql.statement import Parameters, Statement
-from db.statements import pruning, queue, queue_stats, states, task_runs
+from db.statements import concurrency_limits, pruning, queue, queue_stats, states, task_runs
+from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.pruning import PruneCriteria
 from db.statements.state_changes import MIN_ID, FeedPosition, read_changes
 from db.statements.task_runs import TASK_RUNS
 from resolvers.history import read_history, split_span
 from resolvers.task_runs import NewTaskRun, TaskRunUpdate, delete_task_runs, update_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
+from tests.builders.ids import UNKNOWN_ID
 from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs
 from tests.builders.transitions import propose
 
@@ -159,8 +162,8 @@ def test_state_histories_are_found_by_run(explaining: ExplainingConnection) -> N
 @pytest.mark.parametrize(
     ("filter", "index"),
     [
-        ({"task_key": {"any": ["t"]}}, "ix_task_run_task_key_id"),
-        ({"state": {"type": {"any": ["SCHEDULED"]}}}, "ix_task_run_state_type_id"),
+        ({"task_key": {"in": ["t"]}}, "ix_task_run_task_key_id"),
+        ({"state": {"type": {"in": ["SCHEDULED"]}}}, "ix_task_run_state_type_id"),
     ],
 )
 def test_a_page_of_one_key_or_type_uses_the_index_order(
@@ -187,7 +190,7 @@ def test_a_page_of_all_runs_is_read_in_id_order(explaining: ExplainingConnection
 def test_a_page_of_one_flow_run_uses_the_flow_run_index(explaining: ExplainingConnection) -> None:
     flow_run_id = explaining.raw.execute("SELECT id FROM flow_run").fetchone()[0]
 
-    found = read_page(explaining, TASK_RUNS, {"flow_run_id": {"any": [flow_run_id]}}, LATEST_FIRST, PageWindow(5))
+    found = read_page(explaining, TASK_RUNS, {"flow_run_id": {"in": [flow_run_id]}}, LATEST_FIRST, PageWindow(5))
 
     assert len(found.rows) == 5
     assert scans(only_plan(explaining)) == []
@@ -210,7 +213,7 @@ def test_a_page_of_one_tag_scans_the_id_index(explaining: ExplainingConnection, 
 
 
 @pytest.mark.parametrize("direction", ["ASC", "DESC"])
-@pytest.mark.parametrize("time", ["START_TIME", "EXPECTED_START_TIME"])
+@pytest.mark.parametrize("time", ["START_TIME", "EXPECTED_START_TIME", "END_TIME"])
 def test_a_page_sorted_by_a_time_uses_the_index_order(
     explaining: ExplainingConnection, time: str, direction: str
 ) -> None:
@@ -223,8 +226,38 @@ def test_a_page_sorted_by_a_time_uses_the_index_order(
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
 
 
+@pytest.mark.parametrize("direction", ["ASC", "DESC"])
+@pytest.mark.parametrize(
+    ("listing", "key", "index"),
+    [
+        (FLOWS, "NAME", "sqlite_autoindex_flow_2"),
+        (FLOWS, "CREATED", "ix_flow_created_id"),
+        (DEPLOYMENTS, "NAME", "ix_deployment_name_id"),
+        (DEPLOYMENTS, "CREATED", "ix_deployment_created_id"),
+    ],
+)
+def test_a_page_of_flows_or_deployments_uses_the_index_order(
+    explaining: ExplainingConnection, listing: Listing[Any], key: str, index: str, direction: str
+) -> None:
+    read_page(explaining, listing, {}, SortOrder.parse(f"{key}_{direction}"), PageWindow(3))
+
+    assert only_plan(explaining) == [f"SCAN {listing.name} USING INDEX {index}"]
+
+
+def test_a_filter_by_the_start_of_a_text_searches_the_index(explaining: ExplainingConnection) -> None:
+    filter = {"starts_with": "t"}
+
+    count_rows(explaining, TASK_RUNS, {"task_key": filter})
+    read_page(explaining, FLOWS, {"name": filter}, SortOrder.parse("NAME_ASC"), PageWindow(3))
+
+    assert explaining.plans == [
+        ["SEARCH task_run USING COVERING INDEX ix_task_run_task_key_id (task_key>? AND task_key<?)"],
+        ["SEARCH flow USING INDEX sqlite_autoindex_flow_2 (name>? AND name<?)"],
+    ]
+
+
 def test_a_page_of_one_type_by_start_time_uses_the_index_order(explaining: ExplainingConnection) -> None:
-    filter = {"state": {"type": {"any": ["SCHEDULED"]}}}
+    filter = {"state": {"type": {"in": ["SCHEDULED"]}}}
 
     found = read_page(explaining, TASK_RUNS, filter, SortOrder.parse("START_TIME_DESC"), PageWindow(3))
 
@@ -237,11 +270,11 @@ def test_a_page_of_one_type_by_start_time_uses_the_index_order(explaining: Expla
 @pytest.mark.parametrize(
     ("filter", "found"),
     [
-        ({"state": {"type": {"any": ["RUNNING"]}}}, "ix_task_run_state_type_id"),
-        ({"state": {"type": {"any": ["RUNNING"]}}, "tags": {"any": ["red"]}}, "ix_task_run_state_type_id"),
-        ({"state": {"type": {"any": ["RUNNING"]}}, "flow_run_id": {"any": ["x"]}}, "uq_task_run_in_flow_run"),
+        ({"state": {"type": {"in": ["RUNNING"]}}}, "ix_task_run_state_type_id"),
+        ({"state": {"type": {"in": ["RUNNING"]}}, "tags": {"any": ["red"]}}, "ix_task_run_state_type_id"),
+        ({"state": {"type": {"in": ["RUNNING"]}}, "flow_run_id": {"in": ["x"]}}, "uq_task_run_in_flow_run"),
         (
-            {"state": {"type": {"any": ["COMPLETED"]}}, "flow_run": {"flow": {"name": {"any": ["f"]}}}},
+            {"state": {"type": {"in": ["COMPLETED"]}}, "flow_run": {"flow": {"name": {"in": ["f"]}}}},
             "uq_task_run_in_flow_run",
         ),
     ],
@@ -258,13 +291,13 @@ def test_a_count_uses_the_state_type_index_unless_another_is_more_selective(
     "filter",
     [
         {},
-        {"task_key": {"any": ["t"]}},
-        {"state": {"type": {"any": ["SCHEDULED", "PENDING"]}}},
-        {"state": {"type": {"any": ["SCHEDULED"]}}},
-        {"flow_run_id": {"not_any": ["x"]}},
+        {"task_key": {"in": ["t"]}},
+        {"state": {"type": {"in": ["SCHEDULED", "PENDING"]}}},
+        {"state": {"type": {"in": ["SCHEDULED"]}}},
+        {"flow_run_id": {"not_in": ["x"]}},
         {"start_time": {"is_null": True}},
-        {"or": [{"tags": {"any": ["red"]}}, {"task_key": {"any": ["t"]}}]},
-        {"not": {"flow_run": {"name": {"like": "f"}}}},
+        {"or": [{"tags": {"any": ["red"]}}, {"task_key": {"in": ["t"]}}]},
+        {"not": {"flow_run": {"name": {"contains": "f"}}}},
     ],
 )
 @pytest.mark.parametrize("has_statistics", [False, True])
@@ -290,10 +323,10 @@ def test_a_history_reads_only_its_time_span_and_each_run_once(
 @pytest.mark.parametrize(
     ("filter", "found"),
     [
-        ({"id": {"any": ["x"]}}, "USING INDEX sqlite_autoindex_task_run_1 (id=?)"),
-        ({"flow_run_id": {"any": ["x"]}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
-        ({"flow_run_id": {"any": ["x", "y"]}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
-        ({"flow_run": {"id": {"any": ["x"]}}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
+        ({"id": {"in": ["x"]}}, "USING INDEX sqlite_autoindex_task_run_1 (id=?)"),
+        ({"flow_run_id": {"in": ["x"]}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
+        ({"flow_run_id": {"in": ["x", "y"]}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
+        ({"flow_run": {"id": {"in": ["x"]}}}, "USING INDEX uq_task_run_in_flow_run (flow_run_id=?)"),
     ],
 )
 def test_a_history_of_given_runs_searches_only_these_runs(
@@ -318,14 +351,14 @@ def test_a_history_of_all_runs_uses_a_covering_index_without_sorting(explaining:
 
 
 def test_a_history_of_given_runs_scans_their_kinds_once(explaining: ExplainingConnection) -> None:
-    read_history(explaining, {"id": {"any": ["x"]}}, split_span("2030-01-01T12:00:00Z", "2030-01-01T13:00:00Z", 60))
+    read_history(explaining, {"id": {"in": ["x"]}}, split_span("2030-01-01T12:00:00Z", "2030-01-01T13:00:00Z", 60))
 
     assert [step for step in only_plan(explaining) if "JOIN" in step or step.startswith("CORRELATED")] == []
     assert only_plan(explaining).count("SCAN kinds") == 1
 
 
 @pytest.mark.parametrize(
-    ("filter", "index"), [({}, TASK_RUN_ID_INDEX), ({"task_key": {"any": ["t"]}}, "ix_task_run_task_key_id")]
+    ("filter", "index"), [({}, TASK_RUN_ID_INDEX), ({"task_key": {"in": ["t"]}}, "ix_task_run_task_key_id")]
 )
 def test_state_changes_are_read_in_id_order_with_indexed_lookups(
     explaining: ExplainingConnection, filter: dict[str, object], index: str
@@ -399,6 +432,46 @@ def test_statistics_of_a_small_queue_cause_no_table_scans(explaining: Explaining
     assert indexes(due) == {"waiting": "ix_queue_entry_waiting", "queue_entry": QUEUE_ENTRY_RUN_INDEX}
     assert indexes(leased) == {"queue_entry": QUEUE_ENTRY_LEASE_INDEX, "task_run": TASK_RUN_ID_INDEX}
     assert scans(due) == scans(leased) == []
+
+
+def wait_for_slots(connection: SQLiteConnection) -> None:
+    """Let all queued runs of the fixture wait for a concurrency slot, among many that do not."""
+    connection.raw.execute("UPDATE queue_entry SET waits_for_slot = 1, available_at = '2030-01-02T00:00:00.000000Z'")
+    make_task_runs(connection, new_task_runs(500, StateType.SCHEDULED, task_key="u"))
+    connection.raw.execute('UPDATE task_run SET tags = \'["a","b"]\'')
+
+
+def test_runs_that_wait_for_a_slot_are_counted_in_their_index(explaining: ExplainingConnection) -> None:
+    wait_for_slots(explaining)
+    explaining.plans.clear()
+
+    found = concurrency_limits.count_waiting_runs(explaining, ["a", "c"])
+
+    assert found == {"a": 5, "c": 0}
+    (scan,) = [step for step in only_plan(explaining) if "queue_entry" in step]
+    assert scan == "SCAN queue_entry USING INDEX ix_queue_entry_waiting_for_slot"
+    assert indexes(only_plan(explaining)) == {"task_run": TASK_RUN_ID_INDEX}
+
+
+def test_runs_that_a_freed_slot_makes_due_are_found_in_their_index(explaining: ExplainingConnection) -> None:
+    wait_for_slots(explaining)
+    explaining.plans.clear()
+
+    found = queue.entries_waiting_for_slots(explaining, ["a"], 100)
+
+    assert len(found) == 3
+    assert indexes(only_plan(explaining)) == {
+        "queue_entry": "ix_queue_entry_waiting_for_slot",
+        "task_run": TASK_RUN_ID_INDEX,
+    }
+    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+def test_the_slots_of_limits_are_found_through_an_index(explaining: ExplainingConnection) -> None:
+    concurrency_limits.slots_of_limits(explaining, [UNKNOWN_ID])
+
+    assert scans(only_plan(explaining)) == []
+    assert list(indexes(only_plan(explaining))) == ["concurrency_slot"]
 
 
 def test_queue_entries_are_found_by_run(explaining: ExplainingConnection) -> None:

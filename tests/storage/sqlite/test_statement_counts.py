@@ -13,6 +13,7 @@ from db.database import WriteOperation
 from db.enums import StateType
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
+from resolvers.concurrency_limits import LimitReset, LimitSetting, reset_limits, set_limits
 from resolvers.delivery.claim import LOOKAHEAD_PER_SIDE, Claim, claim_due_runs
 from resolvers.delivery.leases import acknowledge_leases, release_unacknowledged
 from resolvers.history import read_history, split_span
@@ -99,6 +100,16 @@ def test_creating_runs_of_both_kinds_takes_six_statements(connection: SQLiteConn
     in_flow_run = new_task_runs(size, flow_run_id=make_flow_run(connection))
 
     assert count_statements(connection, create_task_runs, in_flow_run + new_task_runs(size, StateType.SCHEDULED)) == 6
+
+
+@SIZES
+def test_resetting_limits_takes_seven_statements(connection: SQLiteConnection, size: int) -> None:
+    tags = [f"x{number}" for number in range(size)]
+    set_limits(connection, [LimitSetting(tag, 5) for tag in tags])
+    before, after = make_task_runs(connection, new_task_runs(2))
+    reset_limits(connection, [LimitReset(tag, [before]) for tag in tags])
+
+    assert count_statements(connection, reset_limits, [LimitReset(tag, [after]) for tag in tags]) == 7
 
 
 @SIZES

@@ -51,7 +51,7 @@ def insert(connection: Connection, batches: Sequence[list[TaskRunRecord]]) -> li
 async def test_counts_and_sums_equal_those_of_the_records(server: RunningServer, by_id: bool) -> None:
     database, runs = server.services.database, random_runs(1000)
     await database.write(insert, runs)
-    filter = {"id": {"any": [run.id for run in runs]}} if by_id else {}
+    filter = {"id": {"in": [run.id for run in runs]}} if by_id else {}
     # Some intervals start on whole minutes, as some runs do.
     span = split_span(
         format_timestamp(START - timedelta(seconds=540)), format_timestamp(START + timedelta(seconds=540)), 37.5
@@ -104,7 +104,7 @@ async def test_each_microsecond_belongs_to_exactly_one_interval(
         run.state_type, run.state_name, run.expected_start_time = StateType.PENDING, "Pending", timestamp
         runs.append(run)
     await server.services.database.write(insert, runs)
-    filter = {"id": {"any": [run.id for run in runs]}} if by_id else {}
+    filter = {"id": {"in": [run.id for run in runs]}} if by_id else {}
 
     found = await server.services.database.read(lambda connection: read_history(connection, filter, span))
 

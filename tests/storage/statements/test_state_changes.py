@@ -70,7 +70,7 @@ def set_state_in(id: str, type: StateType) -> Callable[[Connection], None]:
     def set_state(connection: Connection) -> None:
         (outcome,) = set_task_run_states(connection, [StateChange(id, propose(type), force=True)])
         assert not isinstance(outcome, Exception)
-        assert outcome.created
+        assert outcome.state_created
 
     return set_state
 

@@ -18,7 +18,7 @@ def pause_flow_runs(transition: Transition) -> Verdict | None:
         return Abort("The flow run has no state and cannot pause.")
     if transition.current_type is not StateType.RUNNING:
         return Reject(f"The flow run is {transition.current_type}; only a RUNNING flow run can pause.")
-    keys = run.empirical_policy.pause_keys
+    keys = run.pause_keys
     if details.pause_key is not None and details.pause_key in keys:
         return Reject("The flow run has already used this pause key. Use a new key for another pause.")
     if details.pause_reschedule and (run.parent_task_run_id is not None or run.deployment_id is None):

@@ -22,7 +22,7 @@ def resume_flow_runs(transition: Transition) -> Verdict | None:
     pause = current.details
     if pause.pause_reschedule and run.deployment_id is None:
         return Reject("The flow run has no deployment that could start it again after the pause.")
-    if pause.pause_timeout is not None and pause.pause_timeout < transition.now:
-        message = f"The pause timed out at {pause.pause_timeout}."
+    if pause.pause_timeout_at is not None and pause.pause_timeout_at < transition.now:
+        message = f"The pause timed out at {pause.pause_timeout_at}."
         return Reject(message, ProposedState(StateType.FAILED, StateType.FAILED.default_name, message))
     return Amend(effects=Effects(resuming=True))

@@ -15,7 +15,7 @@ def flow_run_must_be_running(transition: Transition) -> Verdict | None:
     if flow_run is None or flow_run.state_type is StateType.RUNNING:
         return None
     if flow_run.state_type is StateType.PAUSED:
-        pause = StateDetails(pause_timeout=flow_run.pause_timeout, pause_reschedule=flow_run.pause_reschedule)
+        pause = StateDetails(pause_timeout_at=flow_run.pause_timeout_at, pause_reschedule=flow_run.pause_reschedule)
         return Reject(
             "The flow run is PAUSED. Propose RUNNING again after it resumes.",
             ProposedState(StateType.PAUSED, "NotReady", details=pause),

@@ -23,7 +23,7 @@ def retry_failed_task_runs(transition: Transition) -> Verdict | None:
 
 def next_retry(run: TaskRunRecord, failure: ProposedState, now: str, chance: float) -> ProposedState | None:
     """Return the state that schedules the next retry after this failure, or None when no retries are left."""
-    policy = run.empirical_policy
+    policy = run.retry_policy
     if policy.retries is None or run.run_count > policy.retries:
         return None
     delay = base_delay(policy.retry_delay_seconds, run.run_count)
