@@ -75,7 +75,7 @@ MEANT = {
 
 PRODUCT = ("runyard", "schema", "resolvers", "db", "queries", "benchmarks", "examples")
 SCHEMA = (ROOT / "schema" / "schema.graphql").read_text("utf-8")
-DOCUMENTS = (".md", "justfile", ".toml", ".yaml", ".yml", ".service", "Dockerfile")
+DOCUMENTS = (".md", ".graphql", "justfile", ".toml", ".yaml", ".yml", ".service", "Dockerfile")
 
 
 def texts_in_python(source: str, *, with_messages: bool, ignored: str = "") -> Iterator[tuple[int, str]]:
@@ -108,7 +108,7 @@ def texts_of(path: Path) -> Iterator[tuple[int, str]]:
     source = path.read_text("utf-8")
     if path.suffix == ".py":
         folder = path.relative_to(ROOT).parts[0]
-        # Descriptions are texts of the contract, which has wording tests of its own.
+        # Descriptions are read in the printed schema.
         yield from texts_in_python(source, with_messages=folder in PRODUCT, ignored=SCHEMA)
     else:
         yield 1, source
