@@ -104,14 +104,17 @@ class StateFeed:
             )
 
     async def follow(self, filter: Filter, after: FeedPosition | None) -> AsyncGenerator[StateChangeEvent]:
-        """Yield the changes after the position `after`, or after the present, whose runs match the filter.
+        """Return a stream of the changes after the position `after`, or after the present, whose runs match the filter.
 
-        The filter applies to each run as it is when its change is read. The stream ends when the server stops. While
-        the database is unavailable the stream waits, and then resumes from its position. Raises ServerStopping if the
-        server is already stopping.
+        Every change that is committed after this method has returned is in the stream. The filter applies to each run
+        as it is when its change is read. The stream ends when the server stops. While the database is unavailable the
+        stream waits, and then resumes from its position; it raises ServerStopping if the server is already stopping.
+        Raises DatabaseUnavailable when the present position cannot be read.
         """
+        return self._changes_after(after or await self._database.read(current_position), filter)
+
+    async def _changes_after(self, position: FeedPosition, filter: Filter) -> AsyncGenerator[StateChangeEvent]:
         with self._register() as follower:
-            position = after or await self._database.read(current_position)
             gap = False
             while not follower.is_closed:
                 follower.event.clear()

@@ -7,6 +7,7 @@ from typing import Annotated
 import strawberry
 
 from resolvers.delivery.claim import Delivery
+from resolvers.state_changes import StateChangeEvent
 from schema.context import Info
 from schema.inputs.arguments import (
     MAX_LEASE_SECONDS,
@@ -87,7 +88,11 @@ class Subscription:
     async def task_run_state_changes(
         self, info: Info, filter: StateChangeFilterArgument = None, after: StateChangeCursorArgument = None
     ) -> AsyncGenerator[StateChangePayload, None]:
-        changes = info.context.feed.follow(parse_filter("filter", filter), parse_state_change_cursor("after", after))
-        async with aclosing(changes):
-            async for event in changes:
-                yield StateChangePayload.from_event(event)
+        position = parse_state_change_cursor("after", after)
+        return _payloads_of(await info.context.feed.follow(parse_filter("filter", filter), position))
+
+
+async def _payloads_of(changes: AsyncGenerator[StateChangeEvent, None]) -> AsyncGenerator[StateChangePayload, None]:
+    async with aclosing(changes):
+        async for event in changes:
+            yield StateChangePayload.from_event(event)

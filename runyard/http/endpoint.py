@@ -115,7 +115,7 @@ class GraphQLOverHTTP:
             if EVENT_STREAM in accepted and (operation_request.type is OperationType.SUBSCRIPTION or not takes_json):
                 final_result = None if context.caller is None else partial(self._wait_for_token_expiry, context.caller)
                 return EventStream(
-                    self._stream(operation_request, context), VARY, self._keep_alive_seconds, final_result
+                    partial(self._stream, operation_request, context), VARY, self._keep_alive_seconds, final_result
                 )
             if operation_request.type is OperationType.SUBSCRIPTION:
                 raise BadRequest(
@@ -238,9 +238,13 @@ class GraphQLOverHTTP:
         results = await self._schema.stream(
             operation_request.query, operation_request.variables, context, None, operation_request.operation_name
         )
-        async with aclosing(results):
-            async for result in results:
-                yield orjson.dumps(_response_body(result))
+        return _serialize_results(results)
+
+
+async def _serialize_results(results: AsyncGenerator[ExecutionResult, None]) -> AsyncGenerator[bytes, None]:
+    async with aclosing(results):
+        async for result in results:
+            yield orjson.dumps(_response_body(result))
 
 
 def _check_accepted(accepted: frozenset[str]) -> None:

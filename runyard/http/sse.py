@@ -28,22 +28,25 @@ class EventStream(Response):
 
     def __init__(
         self,
-        results: AsyncGenerator[bytes, None],
+        open_results: Callable[[], Coroutine[Any, Any, AsyncGenerator[bytes, None]]],
         headers: dict[str, str],
         keep_alive_seconds: float,
         final_result: Callable[[], Coroutine[Any, Any, bytes]] | None = None,
     ) -> None:
-        """Create a stream of JSON texts. When `final_result` returns, the operation ends and that text is sent last."""
+        """Create a stream of JSON texts. The response starts when `open_results` has returned them.
+
+        When `final_result` returns, the operation ends and that text is sent last.
+        """
         self.status_code = 200
         self.background = None
-        self._results = results
+        self._open_results = open_results
+        self._is_started = False
         self._keep_alive_seconds = keep_alive_seconds
         self._final_result = final_result
         self.init_headers(headers | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send events until the operation ends or the client disconnects."""
-        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         stream_task = asyncio.create_task(self._stream(send))
         disconnect_task = asyncio.create_task(wait_for_disconnect(receive))
         final_task = None if self._final_result is None else asyncio.create_task(self._final_result())
@@ -60,13 +63,21 @@ class EventStream(Response):
         if not stream_task.cancelled():
             stream_task.result()
         elif final_task is not None and not final_task.cancelled():
+            await self._start(send)
             await send({"type": "http.response.body", "body": _event(final_task.result()) + COMPLETE_EVENT})
 
+    async def _start(self, send: Send) -> None:
+        if not self._is_started:
+            self._is_started = True
+            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
     async def _stream(self, send: Send) -> None:
+        opened = await self._open_results()
+        await self._start(send)
         write = partial(send_body, send, more=True)
         keep_alive_task = asyncio.create_task(self._send_keep_alives(write))
         try:
-            async with aclosing(self._results) as results:
+            async with aclosing(opened) as results:
                 async for result in results:
                     await write(_event(result))
         finally:

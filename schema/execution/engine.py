@@ -97,8 +97,24 @@ class RunyardSchema(strawberry.Schema):
         operation_extensions: dict[str, Any] | None = None,
         allowed_operation_types: Iterable[OperationType] | None = None,
     ) -> AsyncGenerator[ExecutionResult, None]:
-        """Execute any operation as a stream: one result for a query or mutation, one per event of a subscription."""
-        return self._run_stream(query, variable_values, context_value, operation_name)
+        """Execute any operation as a stream: one result for a query or mutation, one per event of a subscription.
+
+        A query or mutation is executed when its result is read. The resolver of a subscription that returns its events
+        has returned them.
+        """
+        document = self.documents.get(query)
+        operation = self._select_operation(document, operation_name, variable_values, context_value)
+        if isinstance(operation, PreExecutionError):
+            return _single_result(as_awaitable(operation))
+        if operation.type is not OperationType.SUBSCRIPTION:
+            return _single_result(self._run(operation, variable_values, context_value))
+        source = operation.subscribe(variable_values or {}, context_value and context_value.for_operation())
+        if isawaitable(source):
+            source = await source
+        if isinstance(source, CoreResult):
+            errors = [_request_error(operation, error.original_error or error) for error in source.errors or ()]
+            return _single_result(as_awaitable(PreExecutionError(data=None, errors=errors)))
+        return self._stream_events(operation, cast("AsyncGenerator[CoreResult, None]", source))
 
     def _select_operation(
         self, document: Document, name: str | None, variables: dict[str, Any] | None, context: OperationContext | None
@@ -156,37 +172,27 @@ class RunyardSchema(strawberry.Schema):
             deadline.end()
         return _sized_result(result, response_size)
 
-    async def _run_stream(
-        self,
-        query: str | None,
-        variables: dict[str, Any] | None,
-        context: OperationContext | None,
-        operation_name: str | None,
+    async def _stream_events(
+        self, operation: Operation, source: AsyncGenerator[CoreResult, None]
     ) -> AsyncGenerator[ExecutionResult, None]:
-        document = self.documents.get(query)
-        operation = self._select_operation(document, operation_name, variables, context)
-        if isinstance(operation, PreExecutionError):
-            yield operation
-            return
-        if operation.type is not OperationType.SUBSCRIPTION:
-            yield await self._run(operation, variables, context)
-            return
         response_size = self._response_size_limit.start_event()
-        source = operation.subscribe(variables or {}, context and context.for_operation())
-        if isawaitable(source):
-            source = await source
-        if isinstance(source, CoreResult):
-            yield _public_result(source)
-            return
-        async with aclosing(cast("AsyncGenerator[CoreResult, None]", source)) as events:
+        async with aclosing(source) as events:
             try:
                 async for event in events:
                     yield _sized_result(event, response_size)
                     response_size.release()
                     response_size = self._response_size_limit.start_event()
             except Exception as error:  # noqa: BLE001 - an error of the stream is reported like any other
-                field = operation.node.selection_set.selections[0]
-                yield PreExecutionError(data=None, errors=[to_client_error(located_error(error, [field]))])
+                yield PreExecutionError(data=None, errors=[_request_error(operation, error)])
+
+
+def _request_error(subscription: Operation, error: Exception) -> GraphQLError:
+    """Return the client error for a subscription that could not start or continue. It has no path: there is no data."""
+    return to_client_error(located_error(error, [subscription.node.selection_set.selections[0]]))
+
+
+async def _single_result(result: Coroutine[Any, Any, ExecutionResult]) -> AsyncGenerator[ExecutionResult, None]:
+    yield await result
 
 
 def _remove_null_defaults(schema: GraphQLSchema) -> None:

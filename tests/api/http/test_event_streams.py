@@ -106,7 +106,7 @@ async def test_a_client_accepting_both_types_gets_json_queries_and_streamed_subs
         assert response.headers["content-type"].startswith(STREAM)
 
 
-async def test_state_changes_may_be_streamed_by_get(client: Client) -> None:
+async def test_every_state_change_after_the_response_headers_is_streamed_by_get(client: Client) -> None:
     query = document("TaskRunStateChanges")[0]
     async with client.http.stream("GET", "/graphql", params={"query": query}, headers={"Accept": STREAM}) as response:
         events = read_events(response)

@@ -308,7 +308,7 @@ async def test_a_subscriber_reads_one_page_at_a_time_and_nothing_per_change(
     count = 2 * MAX_CHANGES_PER_READ + 50
     start = await server.services.database.read(current_position)
     await client.execute("CreateTaskRuns", inputs=[{"taskKey": "t"}] * count)
-    changes = server.services.feed.follow({}, start)
+    changes = await server.services.feed.follow({}, start)
 
     read_counts: list[int] = []
     async with server.record_reads() as statements:
