@@ -83,7 +83,8 @@ def test_bytes_that_are_not_http_do_no_harm(target: TargetServer) -> None:
 def test_messages_of_any_shape_get_a_response_or_a_close_code(target: TargetServer) -> None:
     attack_with_messages(target, 150)
 
-    assert {"4400", "4409", "4429"} <= target.outcomes.keys()
+    # 4409 is missing when each duplicated operation has completed before its duplicate arrives.
+    assert {"4400", "4401", "4429"} <= target.outcomes.keys()
 
 
 @WITHOUT_DATABASE
