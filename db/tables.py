@@ -290,6 +290,15 @@ concurrency_slot = Table(
 # The slots of a run, for freeing them.
 Index("ix_concurrency_slot_task_run_id", concurrency_slot.c.task_run_id)
 
+heartbeat = Table(
+    "heartbeat",
+    metadata,
+    # Always 1: the table has at most one row.
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    # When a server last reported that it was running.
+    Column("at", Timestamp, nullable=False),
+)
+
 queue_entry = Table(
     "queue_entry",
     metadata,

@@ -86,9 +86,15 @@ class PostgreSQLServer:
 
     def run(self, statement: str) -> None:
         """Run a statement on the server's default database."""
+        self._run(self._url, statement)
 
+    def run_script(self, name: str, script: str) -> None:
+        """Run statements, separated by semicolons, on the database `name`."""
+        self._run(self.url_of(name), script)
+
+    def _run(self, url: str, statement: str) -> None:
         async def run() -> None:
-            connection = await asyncpg.connect(self._url)
+            connection = await asyncpg.connect(url)
             try:
                 await connection.execute(statement)
             finally:
@@ -145,9 +151,10 @@ class DedicatedPostgreSQL:
         """Stop the server immediately, without a shutdown checkpoint, as in a power failure."""
         self._control("stop", "-m", "immediate")
 
-    def start(self) -> None:
-        """Start the server and wait until it accepts connections."""
-        self._control("start", "-l", str(self._installed.log), "-o", f'-h "" -k {self._socket_dir}')
+    def start(self, tcp_port: int | None = None) -> None:
+        """Start the server, also on a TCP port of 127.0.0.1 if one is given, and wait until it accepts connections."""
+        address = '-h ""' if tcp_port is None else f"-h 127.0.0.1 -p {tcp_port}"
+        self._control("start", "-l", str(self._installed.log), "-o", f"{address} -k {self._socket_dir}")
 
     def freeze(self) -> None:
         """Suspend all processes of the server: connections stay open, but nothing responds."""

@@ -5,8 +5,11 @@ from sqlalchemy import String, column, select, table
 from db.connection import Connection
 from db.sql.statement import Statement
 
-HEAD = "0001"
-"""The newest migration in `db/migrations/versions`. A test compares the two."""
+REVISIONS = ("0001", "0002")
+"""The migrations in `db/migrations/versions`, oldest first. A test compares the two."""
+
+HEAD = REVISIONS[-1]
+"""The newest migration that this version of Runyard knows."""
 
 _VERSION = table("alembic_version", column("version_num", String()))
 _REVISION = Statement(select(_VERSION.c.version_num))

@@ -16,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from db import migrations
 from db.errors import DatabaseTooNew, DatabaseUnavailable
-from db.statements.schema_version import HEAD
+from db.statements.schema_version import HEAD, REVISIONS
 from db.tables import HAS_ENDED, metadata
 from tests.client import TIMEOUT_SECONDS
 from tests.postgresql import PostgreSQLServer
@@ -32,6 +32,7 @@ TABLES = {
     "flow",
     "flow_run",
     "flow_run_state",
+    "heartbeat",
     "queue_entry",
     "task_run",
     "task_run_state",
@@ -107,13 +108,15 @@ def test_an_empty_file_is_migrated(path: Path) -> None:
     assert tables_of(path) == TABLES
 
 
-def test_head_is_the_only_head_of_the_migrations() -> None:
+def test_the_known_revisions_are_those_of_the_migrations() -> None:
     config = Config()
     config.set_main_option("script_location", "db:migrations")
+    scripts = ScriptDirectory.from_config(config)
 
-    heads = ScriptDirectory.from_config(config).get_heads()
+    newest_first = [script.revision for script in scripts.walk_revisions()]
 
-    assert heads == [HEAD]
+    assert newest_first[::-1] == list(REVISIONS)
+    assert scripts.get_heads() == [HEAD]
 
 
 def test_the_migrations_create_the_tables_of_the_metadata(path: Path) -> None:
@@ -126,9 +129,14 @@ def test_the_migrations_create_the_tables_of_the_metadata(path: Path) -> None:
     assert [each for each in differences if each[0] not in {"add_index", "remove_index"}] == []
 
 
-def test_the_migrations_create_the_same_indexes_on_postgresql(postgresql: PostgreSQLServer) -> None:
+def test_the_migrations_create_the_same_columns_and_indexes_on_postgresql(postgresql: PostgreSQLServer) -> None:
     migrated, created = postgresql.make(), postgresql.make(migrated=False)
     indexes = "SELECT indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'alembic_version'"
+    columns = (
+        "SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, is_nullable,"
+        " column_default, collation_name FROM information_schema.columns"
+        " WHERE table_schema = 'public' AND table_name <> 'alembic_version' ORDER BY 1, 2"
+    )
 
     # Execute the SQL text: `metadata.create_all` would modify the circular foreign key.
     for table in metadata.sorted_tables:
@@ -137,6 +145,7 @@ def test_the_migrations_create_the_same_indexes_on_postgresql(postgresql: Postgr
             if index._ddl_if is None or index._ddl_if.dialect == "postgresql":
                 postgresql.rows(created, str(CreateIndex(index).compile(dialect=dialect())))
 
+    assert postgresql.rows(migrated, columns) == postgresql.rows(created, columns)
     assert sorted(postgresql.rows(migrated, indexes)) == sorted(postgresql.rows(created, indexes))
     postgresql.drop(migrated)
     postgresql.drop(created)
@@ -225,15 +234,15 @@ def test_a_file_that_is_not_a_database_is_rejected_unchanged(path: Path) -> None
 
 def test_an_upgrade_that_fails_leaves_the_file_unchanged(path: Path) -> None:
     with closing(sqlite3.connect(path)) as raw, raw:
-        raw.execute("CREATE TABLE task_run_state_cache (mine)")  # the table that is created last
-        raw.execute("INSERT INTO task_run_state_cache VALUES (1)")
+        raw.execute("CREATE TABLE heartbeat (mine)")  # the table that is created last
+        raw.execute("INSERT INTO heartbeat VALUES (1)")
 
     with pytest.raises(DatabaseUnavailable, match="already exists"):
         migrations.upgrade_sqlite(path)
 
-    assert tables_of(path) == {"task_run_state_cache"}
+    assert tables_of(path) == {"heartbeat"}
     with closing(sqlite3.connect(path)) as raw:
-        assert raw.execute("SELECT * FROM task_run_state_cache").fetchall() == [(1,)]
+        assert raw.execute("SELECT * FROM heartbeat").fetchall() == [(1,)]
 
 
 def test_two_processes_can_upgrade_one_new_file_at_once(path: Path) -> None:

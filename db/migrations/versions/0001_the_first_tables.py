@@ -47,7 +47,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_flow"),
         sa.UniqueConstraint("name", name="uq_flow_name"),
     )
-    op.create_index("ix_flow_created_id", "flow", ["created", "id"])
     op.create_table(
         "deployment",
         sa.Column("id", Id, nullable=False),
@@ -62,8 +61,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_deployment"),
         sa.UniqueConstraint("flow_id", "name", name="uq_deployment_flow_id_name"),
     )
-    op.create_index("ix_deployment_created_id", "deployment", ["created", "id"])
-    op.create_index("ix_deployment_name_id", "deployment", ["name", "id"])
     op.create_table(
         "flow_run",
         sa.Column("id", Id, nullable=False),
@@ -169,15 +166,18 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_task_run"),
     )
     op.create_index("ix_task_run_state_type_id", "task_run", ["state_type", "id"])
-    for time in ("start_time", "end_time", "expected_start_time"):
-        by_time = [sa.text(f"{time} NULLS FIRST") if on_postgresql else time, "id"]
-        op.create_index(f"ix_task_run_{time}", "task_run", by_time)
-        if time == "start_time":
-            op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_time])
+    by_start_time = [sa.text("start_time NULLS FIRST") if on_postgresql else "start_time", "id"]
+    by_expected_start_time = [
+        sa.text("expected_start_time NULLS FIRST") if on_postgresql else "expected_start_time",
+        "id",
+    ]
+    op.create_index("ix_task_run_expected_start_time", "task_run", by_expected_start_time)
     if not on_postgresql:
         by_state = ["state_type", "state_name", "expected_start_time"]
         summed = ["state_timestamp", "total_run_time_seconds", "start_delay_seconds"]
         op.create_index("ix_task_run_state_expected_start_time", "task_run", [*by_state, *summed])
+    op.create_index("ix_task_run_start_time", "task_run", by_start_time)
+    op.create_index("ix_task_run_state_type_start_time", "task_run", ["state_type", *by_start_time])
     if on_postgresql:
         op.create_index("ix_task_run_tags", "task_run", ["tags"], postgresql_using="gin")
     op.create_index(
@@ -209,8 +209,6 @@ def upgrade() -> None:
         "concurrency_slot",
         sa.Column("limit_id", Id, nullable=False),
         sa.Column("task_run_id", Id, nullable=False),
-        # Added before the first release: databases of earlier builds do not have it.
-        sa.Column("acquired_at", Instant, nullable=False),
         sa.ForeignKeyConstraint(
             ["limit_id"], ["concurrency_limit.id"], name="fk_concurrency_slot_limit_id", ondelete="CASCADE"
         ),
@@ -252,8 +250,8 @@ def upgrade() -> None:
         "ix_queue_entry_waiting_for_slot",
         "queue_entry",
         ["available_at"],
-        sqlite_where=sa.text("waits_for_slot"),
-        postgresql_where=sa.text("waits_for_slot"),
+        sqlite_where=sa.text("waits_for_slot AND lease_id IS NULL"),
+        postgresql_where=sa.text("waits_for_slot AND lease_id IS NULL"),
     )
     op.create_index(
         "ix_queue_entry_waiting",
