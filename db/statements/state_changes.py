@@ -104,7 +104,7 @@ def read_changes(
     has a gap, and ends at a later position.
     """
     ((horizon, next_transaction, is_blocked),) = connection.fetch(_HORIZON)
-    if not _is_resumable(position, next_transaction):
+    if not _is_resumable(position, next_transaction, connection.now):
         return FeedPage([], current_position(connection), has_more=True, has_gap=True)
     shape, parameters = shape_of(filter, TASK_RUN_FIELDS)
     bounds = {"transaction": position.transaction, "id": position.id, "horizon": horizon}
@@ -120,13 +120,22 @@ def read_changes(
     return FeedPage(_changes_from(rows, connection.now), _position_of(rows[-1]), has_more=True)
 
 
-def _is_resumable(position: FeedPosition, next_transaction: int | None) -> bool:
+def first_blocked_timestamp(connection: Connection) -> str | None:
+    """Return the timestamp of the first committed state that no page contains yet; None when no state is blocked.
+
+    An older transaction is still open, in any database of the PostgreSQL cluster. PostgreSQL only.
+    """
+    rows = connection.fetch(_FIRST_BLOCKED)
+    return rows[0][0] if rows else None
+
+
+def _is_resumable(position: FeedPosition, next_transaction: int | None, now: str) -> bool:
     """Return whether the feed can be resumed from the position.
 
     A position of another database may be in the future of this one.
     """
     if next_transaction is None:
-        return position.transaction is None and position.id < new_id()
+        return position.transaction is None and position.id < new_id(now)
     return position.transaction is not None and position.transaction < next_transaction
 
 
@@ -186,6 +195,13 @@ _POSITION_COLUMNS: list[ColumnElement[Any]] = [_written_in, _state_id]
 _HORIZON = Statement(
     select(null(), null(), false()),
     postgresql=select(_OLDEST_OPEN, _NEXT, exists().where(_written_in >= _OLDEST_OPEN)),
+)
+# Excludes the numbers of a database that was copied from another server, which no transaction has reached yet.
+_FIRST_BLOCKED = Statement(
+    select(task_run_state.c.timestamp)
+    .where(_written_in >= _OLDEST_OPEN, _written_in < _NEXT)
+    .order_by(_written_in, _state_id)
+    .limit(literal_column("1")),
 )
 _CURRENT_POSITION = Statement(
     select(null(), func.max(_state_id)), postgresql=select(_OLDEST_OPEN - 1, literal(MAX_ID, Text()))

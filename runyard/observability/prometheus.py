@@ -8,15 +8,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from db.connection import Connection
 from db.database import Database
 from db.errors import DatabaseUnavailable
 from db.runtime.histograms import Histogram
+from resolvers.feed_lag import read_feed_lag
 from resolvers.queue.depth import QueueDepth, read_depths
 from runyard import __version__
 from runyard.observability.metrics import OperationMetrics
@@ -30,8 +31,8 @@ log = logging.getLogger("runyard.observability.prometheus")
 MAX_TASK_KEY_LABELS = 50
 """Number of task keys with their own label: those with the most runs. The others are added up as `other`."""
 
-DEPTHS_CACHE_SECONDS = 1.0
-"""How long queue depths are cached, because several scrapers can request them at the same time."""
+READ_CACHE_SECONDS = 1.0
+"""How long queue depths and the lag of the feed are cached, because several scrapers can request them at the same time."""
 
 
 class PrometheusMetrics:
@@ -43,6 +44,7 @@ class PrometheusMetrics:
         self._registry: Any = None
         self._read_lock = asyncio.Lock()
         self._depths: Mapping[str, QueueDepth] | None = None
+        self._feed_lag_seconds: float | None = None
         self._fresh_until = 0.0
 
     async def __call__(self, request: Request) -> Response:
@@ -50,7 +52,7 @@ class PrometheusMetrics:
         from prometheus_client import CollectorRegistry, ProcessCollector  # noqa: PLC0415
         from prometheus_client.exposition import choose_encoder  # noqa: PLC0415
 
-        await self._read_depths()
+        await self._read_database()
         if self._registry is None:
             self._registry = CollectorRegistry(auto_describe=False)
             self._registry.register(self)
@@ -58,17 +60,23 @@ class PrometheusMetrics:
         encode, content_type = choose_encoder(request.headers.get("accept", ""))
         return Response(encode(self._registry), headers={"content-type": content_type, "cache-control": "no-store"})
 
-    async def _read_depths(self) -> None:
-        """Read the queue depths unless they are cached. They are None when the database is unavailable."""
+    async def _read_database(self) -> None:
+        """Read what is not cached. The queue depths and the lag are None when the database is unavailable."""
         async with self._read_lock:
             if time.monotonic() < self._fresh_until:
                 return
             try:
-                self._depths = await self._services.database.read(partial(read_depths, limit=MAX_TASK_KEY_LABELS))
+                self._depths, self._feed_lag_seconds = await self._services.database.read(
+                    self._read_depths_and_feed_lag
+                )
             except DatabaseUnavailable as error:
                 log.warning("Could not read the queue depths: %s", error)
-                self._depths = None
-            self._fresh_until = time.monotonic() + DEPTHS_CACHE_SECONDS
+                self._depths = self._feed_lag_seconds = None
+            self._fresh_until = time.monotonic() + READ_CACHE_SECONDS
+
+    def _read_depths_and_feed_lag(self, connection: Connection) -> tuple[Mapping[str, QueueDepth], float]:
+        depths = read_depths(connection, limit=MAX_TASK_KEY_LABELS)
+        return depths, read_feed_lag(connection) if self._database.is_shared else 0.0
 
     def collect(self) -> Iterator["Metric"]:
         """Yield every metric. Called by prometheus_client."""
@@ -139,6 +147,13 @@ class PrometheusMetrics:
             "How long the oldest due run of a task key has waited.",
             ["task_key"],
             {(key,): depth.oldest_wait_seconds for key, depth in depths.items()},
+        )
+
+        yield _gauge(
+            "runyard_feed_lag_seconds",
+            "How long the oldest committed state change has waited to become readable in the feed.",
+            [],
+            {} if self._feed_lag_seconds is None else {(): self._feed_lag_seconds},
         )
 
     def _collect_deliveries(self) -> Iterator["Metric"]:

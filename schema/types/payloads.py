@@ -2,6 +2,8 @@
 
 import strawberry
 
+from resolvers.feed_lag import fetch_feed_lag
+from schema.context import Info
 from schema.enums import ErrorCode, OrchestrationStatus
 from schema.scalars import DateTime
 from schema.types.concurrency_limits import ConcurrencyLimit
@@ -201,3 +203,13 @@ class ServerInfo:
     version: str = strawberry.field(description="Version of Runyard.")
     database: str = strawberry.field(description="Database system and its version, such as `SQLite 3.45.1`.")
     started_at: DateTime = strawberry.field(description="Time at which the server process started.")
+
+    @strawberry.field(
+        description=(
+            "How long the oldest committed state change has been waiting to become readable in "
+            "`taskRunStateChanges`, in seconds. It waits while an older transaction on the PostgreSQL cluster is open, "
+            "in this or another database. 0 when no state change waits, and always 0 on SQLite."
+        )
+    )
+    async def feed_lag_seconds(self, info: Info) -> float:
+        return await fetch_feed_lag(info.context.database)
