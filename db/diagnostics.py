@@ -7,14 +7,18 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from db import migrations
 from db.connection import SQLiteConnection
 from db.errors import DatabaseUnavailable
-from db.postgresql.driver import connect, translate_errors
+from db.postgresql.driver import connect, is_pooled, pooled_begin, translate_errors
 from db.runtime.timestamps import format_timestamp
 from db.statements.api_tokens import valid_token_ids
+from db.statements.open_transactions import OLDEST_OPEN_TRANSACTION, OpenTransaction, open_transaction_from
 from db.statements.schema_version import HEAD
+
+_DATABASE_IDENTITY = "SELECT pg_postmaster_start_time(), current_database()"
 
 _VALID_TOKENS = (
     "SELECT count(*) FROM api_token WHERE revoked_at IS NULL AND (expires_at IS NULL OR expires_at > clock_timestamp())"
@@ -51,6 +55,36 @@ class PostgreSQLServerInfo:
     """Connections that all users without superuser rights may open together."""
     open_connections: int
     valid_tokens: int = 0
+    oldest_open_transaction: OpenTransaction | None = None
+    """The oldest writing transaction of the cluster, in any database; None when none is open."""
+    is_pooled: bool = False
+    """Whether the connection goes through a connection pooler."""
+    role: str = ""
+    """Role of the session, quoted for a statement."""
+    idle_in_transaction_seconds: float = 10.0
+    """Time after which a transaction of a suspended server is ended; 0 when it never is."""
+    lost_peer: "LostPeerSettings | None" = None
+    """How the session notices that the pooler is lost; None when both use a Unix socket."""
+
+
+@dataclass(frozen=True, slots=True)
+class LostPeerSettings:
+    """Parameters of a session that determine when PostgreSQL notices that the other host is lost, in seconds.
+
+    0 when the parameter is not set.
+    """
+
+    keepalives_idle: float
+    user_timeout: float
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConnectionInfo:
+    """Properties of the connection that receives notifications."""
+
+    is_pooled: bool
+    is_same_database: bool
+    """Whether it leads to the same database on the same server as the other connections."""
 
 
 def inspect_sqlite_file(path: Path, busy_seconds: float) -> SQLiteFileInfo:
@@ -110,9 +144,58 @@ async def inspect_postgresql_server(url: str, timeout_seconds: float) -> Postgre
                 # This connection is not counted.
                 open_connections=await connection.fetchval(count_clients) - 1,
                 valid_tokens=await connection.fetchval(_VALID_TOKENS) if revision == HEAD else 0,
+                oldest_open_transaction=open_transaction_from(await connection.fetch(OLDEST_OPEN_TRANSACTION)),
+                is_pooled=await is_pooled(connection),
+                role=await connection.fetchval("SELECT quote_ident(current_user)"),
+                idle_in_transaction_seconds=await _fetch_idle_in_transaction_seconds(connection, timeout_seconds),
+                lost_peer=await _fetch_lost_peer_settings(connection),
             )
     finally:
         await connection.close()
+
+
+async def inspect_listen_connection(url: str, listen_url: str, timeout_seconds: float) -> ListenConnectionInfo:
+    """Compare the connection for notifications with that to the database at `url`.
+
+    Raises DatabaseUnavailable when `listen_url` cannot be reached.
+    """
+    listen_connection = await connect(listen_url, timeout_seconds)
+    try:
+        connection = await connect(url, timeout_seconds)
+        try:
+            with translate_errors():
+                return ListenConnectionInfo(
+                    is_pooled=await is_pooled(listen_connection),
+                    is_same_database=tuple(await listen_connection.fetchrow(_DATABASE_IDENTITY))
+                    == tuple(await connection.fetchrow(_DATABASE_IDENTITY)),
+                )
+        finally:
+            await connection.close()
+    finally:
+        await listen_connection.close()
+
+
+async def _fetch_idle_in_transaction_seconds(connection: Any, timeout_seconds: float) -> float:
+    """Return the limit that applies in a transaction of a server."""
+    await connection.execute(pooled_begin(timeout_seconds))
+    try:
+        return await _fetch_setting(connection, "idle_in_transaction_session_timeout") / 1000
+    finally:
+        await connection.execute("ROLLBACK")
+
+
+async def _fetch_lost_peer_settings(connection: Any) -> LostPeerSettings | None:
+    if await connection.fetchval("SELECT inet_client_addr() IS NULL"):
+        return None
+    return LostPeerSettings(
+        keepalives_idle=await _fetch_setting(connection, "tcp_keepalives_idle"),
+        user_timeout=await _fetch_setting(connection, "tcp_user_timeout") / 1000,
+    )
+
+
+async def _fetch_setting(connection: Any, name: str) -> int:
+    """Return the value of a numeric parameter in its unit."""
+    return int(await connection.fetchval("SELECT setting FROM pg_settings WHERE name = $1", name))
 
 
 def _now() -> str:

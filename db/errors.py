@@ -2,6 +2,7 @@
 
 DatabaseError
 ├── DatabaseUnavailable   the database is busy or cannot be reached; retry later
+│   └── RowsLocked        another transaction has locked a row for too long; the database works
 ├── TransactionConflict   the transaction conflicted with another one; retry
 ├── DatabaseTooNew        the database was written by a later version of Runyard
 └── BrokenReference       a row references a row that does not exist, or was deleted
@@ -17,6 +18,10 @@ class DatabaseUnavailable(DatabaseError):
 
     The request may be retried. Nothing was written, unless the connection was lost during the commit.
     """
+
+
+class RowsLocked(DatabaseUnavailable):
+    """Another transaction has locked a row for too long. Nothing was written. Not an outage: other rows can be used."""
 
 
 class TransactionConflict(DatabaseError):

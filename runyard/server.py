@@ -5,6 +5,7 @@ import gc
 import logging
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from types import FrameType
@@ -12,9 +13,11 @@ from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
+from uvicorn.lifespan.on import LifespanOn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.exceptions import InvalidState
 
+from db.errors import DatabaseError
 from runyard.http.responses import CHUNK_BYTES
 from runyard.huge_pages import use_huge_pages
 from runyard.services import Services
@@ -108,6 +111,15 @@ def _limit_unread_time(listening_socket: Any) -> None:
         )
 
 
+class Lifespan(LifespanOn):
+    """Start and end of the application, without a traceback when the database cannot be used at the start."""
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "lifespan.startup.failed" and isinstance(error := sys.exc_info()[1], DatabaseError):
+            message = {**message, "message": str(error)}
+        await super().send(message)
+
+
 class WebSocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket that waits until large messages are sent, and can be shut down in every closing state."""
 
@@ -131,18 +143,19 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
 
 def build_server(app: Starlette, settings: Settings) -> Server:
     """Build a server for the application. Start it with `run()`."""
-    return Server(
-        uvicorn.Config(
-            app,
-            host=settings.host,
-            port=settings.port,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            ws=WebSocketProtocol,
-            ws_max_size=settings.max_message_bytes,
-            ws_ping_interval=settings.ping_seconds,
-            ws_ping_timeout=settings.ping_seconds,
-            timeout_graceful_shutdown=settings.stop_seconds,
-        )
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        ws=WebSocketProtocol,
+        ws_max_size=settings.max_message_bytes,
+        ws_ping_interval=settings.ping_seconds,
+        ws_ping_timeout=settings.ping_seconds,
+        timeout_graceful_shutdown=settings.stop_seconds,
     )
+    config.load()
+    config.lifespan_class = Lifespan
+    return Server(config)

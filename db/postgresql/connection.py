@@ -1,10 +1,10 @@
 """`db.connection.Connection` for PostgreSQL, over asyncpg."""
 
 import random
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.util import await_only
 
@@ -18,6 +18,8 @@ from db.sql.statement import Parameters, Statement
 
 Raw = Any
 """A connection of asyncpg, which has no type annotations."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -79,3 +81,17 @@ class PostgreSQLConnection:
             del self.notifications[notification_count:]
             raise
         await_only(self.raw.execute("RELEASE part"))
+
+
+def read_in_transaction(
+    work: Callable[[PostgreSQLConnection], T], connection: PostgreSQLConnection, pooled_begin: str
+) -> T:
+    """Read in a transaction, for which a connection pooler keeps one session.
+
+    Outside of a transaction, asyncpg's queries for unknown types, which switch `jit` off and on, could reach different
+    sessions. The transaction is rolled back when the connection is released after an error.
+    """
+    await_only(connection.raw.execute(pooled_begin))
+    result = work(connection)
+    await_only(connection.raw.execute("COMMIT"))
+    return result

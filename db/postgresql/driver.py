@@ -10,11 +10,33 @@ from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
-from db.errors import DatabaseUnavailable, TransactionConflict
+from db.errors import DatabaseUnavailable, RowsLocked, TransactionConflict
 from db.postgresql import read_limit
 from db.runtime.memory_budget import MemoryBudgetExceeded, ReadTooLarge
 
 asyncpg: Any = import_module("asyncpg")
+
+LOCK_TIMEOUT_MILLISECONDS = 100
+"""How long a statement waits for a row that another transaction has locked, before it fails."""
+
+LOST_PEER_SETTINGS = {
+    "tcp_keepalives_idle": "10",
+    "tcp_keepalives_interval": "5",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "25000",
+}
+"""Parameters with which PostgreSQL notices after 25 seconds that the host at the other end of a connection is lost."""
+
+NOTICE_LOST_PEER = "; ".join(f"SET {name} = {value}" for name, value in LOST_PEER_SETTINGS.items())
+"""Statements that set these parameters for a session that is already open."""
+
+FORMAT_SETTINGS = {"TimeZone": "UTC", "DateStyle": "ISO"}
+"""Parameters that determine the text of timestamps. Connection poolers accept them from each client."""
+
+MAX_TIMEOUT_MILLISECONDS = 2**31 - 1
+
+STATEMENT_CACHE_SIZE = 512
+"""Number of prepared statements of a direct connection."""
 
 MAX_CACHED_TIMESTAMPS = 4096
 """Number of cached conversions of timestamps. A cache hit takes a quarter of the time of a conversion.
@@ -39,7 +61,9 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
     asyncpg.InsufficientResourcesError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.LockNotAvailableError,
+    asyncpg.InsufficientPrivilegeError,
+    # Raised when this process was suspended in a transaction, and PostgreSQL has ended its session.
+    asyncpg.IdleInTransactionSessionTimeoutError,
     # Raised when the server has become a standby.
     asyncpg.ReadOnlySQLTransactionError,
     OSError,
@@ -47,20 +71,86 @@ TRANSIENT_ERRORS: tuple[type[Exception], ...] = (
 )
 """Errors that end without a change of the request, some of them when an operator has repaired the database."""
 
-DRIVER_ERRORS = (*CONFLICT_ERRORS, *TRANSIENT_ERRORS)
+LOCK_ERRORS: tuple[type[Exception], ...] = (asyncpg.LockNotAvailableError,)
+"""Errors of a statement that has waited for a lock for as long as `lock_timeout` allows. The connection is still usable."""
+
+DRIVER_ERRORS = (*CONFLICT_ERRORS, *LOCK_ERRORS, *TRANSIENT_ERRORS)
 """Errors of asyncpg that are raised as exceptions of `db.errors`."""
 
 
 async def connect(url: str, timeout_seconds: float) -> Any:
-    """Open a connection outside of any pool. Raises DatabaseUnavailable when it cannot connect."""
-    with translate_errors():
-        return await asyncpg.connect(url, timeout=timeout_seconds, command_timeout=timeout_seconds)
+    """Open a connection outside of any pool, directly or through a connection pooler.
+
+    It prepares no statements. Raises DatabaseUnavailable when it cannot connect.
+    """
+    try:
+        with translate_errors():
+            return await asyncpg.connect(
+                url, timeout=timeout_seconds, command_timeout=timeout_seconds, statement_cache_size=0
+            )
+    except ValueError as error:
+        # The text of the error can contain a part of the password.
+        raise DatabaseUnavailable(
+            "The URL of the database is invalid. Use the form postgresql+asyncpg://user:password@host:port/name, with "
+            "special characters such as @ and / in the password percent-encoded."
+        ) from error
+    except asyncpg.PostgresError as error:
+        # Raised for parameters in the URL that the database does not accept.
+        raise DatabaseUnavailable(_describe(error)) from error
 
 
-async def open_pool(url: str, *, min_size: int, max_size: int, timeout_seconds: float) -> Any:
+async def is_pooled(connection: Any) -> bool:
+    """Return whether the connection goes through a connection pooler such as PgBouncer.
+
+    A pooler reports a process id to its clients that is not that of the PostgreSQL session.
+    """
+    return connection.get_server_pid() != await connection.fetchval("SELECT pg_backend_pid()")
+
+
+async def is_url_pooled(url: str, timeout_seconds: float) -> bool:
+    """Return whether connections to `url` go through a connection pooler. Raises DatabaseUnavailable."""
+    connection = await connect(url, timeout_seconds)
+    try:
+        with translate_errors():
+            return await is_pooled(connection)
+    finally:
+        await connection.close()
+
+
+def session_settings(timeout_seconds: float) -> dict[str, str]:
+    """Return the parameters that a direct connection sets when it is opened.
+
+    With them, PostgreSQL ends the session of a server that is suspended in a transaction for `timeout_seconds`, or
+    whose host is lost, and releases its locks.
+    """
+    return FORMAT_SETTINGS | LOST_PEER_SETTINGS | _transaction_settings(timeout_seconds)
+
+
+def pooled_begin(timeout_seconds: float) -> str:
+    """Return the statements that begin a transaction through a connection pooler.
+
+    They set the parameters for the transaction only, because a pooler gives the session to other clients afterwards.
+    """
+    settings = _transaction_settings(timeout_seconds)
+    return "; ".join(["BEGIN", *(f"SET LOCAL {name} = {value}" for name, value in settings.items())])
+
+
+def _transaction_settings(timeout_seconds: float) -> dict[str, str]:
+    timeout_milliseconds = min(max(1, round(timeout_seconds * 1000)), MAX_TIMEOUT_MILLISECONDS)
+    return {
+        "lock_timeout": str(LOCK_TIMEOUT_MILLISECONDS),
+        "idle_in_transaction_session_timeout": str(timeout_milliseconds),
+    }
+
+
+async def open_pool(
+    url: str, *, min_size: int, max_size: int, timeout_seconds: float, through_pooler: bool = False
+) -> Any:
     """Open a pool of connections that send and receive ids and timestamps as text.
 
-    Raises DatabaseUnavailable when it cannot connect.
+    `through_pooler` says whether the connections go through a connection pooler, which rejects other parameters and
+    executes each transaction in another session: no statements are prepared. Raises DatabaseUnavailable when it cannot
+    connect.
     """
     with translate_errors():
         return await asyncpg.create_pool(
@@ -69,11 +159,12 @@ async def open_pool(url: str, *, min_size: int, max_size: int, timeout_seconds: 
             max_size=max_size,
             init=_initialize,
             reset=_skip_reset,
-            statement_cache_size=512,
+            statement_cache_size=0 if through_pooler else STATEMENT_CACHE_SIZE,
             max_cached_statement_lifetime=0,
             max_inactive_connection_lifetime=0,
             timeout=timeout_seconds,
             command_timeout=timeout_seconds,
+            server_settings=FORMAT_SETTINGS if through_pooler else session_settings(timeout_seconds),
         )
 
 
@@ -90,7 +181,15 @@ def translate_error(error: Exception) -> TransactionConflict | DatabaseUnavailab
     """Return the exception of `db.errors` to raise for an error of asyncpg."""
     if isinstance(error, CONFLICT_ERRORS):
         return TransactionConflict("The transaction conflicted with another one.")
-    return DatabaseUnavailable(f"The database could not be used: {str(error) or type(error).__name__}.")
+    if isinstance(error, LOCK_ERRORS):
+        return RowsLocked("Another transaction has locked a row for too long.")
+    return DatabaseUnavailable(_describe(error))
+
+
+def _describe(error: Exception) -> str:
+    """Describe the error in one line."""
+    reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+    return f"The database could not be used: {reason}."
 
 
 def terminate_if_broken(raw: Any, error: BaseException) -> bool:
@@ -100,15 +199,19 @@ def terminate_if_broken(raw: Any, error: BaseException) -> bool:
     """
     if not isinstance(error, (asyncio.CancelledError, ReadTooLarge, MemoryBudgetExceeded, *TRANSIENT_ERRORS)):
         return False
+    terminate(raw)
+    return True
+
+
+def terminate(raw: Any) -> None:
+    """Close the connection at once."""
     # Raised when the server has closed the connection, which asyncpg then takes from the pool.
     with suppress(asyncpg.InterfaceError):
         raw.terminate()
-    return True
 
 
 async def _initialize(raw: Any) -> None:
     read_limit.install_byte_counter(raw)
-    await raw.execute("SET TIME ZONE 'UTC'; SET DateStyle = 'ISO'")
     await raw.set_builtin_type_codec("uuid", schema="pg_catalog", codec_name="text", format="text")
     await raw.set_type_codec("timestamptz", schema="pg_catalog", encoder=str, decoder=_decode_timestamp, format="text")
 

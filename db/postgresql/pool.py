@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from db.postgresql.connection import Raw
-from db.postgresql.driver import asyncpg
+from db.postgresql.driver import DRIVER_ERRORS, asyncpg, terminate
 from db.runtime.histograms import SECONDS_BUCKETS, ConnectionPoolStats, Histogram
 
 CANCEL_TIMEOUT_SECONDS = 1.0
@@ -50,6 +50,7 @@ class Pool:
         if is_reusable and not self._waiting and not self._is_closing:
             self._idle.append(raw)
         else:
+            await _roll_back(raw)
             await self._pool.release(raw, timeout=CANCEL_TIMEOUT_SECONDS)
 
     @property
@@ -71,6 +72,19 @@ class Pool:
     def terminate(self) -> None:
         """Close all connections at once."""
         self._pool.terminate()
+
+
+async def _roll_back(raw: Raw) -> None:
+    """Roll back the transaction of a failed read, if there is one. Waits until a cancelled statement has ended."""
+    if not _is_open(raw) or not raw.is_in_transaction():
+        return
+    try:
+        await raw.execute("ROLLBACK", timeout=CANCEL_TIMEOUT_SECONDS)
+    except DRIVER_ERRORS:
+        terminate(raw)
+    except BaseException:
+        terminate(raw)
+        raise
 
 
 def _is_open(raw: Raw) -> bool:

@@ -3,6 +3,7 @@
 Writes without a result (`run_many`) are buffered until the next statement with a result, and then sent together as one
 statement. BEGIN is sent before a statement that takes locks, and before writes that do not fit into one statement; a
 single statement is a transaction anyway. Reads see what was committed before each of them, with or without BEGIN.
+Through a connection pooler, every transaction starts with BEGIN, which then sets the parameters of the transaction.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -30,6 +31,7 @@ BufferedWrite = tuple[Statement, Sequence[Parameters]]
 class PostgreSQLTransaction(PostgreSQLConnection):
     """A connection that begins its transaction when required. Use `transaction`."""
 
+    begin_statement: str = "BEGIN"
     has_begun: bool = False
     _buffered: list[BufferedWrite] = field(default_factory=list[BufferedWrite])
 
@@ -66,7 +68,7 @@ class PostgreSQLTransaction(PostgreSQLConnection):
 
     def begin(self) -> None:
         if not self.has_begun:
-            await_only(self.raw.execute("BEGIN"))
+            await_only(self.raw.execute(self.begin_statement))
             self.has_begun = True
 
     def flush(self) -> None:
@@ -146,13 +148,21 @@ def _merge_rows(group: Sequence[BufferedWrite]) -> Iterator[list[Any]]:
 
 
 @contextmanager
-def transaction(raw: Raw, clock: Clock, chance: Chance, max_read_bytes: int) -> Generator[PostgreSQLTransaction]:
-    """Return a context that commits at its end, or rolls back when it raises."""
+def transaction(
+    raw: Raw, clock: Clock, chance: Chance, max_read_bytes: int, begin_statement: str | None = None
+) -> Generator[PostgreSQLTransaction]:
+    """Return a context that commits at its end, or rolls back when it raises.
+
+    With `begin_statement`, the transaction begins with it at once; otherwise with BEGIN when it is required.
+    """
     with translate_errors():
         read_budget = ReadBudget(max_read_bytes)
         read_limit.start_counting(raw, read_budget)
         connection = PostgreSQLTransaction(raw, clock, format_timestamp(clock.now()), read_budget, chance)
         try:
+            if begin_statement is not None:
+                connection.begin_statement = begin_statement
+                connection.begin()
             yield connection
             connection.commit()
         except BaseException as error:

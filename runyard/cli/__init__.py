@@ -320,7 +320,7 @@ def _load_settings(**overrides: object) -> "Settings":
 
     try:
         settings = Settings(**{name: value for name, value in overrides.items() if value is not None})  # pyright: ignore
-        _ = settings.database
+        _ = settings.database, settings.listen_database
     except ValidationError as error:
         sys.exit("runyard: " + "\n".join(_setting_error(each["loc"], each["msg"]) for each in error.errors()))
     except ValueError as error:

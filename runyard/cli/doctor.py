@@ -8,17 +8,23 @@ from pathlib import Path
 from db.diagnostics import (
     PostgreSQLServerInfo,
     free_disk_bytes,
+    inspect_listen_connection,
     inspect_postgresql_server,
     inspect_sqlite_file,
     is_writable,
 )
 from db.errors import DatabaseError
-from db.statements.schema_version import HEAD
+from db.postgresql.driver import LOST_PEER_SETTINGS
+from db.statements.schema_version import HEAD, REVISIONS
 from runyard.file_lock import find_lock_holder
 from runyard.settings import Settings
 
 MIN_FREE_BYTES = 500 * 2**20
 MAX_CLOCK_DIFFERENCE_SECONDS = 2.0
+MAX_LOST_SERVER_SECONDS = 60.0
+"""Longest acceptable time until PostgreSQL releases the locks of a server that is suspended or lost."""
+MAX_OPEN_TRANSACTION_SECONDS = 10.0
+"""Longest acceptable time for which a writing transaction is open, because it blocks the feed of state changes."""
 MIN_POSTGRESQL_VERSION = 14
 UPGRADE_ADVICE = "run `runyard db upgrade`"
 
@@ -41,9 +47,9 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 
 
 def _check_settings(settings: Settings) -> Iterator[Finding]:
+    redacted = {"database_url": settings.redacted_database, "database_listen_url": settings.redacted_listen_database}
     for name in sorted(settings.model_fields_set):
-        value = settings.redacted_database if name == "database_url" else getattr(settings, name)
-        yield _ok(f"RUNYARD_{name.upper()} is {value}")
+        yield _ok(f"RUNYARD_{name.upper()} is {redacted.get(name, getattr(settings, name))}")
     yield _ok(f"all other settings have their defaults; the database is {settings.redacted_database}")
     if settings.needs_tokens:
         yield _ok(f"clients on {settings.host} need an API token")
@@ -118,9 +124,76 @@ def _check_postgresql_server(url: str, settings: Settings) -> Iterator[Finding]:
     else:
         yield _problem(f"{message}: synchronize both by NTP. Servers use the database's clock, but their logs do not")
     yield _check_connections(server, settings)
+    yield _check_open_transactions(server)
+    yield _check_suspended_servers(server)
+    if server.is_pooled:
+        yield _ok("connections go through a connection pooler: servers prepare no statements")
+        yield from _check_lost_pooler(server)
+    else:
+        yield _ok("connections are direct")
+    yield from _check_notifications(server, settings)
+
+
+def _check_suspended_servers(server: PostgreSQLServerInfo) -> Finding:
+    seconds = server.idle_in_transaction_seconds
+    if 0 < seconds <= MAX_LOST_SERVER_SECONDS:
+        return _ok(f"it ends the transactions of a suspended server after {seconds:g} seconds")
+    after = f"only after {seconds:g} seconds" if seconds else "never"
+    return _problem(
+        f"it ends the transactions of a suspended server {after}, and other servers wait for its locks: set "
+        f"RUNYARD_DATABASE_TIMEOUT_SECONDS to at most {MAX_LOST_SERVER_SECONDS:g}"
+    )
+
+
+def _check_lost_pooler(server: PostgreSQLServerInfo) -> Iterator[Finding]:
+    lost_peer = server.lost_peer
+    if lost_peer is None:
+        return
+    if all(0 < each <= MAX_LOST_SERVER_SECONDS for each in (lost_peer.keepalives_idle, lost_peer.user_timeout)):
+        yield _ok("it notices when the host of the pooler is lost")
+        return
+    statements = "; ".join(f"ALTER ROLE {server.role} SET {name} = {each}" for name, each in LOST_PEER_SETTINGS.items())
+    yield _problem(
+        f"tcp_keepalives_idle is {lost_peer.keepalives_idle:g} seconds and tcp_user_timeout {lost_peer.user_timeout:g} "
+        f"seconds, so it may keep the locks of a lost pooler for long: run `{statements}`, then restart the pooler"
+    )
+
+
+def _check_notifications(server: PostgreSQLServerInfo, settings: Settings) -> Iterator[Finding]:
+    if (listen_url := settings.listen_database) is None:
+        if server.is_pooled:
+            yield _problem(
+                "servers receive no notifications through a pooler, and find the work of others by polling only: set "
+                "RUNYARD_DATABASE_LISTEN_URL to the URL of a direct connection to the database"
+            )
+        return
+    try:
+        listening = asyncio.run(
+            inspect_listen_connection(str(settings.database), listen_url, settings.database_timeout_seconds)
+        )
+    except DatabaseError as error:
+        yield _problem(f"{error} Check the host, user and database in RUNYARD_DATABASE_LISTEN_URL")
+        return
+    if listening.is_pooled:
+        yield _problem(
+            "RUNYARD_DATABASE_LISTEN_URL leads through a connection pooler, which does not pass notifications on: set "
+            "it to the URL of a direct connection to the database"
+        )
+    elif not listening.is_same_database:
+        yield _problem(
+            "RUNYARD_DATABASE_LISTEN_URL leads to another database than RUNYARD_DATABASE_URL: set it to the URL of a "
+            "direct connection to the same database"
+        )
+    else:
+        yield _ok("notifications use a direct connection to the same database")
 
 
 def _check_connections(server: PostgreSQLServerInfo, settings: Settings) -> Finding:
+    if server.is_pooled:
+        return _ok(
+            f"a server opens up to {settings.database_connections} connections to the pooler; the database allows "
+            f"{server.max_connections}, and {server.open_connections} are open"
+        )
     each = settings.database_connections + 1
     message = (
         f"a server opens up to {each} connections; the database allows {server.max_connections}, "
@@ -129,6 +202,21 @@ def _check_connections(server: PostgreSQLServerInfo, settings: Settings) -> Find
     if each <= server.max_connections:
         return _ok(f"{message}: enough for {server.max_connections // each} servers")
     return _problem(f"{message}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections")
+
+
+def _check_open_transactions(server: PostgreSQLServerInfo) -> Finding:
+    oldest = server.oldest_open_transaction
+    short = f"no writing transaction has been open for more than {MAX_OPEN_TRANSACTION_SECONDS:g} seconds"
+    if oldest is None:
+        return _ok(short)
+    if oldest.open_seconds is None:
+        return _ok(f"the age of a {oldest.description} is unknown: grant this user pg_read_all_stats to see it")
+    if oldest.open_seconds <= MAX_OPEN_TRANSACTION_SECONDS:
+        return _ok(short)
+    return _problem(
+        f"`taskRunStateChanges` sends no new changes until an older transaction ends: {oldest.description}. Commit it, "
+        f"or run `{oldest.end_statement}`{' there' if oldest.prepared_id is not None else ''}"
+    )
 
 
 def _check_tokens(count: int, settings: Settings) -> Iterator[Finding]:
@@ -147,7 +235,7 @@ def _check_migrations(revision: str | None) -> Finding:
         return _ok(f"its migrations are current ({HEAD})")
     if revision is None:
         return _problem(f"it has no migrations: {UPGRADE_ADVICE}")
-    if revision < HEAD:
+    if revision in REVISIONS:
         return _problem(f"it is at migration {revision}, but this version needs {HEAD}: {UPGRADE_ADVICE}")
     return _problem(
         f"it is at migration {revision}, newer than {HEAD} of this version: install a later version of Runyard"

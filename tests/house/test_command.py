@@ -60,6 +60,15 @@ def test_serve_fails_when_a_foreign_package_shadows_one_of_runyard(tmp_path: Pat
         ({"RUNYARD_LOG_LEVEL": "loud"}, "runyard: RUNYARD_LOG_LEVEL: "),
         ({"RUNYARD_DATABASE_URL": "mysql://x/y"}, "runyard: RUNYARD_DATABASE_URL must name a SQLite file"),
         ({"RUNYARD_DATABASE_URL": "sqlite+aiosqlite:////dev/null/x.db"}, "runyard: "),
+        (
+            {"RUNYARD_DATABASE_URL": "postgresql://u:a/b@h/x"},
+            "runyard: The URL of the database is invalid. Use the form ",
+        ),
+        (
+            {"RUNYARD_DATABASE_LISTEN_URL": "mysql://u:secret@x/y"},
+            "runyard: RUNYARD_DATABASE_LISTEN_URL must name a PostgreSQL database, as postgresql+asyncpg://user@host/name; "
+            "got 'mysql://u:***@x/y'.",
+        ),
     ],
 )
 def test_an_invalid_setting_is_named_without_a_traceback(

@@ -11,12 +11,14 @@ import asyncpg
 import pytest
 
 from db.diagnostics import PostgreSQLServerInfo, SQLiteFileInfo
+from db.statements.open_transactions import OpenTransaction
 from db.statements.schema_version import HEAD
 from runyard.cli import doctor
 from runyard.cli.doctor import run_checks
 from runyard.cli.tokens import create
 from tests.builders.tokens import token_input
 from tests.command import runyard
+from tests.postgresql import PostgreSQLServer
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, ServerProcess, settings_for
 
 pytestmark = pytest.mark.processes
@@ -75,6 +77,13 @@ def test_settings_are_reported_without_the_password(tmp_path: Path) -> None:
     )
 
 
+def test_a_password_among_the_parameters_of_the_url_is_hidden() -> None:
+    good, bad = findings("postgresql://localhost:1/runs?user=ada&password=secret&sslpassword=secret")
+
+    assert "RUNYARD_DATABASE_URL is postgresql://localhost:1/runs?user=ada&password=***&sslpassword=***" in good
+    assert "secret" not in "".join(good + bad)
+
+
 @SQLITE_ONLY
 async def test_a_sqlite_file_is_reported_with_the_server_that_uses_it(
     server_process: ServerProcess, database_url: str
@@ -103,7 +112,7 @@ async def test_the_doctor_changes_nothing(database_url: str) -> None:
 @pytest.mark.parametrize(
     ("revision", "message"),
     [
-        ("0000", f"it is at migration 0000, but this version needs {HEAD}: run `runyard db upgrade`"),
+        ("0001", f"it is at migration 0001, but this version needs {HEAD}: run `runyard db upgrade`"),
         (
             "9999",
             f"it is at migration 9999, newer than {HEAD} of this version: install a later version of Runyard",
@@ -219,6 +228,75 @@ def test_a_clock_difference_beyond_two_seconds_is_reported(
         else f"{message}: synchronize both by NTP. Servers use the database's clock, but their logs do not"
     ]
     assert bool(bad) is not is_good
+
+
+@pytest.mark.parametrize(
+    ("transaction", "advice"),
+    [
+        (
+            OpenTransaction("sales", 4321, "psql", None, 42.4),
+            "transaction in the database sales, open for 42 seconds, process 4321 of the application psql. "
+            "Commit it, or run `SELECT pg_terminate_backend(4321)`",
+        ),
+        (
+            OpenTransaction("sales", None, "", "import", 10.1),
+            "prepared transaction 'import' in the database sales, open for 10 seconds. Commit it, or run "
+            "`ROLLBACK PREPARED 'import'` there",
+        ),
+        (OpenTransaction("sales", 4321, "psql", None, 10.0), None),
+        (None, None),
+    ],
+)
+def test_a_transaction_that_blocks_the_feed_for_more_than_ten_seconds_is_reported(
+    monkeypatch: pytest.MonkeyPatch, transaction: OpenTransaction | None, advice: str | None
+) -> None:
+    async def inspect_postgresql_server(*_: object) -> PostgreSQLServerInfo:
+        return PostgreSQLServerInfo("18.0", 18, timedelta(), HEAD, 97, 3, oldest_open_transaction=transaction)
+
+    monkeypatch.setattr(doctor, "inspect_postgresql_server", inspect_postgresql_server)
+
+    good, bad = findings("postgresql+asyncpg://u@h/n")
+
+    message = "`taskRunStateChanges` sends no new changes until an older transaction ends: "
+    assert [each for each in bad if each.startswith(message)] == ([] if advice is None else [message + advice])
+    assert ("no writing transaction has been open for more than 10 seconds" in good) is (advice is None)
+
+
+def test_a_transaction_whose_age_this_user_may_not_see_is_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def inspect_postgresql_server(*_: object) -> PostgreSQLServerInfo:
+        transaction = OpenTransaction("sales", 4321, "psql", None, None)
+        return PostgreSQLServerInfo("18.0", 18, timedelta(), HEAD, 97, 3, oldest_open_transaction=transaction)
+
+    monkeypatch.setattr(doctor, "inspect_postgresql_server", inspect_postgresql_server)
+
+    good, _ = findings("postgresql+asyncpg://u@h/n")
+
+    assert (
+        "the age of a transaction in the database sales, process 4321 of the application psql is unknown: grant this "
+        "user pg_read_all_stats to see it"
+    ) in good
+
+
+@POSTGRESQL_ONLY
+async def test_an_open_transaction_of_another_database_is_found(
+    database_url: str, postgresql: PostgreSQLServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "MAX_OPEN_TRANSACTION_SECONDS", 0.0)
+    name = await asyncio.to_thread(postgresql.make, migrated=False)
+    connection = await asyncpg.connect(postgresql.url_of(name), server_settings={"application_name": "psql"})
+    await connection.execute("BEGIN; CREATE TABLE forgotten ()")
+    process_id = await connection.fetchval("SELECT pg_backend_pid()")
+
+    _, bad = await findings_async(database_url)
+    await connection.close()
+    await asyncio.to_thread(postgresql.drop, name)
+
+    (problem,) = bad
+    assert re.sub(r"open for \d+ seconds", "open for a time", problem) == (
+        "`taskRunStateChanges` sends no new changes until an older transaction ends: transaction in the database "
+        f"{name}, open for a time, process {process_id} of the application psql. Commit it, or run "
+        f"`SELECT pg_terminate_backend({process_id})`"
+    )
 
 
 async def test_a_public_address_needs_a_valid_token(database_url: str) -> None:
