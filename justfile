@@ -50,7 +50,7 @@ test-fast *options:
     {{ bin }}/pytest -n {{ workers }} --dist worksteal -q -m "not processes" --hypothesis-profile fast \
         tests/orchestration tests/filtering tests/house {{ options }}
 
-# Execute runs while servers, workers and the database fail, and report violated guarantees.
+# Execute runs for 10 minutes while servers, workers, clocks and the database fail, and report violated guarantees.
 chaos *options:
     {{ bin }}/python -m tests.chaos {{ options }}
 

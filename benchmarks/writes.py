@@ -11,12 +11,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 from db import migrations
 from db.connection import NOTHING, SQLiteConnection
 from db.enums import StateType
 from db.records import ConcurrencyLimitRecord, TaskRunPolicy
-from db.runtime.ids import new_id
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
 from db.statements import concurrency_limits
@@ -59,7 +59,7 @@ class Scratch:
         """Return the ids of `count` new runs, and the transaction that creates each."""
         ids, transactions = list[str](), list[Calls]()
         for _ in range(count):
-            run = NewTaskRun(dynamic_key=f"bare-{new_id()}", **new, state=_proposed(type))
+            run = NewTaskRun(dynamic_key=f"bare-{uuid4()}", **new, state=_proposed(type))
             (created,) = create_task_runs(self.connection, [run])
             assert not isinstance(created, Exception), created
             ids.append(created.task_run.id)

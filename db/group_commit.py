@@ -11,11 +11,12 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any
 
 from db.connection import Connection, Notification
 from db.database import Item, NotificationListener, Result, WriteOperation
-from db.errors import DatabaseUnavailable, TransactionConflict
+from db.errors import DatabaseUnavailable, RowsLocked, TransactionConflict
 from db.outages import Outage, OutageTracker
 from db.runtime.histograms import CommitStats
 from db.runtime.memory_budget import ReadTooLarge
@@ -37,6 +38,18 @@ MAX_BATCH_DELAY_SECONDS = 0.005
 MAX_ATTEMPTS = 5
 """Number of attempts for a transaction that conflicts with others."""
 
+
+class LockWait(Enum):
+    """How long a transaction waits for a row that another transaction has locked, in seconds."""
+
+    NORMAL = 0.1
+    """Enough for the transactions of other servers, and short for the other requests of the batch."""
+    BRIEF = 0.01
+    """For finding the requests of a batch whose rows are locked, after the batch has waited."""
+    LONG = 2.0
+    """For a single request, for which no other request waits."""
+
+
 BatchOutcome = tuple[list[list[Any]], list[Notification]]
 """For each write of a batch, one result for each item; and the notifications of the transaction."""
 
@@ -56,11 +69,13 @@ class GroupCommit:
 
     def __init__(
         self,
-        execute_batch: Callable[[list[PendingWrite]], Awaitable[BatchOutcome]],
+        execute_batch: Callable[[list[PendingWrite], LockWait], Awaitable[BatchOutcome]],
         outage_tracker: OutageTracker,
         *,
         writers: int,
+        max_waiting_apart: int = 0,
     ) -> None:
+        """`max_waiting_apart`: how many requests may wait for locked rows, each in a transaction of its own."""
         self.stats = CommitStats()
         self._execute_batch = execute_batch
         self._outage_tracker = outage_tracker
@@ -68,6 +83,8 @@ class GroupCommit:
         self._listeners: list[NotificationListener] = []
         self._pending: list[PendingWrite] = []
         self._in_flight: Counter[WriteOperation[Any, Any]] = Counter()
+        self._max_waiting_apart = max_waiting_apart
+        self._waiting_apart: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._is_closing = False
         self._writers = [
@@ -103,6 +120,7 @@ class GroupCommit:
         self._is_closing = True
         self._wake.set()
         await asyncio.gather(*self._writers)
+        await asyncio.gather(*self._waiting_apart)
 
     def notify_listeners(self, notifications: Sequence[Notification]) -> None:
         """Pass the notifications to all listeners. Their errors are logged."""
@@ -127,18 +145,26 @@ class GroupCommit:
             self.stats.duration_seconds.add(time.monotonic() - started_at)
             self.stats.items.add(item_count)
 
-    async def _commit_batch(self, batch: list[PendingWrite]) -> DatabaseUnavailable | None:
+    async def _commit_batch(
+        self, batch: list[PendingWrite], lock_wait: LockWait = LockWait.NORMAL
+    ) -> DatabaseUnavailable | None:
         """Execute the batch and complete its requests.
 
-        When the batch fails, each request is executed separately: only those that cause an error fail. Returns the
-        error when the requests failed because the database is unavailable.
+        When the batch fails, each request is executed separately: only those that cause an error fail. A request whose
+        rows are locked then waits for them apart from the others. Returns the error when the requests failed because the
+        database is unavailable.
         """
         started_at = time.monotonic()
         operations = {write.operation for write in batch}
         self._in_flight.update(operations)
         try:
             await self._handle_outage()
-            results, notifications = await self._execute_batch(batch)
+            results, notifications = await self._execute_batch(batch, lock_wait)
+        except RowsLocked as error:
+            self._outage_tracker.record_success()
+            if len(batch) > 1:
+                return await self._commit_one_by_one(batch, LockWait.BRIEF)
+            self._wait_apart(batch[0], error)
         except DatabaseUnavailable as error:
             self._outage_tracker.record_failure()
             if time.monotonic() - started_at > FAIL_PENDING_AFTER_SECONDS:
@@ -155,23 +181,52 @@ class GroupCommit:
             self._fail(batch, error)
         else:
             self._outage_tracker.record_success()
-            for write, result in zip(batch, results, strict=True):
-                if not write.future.done():
-                    write.future.set_result(result)
-            if notifications:
-                self.notify_listeners(notifications)
+            self._complete(batch, results, notifications)
         finally:
             self._in_flight.subtract(operations)
         return None
 
-    async def _commit_one_by_one(self, batch: list[PendingWrite]) -> DatabaseUnavailable | None:
+    async def _commit_one_by_one(
+        self, batch: list[PendingWrite], lock_wait: LockWait = LockWait.NORMAL
+    ) -> DatabaseUnavailable | None:
         for index, write in enumerate(batch):
-            unavailable = await self._commit_batch([write])
+            unavailable = await self._commit_batch([write], lock_wait)
             if unavailable is not None:
                 # Each of the others would wait just as long.
                 self._fail(batch[index + 1 :], unavailable)
                 return unavailable
         return None
+
+    def _wait_apart(self, write: PendingWrite, error: RowsLocked) -> None:
+        """Let the request wait for its locked rows in a transaction of its own, unless too many requests wait already."""
+        if len(self._waiting_apart) >= self._max_waiting_apart:
+            self._fail([write], error)
+            return
+        task = asyncio.create_task(self._commit_apart(write), name="database writer of a request with locked rows")
+        self._waiting_apart.add(task)
+        task.add_done_callback(self._waiting_apart.discard)
+
+    async def _commit_apart(self, write: PendingWrite) -> None:
+        try:
+            (results,), notifications = await self._execute_batch([write], LockWait.LONG)
+        except Exception as error:  # noqa: BLE001 - the request fails with it
+            if isinstance(error, DatabaseUnavailable) and not isinstance(error, RowsLocked):
+                self._outage_tracker.record_failure()
+            if isinstance(error, ReadTooLarge):
+                error.has_rolled_back_writes = True
+            self._fail([write], error)
+            return
+        self._outage_tracker.record_success()
+        self._complete([write], [results], notifications)
+
+    def _complete(
+        self, writes: Sequence[PendingWrite], results: Sequence[list[Any]], notifications: Sequence[Notification]
+    ) -> None:
+        for write, result in zip(writes, results, strict=True):
+            if not write.future.done():
+                write.future.set_result(result)
+        if notifications:
+            self.notify_listeners(notifications)
 
     def _fail(self, writes: Sequence[PendingWrite], error: Exception) -> None:
         for write in writes:
@@ -185,7 +240,12 @@ class GroupCommit:
             return
         future: asyncio.Future[list[Any]] = asyncio.get_running_loop().create_future()
         try:
-            _, notifications = await self._execute_batch([PendingWrite(on_outage_end, [outage], future)])
+            _, notifications = await self._execute_batch(
+                [PendingWrite(on_outage_end, [outage], future)], LockWait.NORMAL
+            )
+        except RowsLocked as error:
+            # Other requests must not wait for the rows that are locked.
+            log.warning("Leases are not yet extended after an outage, retrying with the next transaction: %s", error)
         except DatabaseUnavailable:
             raise
         except Exception:

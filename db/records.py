@@ -136,9 +136,12 @@ _RUNNING = StateType.RUNNING
 
 
 def estimate_run_time(total: float, state_type: str | None, state_timestamp: str | None, now: str) -> float:
-    """Return `total`, the seconds in past RUNNING states, plus the seconds in the current state when it is RUNNING."""
+    """Return `total`, the seconds in past RUNNING states, plus the seconds in the current state when it is RUNNING.
+
+    Never negative, also after the clock was set back.
+    """
     if state_type == _RUNNING and state_timestamp is not None:
-        return total + seconds_between(state_timestamp, now)
+        return max(0.0, total + max(0.0, seconds_between(state_timestamp, now)))
     return total
 
 

@@ -59,7 +59,9 @@ def set_limits(connection: Connection, settings: Sequence[LimitSetting]) -> list
     for each in settings:
         record = by_tag.get(each.tag)
         if record is None:
-            by_tag[each.tag] = ConcurrencyLimitRecord(new_id(), connection.now, connection.now, each.tag, each.limit)
+            by_tag[each.tag] = ConcurrencyLimitRecord(
+                new_id(connection.now), connection.now, connection.now, each.tag, each.limit
+            )
             created.append(by_tag[each.tag])
         else:
             record.limit, record.updated = each.limit, connection.now

@@ -132,7 +132,7 @@ def _build_flow_run(new: _ResolvedFlowRun, now: str) -> FlowRunRecord:
     """Build the record of a flow run that has no state yet."""
     request = new.request
     return FlowRunRecord(
-        id=new_id(),
+        id=new_id(now),
         created=now,
         updated=now,
         name=request.name or generate_name(),

@@ -35,7 +35,9 @@ def create_flows(connection: Connection, new_flows: Sequence[NewFlow]) -> list[C
     for new in new_flows:
         is_new = new.name not in by_name
         if is_new:
-            by_name[new.name] = FlowRecord(new_id(), connection.now, connection.now, new.name, to_json(list(new.tags)))
+            by_name[new.name] = FlowRecord(
+                new_id(connection.now), connection.now, connection.now, new.name, to_json(list(new.tags))
+            )
             created.append(by_name[new.name])
         results.append(CreatedFlow(by_name[new.name], is_new))
     flows.insert_flows(connection, created)
@@ -94,7 +96,7 @@ def create_deployments(
         is_new = key not in by_key
         if is_new:
             by_key[key] = DeploymentRecord(
-                id=new_id(),
+                id=new_id(connection.now),
                 created=connection.now,
                 updated=connection.now,
                 name=new.name,

@@ -131,7 +131,7 @@ def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
     """Build the record of a task run that has no state yet."""
     delays = new.retry_policy.retry_delay_seconds
     return TaskRunRecord(
-        id=new_id(),
+        id=new_id(now),
         created=now,
         updated=now,
         name=new.name or generate_name(),

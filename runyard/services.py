@@ -10,6 +10,7 @@ from db.runtime.chance import Chance
 from db.runtime.clock import Clock, SystemClock
 from db.sqlite.database import SQLiteDatabase
 from resolvers.delivery.dispatcher import Dispatcher, QueueTimers
+from resolvers.feed_lag import FeedLagMonitor
 from resolvers.retention import Retention
 from resolvers.state_changes import FeedTimers, StateFeed
 from runyard.settings import Settings
@@ -24,6 +25,8 @@ class Services:
     feed: StateFeed
     retention_task: "asyncio.Task[None] | None" = None
     """Deletes runs older than `RUNYARD_RETENTION`; None when runs are kept forever."""
+    feed_lag_task: "asyncio.Task[None] | None" = None
+    """Logs when the feed lags; None on a database with a single writer, where it never does."""
     is_stopping: bool = False
 
     @classmethod
@@ -39,6 +42,7 @@ class Services:
             acknowledge=settings.acknowledge_seconds,
             keep_alive=settings.keep_alive_seconds,
             sweep=settings.sweep_seconds,
+            heartbeat=settings.heartbeat_seconds,
             poll=settings.poll_seconds,
             drain=drain,
         )
@@ -54,7 +58,10 @@ class Services:
         if settings.retention is not None:
             retention = Retention(database, database.clock, settings.retention, chance=chance)
             retention_task = asyncio.create_task(retention.run(), name="retention")
-        return cls(database, dispatcher, feed, retention_task)
+        feed_lag_task = None
+        if database.is_shared:
+            feed_lag_task = asyncio.create_task(FeedLagMonitor(database).run(), name="feed lag")
+        return cls(database, dispatcher, feed, retention_task, feed_lag_task)
 
     async def drain(self) -> None:
         """Stop deliveries and feeds. Return when every subscription has ended and its unacknowledged runs are released.
@@ -68,8 +75,9 @@ class Services:
     async def close(self) -> None:
         """Drain, finish pending writes and close the database."""
         await self.drain()
-        if self.retention_task is not None:
-            self.retention_task.cancel()
+        for task in (self.retention_task, self.feed_lag_task):
+            if task is not None:
+                task.cancel()
         await self.database.close()
 
 
@@ -81,15 +89,18 @@ async def open_database(settings: Settings, clock: Clock | None = None, chance: 
             clock=clock or SystemClock(),
             busy_seconds=settings.database_busy_seconds,
             max_read_bytes=settings.max_response_bytes,
+            max_silence_seconds=2 * settings.heartbeat_seconds,
             chance=chance,
         )
     from db.postgresql.database import PostgreSQLDatabase  # noqa: PLC0415 - not loaded on SQLite
 
     return await PostgreSQLDatabase.open(
         settings.database,
+        listen_url=settings.listen_database,
         clock=clock,
         connections=settings.database_connections,
         timeout_seconds=settings.database_timeout_seconds,
         max_read_bytes=settings.max_response_bytes,
+        max_silence_seconds=2 * settings.heartbeat_seconds,
         chance=chance,
     )

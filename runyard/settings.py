@@ -24,6 +24,10 @@ def _parse_duration(value: object) -> object:
     return parse_duration(value) if isinstance(value, str) else value
 
 
+def _parse_optional(value: object) -> object:
+    return value or None
+
+
 _ORIGIN = re.compile(r"[a-z][a-z0-9+.-]*://(\[[0-9a-f:]+\]|[^\s/:?#@\[\]]+)(:\d+)?")
 
 
@@ -114,6 +118,14 @@ class Settings(BaseSettings):
     database_url: Annotated[
         str, Field(default_factory=_default_database_url, description="SQLite file or PostgreSQL database.")
     ]
+    database_listen_url: Annotated[
+        str | None,
+        BeforeValidator(_parse_optional),
+        Field(
+            description="Direct connection to the PostgreSQL database for notifications, when `database_url` leads "
+            "through a connection pooler. By default, notifications use `database_url`."
+        ),
+    ] = None
     database_busy_seconds: Annotated[
         float,
         Field(ge=0, description="How long a write waits for another process that locks the SQLite file, in seconds."),
@@ -141,6 +153,14 @@ class Settings(BaseSettings):
     ] = 15.0
     sweep_seconds: Annotated[
         float, Field(gt=0, description="How long an expired lease can stay undetected, in seconds.")
+    ] = 5.0
+    heartbeat_seconds: Annotated[
+        float,
+        Field(
+            gt=0,
+            description="Interval at which a server records that it is running, in seconds. After twice this time without "
+            "a server, leases are extended by that time.",
+        ),
     ] = 5.0
     poll_seconds: Annotated[
         float,
@@ -301,9 +321,9 @@ class Settings(BaseSettings):
     @property
     def database(self) -> Path | str:
         """The SQLite file, or the URL of a PostgreSQL database for its driver. Raises ValueError when it is neither."""
+        if (postgresql_url := _parse_postgresql_url(self.database_url)) is not None:
+            return postgresql_url
         scheme, _, rest = self.database_url.partition("://")
-        if scheme in ("postgresql", "postgresql+asyncpg") and rest:
-            return f"postgresql://{rest}"
         if scheme not in ("sqlite", "sqlite+aiosqlite") or rest in ("", "/", "/:memory:") or not rest.startswith("/"):
             raise ValueError(
                 "RUNYARD_DATABASE_URL must name a SQLite file, as sqlite+aiosqlite:///runyard.db or with an absolute "
@@ -313,10 +333,37 @@ class Settings(BaseSettings):
         return Path(rest[1:])
 
     @property
+    def listen_database(self) -> str | None:
+        """The URL of the connection for notifications, for its driver; None when it is that of the database.
+
+        Raises ValueError when it does not name a PostgreSQL database.
+        """
+        if self.database_listen_url is None:
+            return None
+        if (postgresql_url := _parse_postgresql_url(self.database_listen_url)) is None:
+            raise ValueError(
+                "RUNYARD_DATABASE_LISTEN_URL must name a PostgreSQL database, as postgresql+asyncpg://user@host/name; "
+                f"got {_redact_password(self.database_listen_url)!r}."
+            )
+        return postgresql_url
+
+    @property
     def redacted_database(self) -> str:
         """The database for display, without its password."""
         return _redact_password(str(self.database))
 
+    @property
+    def redacted_listen_database(self) -> str:
+        """The URL of the connection for notifications for display, without its password."""
+        return _redact_password(str(self.listen_database))
+
+
+def _parse_postgresql_url(url: str) -> str | None:
+    """Return the URL for the driver; None when it does not name a PostgreSQL database."""
+    scheme, _, rest = url.partition("://")
+    return f"postgresql://{rest}" if scheme in ("postgresql", "postgresql+asyncpg") and rest else None
+
 
 def _redact_password(url: str) -> str:
-    return re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
+    url = re.sub(r"(?<=://)([^/@:]*):[^/@]*@", r"\1:***@", url)
+    return re.sub(r"(?<=[?&])((?:ssl)?password)=[^&]*", r"\1=***", url)

@@ -9,11 +9,11 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
+from uuid import uuid4
 
 from graphql import GraphQLError
 
-from db.errors import DatabaseUnavailable
-from db.runtime.ids import new_id
+from db.errors import DatabaseUnavailable, RowsLocked
 from db.runtime.memory_budget import MemoryBudgetExceeded, ReadTooLarge
 from resolvers.errors import ErrorCode, Refusal
 from schema.hints import add_hint
@@ -28,6 +28,9 @@ class OperationTimedOut(Refusal):
     def __init__(self) -> None:
         super().__init__("The operation exceeded its time limit and was cancelled. A mutation may have been committed.")
 
+
+_UNAVAILABLE_MESSAGE = "The database is busy or unavailable. Retry the request."
+_LOCKED_MESSAGE = "Another transaction has locked rows that the request needs. Retry the request."
 
 SERVER_ERROR_CODES = frozenset({ErrorCode.INTERNAL, ErrorCode.UNAVAILABLE})
 """Codes of errors that the client cannot mend by changing its request."""
@@ -67,10 +70,10 @@ def _translate(error: GraphQLError) -> GraphQLError:
     if isinstance(cause, DatabaseUnavailable):
         return _build_error(
             error,
-            "The database is busy or unavailable. Retry the request.",
+            _LOCKED_MESSAGE if isinstance(cause, RowsLocked) else _UNAVAILABLE_MESSAGE,
             {"code": ErrorCode.UNAVAILABLE, "retryable": True},
         )
-    error_id = new_id()
+    error_id = str(uuid4())
     # Several errors can share a cause, whose traceback is cleared with the first of them; the others keep their own.
     frames = cause.__traceback__ or error.__traceback__
     log.error("Internal error %s at %s", error_id, error.path, exc_info=(type(cause), cause, frames))

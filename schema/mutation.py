@@ -324,7 +324,7 @@ class Mutation:
         validate_batch_size("leaseIds", lease_ids)
         seconds = validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS)
         renewals = [Renewal(lease_id, seconds) for lease_id in parse_ids("leaseIds", lease_ids)]
-        return LeaseResults(await info.context.database.write_all(leases.renew_leases, renewals))
+        return LeaseResults(await leases.renew_all_leases(info.context.database, renewals))
 
     @strawberry.mutation(
         graphql_type=LeasesPayload | None,

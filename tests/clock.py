@@ -11,6 +11,7 @@ class ManualClock:
 
     def __init__(self, now: datetime = START) -> None:
         self._now = now
+        self._elapsed = 0.0
         self._advanced = asyncio.Event()
         self._awaited: list[datetime | None] = []
         self._waits = asyncio.Event()
@@ -18,8 +19,17 @@ class ManualClock:
     def now(self) -> datetime:
         return self._now
 
+    def elapsed(self) -> float:
+        return self._elapsed
+
+    def set_ahead(self, seconds: float) -> None:
+        """Set the clock ahead, or back when negative, although no time passes. Wakes the waiters."""
+        self._elapsed -= seconds
+        self.advance(seconds)
+
     def advance(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
+        self._elapsed += seconds
         self._advanced.set()
         self._advanced = asyncio.Event()
 

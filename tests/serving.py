@@ -109,8 +109,14 @@ class RunningServer:
 
 def settings_for(path: Path, **changed: object) -> Settings:
     """Return settings for a server on a free port, by default with the SQLite file `runyard.db` in the folder `path`."""
-    # Polling would add waiters to the manual clock, which tests count.
-    given = {"database_url": f"sqlite+aiosqlite:///{path}/runyard.db", "port": 0, "poll_seconds": 10**9} | changed
+    given = {
+        "database_url": f"sqlite+aiosqlite:///{path}/runyard.db",
+        "port": 0,
+        # Polling would add waiters to the manual clock, which tests count.
+        "poll_seconds": 10**9,
+        # Otherwise a server whose manual clock is advanced would count as suspended.
+        "heartbeat_seconds": 10**9,
+    } | changed
     return Settings(**given)  # type: ignore[arg-type]
 
 
@@ -151,6 +157,8 @@ class ServerProcess:
             **variables,
         }
         self.process: asyncio.subprocess.Process | None = None
+        self.start_log = b""
+        """What the server logged until it was ready."""
         self._clients: list[Client] = []
 
     async def start(self, **variables: str) -> Client:
@@ -164,7 +172,9 @@ class ServerProcess:
             stderr=asyncio.subprocess.PIPE,
         )
         assert self.process.stderr is not None
+        self.start_log = b""
         while line := await asyncio.wait_for(self.process.stderr.readline(), TIMEOUT_SECONDS):
+            self.start_log += line
             if b"Uvicorn running" in line:
                 self._log = asyncio.create_task(self.process.stderr.read())
                 self._clients.append(Client(self.url))

@@ -5,6 +5,7 @@ are sent and received as the text that responses contain: no caller depends on t
 """
 
 import asyncio
+import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -13,11 +14,19 @@ from typing import Any, TypeVar
 from db.connection import Connection
 from db.database import Item, NotificationListener, Result, WriteOperation
 from db.errors import DatabaseUnavailable
-from db.group_commit import BatchOutcome, GroupCommit, PendingWrite, execute_batch
-from db.outages import Outage, OutageTracker
+from db.group_commit import BatchOutcome, GroupCommit, LockWait, PendingWrite, execute_batch
+from db.outages import MAX_SILENCE_SECONDS, Outage, OutageTracker
 from db.postgresql import read_limit
-from db.postgresql.connection import PostgreSQLConnection, Raw
-from db.postgresql.driver import DRIVER_ERRORS, open_pool, terminate_if_broken, translate_error, translate_errors
+from db.postgresql.connection import PostgreSQLConnection, Raw, read_in_transaction
+from db.postgresql.driver import (
+    DRIVER_ERRORS,
+    is_url_pooled,
+    open_pool,
+    pooled_begin,
+    terminate_if_broken,
+    translate_error,
+    translate_errors,
+)
 from db.postgresql.greenlets import GreenletPool
 from db.postgresql.notifier import Notifier
 from db.postgresql.pool import Pool
@@ -30,10 +39,19 @@ from db.runtime.memory_budget import MAX_READ_BYTES, current_read_budget
 from db.runtime.timestamps import format_timestamp
 from db.statements.schema_version import is_current
 
+log = logging.getLogger("runyard.database")
+
 WRITERS = 2
 """Number of concurrent write transactions. Further requests share the next one, which costs less than another one."""
 
 T = TypeVar("T")
+
+
+def _begin_statements(pooled_begin: str | None) -> dict[LockWait, str | None]:
+    """Return the statement with which transactions begin at once; None when the session's parameters suffice."""
+    begin = pooled_begin or "BEGIN"
+    longer = {each: f"{begin}; SET LOCAL lock_timeout = {round(each.value * 1000)}" for each in LockWait}
+    return {**longer, LockWait.NORMAL: pooled_begin}
 
 
 class PostgreSQLDatabase:
@@ -48,6 +66,8 @@ class PostgreSQLDatabase:
         timeout_seconds: float,
         max_read_bytes: int,
         chance: Chance,
+        *,
+        is_pooled: bool = False,
     ) -> None:
         self.name = name
         self.clock = outage_tracker.clock
@@ -60,9 +80,17 @@ class PostgreSQLDatabase:
         self._max_read_bytes = max_read_bytes
         self._chance = chance
         self._is_closing = False
+        self._pooled_begin = pooled_begin(timeout_seconds) if is_pooled else None
+        self._begin_statements = _begin_statements(self._pooled_begin)
         self._notifier = notifier
         self._outage_tracker = outage_tracker
-        self._group_commit = GroupCommit(self._execute_batch, outage_tracker, writers=WRITERS)
+        self._group_commit = GroupCommit(
+            self._execute_batch,
+            outage_tracker,
+            writers=WRITERS,
+            # Other requests need the remaining connections.
+            max_waiting_apart=max(0, pool.get_max_size() // 2 - 1),
+        )
         self._group_commit.listen(notifier.publish)
         notifier.start()
 
@@ -71,36 +99,46 @@ class PostgreSQLDatabase:
         cls,
         url: str,
         *,
+        listen_url: str | None = None,
         clock: Clock | None = None,
         connections: int = 10,
         timeout_seconds: float = 10.0,
         max_read_bytes: int = MAX_READ_BYTES,
+        max_silence_seconds: float = MAX_SILENCE_SECONDS,
         chance: Chance = random.random,
     ) -> "PostgreSQLDatabase":
         """Connect to the database at `url` (`postgresql://…`), whose migrations must be current.
 
-        Timestamps use the database's clock unless a test passes `clock`. At most `connections` are open, and one more
-        for notifications. A read or a transaction fails after `timeout_seconds`. `max_read_bytes` limits writes, and
-        reads outside of operations. Raises DatabaseUnavailable when the database cannot be reached.
+        `url` may lead through a connection pooler in transaction mode, which is detected. Notifications then need a
+        direct connection, to `listen_url`; without it, none are received. Timestamps use the database's clock unless a
+        test passes `clock`. At most `connections` are open, and one more for notifications. A read or a transaction
+        fails after `timeout_seconds`. `max_read_bytes` limits writes, and reads outside of operations.
+        `max_silence_seconds` as for `OutageTracker`. Raises DatabaseUnavailable when the database cannot be reached.
         """
+        is_pooled = await is_url_pooled(url, timeout_seconds)
+        log.info("Connected to PostgreSQL %s", "through a connection pooler" if is_pooled else "directly")
         pool = await open_pool(
-            url, min_size=min(WRITERS, connections), max_size=connections, timeout_seconds=timeout_seconds
+            url,
+            min_size=min(WRITERS, connections),
+            max_size=connections,
+            timeout_seconds=timeout_seconds,
+            through_pooler=is_pooled,
         )
         try:
             with translate_errors():
                 name = f"PostgreSQL {await pool.fetchval('SHOW server_version')}"
-                started_at = await pool.fetchval("SELECT pg_postmaster_start_time()")
-            notifier = Notifier(url, timeout_seconds)
+            notifier = Notifier(listen_url or url, timeout_seconds)
             if clock is None:
                 clock = notifier.clock
                 await notifier.synchronize_clock(pool)
         except BaseException:
             await pool.close()
             raise
-        # The time before the database started counts as an outage, of which a starting server knows only the end.
-        outage_tracker = OutageTracker(clock, Outage(since=None, until=started_at))
+        # No worker can have renewed a lease with a server that has just started.
+        outage_tracker = OutageTracker(clock, max_silence_seconds, Outage(since=None))
+        notifier.clock.on_step(outage_tracker.record_clock_step)
         notifier.on_connection_lost(outage_tracker.record_failure)
-        return cls(pool, name, notifier, outage_tracker, timeout_seconds, max_read_bytes, chance)
+        return cls(pool, name, notifier, outage_tracker, timeout_seconds, max_read_bytes, chance, is_pooled=is_pooled)
 
     @property
     def commit_stats(self) -> CommitStats:
@@ -122,7 +160,9 @@ class PostgreSQLDatabase:
         def read(raw: Raw) -> Awaitable[T]:
             read_limit.start_counting(raw, read_budget)
             connection = PostgreSQLConnection(raw, self.clock, format_timestamp(self.clock.now()), read_budget)
-            return self._greenlets.run(work, connection)
+            if self._pooled_begin is None:
+                return self._greenlets.run(work, connection)
+            return self._greenlets.run(read_in_transaction, work, connection, self._pooled_begin)
 
         try:
             result = await self._use_connection(read)
@@ -163,9 +203,10 @@ class PostgreSQLDatabase:
         except TimeoutError:
             self._connections.terminate()
 
-    async def _execute_batch(self, batch: list[PendingWrite]) -> BatchOutcome:
+    async def _execute_batch(self, batch: list[PendingWrite], lock_wait: LockWait) -> BatchOutcome:
         def write(raw: Raw) -> Awaitable[BatchOutcome]:
-            begin = partial(transaction, raw, self.clock, self._chance, self._max_read_bytes)
+            begin_statement = self._begin_statements[lock_wait]
+            begin = partial(transaction, raw, self.clock, self._chance, self._max_read_bytes, begin_statement)
             return self._greenlets.run(execute_batch, begin, batch)
 
         return await self._use_connection(write)

@@ -18,8 +18,8 @@ import orjson
 from db.connection import LeaseSettled, Notification, NotificationsMissed, StatesWritten, WorkAvailable
 from db.database import NotificationListener
 from db.errors import DatabaseUnavailable
-from db.postgresql.driver import connect, translate_errors
-from db.runtime.clock import SystemClock
+from db.postgresql.database_clock import DatabaseClock
+from db.postgresql.driver import NOTICE_LOST_PEER, connect, is_pooled, translate_errors
 
 log = logging.getLogger("runyard.database")
 
@@ -31,8 +31,8 @@ SEND_INTERVAL_SECONDS = 0.02
 CLOCK_SYNC_INTERVAL_SECONDS = 10.0
 CLOCK_SAMPLES = 5
 """Number of clock readings in a synchronization. The one with the shortest round trip is the most precise."""
-MAX_CLOCK_DRIFT = 0.0001
-"""Upper bound for the drift between the clocks of two machines, in seconds per second."""
+MAX_SKEW_SECONDS = 2.0
+"""Difference between this machine's clock and the database's above which a warning is logged."""
 MAX_RECONNECT_DELAY_SECONDS = 5.0
 CLOSE_TIMEOUT_SECONDS = 1.0
 """Time limit for sending the last notifications when the server stops."""
@@ -47,32 +47,6 @@ _NOTIFICATION_TYPES: dict[str, Callable[[str], Notification]] = {
 }
 
 
-class DatabaseClock(SystemClock):
-    """The database's clock, read at intervals and extrapolated with the machine's clock. It never goes back."""
-
-    def __init__(self) -> None:
-        self._base_read_at = time.monotonic()
-        self._base_time = datetime.now(UTC)
-        self._latest = self._base_time
-        self._error = float("inf")
-
-    def now(self) -> datetime:
-        self._latest = max(self._latest, self._base_time + timedelta(seconds=time.monotonic() - self._base_read_at))
-        return self._latest
-
-    def set(self, database_time: datetime, read_at: float, error: float) -> None:
-        """Record that the database's clock showed `database_time`, ± `error` seconds, at the monotonic time `read_at`.
-
-        A reading that is less precise than the current extrapolation is ignored: a busy machine reads late.
-        """
-        if error <= self._error + MAX_CLOCK_DRIFT * (read_at - self._base_read_at):
-            self._base_time, self._base_read_at, self._error = database_time, read_at, error
-
-    def accept_next_reading(self) -> None:
-        """Accept the next reading at any precision, because it may come from another machine."""
-        self._error = float("inf")
-
-
 class Notifier:
     """A connection that sends and receives notifications, and reconnects when it is lost."""
 
@@ -84,6 +58,8 @@ class Notifier:
         self._listeners: list[NotificationListener] = []
         self._on_connection_lost: Callable[[], None] = lambda: None
         self._pending: dict[Notification, None] = {}
+        self._reported_skew = 0.0
+        self._has_reported_pooler = False
         self._wake = asyncio.Event()
         self._is_closing = False
         self._delayed_wake: asyncio.TimerHandle | None = None
@@ -121,15 +97,31 @@ class Notifier:
             await self._task
 
     async def synchronize_clock(self, connection: Any) -> None:
-        """Set the clock to the database's clock."""
+        """Read the database's clock."""
         for _ in range(CLOCK_SAMPLES):
-            sent_at = time.monotonic()
+            sent_at = self.clock.elapsed()
             epoch_microseconds: int = await connection.fetchval(
                 "SELECT (EXTRACT(EPOCH FROM clock_timestamp()) * 1000000)::bigint", timeout=self._timeout
             )
-            received_at = time.monotonic()
+            received_at = self.clock.elapsed()
             database_time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=epoch_microseconds)
             self.clock.set(database_time, (sent_at + received_at) / 2, (received_at - sent_at) / 2)
+        self._report_skew((datetime.now(UTC) - self.clock.now()).total_seconds())
+
+    def _report_skew(self, skew: float) -> None:
+        """Log how far this machine's clock is ahead of the database's, once for each change."""
+        if abs(skew - self._reported_skew) <= MAX_SKEW_SECONDS:
+            return
+        if abs(skew) > MAX_SKEW_SECONDS:
+            log.warning(
+                "This machine's clock is %.1f seconds %s the database's. Runyard uses the database's clock; only the times "
+                "in this log are the machine's. Synchronize both by NTP.",
+                abs(skew),
+                "ahead of" if skew > 0 else "behind",
+            )
+        else:
+            log.info("This machine's clock and the database's agree again")
+        self._reported_skew = skew
 
     async def _run(self) -> None:
         reconnect_delay = 0.1
@@ -146,7 +138,7 @@ class Notifier:
                 with translate_errors():
                     self.clock.accept_next_reading()
                     connection.add_termination_listener(self._handle_termination)
-                    await connection.add_listener(CHANNEL, self._handle_payload)
+                    await self._start_listening(connection)
                     self._notify_listeners([NotificationsMissed()])
                     await self._serve(connection)
             except DatabaseUnavailable as error:
@@ -154,6 +146,22 @@ class Notifier:
                 self._on_connection_lost()
             finally:
                 connection.terminate()
+
+    async def _start_listening(self, connection: Any) -> None:
+        """Receive notifications on the connection, unless it leads through a connection pooler.
+
+        A pooler in transaction mode would pass them to any of its clients.
+        """
+        if not await is_pooled(connection):
+            await connection.execute(NOTICE_LOST_PEER)
+            await connection.add_listener(CHANNEL, self._handle_payload)
+        elif self._listeners and not self._has_reported_pooler:
+            self._has_reported_pooler = True
+            log.warning(
+                "The connection for notifications leads through a connection pooler, which does not pass them on. Work "
+                "that other servers queue is found by polling only. Set RUNYARD_DATABASE_LISTEN_URL to the URL of a "
+                "direct connection to the database."
+            )
 
     async def _serve(self, connection: Any) -> None:
         """Send pending notifications and synchronize the clock until the server stops.

@@ -15,13 +15,13 @@ from db.tables import Timestamp
 def estimated_run_time_seconds(run: FromClause, now: str = "now") -> ColumnElement[float]:
     """Build the time spent RUNNING up to the parameter `now`, in seconds.
 
-    Never negative, even if a clock ran backwards.
+    Never negative, also after the clock was set back.
     """
     running_seconds = seconds_between(run.c.state_timestamp, bindparam(now, type_=Timestamp, required=True))
     total = run.c.total_run_time_seconds
     # Most runs are not RUNNING, and their stored total is returned without date arithmetic.
     return case(
-        (run.c.state_type == StateType.RUNNING.value, _NotNegative(total + running_seconds)),
+        (run.c.state_type == StateType.RUNNING.value, _NotNegative(total + _NotNegative(running_seconds))),
         (total > literal(0.0), total),
         else_=literal(0.0),
     )

@@ -14,6 +14,11 @@ def add_seconds(start: ColumnElement[Any], seconds: ColumnElement[Any]) -> Colum
     return _AddSeconds(start, seconds)
 
 
+def earlier_of(one: ColumnElement[Any], other: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the earlier of two timestamps."""
+    return _EarlierOf(one, other)
+
+
 class _AddSeconds(DialectExpression):
     """The timestamp a number of seconds after another."""
 
@@ -28,3 +33,17 @@ def _add_seconds_in_sqlite(element: _AddSeconds, compiler: SQLCompiler, **option
 def _add_seconds_in_postgresql(element: _AddSeconds, compiler: SQLCompiler, **options: Any) -> str:
     start, seconds = (compiler.process(each, **options) for each in element.clauses)
     return f"({start} + {seconds} * INTERVAL '1 second')"
+
+
+class _EarlierOf(DialectExpression):
+    """The earlier of two timestamps."""
+
+
+@compiles(_EarlierOf, "sqlite")
+def _earlier_of_in_sqlite(element: _EarlierOf, compiler: SQLCompiler, **options: Any) -> str:
+    return f"min({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_EarlierOf, "postgresql")
+def _earlier_of_in_postgresql(element: _EarlierOf, compiler: SQLCompiler, **options: Any) -> str:
+    return f"least({compiler.process(element.clauses, **options)})"

@@ -22,14 +22,16 @@ from db import migrations
 from db.connection import Connection, SQLiteConnection
 from db.database import Item, NotificationListener, Result, WriteOperation
 from db.errors import BrokenReference, DatabaseUnavailable
-from db.group_commit import BatchOutcome, GroupCommit, PendingWrite, execute_batch
-from db.outages import Outage, OutageTracker
+from db.group_commit import BatchOutcome, GroupCommit, LockWait, PendingWrite, execute_batch
+from db.outages import MAX_SILENCE_SECONDS, Outage, OutageTracker
 from db.runtime.chance import Chance
 from db.runtime.clock import Clock
 from db.runtime.histograms import SECONDS_BUCKETS, CommitStats, ConnectionPoolStats, Histogram
 from db.runtime.ids import new_id
 from db.runtime.memory_budget import MAX_READ_BYTES, ReadBudget, ReadTooLarge, current_read_budget
 from db.runtime.timestamps import format_timestamp
+from db.sqlite.clock_steps import ClockSteps
+from db.statements.queue import shift_leases
 from db.statements.schema_version import is_current
 
 READERS = 2
@@ -71,6 +73,7 @@ class SQLiteDatabase:
         interrupters: list[_ReadInterrupter],
         clock: Clock,
         max_read_bytes: int,
+        max_silence_seconds: float,
         chance: Chance,
     ) -> None:
         self.clock = clock
@@ -86,9 +89,11 @@ class SQLiteDatabase:
         """Number of reads assigned to each connection: one runs, the others wait."""
         self._wait_seconds = Histogram(SECONDS_BUCKETS)
         self._is_closing = False
+        self._clock_steps = ClockSteps(clock)
         # The time without a server counts as an outage, because no worker could renew a lease.
+        outage = Outage(since=None, concerns_all_servers=True)
         self._group_commit = GroupCommit(
-            self._execute_batch, OutageTracker(clock, Outage(since=None, until=None)), writers=1
+            self._execute_batch, OutageTracker(clock, max_silence_seconds, outage), writers=1
         )
 
     @classmethod
@@ -99,13 +104,14 @@ class SQLiteDatabase:
         clock: Clock,
         busy_seconds: float = 5.0,
         max_read_bytes: int = MAX_READ_BYTES,
+        max_silence_seconds: float = MAX_SILENCE_SECONDS,
         chance: Chance = random.random,
     ) -> "SQLiteDatabase":
         """Open the database in the file `path`, creating and migrating it as needed.
 
         A SQLite file has no clock: timestamps use `clock`. A write waits up to `busy_seconds` for another process that
-        has locked the file. `max_read_bytes` limits writes, and reads outside of operations. Raises DatabaseTooNew or
-        DatabaseUnavailable.
+        has locked the file. `max_read_bytes` limits writes, and reads outside of operations. `max_silence_seconds` as
+        for `OutageTracker`. Raises DatabaseTooNew or DatabaseUnavailable.
         """
         await asyncio.to_thread(path.parent.mkdir, parents=True, exist_ok=True)
         await asyncio.to_thread(migrations.upgrade_sqlite, path)
@@ -115,7 +121,7 @@ class SQLiteDatabase:
             await _set_pragmas(writer, "synchronous=FULL", "foreign_keys=ON")
             if (latest := await _latest_state_id(writer)) is not None:
                 # The feed is sorted by id, and the machine's clock may have been set back since the last id.
-                new_id(after=latest)
+                new_id(format_timestamp(clock.now()), after=latest)
             readers = [await stack.enter_async_context(_connect(path, busy_seconds)) for _ in range(READERS)]
             interrupters = [_ReadInterrupter() for _ in readers]
             for reader, interrupter in zip(readers, interrupters, strict=True):
@@ -124,7 +130,7 @@ class SQLiteDatabase:
                 await _run_on_thread(reader, _limit_value_length, max_read_bytes)
                 await reader.set_progress_handler(interrupter, PROGRESS_HANDLER_STEPS)  # pyright: ignore[reportArgumentType]
             stack.pop_all()
-        return cls(writer, readers, interrupters, clock, max_read_bytes, chance)
+        return cls(writer, readers, interrupters, clock, max_read_bytes, max_silence_seconds, chance)
 
     @property
     def commit_stats(self) -> CommitStats:
@@ -186,8 +192,10 @@ class SQLiteDatabase:
         for connection in [self._writer, *self._readers]:
             await connection.close()
 
-    async def _execute_batch(self, batch: list[PendingWrite]) -> BatchOutcome:
-        return await _run_on_thread(self._writer, _write, self.clock, self._chance, self._max_read_bytes, batch)
+    async def _execute_batch(self, batch: list[PendingWrite], _lock_wait: LockWait) -> BatchOutcome:
+        return await _run_on_thread(
+            self._writer, _write, self._clock_steps, self._chance, self._max_read_bytes, batch
+        )
 
 
 def _read(
@@ -212,21 +220,29 @@ def _read(
 
 def _write(
     raw: sqlite3.Connection,
-    clock: Clock,
+    clock_steps: ClockSteps,
     chance: Chance,
     max_read_bytes: int,
     batch: list[PendingWrite],
 ) -> BatchOutcome:
-    return execute_batch(partial(_transaction, raw, clock, chance, max_read_bytes), batch)
+    return execute_batch(partial(_transaction, raw, clock_steps, chance, max_read_bytes), batch)
 
 
 @contextmanager
-def _transaction(raw: sqlite3.Connection, clock: Clock, chance: Chance, max_read_bytes: int) -> Generator[Connection]:
+def _transaction(
+    raw: sqlite3.Connection, clock_steps: ClockSteps, chance: Chance, max_read_bytes: int
+) -> Generator[Connection]:
     with _TranslateErrors():
         raw.execute("BEGIN IMMEDIATE")
         try:
-            yield SQLiteConnection(raw, format_timestamp(clock.now()), ReadBudget(max_read_bytes), chance)
+            # Both come from one reading: leases are never compared with a time that they do not follow yet.
+            step, now = clock_steps.unhandled()
+            connection = SQLiteConnection(raw, format_timestamp(now), ReadBudget(max_read_bytes), chance)
+            if step:
+                shift_leases(connection, step)
+            yield connection
             raw.execute("COMMIT")
+            clock_steps.mark_handled(step)
         except BaseException:
             if raw.in_transaction:
                 raw.execute("ROLLBACK")

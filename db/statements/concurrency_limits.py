@@ -14,10 +14,18 @@ from db.tables import concurrency_limit, concurrency_slot, flow_run, queue_entry
 
 _LIMITS = select(*record_columns(concurrency_limit, ConcurrencyLimitRecord))
 _BY_TAG = Statement(_LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags")).order_by(concurrency_limit.c.tag))
-_LOCKED_BY_TAG = Statement(
+LIMIT_LOCK_SECONDS = 5
+"""How long a transaction waits for a locked limit. All runs with the tag take turns, of several servers as well."""
+
+_lock_by_tag = (
     _LIMITS.where(is_key_among(concurrency_limit.c.tag, "tags"))
     .order_by(concurrency_limit.c.tag)
     .with_for_update(key_share=True)
+)
+# Limits are locked last. PostgreSQL evaluates the subquery once, before it locks the first row.
+_longer_lock_timeout = select(func.set_config("lock_timeout", f"{LIMIT_LOCK_SECONDS}s", literal_column("true")))
+_LOCKED_BY_TAG = Statement(
+    _lock_by_tag, postgresql=_lock_by_tag.where(_longer_lock_timeout.scalar_subquery().is_not(None))
 )
 _BY_ID = Statement(_LIMITS.where(is_among(concurrency_limit.c.id, "ids")))
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))

@@ -7,7 +7,19 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from sqlalchemy import BindParameter, Boolean, Text, bindparam, delete, func, literal_column, select, true, update
+from sqlalchemy import (
+    BindParameter,
+    Boolean,
+    Float,
+    Text,
+    bindparam,
+    delete,
+    func,
+    literal_column,
+    select,
+    true,
+    update,
+)
 
 from db.connection import Connection, Row
 from db.enums import StateType
@@ -17,11 +29,14 @@ from db.sql.lists import is_key_among, unnest_rows
 from db.sql.planner_hints import nested_loop_join, with_selectivity
 from db.sql.statement import Statement
 from db.sql.tags import has_tag_among
-from db.sql.time_arithmetic import add_seconds
+from db.sql.time_arithmetic import add_seconds, earlier_of
 from db.tables import queue_entry, task_run
 
 QUEUE_ENTRY_COLUMNS = record_columns(queue_entry, QueueEntryRecord)
 QUEUE_ENTRY_WIDTH = len(QUEUE_ENTRY_COLUMNS)
+
+MAX_SHIFT_SECONDS = 1e9
+"""Limit on the change of a lease, in seconds: about 30 years. The result stays a valid timestamp."""
 
 _now: BindParameter[str] = bindparam("now", required=True)
 _limit: BindParameter[int] = bindparam("limit", required=True)
@@ -93,26 +108,45 @@ _NEXT_DUE = Statement(
     )
 )
 
-_EXPIRED = Statement(
+_expired = (
     select(queue_entry.c.task_run_id)
     .where(queue_entry.c.lease_id.is_not(None), queue_entry.c.lease_expires_at <= _now)
     .order_by(queue_entry.c.lease_expires_at)
     .limit(_limit)
 )
+_EXPIRED = Statement(
+    _expired,
+    postgresql=_expired.join(task_run, task_run.c.id == queue_entry.c.task_run_id).with_for_update(
+        key_share=True, skip_locked=True
+    ),
+)
 _NEXT_EXPIRY = Statement(select(func.min(queue_entry.c.lease_expires_at)).where(queue_entry.c.lease_id.is_not(None)))
 
-_extended_expiry = add_seconds(
-    bindparam("start", type_=queue_entry.c.lease_expires_at.type, required=True), queue_entry.c.lease_seconds
+_seconds: BindParameter[float] = bindparam("seconds", type_=Float(), required=True)
+_now_value = bindparam("now", type_=queue_entry.c.lease_expires_at.type, required=True)
+_shifted_expiry = add_seconds(queue_entry.c.lease_expires_at, _seconds)
+_SHIFT_LEASES = Statement(
+    update(queue_entry).values(lease_expires_at=_shifted_expiry).where(queue_entry.c.lease_id.is_not(None))
 )
+_extended_expiry = earlier_of(_shifted_expiry, add_seconds(_now_value, queue_entry.c.lease_seconds))
+_is_extendable = (
+    queue_entry.c.lease_id.is_not(None),
+    queue_entry.c.is_acknowledged,
+    queue_entry.c.lease_expires_at != _extended_expiry,
+)
+_extend_leases = update(queue_entry).values(lease_expires_at=_extended_expiry).where(*_is_extendable)
+_leased_entry = queue_entry.alias("leased")
 _EXTEND_LEASES = Statement(
-    update(queue_entry)
-    .values(lease_expires_at=_extended_expiry)
-    .where(
-        queue_entry.c.lease_id.is_not(None),
-        queue_entry.c.is_acknowledged,
-        queue_entry.c.lease_seconds <= bindparam("max_lease_seconds", required=True),
-        queue_entry.c.lease_expires_at < _extended_expiry,
-    )
+    _extend_leases,
+    # A lease that another transaction has locked must not delay the others.
+    postgresql=_extend_leases.where(
+        queue_entry.c.task_run_id.in_(
+            select(_leased_entry.c.task_run_id)
+            .where(_leased_entry.c.lease_id.is_not(None), _leased_entry.c.is_acknowledged)
+            .order_by(_leased_entry.c.task_run_id)
+            .with_for_update(skip_locked=True)
+        )
+    ),
 )
 
 _WAITING_FOR_SLOT = Statement(
@@ -208,16 +242,25 @@ def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
 
 
 def runs_with_expired_leases(connection: Connection, limit: int) -> list[str]:
-    """Return the ids of at most `limit` runs whose leases have expired, earliest expiry first."""
+    """Lock and return the ids of at most `limit` runs whose leases have expired, earliest expiry first.
+
+    Runs that another transaction has locked are skipped.
+    """
     return [row[0] for row in connection.fetch(_EXPIRED, {"now": connection.now, "limit": limit})]
 
 
-def extend_leases_after_outage(connection: Connection, start: str, max_lease_seconds: float) -> int:
-    """Extend acknowledged leases to their full time from `start`, and return the number of extended leases.
+def extend_leases(connection: Connection, seconds: float) -> int:
+    """Extend acknowledged leases by `seconds`, up to their full time from now, and return the number of changed leases.
 
-    Leases of more than `max_lease_seconds`, and those that expire later anyway, are not changed.
+    A lease that ends later than that is shortened to its full time. Leases that another transaction has locked are
+    skipped.
     """
-    return connection.run(_EXTEND_LEASES, {"start": start, "max_lease_seconds": max_lease_seconds})
+    return connection.run(_EXTEND_LEASES, {"now": connection.now, "seconds": min(seconds, MAX_SHIFT_SECONDS)})
+
+
+def shift_leases(connection: Connection, seconds: float) -> None:
+    """Let all leases end `seconds` later; earlier when negative."""
+    connection.run(_SHIFT_LEASES, {"seconds": max(-MAX_SHIFT_SECONDS, min(seconds, MAX_SHIFT_SECONDS))})
 
 
 def unacknowledged_lease_ids(connection: Connection, lease_ids: Sequence[str]) -> set[str]:

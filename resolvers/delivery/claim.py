@@ -90,7 +90,7 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
     multi_queue, assignments = _assign_due_runs(connection, request, credit)
     for demand, entry in assignments:
-        entry.lease_id = new_id()
+        entry.lease_id = new_id(connection.now)
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
         entry.waits_for_slot = False

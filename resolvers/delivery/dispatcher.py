@@ -26,10 +26,10 @@ from db.runtime.timestamps import parse_timestamp
 from db.statements import queue
 from resolvers.batch_size import AdaptiveBatchSize
 from resolvers.delivery.claim import MAX_CLAIM_SIZE, Claim, ClaimRequest, Delivery, Demand, claim_due_runs
+from resolvers.delivery.heartbeats import OutageRecovery
 from resolvers.delivery.lease_recovery import recover_lost_connections
 from resolvers.delivery.lease_sweeper import LeaseSweeper
 from resolvers.delivery.leases import (
-    extend_leases_after_outage,
     finish_deliveries,
     release_all_unacknowledged,
     release_unacknowledged,
@@ -56,6 +56,8 @@ class QueueTimers:
     """Maximum time between two events of a subscription. An empty event is sent after it."""
     sweep: float = 5.0
     """Maximum time between two checks for expired leases."""
+    heartbeat: float = 5.0
+    """Interval at which a server records that it is running."""
     retry_database: float = 1.0
     """Delay before the next claim after a failure, such as an unavailable database."""
     poll: float = 5.0
@@ -80,14 +82,16 @@ class Dispatcher:
         self._round_robin = RoundRobin()
         self._batch_size = AdaptiveBatchSize(MAX_CLAIM_SIZE)
         self._wake = asyncio.Event()
-        self._sweeper = LeaseSweeper(database, clock, max_wait_seconds=timers.sweep, chance=chance)
+        self._sweeper = LeaseSweeper(
+            database, clock, max_wait_seconds=timers.sweep, heartbeat_seconds=timers.heartbeat, chance=chance
+        )
         self.metrics = DeliveryMetrics(self._sweeper.recovered)
         self._subscriber_left = asyncio.Event()
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._has_missed_notifications = False
         database.listen(self._on_notifications)
-        database.on_outage_end(extend_leases_after_outage)
+        database.on_outage_end(OutageRecovery(max_silence_seconds=2 * timers.heartbeat))
 
     async def start(self, *, is_only_server: bool) -> None:
         """Start to deliver and to sweep.

@@ -1,4 +1,4 @@
-"""The lease sweeper: finds expired leases and recovers their runs."""
+"""The lease sweeper: finds expired leases and recovers their runs. It also records the heartbeats of this server."""
 
 import asyncio
 import logging
@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 
 from db.connection import Connection
 from db.database import Database
-from db.errors import DatabaseUnavailable
+from db.errors import DatabaseUnavailable, RowsLocked
 from db.runtime.chance import Chance
 from db.runtime.clock import Clock
 from db.runtime.memory_budget import ReadTooLarge
 from db.runtime.timestamps import parse_timestamp
 from db.statements import queue
 from resolvers.batch_size import AdaptiveBatchSize, limit_read_size
+from resolvers.delivery.heartbeats import record_heartbeats
 from resolvers.delivery.lease_recovery import recover_expired_leases
 
 log = logging.getLogger("runyard.queue")
@@ -41,11 +42,16 @@ class LeaseSweeper:
     Waits for `notify_leased` while no lease exists, unless other servers, which may lease runs too, use the database.
     """
 
-    def __init__(self, database: Database, clock: Clock, *, max_wait_seconds: float, chance: Chance) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, max_wait_seconds: float, heartbeat_seconds: float, chance: Chance
+    ) -> None:
         self._database = database
         self._clock = clock
         self._chance = chance
-        self._max_wait = timedelta(seconds=max_wait_seconds)
+        self._max_wait = timedelta(seconds=min(max_wait_seconds, heartbeat_seconds))
+        self._heartbeat_seconds = heartbeat_seconds
+        self._last_heartbeat_at = float("-inf")
+        """Elapsed time of the last heartbeat."""
         self._leased = asyncio.Event()
         self._batch_size = AdaptiveBatchSize(MAX_SWEEP_SIZE)
         self.recovered = Counter[str]()
@@ -66,6 +72,7 @@ class LeaseSweeper:
                 if next_expiry is None and not self._database.is_shared:
                     await self._leased.wait()
                     continue
+                await self._record_heartbeat()
                 if next_expiry is not None and parse_timestamp(next_expiry) <= self._clock.now():
                     recovered = await self._database.write(sweep_leases, size)
                     if recovered:
@@ -73,7 +80,7 @@ class LeaseSweeper:
                         self.recovered.update(recovered)
                         log.info("Recovered %d runs with expired leases", recovered.total())
                         continue
-                    # Another server is recovering these leases.
+                    # Another transaction has locked these leases, usually a server that recovers them.
                     next_expiry = None
             except ReadTooLarge as error:
                 self._batch_size.shrink(size, error)
@@ -86,6 +93,17 @@ class LeaseSweeper:
                 log.exception("The lease sweep failed, retrying")
                 next_expiry = None
             await self._clock.wait(never, self._next_sweep_at(next_expiry))
+
+    async def _record_heartbeat(self) -> None:
+        """Record a heartbeat if half of the interval has passed since the last one."""
+        elapsed = self._clock.elapsed()
+        if elapsed - self._last_heartbeat_at < self._heartbeat_seconds / 2:
+            return
+        try:
+            await self._database.write(record_heartbeats, "this server")
+        except RowsLocked as error:
+            log.warning("The heartbeat could not be recorded; leases are swept without it: %s", error)
+        self._last_heartbeat_at = elapsed
 
     def _next_sweep_at(self, next_expiry: str | None) -> datetime:
         """Return when to sweep next: at the next expiry, and after `max_wait_seconds` at the latest.

@@ -1,23 +1,22 @@
-"""Write operations on leases: acknowledge, renew, release, finish, and extend after an outage.
+"""Write operations on leases: acknowledge, renew, release and finish.
 
 Each operation takes a list and executes a constant number of statements.
 """
 
-import logging
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
 from db.connection import Connection, LeaseSettled, Notification
+from db.database import Database
 from db.enums import StateType
-from db.outages import Outage
+from db.errors import RowsLocked
 from db.records import QueueEntryRecord
-from db.runtime.timestamps import seconds_after, seconds_between
+from db.runtime.timestamps import seconds_after
 from db.statements import queue, task_runs
 from resolvers.delivery.lease_recovery import requeue_released
 from resolvers.queue.entries import acknowledge, requeue
-
-log = logging.getLogger("runyard.queue")
 
 
 class LeaseStatus(StrEnum):
@@ -68,27 +67,6 @@ def release_all_unacknowledged(connection: Connection, servers: Sequence[str]) -
     return [len(unacknowledged)] * len(servers)
 
 
-RENEWALS_PER_LEASE = 3
-"""How often a worker is expected to renew within one lease time. An outage shorter than that ends no lease."""
-
-
-def extend_leases_after_outage(connection: Connection, outages: Sequence[Outage]) -> list[Exception | None]:
-    """Extend acknowledged leases to their full time from the end of the outage, if it lasted for a renewal interval.
-
-    The renewal interval of a lease is its time divided by RENEWALS_PER_LEASE. An outage of unknown start extends all
-    acknowledged leases. Leases that expired during the outage are held again. The operation runs in the first
-    transaction after an outage, before the lease sweep and renewals read the leases.
-    """
-    for outage in outages:
-        ended_at = outage.until or connection.now
-        max_lease_seconds = (
-            RENEWALS_PER_LEASE * seconds_between(outage.since, ended_at) if outage.since else float("inf")
-        )
-        if (count := queue.extend_leases_after_outage(connection, ended_at, max_lease_seconds)) > 0:
-            log.warning("The database was unavailable until %s; extended %d leases from then on", ended_at, count)
-    return [None] * len(outages)
-
-
 def finish_deliveries(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:
     """End the leases and remove the runs from the queue, for at-most-once delivery. Return whether each was held."""
     held = queue.queue_entries_by_lease(connection, lease_ids)
@@ -117,6 +95,25 @@ def renew_leases(connection: Connection, renewals: Sequence[Renewal]) -> list[Le
     queue.update_queue_entries(connection, [entry for entry, _ in held.values()])
     connection.notify(LeaseSettled(lease_id) for lease_id in lease_ids)
     return [_result(lease_id, *held.get(lease_id, (None, None))) for lease_id in lease_ids]
+
+
+async def renew_all_leases(database: Database, renewals: Sequence[Renewal]) -> list[LeaseResult | Exception]:
+    """Renew leases as `renew_leases` does, also while another transaction has locked the rows of some of them.
+
+    Raises RowsLocked for these when all others are renewed. Renewing again is safe.
+    """
+    try:
+        return await database.write_all(renew_leases, renewals)
+    except RowsLocked:
+        if len(renewals) == 1:
+            raise
+    results = await asyncio.gather(
+        *(database.write_all(renew_leases, [each]) for each in renewals), return_exceptions=True
+    )
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
+    return [result for found in results if not isinstance(found, BaseException) for result in found]
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,9 @@ def _to_stats(stats: QueueStats, subscribers: int, capacity: QueueCapacity, now:
         retry=stats.retry,
         delayed=stats.delayed,
         leased=stats.leased,
-        oldest_wait_seconds=None if stats.oldest_due_at is None else seconds_between(stats.oldest_due_at, now),
+        oldest_wait_seconds=None
+        if stats.oldest_due_at is None
+        else max(0.0, seconds_between(stats.oldest_due_at, now)),
         subscribers=subscribers,
         max_scheduled=capacity.max_scheduled,
         max_retry=capacity.max_retry,

@@ -5,15 +5,21 @@ from dataclasses import replace
 from db.enums import TERMINAL, StateType
 from db.records import FlowRunRecord, RunRecord, StateRecord, TaskRunRecord
 from db.runtime.ids import new_id
-from db.runtime.timestamps import seconds_between
+from db.runtime.timestamps import seconds_after, seconds_between
 from resolvers.orchestration.transition import ProposedState
+
+MICROSECOND = 1e-6
 
 
 def enter_state(run: RunRecord, proposed: ProposedState, now: str, *, transition_id: str | None = None) -> StateRecord:
     """Set the state of `run` at the time `now`, update its statistics and return the new state. Writes nothing.
 
-    `transition_id`: the id of the proposed transition, needed when a rule has replaced the proposed state.
+    When the clock has been set back, the time is directly after that of the previous state: the states of a run stay in
+    order, and no duration is negative. `transition_id`: the id of the proposed transition, needed when a rule has
+    replaced the proposed state.
     """
+    if run.state_timestamp is not None and now < run.state_timestamp:
+        now = seconds_after(run.state_timestamp, MICROSECOND)
     if isinstance(run, TaskRunRecord):
         ids = {"flow_run_id": run.flow_run_id, "task_run_id": run.id}
     else:
@@ -23,8 +29,8 @@ def enter_state(run: RunRecord, proposed: ProposedState, now: str, *, transition
     if proposed.type is StateType.SCHEDULED and details.scheduled_time is None:
         details.scheduled_time = now
     state = StateRecord(
-        # The ids of a run's states increase, even when the clocks of several servers differ.
-        id=new_id(after=run.state_id),
+        # The ids of a run's states increase, even when the clock has been set back.
+        id=new_id(now, after=run.state_id),
         run_id=run.id,
         type=proposed.type,
         name=proposed.name,

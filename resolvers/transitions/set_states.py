@@ -174,7 +174,7 @@ def _set_flow_run_states(
         if recorded_state is not None:
             results.append(FlowRunTransitionResult(*_repeated_flow_run_fields(recorded_state, change), flow_run=run))
             continue
-        transition = Transition(run, change.proposed, connection.now, new_pause_key=new_id())
+        transition = Transition(run, change.proposed, connection.now, new_pause_key=new_id(connection.now))
         decision = decide(flow_run_policy(forced=change.force), transition)
         state = None
         if decision.state is not None:

@@ -3,10 +3,11 @@
 `path` is the path of the argument that an input was sent in. Errors use it to name the invalid field.
 """
 
+from uuid import uuid4
+
 import strawberry
 
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
-from db.runtime.ids import new_id
 from resolvers.errors import BadInput
 from resolvers.flow_runs import NewFlowRun
 from resolvers.flows import NewDeployment, NewFlow
@@ -233,7 +234,9 @@ class TaskRunCreateInput:
             )
         return NewTaskRun(
             task_key=validate_key(f"{path}.taskKey", self.task_key),
-            dynamic_key=new_id() if self.dynamic_key is None else validate_key(f"{path}.dynamicKey", self.dynamic_key),
+            dynamic_key=str(uuid4())
+            if self.dynamic_key is None
+            else validate_key(f"{path}.dynamicKey", self.dynamic_key),
             flow_run_id=parse_optional_id(f"{path}.flowRunId", self.flow_run_id),
             name=self.name,
             task_version=self.task_version,

@@ -60,10 +60,10 @@ def populate(connection: Connection, seed: int = 0, *, task_run_count: int = 60)
     """Insert the rows; the same seed gives the same rows, except for their ids."""
     rng = random.Random(seed)  # noqa: S311
     new_flows = [
-        FlowRecord(new_id(), NOW, NOW, name, to_json(_tags(rng))) for name in ("alpha", "Alpha-2", "beta_1", "É")
+        FlowRecord(new_id(NOW), NOW, NOW, name, to_json(_tags(rng))) for name in ("alpha", "Alpha-2", "beta_1", "É")
     ]
     new_deployments = [
-        DeploymentRecord(new_id(), NOW, NOW, name, flow.id, to_json(_tags(rng)), rng.choice(["q1", "Q2", None]), active)
+        DeploymentRecord(new_id(NOW), NOW, NOW, name, flow.id, to_json(_tags(rng)), rng.choice(["q1", "Q2", None]), active)
         for flow, name, active in zip(new_flows[:3] * 2, NAMES[:6], [True, False] * 3, strict=True)
     ]
     parents = [_task_run(rng, number, None) for number in range(task_run_count // 4)]
@@ -106,7 +106,7 @@ def _timestamp(rng: random.Random) -> str | None:
 def _task_run(rng: random.Random, number: int, flow_run_id: str | None) -> TaskRunRecord:
     type, name = rng.choice(STATES)
     return TaskRunRecord(
-        id=new_id(),
+        id=new_id(NOW),
         created=rng.choice(TIMESTAMPS),
         updated=NOW,
         name=rng.choice(NAMES),
@@ -147,7 +147,7 @@ def _flow_run(
     # The second id belongs to a deleted deployment.
     deployment_ids = [None, UNKNOWN_ID, *(each.id for each in new_deployments)]
     return FlowRunRecord(
-        id=new_id(),
+        id=new_id(NOW),
         created=rng.choice(TIMESTAMPS),
         updated=NOW,
         name=rng.choice(NAMES),

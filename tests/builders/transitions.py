@@ -106,7 +106,7 @@ def flow_run_facts(state: StateType | None, *, run_count: int = 1, **facts: Any)
 
 def _identity(name: str) -> dict[str, Any]:
     return {
-        "id": new_id(),
+        "id": new_id(NOW),
         "created": NOW,
         "updated": NOW,
         "name": name,
@@ -136,7 +136,7 @@ def _in_state(
     if type is not None:
         name = type.default_name if name is None else name
         run.state = StateRecord(
-            new_id(), run.id, type, name, since, None, data, (details or StateDetails()).to_json(), None
+            new_id(NOW), run.id, type, name, since, None, data, (details or StateDetails()).to_json(), None
         )
         run.state_id, run.state_type, run.state_name, run.state_timestamp = run.state.id, type, name, since
     for field, value in overrides.items():

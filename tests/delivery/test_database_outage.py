@@ -7,7 +7,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids, run_under_lease
 from tests.client import Client
-from tests.clock import ManualClock
+from tests.clock import START, ManualClock
 from tests.postgresql import DedicatedPostgreSQL, dedicated_postgresql
 from tests.serving import RunningServer, run_server
 
@@ -201,40 +201,41 @@ async def test_a_lease_that_expired_in_an_outage_is_extended_by_its_duration(
         assert lost["status"] == "LOST"
 
 
-async def test_an_outage_shorter_than_a_heartbeat_extends_no_lease(
+async def test_a_lease_that_did_not_expire_in_an_outage_is_extended_by_the_outage(
     postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
     async with run_server(tmp_path, database_url=url) as server:
         id, _ = await create_running(server.client)
-        before = await lease_expiry(server, id)
+        server.clock.advance(10)
+        await create_scheduled(server.client, "another")
 
         await stop(postgresql_server)
         server.clock.advance(19)
+        assert await refusal_code(server.client, "GetTaskRun", id=id) == UNAVAILABLE
         await start(postgresql_server)
 
         await create_scheduled(server.client, "another")
-        assert await lease_expiry(server, id) == before == "2030-01-01T12:01:00.000000Z"
+        assert await lease_expiry(server, id) == "2030-01-01T12:01:19.000000Z"
 
 
-async def test_a_server_started_with_the_database_extends_earlier_leases(
+async def test_a_server_started_after_an_outage_extends_leases_once(
     postgresql_server: DedicatedPostgreSQL, url: str, tmp_path: Path
 ) -> None:
-    now = datetime.now(UTC)
-    async with run_server(tmp_path, ManualClock(now - timedelta(seconds=100)), database_url=url) as before:
+    settings = {"database_url": url, "heartbeat_seconds": 5.0}
+    start_time = START + timedelta(seconds=100)
+    async with run_server(tmp_path, **settings) as before:
         id, lease = await create_running(before.client)
 
     await stop(postgresql_server)
     await start(postgresql_server)
 
-    later = datetime.now(UTC)
-    async with run_server(tmp_path, ManualClock(later), database_url=url) as after:
+    async with run_server(tmp_path, ManualClock(start_time), **settings) as after:
         (renewed,) = (await after.client.execute("RenewTaskRunLeases", leaseIds=[lease]))["leases"]
-        assert renewed["status"] == "HELD"
-        # A server that starts later extends no lease: only the start of the database counts.
-        first = await lease_expiry(after, id)
-        async with run_server(tmp_path, ManualClock(later + timedelta(seconds=30)), database_url=url) as newcomer:
+        assert (renewed["status"], renewed["leaseExpiresAt"]) == ("HELD", "2030-01-01T12:02:40.000000Z")
+        later = ManualClock(start_time + timedelta(seconds=10))
+        async with run_server(tmp_path, later, **settings) as newcomer:
             await create_scheduled(newcomer.client, "another")
-            assert await lease_expiry(newcomer, id) == first
+            assert await lease_expiry(newcomer, id) == "2030-01-01T12:02:40.000000Z"
 
 
 async def test_two_servers_reclaim_each_lost_run_once_after_an_outage(

@@ -15,17 +15,17 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from db import migrations
 from db.connection import SQLiteConnection
 from db.enums import TERMINAL, StateType
-from db.outages import Outage
+from db.outages import MAX_SILENCE_SECONDS, Outage
 from db.runtime.timestamps import format_timestamp
 from db.statements import queue
 from resolvers.delivery.claim import Claim, ClaimRequest, Demand, claim_due_runs
+from resolvers.delivery.heartbeats import OutageRecovery
 from resolvers.delivery.lease_recovery import recover_lost_connections
 from resolvers.delivery.lease_sweeper import MAX_SWEEP_SIZE, sweep_leases
 from resolvers.delivery.leases import (
     Release,
     Renewal,
     acknowledge_leases,
-    extend_leases_after_outage,
     finish_deliveries,
     release_leases,
     release_unacknowledged,
@@ -157,7 +157,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def recover_from_an_outage(self) -> None:
-        self.perform(extend_leases_after_outage, Outage(since=None, until=None))
+        self.perform(OutageRecovery(MAX_SILENCE_SECONDS), Outage(since=None, concerns_all_servers=True))
 
     @invariant()
     def a_run_has_at_most_one_live_lease(self) -> None:

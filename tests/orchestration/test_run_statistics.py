@@ -180,12 +180,21 @@ def test_time_spent_in_other_states_is_not_run_time(leaving: StateType | None, e
     assert run.total_run_time_seconds == 10.5
 
 
-def test_the_run_time_is_negative_if_the_clock_was_set_back() -> None:
-    run = task_run(StateType.RUNNING, since=in_seconds(2))
+def test_after_the_clock_was_set_back_a_state_directly_follows_the_previous_one() -> None:
+    since = "2030-01-01T13:00:00.000000Z"
+    run = task_run(StateType.RUNNING, since=since, start_time=since, total_run_time_seconds=10.5)
 
-    enter_state(run, propose(StateType.COMPLETED), NOW)
+    state = enter_state(run, propose(StateType.COMPLETED), "2030-01-01T12:00:00.000000Z")
 
-    assert run.total_run_time_seconds == -2.0
+    assert state.timestamp == run.end_time == run.updated == "2030-01-01T13:00:00.000001Z"
+    assert run.total_run_time_seconds == 10.500001
+
+
+def test_a_run_that_is_running_since_the_future_has_no_negative_run_time() -> None:
+    run = task_run(StateType.RUNNING, since=in_seconds(2), total_run_time_seconds=10.5)
+    run.read_at = NOW
+
+    assert run.estimated_run_time_seconds == 10.5
 
 
 @pytest.mark.parametrize("entering", NOT_SCHEDULED)

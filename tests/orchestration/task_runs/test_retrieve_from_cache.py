@@ -31,7 +31,7 @@ PROPOSED = propose(StateType.RUNNING, cache_key="k")
 def cached_state(**details: Any) -> StateRecord:
     """Return a state of another run that is cached under the key `k`."""
     text = StateDetails(cache_key="k", **details).to_json()
-    return StateRecord(new_id(), "another run", StateType.COMPLETED, "Mine", NOW, "Why", '{"a":1}', text, None)
+    return StateRecord(new_id(NOW), "another run", StateType.COMPLETED, "Mine", NOW, "Why", '{"a":1}', text, None)
 
 
 def test_a_cached_state_replaces_running_under_the_name_cached() -> None:

@@ -79,12 +79,12 @@ def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception |
     for count in counts:
         insert_task_runs(connection, [random_run(chance, number, flow_runs[number % 100]) for number in range(count)])
     times = [format_timestamp(START + timedelta(seconds=number)) for number in range(ROWS)]
-    more_flows = [FlowRecord(new_id(), time, time, f"flow-{time}", "[]") for time in times]
+    more_flows = [FlowRecord(new_id(time), time, time, f"flow-{time}", "[]") for time in times]
     flows.insert_flows(connection, more_flows)
     flows.insert_deployments(
         connection,
         [
-            DeploymentRecord(new_id(), each.created, each.created, each.name, each.id, "[]", None, True)
+            DeploymentRecord(new_id(each.created), each.created, each.created, each.name, each.id, "[]", None, True)
             for each in more_flows
         ],
     )

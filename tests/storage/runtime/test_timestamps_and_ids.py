@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from db.runtime import ids
 from db.runtime.ids import canonical_id, new_id
 from db.runtime.timestamps import (
     epoch_microseconds,
@@ -20,6 +21,7 @@ from db.runtime.timestamps import (
 )
 from tests.builders.timestamps import DATETIMES
 
+NOW = "2030-01-01T12:00:00.000000Z"
 ID = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 
 
@@ -106,42 +108,54 @@ def test_epoch_microseconds_are_counted_from_1970() -> None:
     assert epoch_microseconds("1970-01-01T00:00:00.000001Z") == 1
 
 
-def test_an_id_is_a_uuid_version_7_that_starts_with_the_time() -> None:
-    before = datetime.now(UTC)
+@pytest.fixture
+def no_earlier_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids of this test do not follow those of earlier tests, or those of later tests its ids."""
+    monkeypatch.setattr(ids, "_last", 0)
 
-    generated = new_id()
+
+@pytest.mark.usefixtures("no_earlier_ids")
+def test_an_id_is_a_uuid_version_7_that_starts_with_the_time() -> None:
+    generated = new_id("2030-01-01T12:00:00.123456Z")
 
     value = uuid.UUID(generated)
-    made_at = datetime.fromtimestamp((value.int >> 80) / 1000, UTC)
     assert generated == str(value)
     assert (value.version, value.variant) == (7, uuid.RFC_4122)
-    # Ids generated within one millisecond may use the next millisecond.
-    assert before - timedelta(milliseconds=1) <= made_at <= datetime.now(UTC) + timedelta(seconds=1)
+    assert value.int >> 80 == epoch_microseconds("2030-01-01T12:00:00.123456Z") // 1000
+
+
+@pytest.mark.usefixtures("no_earlier_ids")
+def test_ids_increase_after_the_clock_is_set_back() -> None:
+    earlier = new_id("2030-01-01T12:00:00.000000Z")
+
+    later = new_id("2030-01-01T11:00:00.000000Z")
+
+    assert later > earlier
 
 
 def test_each_id_is_greater_than_the_one_before_even_within_a_millisecond() -> None:
-    ids = [new_id() for _ in range(20_000)]
+    generated = [new_id(NOW) for _ in range(20_000)]
 
-    assert ids == sorted(set(ids))
+    assert generated == sorted(set(generated))
 
 
 def test_an_id_can_be_generated_after_one_of_another_server() -> None:
     ahead = f"{(time.time_ns() // 1_000_000 + 200) << 16 | 0x7FFF:016x}"
     known = f"{ahead[:8]}-{ahead[8:12]}-{ahead[12:]}-bfff-ffffffffffff"
 
-    generated = new_id(after=known)
+    generated = new_id(NOW, after=known)
 
     assert generated > known
     assert (uuid.UUID(generated).version, uuid.UUID(generated).variant) == (7, uuid.RFC_4122)
-    assert new_id() > generated
+    assert new_id(NOW) > generated
 
 
 def test_concurrent_threads_generate_increasing_and_unique_ids() -> None:
     with ThreadPoolExecutor(8) as threads:
-        generated = list(threads.map(lambda _: [new_id() for _ in range(2_000)], range(8)))
+        generated = list(threads.map(lambda _: [new_id(NOW) for _ in range(2_000)], range(8)))
 
-    assert all(ids == sorted(ids) for ids in generated)
-    assert len({id for ids in generated for id in ids}) == 16_000
+    assert all(each == sorted(each) for each in generated)
+    assert len({id for each in generated for id in each}) == 16_000
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ async def test_state_ids_increase_even_after_one_from_a_clock_ahead(
     async with transaction(database) as older:
         await set_state(database, id, StateType.RUNNING)
         # As if written by another server, half a second ahead.
-        ahead = str(uuid.UUID(int=uuid.UUID(new_id()).int + (500 << 80)))
+        ahead = str(uuid.UUID(int=uuid.UUID(new_id(format_timestamp(START))).int + (500 << 80)))
         await database._pool.execute("UPDATE task_run_state SET id = $1 WHERE type = 'RUNNING'", ahead)
         await database._pool.execute("UPDATE task_run SET state_id = $1", ahead)
         await older.run(set_state_in(id, StateType.PAUSED))

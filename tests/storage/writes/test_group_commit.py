@@ -12,8 +12,8 @@ import pytest
 
 from db.connection import Connection, LeaseSettled, Notification, SQLiteConnection, WorkAvailable
 from db.errors import BrokenReference, DatabaseUnavailable
-from db.group_commit import BatchOutcome, GroupCommit, PendingWrite
-from db.outages import OutageTracker
+from db.group_commit import BatchOutcome, GroupCommit, LockWait, PendingWrite
+from db.outages import MAX_SILENCE_SECONDS, OutageTracker
 from db.sqlite.database import SQLiteDatabase
 from resolvers.flows import CreatedFlow, NewFlow, create_flows
 from resolvers.task_runs import NewTaskRun, create_all_task_runs
@@ -510,7 +510,7 @@ async def test_a_reopened_database_contains_all_confirmed_writes(path: Path) -> 
 async def test_an_outage_during_individual_retries_fails_the_remaining_writes_at_once() -> None:
     batch_sizes: list[int] = []
 
-    async def execute_batch(batch: list[PendingWrite]) -> BatchOutcome:
+    async def execute_batch(batch: list[PendingWrite], _lock_wait: LockWait) -> BatchOutcome:
         batch_sizes.append(len(batch))
         if len(batch) > 1:
             raise ValueError("One of them is at fault.")
@@ -518,7 +518,7 @@ async def test_an_outage_during_individual_retries_fails_the_remaining_writes_at
             return [["written"]], []
         raise DatabaseUnavailable("It does not answer in time.")
 
-    batches = GroupCommit(execute_batch, OutageTracker(ManualClock()), writers=1)
+    batches = GroupCommit(execute_batch, OutageTracker(ManualClock(), MAX_SILENCE_SECONDS), writers=1)
     writes = [asyncio.create_task(batches.write_all(create_flows, [NewFlow("f")])) for _ in range(5)]
     found = await results_of(*writes)
     await batches.close()

@@ -1,0 +1,61 @@
+"""Heartbeats of servers, and the extension of leases after a time in which no server was running.
+
+While no server runs, or while the database is unavailable, no worker can renew a lease. Every server records a heartbeat
+at intervals. After an outage, a server reads the last one before it writes anything else: if no server
+was running, all leases are extended by that time, once. If another server was running, workers could renew with it, and
+nothing is extended.
+"""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from db.connection import Connection
+from db.outages import Outage
+from db.runtime.timestamps import seconds_between
+from db.statements import heartbeats, queue
+
+log = logging.getLogger("runyard.queue")
+
+
+def record_heartbeats(connection: Connection, servers: Sequence[str]) -> list[Exception | None]:
+    """Record that these servers are running."""
+    heartbeats.record_heartbeat(connection)
+    return [None] * len(servers)
+
+
+@dataclass(frozen=True, slots=True)
+class OutageRecovery:
+    """The write operation with which a server ends an outage."""
+
+    max_silence_seconds: float
+    """Time without a heartbeat after which no server counts as running."""
+
+    def __call__(self, connection: Connection, outages: Sequence[Outage]) -> list[Exception | None]:
+        """Extend the acknowledged leases by the time in which no server was running, up to their full time from now.
+
+        Leases that expired in that time are held again. Must run before the lease sweep and renewals read the leases.
+        """
+        for outage in outages:
+            last_heartbeat = heartbeats.lock_last_heartbeat(connection)
+            seconds = self._seconds_without_server(outage, last_heartbeat, connection.now)
+            if seconds is not None and (count := queue.extend_leases(connection, max(0.0, seconds))) > 0:
+                heartbeats.record_heartbeat(connection)
+                log.warning("No server was running for %.1f seconds; extended %d leases", seconds, count)
+        return [None] * len(outages)
+
+    def _seconds_without_server(self, outage: Outage, last_heartbeat: str | None, now: str) -> float | None:
+        """Return how long no server was running, or None when another server was.
+
+        Negative when the clock was set back meanwhile.
+        """
+        started_at = outage.since or last_heartbeat
+        if started_at is None:
+            # Servers recorded no heartbeats before this version.
+            return float("inf")
+        other_server_was_running = last_heartbeat is not None and last_heartbeat > (outage.since or "")
+        if outage.concerns_all_servers or not other_server_was_running:
+            return seconds_between(started_at, now)
+        assert last_heartbeat is not None
+        seconds = seconds_between(last_heartbeat, now)
+        return seconds if seconds > self.max_silence_seconds else None
