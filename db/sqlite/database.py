@@ -193,9 +193,7 @@ class SQLiteDatabase:
             await connection.close()
 
     async def _execute_batch(self, batch: list[PendingWrite], _lock_wait: LockWait) -> BatchOutcome:
-        return await _run_on_thread(
-            self._writer, _write, self._clock_steps, self._chance, self._max_read_bytes, batch
-        )
+        return await _run_on_thread(self._writer, _write, self._clock_steps, self._chance, self._max_read_bytes, batch)
 
 
 def _read(

@@ -63,7 +63,9 @@ def populate(connection: Connection, seed: int = 0, *, task_run_count: int = 60)
         FlowRecord(new_id(NOW), NOW, NOW, name, to_json(_tags(rng))) for name in ("alpha", "Alpha-2", "beta_1", "É")
     ]
     new_deployments = [
-        DeploymentRecord(new_id(NOW), NOW, NOW, name, flow.id, to_json(_tags(rng)), rng.choice(["q1", "Q2", None]), active)
+        DeploymentRecord(
+            new_id(NOW), NOW, NOW, name, flow.id, to_json(_tags(rng)), rng.choice(["q1", "Q2", None]), active
+        )
         for flow, name, active in zip(new_flows[:3] * 2, NAMES[:6], [True, False] * 3, strict=True)
     ]
     parents = [_task_run(rng, number, None) for number in range(task_run_count // 4)]
