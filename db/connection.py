@@ -39,11 +39,16 @@ class NotificationsMissed:
 
 
 @dataclass(frozen=True, slots=True)
+class ClockStepFollowed:
+    """A server now follows a step of the database's clock. All servers must do so at the same time."""
+
+
+@dataclass(frozen=True, slots=True)
 class StatesWritten:
     """New states of task runs were written."""
 
 
-Notification = WorkAvailable | LeaseSettled | NotificationsMissed | StatesWritten
+Notification = WorkAvailable | LeaseSettled | NotificationsMissed | ClockStepFollowed | StatesWritten
 
 
 class Connection(Protocol):

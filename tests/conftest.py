@@ -17,6 +17,9 @@ from tests.serving import RunningServer, ServerProcess, run_server
 settings.register_profile("fast", max_examples=20)
 """For `just test-fast`. Every property test scales with the profile that is chosen."""
 
+LONG_TESTS = ("tests/conformance/", "tests/chaos/", "tests/examples/", "tests/api/http/test_graphiql", "tests/hostile/")
+"""Where the tests are that take longer than a second each. They begin first."""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -27,12 +30,17 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that use PostgreSQL or a server process; other tests that start processes mark themselves."""
+    """Mark the tests that use PostgreSQL or a server process, and let long tests begin first.
+
+    Other tests that start processes mark themselves.
+    """
     for item in items:
         uses = set(getattr(item, "fixturenames", ()))
         parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
         if uses & {"postgresql", "server_process"} or parameters.get("database_kind") == "postgresql":
             item.add_marker(pytest.mark.processes)
+    # A long test that begins last would run alone on its process.
+    items.sort(key=lambda item: not item.nodeid.startswith(LONG_TESTS))
 
 
 @pytest.fixture

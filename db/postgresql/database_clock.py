@@ -28,20 +28,21 @@ class DatabaseClock:
 
     A small difference is adopted with the next reading. Where the new time is behind, the clock advances at half speed
     until the time is reached. A step of more than STEP_SECONDS is followed when all readings of
-    FOLLOW_STEP_AFTER_SECONDS have shown it.
+    FOLLOW_STEP_AFTER_SECONDS have shown it, or when another server follows it.
     """
 
     def __init__(self, elapsed: Callable[[], float] = elapsed_seconds) -> None:
         """`elapsed`: as `Clock.elapsed`."""
         self._elapsed = elapsed
         self._waits = ClockWaits(self.now)
-        self._on_step: Callable[[], None] = lambda: None
+        self._step_listeners: list[Callable[[], None]] = []
         self._read_time: datetime | None = None
         """Time of the last accepted reading."""
         self._read_at = 0.0
         self._error = 0.0
         """Maximum error of that reading, in seconds."""
         self._accepts_any_precision = False
+        self._follows_next_step = False
         self._held: tuple[datetime, float] | None = None
         """If the reading was behind the time that the clock showed: that time, and the elapsed time then."""
         self._step: tuple[float, float] | None = None
@@ -49,7 +50,7 @@ class DatabaseClock:
 
     def on_step(self, callback: Callable[[], None]) -> None:
         """Call `callback` when a step of the database's clock is followed, directly before the time changes."""
-        self._on_step = callback
+        self._step_listeners.append(callback)
 
     def now(self) -> datetime:
         """Return the time. The clock must have been read (`set`)."""
@@ -89,6 +90,10 @@ class DatabaseClock:
         """Accept the next reading at any precision, because it may come from another machine, unless it shows a step."""
         self._accepts_any_precision = True
 
+    def follow_next_step(self) -> None:
+        """Follow a step with the next reading that shows it, because another server does."""
+        self._follows_next_step = True
+
     def _record_step(self, difference: float, database_time: datetime, read_at: float, error: float) -> None:
         if self._step is None or abs(difference - self._step[0]) > STEP_SECONDS:
             self._step = difference, read_at
@@ -98,15 +103,16 @@ class DatabaseClock:
                 abs(difference),
                 FOLLOW_STEP_AFTER_SECONDS,
             )
-        elif read_at - self._step[1] >= FOLLOW_STEP_AFTER_SECONDS:
+        if self._follows_next_step or read_at - self._step[1] >= FOLLOW_STEP_AFTER_SECONDS:
             log.warning("The step of the database's clock by %.1f seconds has lasted and is followed.", difference)
-            self._on_step()
+            for callback in self._step_listeners:
+                callback()
             self._step = None
             self._accept(database_time, read_at, error)
 
     def _accept(self, database_time: datetime, read_at: float, error: float) -> None:
         shown = None if self._read_time is None else (self.now(), self._elapsed())
         self._read_time, self._read_at, self._error = database_time, read_at, error
-        self._accepts_any_precision, self._held = False, None
+        self._accepts_any_precision, self._follows_next_step, self._held = False, False, None
         if shown is not None and shown[0] > self.now():
             self._held = shown

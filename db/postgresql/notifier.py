@@ -15,7 +15,14 @@ from uuid import uuid4
 
 import orjson
 
-from db.connection import LeaseSettled, Notification, NotificationsMissed, StatesWritten, WorkAvailable
+from db.connection import (
+    ClockStepFollowed,
+    LeaseSettled,
+    Notification,
+    NotificationsMissed,
+    StatesWritten,
+    WorkAvailable,
+)
 from db.database import NotificationListener
 from db.errors import DatabaseUnavailable
 from db.postgresql.database_clock import DatabaseClock
@@ -44,6 +51,7 @@ _NOTIFICATION_TYPES: dict[str, Callable[[str], Notification]] = {
     "w": WorkAvailable,
     "l": LeaseSettled,
     "s": lambda _nothing: StatesWritten(),
+    "c": lambda _nothing: ClockStepFollowed(),
 }
 
 
@@ -59,6 +67,8 @@ class Notifier:
         self._on_connection_lost: Callable[[], None] = lambda: None
         self._pending: dict[Notification, None] = {}
         self._reported_skew = 0.0
+        self._next_sync_at = 0.0
+        self.clock.on_step(lambda: self.publish([ClockStepFollowed()]))
         self._has_reported_pooler = False
         self._wake = asyncio.Event()
         self._is_closing = False
@@ -168,17 +178,17 @@ class Notifier:
 
         Raises DatabaseUnavailable when the connection is lost.
         """
-        next_sync_at = 0.0
+        self._next_sync_at = 0.0
         while not connection.is_closed():
-            if time.monotonic() >= next_sync_at:
+            if time.monotonic() >= self._next_sync_at:
+                self._next_sync_at = time.monotonic() + CLOCK_SYNC_INTERVAL_SECONDS
                 await self.synchronize_clock(connection)
-                next_sync_at = time.monotonic() + CLOCK_SYNC_INTERVAL_SECONDS
             self._wake.clear()
             await self._send_pending(connection)
             if self._is_closing and not self._pending:
                 return
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(0.0, next_sync_at - time.monotonic())):
+                async with asyncio.timeout(max(0.0, self._next_sync_at - time.monotonic())):
                     await self._wake.wait()
         raise DatabaseUnavailable("the database closed the connection")
 
@@ -205,7 +215,12 @@ class Notifier:
     def _handle_payload(self, _connection: object, _process: int, _channel: str, payload: str) -> None:
         sender, *items = orjson.loads(payload)
         if sender != self._sender:
-            self._notify_listeners([_NOTIFICATION_TYPES[kind](value) for kind, value in items])
+            notifications = [_NOTIFICATION_TYPES[kind](value) for kind, value in items]
+            if ClockStepFollowed() in notifications:
+                self.clock.follow_next_step()
+                self._next_sync_at = 0.0
+                self._wake.set()
+            self._notify_listeners(notifications)
 
     def _notify_listeners(self, notifications: Sequence[Notification]) -> None:
         for listener in self._listeners:
@@ -243,5 +258,7 @@ def _encode(notification: Notification) -> tuple[str, str] | None:
             return "l", lease_id
         case StatesWritten():
             return "s", ""
+        case ClockStepFollowed():
+            return "c", ""
         case NotificationsMissed():
             return None

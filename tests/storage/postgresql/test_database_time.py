@@ -1,13 +1,16 @@
 """The time of a server on PostgreSQL while the clock of the database's machine is set, by libfaketime."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from db import migrations
-from db.postgresql import notifier
+from db.connection import Connection
+from db.database import WriteOperation
+from db.outages import Outage
+from db.postgresql import database_clock, notifier
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.database_clock import STEP_SECONDS
 from tests.chaos.clocks import find_faketime
@@ -78,6 +81,40 @@ async def test_time_continues_while_the_database_is_an_hour_ahead_and_when_it_is
 
     assert before < during < after
     assert (was_right, is_right(after)) == (True, True)
+
+
+async def test_a_step_that_lasts_is_followed_by_all_servers_together_and_extends_leases(
+    postgresql: ChaosPostgreSQL, database: PostgreSQLDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = await PostgreSQLDatabase.open(postgresql.url)
+    outages: list[Outage] = []
+    other.on_outage_end(record_outages(outages))
+    await other.write(no_operation, "before")
+    monkeypatch.setattr(database_clock, "FOLLOW_STEP_AFTER_SECONDS", 3600.0)
+    postgresql.clock.step_to(HOUR)
+    await wait_for_readings(other, 2)
+    assert is_right(other.clock.now())
+
+    database._notifier.clock.follow_next_step()
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await other.clock.wait(asyncio.Event(), datetime.now(UTC) + timedelta(seconds=HOUR / 2))
+    await other.write(no_operation, "after")
+    await other.close()
+
+    assert is_right(other.clock.now() - timedelta(seconds=HOUR))
+    assert [each.concerns_all_servers for each in outages] == [False, True]
+
+
+def no_operation(_connection: Connection, items: Sequence[str]) -> list[str | Exception]:
+    return list(items)
+
+
+def record_outages(recorded: list[Outage]) -> WriteOperation[Outage, None]:
+    def record(_connection: Connection, outages: Sequence[Outage]) -> list[Exception | None]:
+        recorded.extend(outages)
+        return [None] * len(outages)
+
+    return record
 
 
 async def test_a_server_takes_the_time_of_the_database_from_the_first_reading_on(postgresql: ChaosPostgreSQL) -> None:

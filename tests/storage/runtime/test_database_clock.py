@@ -142,6 +142,29 @@ def test_a_step_ahead_is_followed_when_it_has_lasted() -> None:
     assert read.steps == [NOON + timedelta(seconds=70)]
 
 
+def test_a_step_is_followed_at_once_when_another_server_follows_it() -> None:
+    read = ReadClock()
+    read.database_offset = HOUR
+    read.pass_time(10)
+
+    read.clock.follow_next_step()
+    read.pass_time(10)
+
+    assert read.clock.now() == NOON + HOUR + timedelta(seconds=20)
+    assert read.steps == [NOON + timedelta(seconds=20)]
+
+
+def test_a_step_that_another_server_followed_earlier_has_no_effect_on_later_ones() -> None:
+    read = ReadClock()
+    read.clock.follow_next_step()
+    read.pass_time(10)
+
+    read.database_offset = HOUR
+    read.pass_time(20)
+
+    assert read.clock.now() == NOON + timedelta(seconds=30)
+
+
 def test_a_second_step_starts_the_waiting_time_again() -> None:
     read = ReadClock()
     read.database_offset = HOUR
