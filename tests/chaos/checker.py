@@ -1,14 +1,28 @@
-"""Check the evidence of a chaos test against the guarantees of Runyard. Each check yields the violations it finds."""
+"""Check the evidence of a chaos test against the guarantees of Runyard. Each check yields the violations it finds.
 
-from collections import Counter, defaultdict
+The evidence is independent of the clocks and the statements of servers: the journals of workers and creators, the database
+tables, and the times at which an observer of the tables saw each state.
+"""
+
+from collections import Counter
 from collections.abc import Callable, Iterator
 
 from tests.chaos.evidence import Evidence, Run, State
+from tests.chaos.lease_checks import (
+    live_work_outlasts_times_without_a_server,
+    no_lease_ends_early,
+    no_run_has_two_live_leases,
+    no_write_was_accepted_under_a_lost_lease,
+    responses_agree_with_the_history,
+)
+from tests.chaos.time_checks import (
+    CLOCK_SKEW_SECONDS,
+    histories_are_dated_in_order,
+    nothing_is_delivered_before_it_is_due,
+    states_are_dated_when_they_were_written,
+)
 
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
-
-CLOCK_SKEW_SECONDS = 0.1
-"""Allowed difference, in seconds, between the clocks of servers and workers."""
 
 VALID_TRANSITIONS = {
     (None, "Scheduled"),
@@ -32,9 +46,6 @@ VALID_TRANSITIONS = {
 
 MAX_EXPIRED_DELIVERIES = 5
 """Number of consecutive lost workers after which a run is undeliverable."""
-
-RELEASING_REQUESTS = {"RELEASE", "COMPLETED", "FAILED"}
-"""Requests with which a worker ends its lease."""
 
 
 def violations(evidence: Evidence) -> list[str]:
@@ -90,104 +101,6 @@ def undeliverable_runs_lost_enough_workers(evidence: Evidence) -> Iterator[str]:
             yield f"{run.id} is undeliverable after only {workers[run.id]} workers"
 
 
-def responses_agree_with_the_history(evidence: Evidence) -> Iterator[str]:
-    written = {(run.id, state.transition) for run in evidence.runs for state in run.states if state.transition}
-    for each in evidence.verdicts:
-        if each.transition is None:
-            continue
-        is_written = (each.run, each.transition) in written
-        if each.status in ("ACCEPT", "REJECT") and not is_written:
-            yield f"{each.run}: {each.kind} got {each.status} and is not in the history"
-        if each.status in ("ABORT", "WAIT") and is_written:
-            yield f"{each.run}: {each.kind} got {each.status} and is in the history"
-
-
-def no_write_was_accepted_under_a_lost_lease(evidence: Evidence) -> Iterator[str]:
-    """Check that no state of an earlier lease follows a state of a later lease, or the state by which its lease expired."""
-    attempts = {claim.lease: claim.attempt for claim in evidence.claims}
-    leases = {each.transition: each.lease for each in evidence.attempts if each.transition}
-    for run in evidence.runs:
-        latest, lost = 0, 0
-        for state in run.states[1:]:
-            if state.transition is None:
-                lost = latest
-                continue
-            attempt = attempts[leases[state.transition]]
-            if attempt < latest or attempt <= lost:
-                yield f"{run.id} became {state.name} under its delivery {attempt}, after {max(latest, lost)} was lost"
-            latest = max(latest, attempt)
-
-
-def no_run_has_two_live_leases(evidence: Evidence) -> Iterator[str]:
-    leases: dict[tuple[str, int], set[str]] = defaultdict(set)
-    claimed: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    attempts: dict[str, int] = {}
-    for claim in evidence.claims:
-        leases[claim.run, claim.attempt].add(claim.lease)
-        claimed[claim.run].append((claim.attempt, claim.at))
-        attempts[claim.lease] = claim.attempt
-    for (run, attempt), found in leases.items():
-        if len(found) > 1:
-            yield f"{run} has {len(found)} leases for its delivery {attempt}"
-    for each in evidence.verdicts:
-        later = [at for attempt, at in claimed[each.run] if attempt > attempts[each.lease]]
-        if each.was_held and later and each.sent_at > min(later):
-            yield f"{each.run}: {each.kind} under delivery {attempts[each.lease]} was accepted after a later delivery"
-
-
-def no_lease_ends_early(evidence: Evidence) -> Iterator[str]:
-    """Check that each lease lasts for its full duration after the acknowledgement and after each renewal."""
-    ends = _earliest_ends(evidence)
-    held: dict[str, list[tuple[int, float]]] = defaultdict(list)
-    for claim in evidence.claims:
-        if claim.lease in ends:
-            held[claim.run].append((claim.attempt, ends[claim.lease]))
-    for claim in evidence.claims:
-        for attempt, ends_at in held[claim.run]:
-            if attempt < claim.attempt and claim.at < ends_at - CLOCK_SKEW_SECONDS:
-                yield f"{claim.run} was delivered again {ends_at - claim.at:.3f} s before lease {attempt} expired"
-    attempts = {claim.lease: claim.attempt for claim in evidence.claims}
-    leases = {each.transition: each.lease for each in evidence.attempts if each.transition}
-    for run in evidence.runs:
-        current = 0
-        for state in run.states[1:]:
-            if state.transition is not None:
-                current = attempts[leases[state.transition]]
-                continue
-            for attempt, ends_at in held[run.id]:
-                if attempt == current and state.at < ends_at - CLOCK_SKEW_SECONDS:
-                    yield f"{run.id} became {state.name} {ends_at - state.at:.3f} s before lease {attempt} expired"
-
-
-def _earliest_ends(evidence: Evidence) -> dict[str, float]:
-    """Return the earliest possible end of each acknowledged lease, from the requests and responses of its worker."""
-    held_leases = {each.lease for each in evidence.verdicts if each.was_held}
-    ends: dict[str, float] = {}
-    for each in evidence.attempts:
-        # Any of these requests may have acknowledged the lease, but not before it was sent.
-        if each.lease in held_leases:
-            ends[each.lease] = min(ends.get(each.lease, float("inf")), each.sent_at + evidence.lease_seconds)
-    for each in evidence.verdicts:
-        if each.kind == "RENEW" and each.status == "HELD":
-            ends[each.lease] = max(ends[each.lease], each.sent_at + evidence.lease_seconds)
-    for each in evidence.attempts:
-        if each.lease in ends and each.kind in RELEASING_REQUESTS:
-            ends[each.lease] = min(ends[each.lease], each.sent_at)
-    return ends
-
-
-def nothing_is_delivered_before_it_is_due(evidence: Evidence) -> Iterator[str]:
-    runs = {run.id: run for run in evidence.runs}
-    for claim in evidence.claims:
-        scheduled = [
-            state
-            for state in runs[claim.run].states
-            if state.scheduled_at and state.at <= claim.at - CLOCK_SKEW_SECONDS
-        ]
-        if scheduled and claim.at < (scheduled[-1].scheduled_at or 0) - CLOCK_SKEW_SECONDS:
-            yield f"{claim.run} was delivered {(scheduled[-1].scheduled_at or 0) - claim.at:.3f} s early"
-
-
 def limits_are_never_exceeded(evidence: Evidence) -> Iterator[str]:
     for tag, limit in evidence.limits.items():
         changes = [change for run in evidence.runs if tag in run.tags for change in _slot_changes(run)]
@@ -202,9 +115,9 @@ def limits_are_never_exceeded(evidence: Evidence) -> Iterator[str]:
 def _slot_changes(run: Run) -> Iterator[tuple[float, int]]:
     """Yield when the run took (+1) and freed (-1) a slot. Slots are freed early by the allowed clock skew."""
     for state, after in zip(run.states, run.states[1:], strict=False):
-        if state.type == "RUNNING" and after.at - CLOCK_SKEW_SECONDS > state.at:
-            yield state.at, 1
-            yield after.at - CLOCK_SKEW_SECONDS, -1
+        if state.type == "RUNNING" and after.earliest_at - CLOCK_SKEW_SECONDS > state.latest_at:
+            yield state.latest_at, 1
+            yield after.earliest_at - CLOCK_SKEW_SECONDS, -1
 
 
 def no_queue_entry_or_slot_remains(evidence: Evidence) -> Iterator[str]:
@@ -228,6 +141,9 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     no_write_was_accepted_under_a_lost_lease,
     no_run_has_two_live_leases,
     no_lease_ends_early,
+    live_work_outlasts_times_without_a_server,
+    histories_are_dated_in_order,
+    states_are_dated_when_they_were_written,
     nothing_is_delivered_before_it_is_due,
     limits_are_never_exceeded,
     no_queue_entry_or_slot_remains,

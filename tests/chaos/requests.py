@@ -18,25 +18,26 @@ class OutcomeUnknown(Exception):
 
 
 class ReplicaClient:
-    """Sends each operation to a random server."""
+    """Sends each operation to a random server, or to a given one."""
 
     def __init__(self, urls: Sequence[str], rng: Random, journal: Journal) -> None:
-        self._urls = urls
+        self.urls = urls
         self._rng = rng
         self._journal = journal
         self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None))
 
     def url(self) -> str:
-        return self._rng.choice(self._urls)
+        """Return the URL of a random server."""
+        return self._rng.choice(self.urls)
 
-    async def execute(self, operation: str, **variables: Any) -> Any:
-        """Execute an operation and return the value of its only root field.
+    async def execute(self, operation: str, *, url: str | None = None, **variables: Any) -> Any:
+        """Execute an operation and return the value of its only root field. `url` selects the server.
 
         Raises OutcomeUnknown if the operation must be retried.
         """
         body = {"query": document(operation)[0], "variables": variables}
         try:
-            response = await self._http.post(f"{self.url()}/graphql", json=body)
+            response = await self._http.post(f"{url or self.url()}/graphql", json=body)
         except httpx.HTTPError as error:
             raise OutcomeUnknown from error
         payload = response.json()

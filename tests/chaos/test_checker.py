@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.checker import CHECKS, violations
-from tests.chaos.evidence import Attempt, Claim, Creation, Evidence, Run, State, Verdict
+from tests.chaos.evidence import DATABASE, Absence, Attempt, Claim, ClockStep, Creation, Evidence, Run, State, Verdict
+from tests.chaos.lease_checks import live_leases, times_without_a_server
 
 LEASE_SECONDS = 2.0
 
@@ -62,7 +63,8 @@ def valid_evidence() -> Evidence:
         ("two", "c", "COMPLETED", "u3", 4.9, "ACCEPT", False),
     ):
         evidence.attempts.append(Attempt(sent_at, run, lease, kind, transition))
-        evidence.verdicts.append(Verdict(sent_at, run, lease, kind, status, created, transition))
+        evidence.verdicts.append(Verdict(sent_at, run, lease, kind, status, created, transition, sent_at + 0.1))
+    evidence.servers = ["server-0", "server-1"]
     return evidence
 
 
@@ -96,6 +98,30 @@ def inject_a_duplicate_run(evidence: Evidence) -> None:
 
 def inject_a_creation_reported_twice(evidence: Evidence) -> None:
     evidence.creations.append(Creation("run-1", "one", True))
+
+
+def inject_an_aborted_report_that_was_sent_once(evidence: Evidence) -> None:
+    evidence.verdicts[0] = replace(evidence.verdicts[0], status="ABORT", state_created=False, received_at=3.5)
+
+
+def inject_an_abort_of_a_repeated_final_report(evidence: Evidence) -> None:
+    change_state(evidence, 0, 2, transition="failed")
+    evidence.attempts.append(Attempt(3.05, "one", "a", "FAILED", "failed"))
+    repeat(evidence, "FAILED", "failed", "a", sent_at=3.6)
+
+
+def inject_an_abort_under_a_lease_that_was_held(evidence: Evidence) -> None:
+    repeat(evidence, "RUNNING", "t1", "a", sent_at=2.0)
+
+
+def inject_an_abort_without_a_lost_lease(evidence: Evidence) -> None:
+    repeat(evidence, "RUNNING", "t2", "b", sent_at=8.0)
+
+
+def repeat(evidence: Evidence, kind: str, transition: str, lease: str, *, sent_at: float) -> None:
+    """Add a request that proposes a state of the run `one` again, with the result ABORT."""
+    evidence.attempts.append(Attempt(sent_at, "one", lease, kind, transition))
+    evidence.verdicts.append(Verdict(sent_at, "one", lease, kind, "ABORT", False, transition, sent_at + 0.1))
 
 
 def inject_an_invalid_transition(evidence: Evidence) -> None:
@@ -148,6 +174,32 @@ def inject_a_delivery_while_another_was_held(evidence: Evidence) -> None:
     evidence.claims[1] = replace(evidence.claims[1], attempt=3)
 
 
+def inject_live_work_lost_after_a_time_without_a_server(evidence: Evidence) -> None:
+    interrupt(evidence, Absence("server-0", 1.2, 3.0), Absence("server-1", 1.1, 2.9))
+
+
+def inject_live_work_lost_after_an_absence_of_the_database(evidence: Evidence) -> None:
+    interrupt(evidence, Absence(DATABASE, 1.2, 3.0))
+
+
+def interrupt(evidence: Evidence, *absences: Absence) -> None:
+    """Let the first worker renew the lease of the run `one` every half second, and only the first time with a response."""
+    evidence.absences += absences
+    evidence.attempts += [Attempt(sent_at, "one", "a", "RENEW") for sent_at in (1.5, 2.0, 2.5, 3.0)]
+
+
+def inject_a_state_dated_before_the_one_before_it(evidence: Evidence) -> None:
+    change_state(evidence, 1, 3, at=4.29)
+
+
+def inject_a_state_dated_before_its_proposal(evidence: Evidence) -> None:
+    change_state(evidence, 1, 1, at=3.6)
+
+
+def inject_a_state_dated_ahead(evidence: Evidence) -> None:
+    change_state(evidence, 1, 3, at=5.6, appeared=(4.9, 5.0))
+
+
 def inject_an_early_delivery(evidence: Evidence) -> None:
     evidence.claims[2] = replace(evidence.claims[2], at=3.8)
 
@@ -179,11 +231,20 @@ VIOLATIONS: dict[Callable[[Evidence], None], str] = {
     inject_a_run_undeliverable_too_early: "undeliverable_runs_lost_enough_workers",
     inject_a_lost_report: "responses_agree_with_the_history",
     inject_a_refused_report_that_was_written: "responses_agree_with_the_history",
+    inject_an_aborted_report_that_was_sent_once: "responses_agree_with_the_history",
+    inject_an_abort_of_a_repeated_final_report: "responses_agree_with_the_history",
+    inject_an_abort_under_a_lease_that_was_held: "responses_agree_with_the_history",
+    inject_an_abort_without_a_lost_lease: "responses_agree_with_the_history",
     inject_a_report_under_a_lost_lease: "no_write_was_accepted_under_a_lost_lease",
     inject_a_lease_held_beside_a_later_one: "no_run_has_two_live_leases",
     inject_two_leases_for_one_delivery: "no_run_has_two_live_leases",
     inject_a_lease_that_ended_early: "no_lease_ends_early",
     inject_a_delivery_while_another_was_held: "no_lease_ends_early",
+    inject_live_work_lost_after_a_time_without_a_server: "live_work_outlasts_times_without_a_server",
+    inject_live_work_lost_after_an_absence_of_the_database: "live_work_outlasts_times_without_a_server",
+    inject_a_state_dated_before_the_one_before_it: "histories_are_dated_in_order",
+    inject_a_state_dated_before_its_proposal: "states_are_dated_when_they_were_written",
+    inject_a_state_dated_ahead: "states_are_dated_when_they_were_written",
     inject_an_early_delivery: "nothing_is_delivered_before_it_is_due",
     inject_a_run_above_the_limit: "limits_are_never_exceeded",
     inject_a_queue_entry: "no_queue_entry_or_slot_remains",
@@ -198,6 +259,76 @@ def test_an_injected_violation_is_found(inject: Callable[[Evidence], None], chec
     inject(evidence)
 
     assert check in {found.partition(":")[0] for found in violations(evidence)}
+
+
+@pytest.mark.parametrize("kind", ["PENDING", "RUNNING"])
+def test_a_repeated_report_may_be_aborted_once_its_lease_was_lost(kind: str) -> None:
+    evidence = valid_evidence()
+    evidence.attempts[0] = replace(evidence.attempts[0], kind=kind)
+    evidence.verdicts[0] = replace(evidence.verdicts[0], kind=kind)
+
+    repeat(evidence, kind, "t1", "a", sent_at=3.2)
+
+    assert violations(evidence) == []
+
+
+def test_work_may_be_lost_in_a_time_without_a_server_if_its_worker_was_paused() -> None:
+    evidence = valid_evidence()
+    interrupt(evidence, Absence(DATABASE, 1.2, 3.0), Absence("w1", 1.4, 1.6))
+
+    assert violations(evidence) == []
+
+
+def test_work_may_be_lost_while_one_of_two_servers_is_available() -> None:
+    evidence = valid_evidence()
+    interrupt(evidence, Absence("server-0", 1.2, 3.0), Absence("server-1", 1.2, 1.4), Absence("server-1", 2.0, 3.0))
+
+    assert times_without_a_server(evidence) == [(1.2, 1.4), (2.0, 3.0)]
+    assert live_leases(evidence) == 1
+    assert violations(evidence) == []
+
+
+def test_work_may_be_requeued_if_its_worker_releases_it() -> None:
+    evidence = valid_evidence()
+    interrupt(evidence, Absence(DATABASE, 1.2, 3.0))
+    evidence.attempts.append(Attempt(1.1, "one", "a", "RELEASE"))
+
+    assert violations(evidence) == []
+
+
+def test_work_may_be_lost_if_its_worker_stops_renewing() -> None:
+    evidence = valid_evidence()
+    interrupt(evidence, Absence(DATABASE, 1.2, 3.0))
+    evidence.attempts = [each for each in evidence.attempts if each.sent_at != 2.0 or each.kind != "RENEW"]
+
+    assert violations(evidence) == []
+
+
+def test_work_may_be_lost_if_a_renewal_after_the_absence_gets_no_response() -> None:
+    evidence = valid_evidence()
+    interrupt(evidence, Absence(DATABASE, 1.2, 1.9))
+
+    assert violations(evidence) == []
+
+
+def test_a_stepped_clock_may_date_states_and_deliver_runs_by_what_it_showed() -> None:
+    evidence = valid_evidence()
+    evidence.clock_steps = [ClockStep(4.0, 300.0), ClockStep(4.5, 0.0)]
+    change_state(evidence, 1, 0, scheduled_at=304.0)
+    for index, appeared in ((1, (4.1, 4.2)), (2, (4.2, 4.3)), (3, (4.9, 5.0))):
+        change_state(evidence, 1, index, at=304.3 + index / 1e6, appeared=appeared)
+
+    assert violations(evidence) == []
+
+
+def test_a_stepped_clock_is_no_excuse_before_it_is_stepped() -> None:
+    evidence = valid_evidence()
+    evidence.clock_steps = [ClockStep(4.25, 300.0)]
+    change_state(evidence, 1, 0, scheduled_at=304.0)
+
+    (found,) = violations(evidence)
+
+    assert found == "nothing_is_delivered_before_it_is_due: two was delivered 299.900 s early"
 
 
 def test_every_check_finds_an_injected_violation() -> None:

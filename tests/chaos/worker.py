@@ -8,6 +8,7 @@ import asyncio
 import signal
 import sys
 import time
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -37,7 +38,7 @@ class ChaosWorker:
 
     async def work(self) -> None:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._renew_leases())
+            tasks.create_task(self._renew_leases(tasks))
             while True:
                 try:
                     async with Client(self._client.url()).socket() as self._socket:
@@ -96,14 +97,17 @@ class ChaosWorker:
         has_failed = run["runCount"] < run["parameters"]["failures"]
         await self._propose(run, lease, "FAILED" if has_failed else "COMPLETED")
 
-    async def _renew_leases(self) -> None:
-        while True:
+    async def _renew_leases(self, tasks: asyncio.TaskGroup) -> None:
+        """Renew at intervals, by each server in turn, and do not wait for servers that do not respond."""
+        for url in cycle(self._client.urls):
             await asyncio.sleep(self._lease_seconds / 4)
             if self._held:
-                held = dict(self._held)
-                await self._lease_request(
-                    "RenewTaskRunLeases", "RENEW", held, leaseSeconds=self._lease_seconds, attempts=1
-                )
+                tasks.create_task(self._renew(dict(self._held), url))
+
+    async def _renew(self, held: dict[str, str], url: str) -> None:
+        await self._lease_request(
+            "RenewTaskRunLeases", "RENEW", held, leaseSeconds=self._lease_seconds, attempts=1, url=url
+        )
 
     async def _propose(self, run: dict[str, Any], lease: str, type: str) -> str:
         """Propose the state until there is a response, and return its status."""
@@ -119,24 +123,47 @@ class ChaosWorker:
                 await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
             status, state_created = result["status"], result["stateCreated"]
-            self._journal.note("verdict", sent_at=sent_at, status=status, state_created=state_created, **identity)
+            self._journal.note(
+                "verdict",
+                sent_at=sent_at,
+                received_at=time.time(),
+                status=status,
+                state_created=state_created,
+                **identity,
+            )
             return status
 
     async def _lease_request(
-        self, operation: str, kind: str, leases: dict[str, str], *, attempts: int = 5, **variables: object
+        self,
+        operation: str,
+        kind: str,
+        leases: dict[str, str],
+        *,
+        attempts: int = 5,
+        url: str | None = None,
+        **variables: object,
     ) -> None:
         for _ in range(attempts):
             sent_at = time.time()
             for lease, run in leases.items():
                 self._journal.note("attempt", sent_at=sent_at, run=run, lease=lease, kind=kind)
             try:
-                payload = await self._client.execute(operation, leaseIds=list(leases), **variables)
+                payload = await self._client.execute(operation, url=url, leaseIds=list(leases), **variables)
             except OutcomeUnknown:
                 await asyncio.sleep(self._rng.uniform(0.02, 0.3))
                 continue
+            received_at = time.time()
             for each in payload["leases"]:
-                identity = {"run": leases[each["leaseId"]], "lease": each["leaseId"], "kind": kind}
-                self._journal.note("verdict", sent_at=sent_at, status=each["status"], state_created=False, **identity)
+                self._journal.note(
+                    "verdict",
+                    sent_at=sent_at,
+                    received_at=received_at,
+                    run=leases[each["leaseId"]],
+                    lease=each["leaseId"],
+                    kind=kind,
+                    status=each["status"],
+                    state_created=False,
+                )
             return
 
 
