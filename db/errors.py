@@ -2,7 +2,8 @@
 
 DatabaseError
 ├── DatabaseUnavailable   the database is busy or cannot be reached; retry later
-│   └── RowsLocked        another transaction has locked a row for too long; the database works
+│   ├── RowsLocked        another transaction has locked a row for too long; the database works
+│   └── ServerWasSuspended  leases may have to be extended first; retry
 ├── TransactionConflict   the transaction conflicted with another one; retry
 ├── DatabaseTooNew        the database was written by a later version of Runyard
 └── BrokenReference       a row references a row that does not exist, or was deleted
@@ -22,6 +23,10 @@ class DatabaseUnavailable(DatabaseError):
 
 class RowsLocked(DatabaseUnavailable):
     """Another transaction has locked a row for too long. Nothing was written. Not an outage: other rows can be used."""
+
+
+class ServerWasSuspended(DatabaseUnavailable):
+    """This server was suspended before its transaction began. Nothing was written. Leases may have to be extended first."""
 
 
 class TransactionConflict(DatabaseError):

@@ -16,7 +16,7 @@ from typing import Any
 
 from db.connection import Connection, Notification
 from db.database import Item, NotificationListener, Result, WriteOperation
-from db.errors import DatabaseUnavailable, RowsLocked, TransactionConflict
+from db.errors import DatabaseUnavailable, RowsLocked, ServerWasSuspended, TransactionConflict
 from db.outages import Outage, OutageTracker
 from db.runtime.histograms import CommitStats
 from db.runtime.memory_budget import ReadTooLarge
@@ -36,7 +36,7 @@ MAX_BATCH_DELAY_SECONDS = 0.005
 """How long a request waits to share a transaction before a concurrent transaction begins for it."""
 
 MAX_ATTEMPTS = 5
-"""Number of attempts for a transaction that conflicts with others."""
+"""Number of attempts for a transaction that conflicts with others, or before which the server was suspended."""
 
 
 class LockWait(Enum):
@@ -146,7 +146,7 @@ class GroupCommit:
             self.stats.items.add(item_count)
 
     async def _commit_batch(
-        self, batch: list[PendingWrite], lock_wait: LockWait = LockWait.NORMAL
+        self, batch: list[PendingWrite], lock_wait: LockWait = LockWait.NORMAL, *, attempts_left: int = MAX_ATTEMPTS
     ) -> DatabaseUnavailable | None:
         """Execute the batch and complete its requests.
 
@@ -160,6 +160,11 @@ class GroupCommit:
         try:
             await self._handle_outage()
             results, notifications = await self._execute_batch(batch, lock_wait)
+        except ServerWasSuspended as error:
+            self._outage_tracker.record_failure()
+            if attempts_left:
+                return await self._commit_batch(batch, lock_wait, attempts_left=attempts_left - 1)
+            self._fail(batch, error)
         except RowsLocked as error:
             self._outage_tracker.record_success()
             if len(batch) > 1:

@@ -1,8 +1,10 @@
 """Outages: times in which no worker could renew a lease, because no server was running or the database was unavailable."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from db.errors import ServerWasSuspended
 from db.runtime.clock import Clock
 from db.runtime.timestamps import format_timestamp
 
@@ -54,6 +56,20 @@ class OutageTracker:
     def record_clock_step(self) -> None:
         """Record that the clock is about to be set ahead or back: leases would end too early, or too late."""
         self._outage = Outage(format_timestamp(self.clock.now()), concerns_all_servers=True)
+
+    def start_check(self) -> Callable[[], None]:
+        """Return a function that raises ServerWasSuspended when this server was suspended since this call.
+
+        A transaction calls it after it has read the time, in any thread: leases may have expired in a suspension that
+        began after the outage was looked up.
+        """
+        started_at = self.clock.elapsed()
+
+        def check() -> None:
+            if self.clock.elapsed() - started_at > self._max_silence:
+                raise ServerWasSuspended("The server was suspended before the transaction began.")
+
+        return check
 
     def resolve(self, outage: Outage) -> None:
         """Mark this outage as handled. An outage that was recorded since then remains."""

@@ -204,9 +204,13 @@ class PostgreSQLDatabase:
             self._connections.terminate()
 
     async def _execute_batch(self, batch: list[PendingWrite], lock_wait: LockWait) -> BatchOutcome:
+        check_not_suspended = self._outage_tracker.start_check()
+
         def write(raw: Raw) -> Awaitable[BatchOutcome]:
             begin_statement = self._begin_statements[lock_wait]
-            begin = partial(transaction, raw, self.clock, self._chance, self._max_read_bytes, begin_statement)
+            begin = partial(
+                transaction, raw, self.clock, self._chance, self._max_read_bytes, check_not_suspended, begin_statement
+            )
             return self._greenlets.run(execute_batch, begin, batch)
 
         return await self._use_connection(write)

@@ -6,7 +6,7 @@ single statement is a transaction anyway. Reads see what was committed before ea
 Through a connection pooler, every transaction starts with BEGIN, which then sets the parameters of the transaction.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,10 +27,16 @@ BufferedWrite = tuple[Statement, Sequence[Parameters]]
 """A statement, and the rows that it is executed for."""
 
 
+def _check_nothing() -> None:
+    """Accept any duration."""
+
+
 @dataclass(slots=True)
 class PostgreSQLTransaction(PostgreSQLConnection):
     """A connection that begins its transaction when required. Use `transaction`."""
 
+    check_not_suspended: Callable[[], None] = _check_nothing
+    """Called whenever the transaction has read the time."""
     begin_statement: str = "BEGIN"
     has_begun: bool = False
     _buffered: list[BufferedWrite] = field(default_factory=list[BufferedWrite])
@@ -44,7 +50,9 @@ class PostgreSQLTransaction(PostgreSQLConnection):
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.flush()
         self.begin()
-        return PostgreSQLConnection.fetch_locked(self, statement, parameters)
+        rows = PostgreSQLConnection.fetch_locked(self, statement, parameters)
+        self.check_not_suspended()
+        return rows
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.flush()
@@ -149,7 +157,12 @@ def _merge_rows(group: Sequence[BufferedWrite]) -> Iterator[list[Any]]:
 
 @contextmanager
 def transaction(
-    raw: Raw, clock: Clock, chance: Chance, max_read_bytes: int, begin_statement: str | None = None
+    raw: Raw,
+    clock: Clock,
+    chance: Chance,
+    max_read_bytes: int,
+    check_not_suspended: Callable[[], None] = _check_nothing,
+    begin_statement: str | None = None,
 ) -> Generator[PostgreSQLTransaction]:
     """Return a context that commits at its end, or rolls back when it raises.
 
@@ -158,7 +171,10 @@ def transaction(
     with translate_errors():
         read_budget = ReadBudget(max_read_bytes)
         read_limit.start_counting(raw, read_budget)
-        connection = PostgreSQLTransaction(raw, clock, format_timestamp(clock.now()), read_budget, chance)
+        connection = PostgreSQLTransaction(
+            raw, clock, format_timestamp(clock.now()), read_budget, chance, check_not_suspended=check_not_suspended
+        )
+        check_not_suspended()
         try:
             if begin_statement is not None:
                 connection.begin_statement = begin_statement

@@ -31,6 +31,7 @@ from db.runtime.ids import new_id
 from db.runtime.memory_budget import MAX_READ_BYTES, ReadBudget, ReadTooLarge, current_read_budget
 from db.runtime.timestamps import format_timestamp
 from db.sqlite.clock_steps import ClockSteps
+from db.statements.heartbeats import shift_heartbeat
 from db.statements.queue import shift_leases
 from db.statements.schema_version import is_current
 
@@ -92,9 +93,8 @@ class SQLiteDatabase:
         self._clock_steps = ClockSteps(clock)
         # The time without a server counts as an outage, because no worker could renew a lease.
         outage = Outage(since=None, concerns_all_servers=True)
-        self._group_commit = GroupCommit(
-            self._execute_batch, OutageTracker(clock, max_silence_seconds, outage), writers=1
-        )
+        self._outage_tracker = OutageTracker(clock, max_silence_seconds, outage)
+        self._group_commit = GroupCommit(self._execute_batch, self._outage_tracker, writers=1)
 
     @classmethod
     async def open(
@@ -193,7 +193,10 @@ class SQLiteDatabase:
             await connection.close()
 
     async def _execute_batch(self, batch: list[PendingWrite], _lock_wait: LockWait) -> BatchOutcome:
-        return await _run_on_thread(self._writer, _write, self._clock_steps, self._chance, self._max_read_bytes, batch)
+        check_not_suspended = self._outage_tracker.start_check()
+        return await _run_on_thread(
+            self._writer, _write, self._clock_steps, check_not_suspended, self._chance, self._max_read_bytes, batch
+        )
 
 
 def _read(
@@ -219,25 +222,32 @@ def _read(
 def _write(
     raw: sqlite3.Connection,
     clock_steps: ClockSteps,
+    check_not_suspended: Callable[[], None],
     chance: Chance,
     max_read_bytes: int,
     batch: list[PendingWrite],
 ) -> BatchOutcome:
-    return execute_batch(partial(_transaction, raw, clock_steps, chance, max_read_bytes), batch)
+    return execute_batch(partial(_transaction, raw, clock_steps, check_not_suspended, chance, max_read_bytes), batch)
 
 
 @contextmanager
 def _transaction(
-    raw: sqlite3.Connection, clock_steps: ClockSteps, chance: Chance, max_read_bytes: int
+    raw: sqlite3.Connection,
+    clock_steps: ClockSteps,
+    check_not_suspended: Callable[[], None],
+    chance: Chance,
+    max_read_bytes: int,
 ) -> Generator[Connection]:
     with _TranslateErrors():
         raw.execute("BEGIN IMMEDIATE")
         try:
             # Both come from one reading: leases are never compared with a time that they do not follow yet.
             step, now = clock_steps.unhandled()
+            check_not_suspended()
             connection = SQLiteConnection(raw, format_timestamp(now), ReadBudget(max_read_bytes), chance)
             if step:
                 shift_leases(connection, step)
+                shift_heartbeat(connection, step)
             yield connection
             raw.execute("COMMIT")
             clock_steps.mark_handled(step)

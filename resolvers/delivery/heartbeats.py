@@ -39,23 +39,26 @@ class OutageRecovery:
         for outage in outages:
             last_heartbeat = heartbeats.lock_last_heartbeat(connection)
             seconds = self._seconds_without_server(outage, last_heartbeat, connection.now)
-            if seconds is not None and (count := queue.extend_leases(connection, max(0.0, seconds))) > 0:
+            if seconds is not None and (count := queue.extend_leases(connection, seconds)) > 0:
                 heartbeats.record_heartbeat(connection)
-                log.warning("No server was running for %.1f seconds; extended %d leases", seconds, count)
+                log.warning("No server was running for %s; extended %d leases", _describe(seconds), count)
         return [None] * len(outages)
 
     def _seconds_without_server(self, outage: Outage, last_heartbeat: str | None, now: str) -> float | None:
-        """Return how long no server was running, or None when another server was.
-
-        Negative when the clock was set back meanwhile.
-        """
+        """Return how long no server was running, infinite when that is unknown; None when another server was running."""
         started_at = outage.since or last_heartbeat
         if started_at is None:
             # Servers recorded no heartbeats before this version.
             return float("inf")
         other_server_was_running = last_heartbeat is not None and last_heartbeat > (outage.since or "")
         if outage.concerns_all_servers or not other_server_was_running:
-            return seconds_between(started_at, now)
+            seconds = seconds_between(started_at, now)
+            # The machine's clock was set back while no server was running.
+            return seconds if seconds >= 0 else float("inf")
         assert last_heartbeat is not None
         seconds = seconds_between(last_heartbeat, now)
         return seconds if seconds > self.max_silence_seconds else None
+
+
+def _describe(seconds: float) -> str:
+    return "an unknown time" if seconds == float("inf") else f"{seconds:.1f} seconds"

@@ -133,3 +133,20 @@ async def test_a_lease_is_never_longer_than_its_full_time_when_the_clock_is_set_
         await after.sweep()
 
         assert (held, await state_name(after.client, id)) == ("Running", "WorkerLost")
+
+
+@pytest.mark.parametrize("step_back", [HOUR, 0.0])
+async def test_a_lease_is_held_when_the_clock_is_set_before_a_restart(tmp_path: Path, step_back: float) -> None:
+    async with run_server(tmp_path) as before:
+        id, lease = await create_running(before.client)
+        clock = before.clock
+        clock.set_ahead(-HOUR)
+        await create_scheduled(before.client)
+    clock.set_ahead(step_back)
+    clock.advance(100)
+
+    async with run_server(tmp_path, clock) as after:
+        await after.sweep()
+
+        assert await state_name(after.client, id) == "Running"
+        assert (await renew(after.client, lease))[0] == "HELD"

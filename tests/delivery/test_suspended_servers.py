@@ -6,7 +6,7 @@ passes than two heartbeats allow, before it can record one.
 
 import asyncio
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -76,6 +76,23 @@ async def test_the_first_request_after_a_suspension_finds_its_lease_held(server:
     id, lease = await create_running(server.client)
 
     server.clock.advance(300)
+    result = await server.client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "COMPLETED"})
+
+    assert (result["status"], await state_name(server.client, id)) == ("ACCEPT", "Completed")
+
+
+async def test_a_suspension_directly_before_a_transaction_loses_no_lease(server: RunningServer) -> None:
+    id, lease = await create_running(server.client)
+    tracker = server.services.database._outage_tracker  # type: ignore[attr-defined]
+    start_check = tracker.start_check
+
+    def start_check_and_be_suspended() -> Callable[[], None]:
+        tracker.start_check = start_check
+        check: Callable[[], None] = start_check()
+        server.clock.advance(300)
+        return check
+
+    tracker.start_check = start_check_and_be_suspended
     result = await server.client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "COMPLETED"})
 
     assert (result["status"], await state_name(server.client, id)) == ("ACCEPT", "Completed")
