@@ -6,7 +6,7 @@ same faults; their timing depends on the machine. Exits with 1 and keeps the jou
 
 import asyncio
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, BooleanOptionalAction, Namespace
 from collections import Counter
 from pathlib import Path
 from shutil import rmtree
@@ -16,6 +16,7 @@ from tests.chaos.chaos import run_chaos
 from tests.chaos.checker import violations
 from tests.chaos.plan import Options
 from tests.chaos.statistics import format_statistics
+from tests.connection_pooler import PGBOUNCER
 
 EXAMPLES = 5
 """Number of violations printed per check."""
@@ -27,7 +28,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--runs", type=int, default=5000)
     parser.add_argument("--database", choices=["sqlite", "postgresql"], default="sqlite")
-    parser.add_argument("--pooler", action="store_true", help="connect to PostgreSQL through PgBouncer")
+    parser.add_argument(
+        "--pooler",
+        action=BooleanOptionalAction,
+        default=PGBOUNCER is not None,
+        help="connect to PostgreSQL through PgBouncer; the default when it is installed",
+    )
     parser.add_argument(
         "--failovers", type=int, help="number of failovers of PostgreSQL, by default one in 150 seconds"
     )

@@ -27,8 +27,11 @@ SERVER_SETTINGS = {
 
 
 _ERROR = re.compile(r'"level":"(error|critical)"|^(Traceback|Fatal)')
-_STOP_LIMIT = re.compile(r'"message":"Cancel \d+ running task\(s\), timeout graceful shutdown exceeded"')
-"""What uvicorn logs when a stopping server cancels requests after RUNYARD_STOP_SECONDS, as it has to."""
+_EXPECTED_ERROR = re.compile(
+    r'"message":"(Cancel \d+ running task\(s\), timeout graceful shutdown exceeded"'
+    r"|The database could not be used: |Application startup failed\. Exiting\.)"
+)
+"""What a stopping server logs when it cancels requests after RUNYARD_STOP_SECONDS, and one that starts without database."""
 
 
 class ChaosServer:
@@ -84,7 +87,7 @@ class ChaosServer:
     def faults(self) -> list[str]:
         """Return the errors in the log, and what the interpreter printed about a crash."""
         lines = self._log.read_text().splitlines()
-        return [line for line in lines if _ERROR.search(line) and not _STOP_LIMIT.search(line)]
+        return [line for line in lines if _ERROR.search(line) and not _EXPECTED_ERROR.search(line)]
 
 
 class WorkerProcess:
