@@ -90,6 +90,8 @@ class Dispatcher:
         self._releasing: set[asyncio.Task[None]] = set()
         self._is_stopping = False
         self._has_missed_notifications = False
+        self._credit_checked_at = clock.elapsed()
+        """Elapsed time at which credit was last compared with the database."""
         database.listen(self._on_notifications)
         database.on_outage_end(OutageRecovery(max_silence_seconds=2 * timers.heartbeat))
 
@@ -249,6 +251,7 @@ class Dispatcher:
     async def _return_missed_credit(self) -> None:
         """Return the credit of leases whose LeaseSettled may have been missed, since notifications are not repeated."""
         self._has_missed_notifications = False
+        self._credit_checked_at = self._clock.elapsed()
         lease_ids = list(self._holders)
         if not lease_ids:
             return
@@ -268,11 +271,11 @@ class Dispatcher:
             self._wake.clear()
             demands: list[Demand] = []
             try:
-                if self._has_missed_notifications:
+                if self._has_missed_notifications or self._is_credit_check_due():
                     await self._return_missed_credit()
                 demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
                 if not demands:
-                    await self._wake.wait()
+                    await self._clock.wait(self._wake, self._next_poll_at() if self._holders else None)
                     continue
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
@@ -296,13 +299,21 @@ class Dispatcher:
     def _next_claim_at(self, claim: Claim) -> datetime | None:
         """Return when to claim next if no hint arrives before; None to wait for a hint."""
         next_due = parse_timestamp(claim.next_due_at) if claim.next_due_at else None
-        if not self._database.is_shared:
+        poll = self._next_poll_at()
+        if poll is None:
             return next_due
-        now = self._clock.now()
         if claim.is_contended:
-            return now + CONTENTION_DELAY
-        poll = now + timedelta(seconds=self._timers.poll)
+            return self._clock.now() + CONTENTION_DELAY
         return min(poll, next_due) if next_due else poll
+
+    def _next_poll_at(self) -> datetime | None:
+        """Return when to look for what a lost notification reported; None on a database of one server."""
+        return self._clock.now() + timedelta(seconds=self._timers.poll) if self._database.is_shared else None
+
+    def _is_credit_check_due(self) -> bool:
+        """Return whether the notification of a settled lease may have been lost since the last check."""
+        since_check = self._clock.elapsed() - self._credit_checked_at
+        return self._database.is_shared and bool(self._holders) and since_check >= self._timers.poll
 
     async def _wait_for_database(self) -> None:
         self._wake.clear()

@@ -87,7 +87,7 @@ def _environment(variables: Mapping[str, str]) -> dict[str, str]:
 
 
 class PgBouncer:
-    """PgBouncer in front of the current primary: the database `transactions` pools by transaction, `sessions` does not."""
+    """PgBouncer in front of the current primary: the database `transactions` pools by transaction."""
 
     def __init__(self, user: str | None, folder: Path, primary: Path) -> None:
         with socket.socket() as probe:
@@ -101,7 +101,6 @@ class PgBouncer:
         self._settings.write_text(
             "[databases]\n"
             f"transactions = {target} pool_mode=transaction\n"
-            f"sessions = {target} pool_mode=session\n"
             "[pgbouncer]\n"
             f"listen_addr = 127.0.0.1\nlisten_port = {self._port}\nunix_socket_dir =\n"
             "auth_type = any\nmax_client_conn = 200\ndefault_pool_size = 20\nserver_login_retry = 0.2\n"
@@ -116,7 +115,7 @@ class PgBouncer:
         self._process = _start((program, self._settings), self._user, self._log)
         while True:
             try:
-                connection = await asyncpg.connect(self.url("sessions"), statement_cache_size=0)
+                connection = await asyncpg.connect(self.url("transactions"), statement_cache_size=0)
             except (OSError, asyncpg.PostgresError):
                 assert self._process.poll() is None, f"PgBouncer exited: see {self._log}"
                 await asyncio.sleep(0.05)
@@ -156,7 +155,7 @@ class ChaosPostgreSQL:
             return {"RUNYARD_DATABASE_URL": self.url}
         return {
             "RUNYARD_DATABASE_URL": self.pooler.url("transactions"),
-            "RUNYARD_DATABASE_LISTEN_URL": self.pooler.url("sessions"),
+            "RUNYARD_DATABASE_LISTEN_URL": self.url,
         }
 
     async def start(self) -> None:

@@ -22,6 +22,7 @@ from tests.serving import POSTGRESQL_ONLY, RunningServer, run_server
 # a SQLite database has a single server.
 pytestmark = POSTGRESQL_ONLY
 
+POLL_SECONDS = 60.0
 RUNS = 60
 LIMIT = 2
 
@@ -49,6 +50,25 @@ async def test_each_run_is_delivered_once_by_several_servers(replicas: tuple[Run
 
         delivered = await asyncio.gather(one.deliveries(RUNS // 2), other.deliveries(RUNS // 2))
     assert Counter(run_ids([*delivered[0], *delivered[1]])) == Counter(ids)
+
+
+async def test_credit_whose_notification_was_lost_returns_with_the_next_poll(database_url: str, tmp_path: Path) -> None:
+    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
+    async with (
+        run_server(tmp_path, database_url=database_url, poll_seconds=POLL_SECONDS) as server,
+        server.client.socket() as socket,
+    ):
+        ids = await create_many(server.client, 2)
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=1)
+        first = await socket.deliveries(1)
+        await server.clock.wait_for_waiter(POLL_SECONDS)
+        # As another server does, but without its notification.
+        await connection.execute("UPDATE queue_entry SET is_acknowledged = true WHERE lease_id IS NOT NULL")
+
+        server.clock.advance(POLL_SECONDS)
+
+        assert run_ids([*first, *await socket.deliveries(1)]) == ids
+    await connection.close()
 
 
 async def test_acknowledging_at_another_server_brings_the_next_run(
