@@ -3,7 +3,7 @@
 DatabaseError
 ├── DatabaseUnavailable   the database is busy or cannot be reached; retry later
 │   ├── RowsLocked        another transaction has locked a row for too long; the database works
-│   └── ServerWasSuspended  leases may have to be extended first; retry
+│   └── ServerWasSuspended  leases are extended first; retry
 ├── TransactionConflict   the transaction conflicted with another one; retry
 ├── DatabaseTooNew        the database was written by a later version of Runyard
 └── BrokenReference       a row references a row that does not exist, or was deleted
@@ -26,7 +26,7 @@ class RowsLocked(DatabaseUnavailable):
 
 
 class ServerWasSuspended(DatabaseUnavailable):
-    """This server was suspended before its transaction began. Nothing was written. Leases may have to be extended first."""
+    """This server was suspended before its transaction began. Nothing was written. Leases are extended before it is repeated."""
 
 
 class TransactionConflict(DatabaseError):

@@ -275,7 +275,7 @@ class Dispatcher:
                     await self._return_missed_credit()
                 demands = [demand for each in self._subscribers.values() if (demand := each.demand).credit > 0]
                 if not demands:
-                    await self._clock.wait(self._wake, self._next_poll_at() if self._holders else None)
+                    await self._wait_for_credit()
                     continue
                 claim = await self._claim(demands)
             except DatabaseUnavailable as error:
@@ -305,6 +305,13 @@ class Dispatcher:
         if claim.is_contended:
             return self._clock.now() + CONTENTION_DELAY
         return min(poll, next_due) if next_due else poll
+
+    async def _wait_for_credit(self) -> None:
+        poll = self._next_poll_at()
+        if poll is None or not self._holders:
+            await self._wake.wait()
+        else:
+            await self._clock.wait(self._wake, poll)
 
     def _next_poll_at(self) -> datetime | None:
         """Return when to look for what a lost notification reported; None on a database of one server."""
