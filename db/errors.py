@@ -26,7 +26,7 @@ class RowsLocked(DatabaseUnavailable):
 
 
 class ServerWasSuspended(DatabaseUnavailable):
-    """This server was suspended before its transaction began. Nothing was written. Leases are extended before it is repeated."""
+    """This server was suspended before its transaction began. Nothing was written. A retry extends leases first."""
 
 
 class TransactionConflict(DatabaseError):
