@@ -83,8 +83,10 @@ class DatabaseClock:
             self._record_step(difference, database_time, read_at, error)
             return
         self._step = None
-        if error <= extrapolation_error or self._accepts_any_precision:
+        agrees = abs(difference) <= error + extrapolation_error
+        if error <= extrapolation_error or (self._accepts_any_precision and not agrees):
             self._accept(database_time, read_at, error)
+        self._accepts_any_precision = False
 
     def accept_next_reading(self) -> None:
         """Accept the next reading at any precision, because it may come from another machine, unless it shows a step."""

@@ -72,7 +72,9 @@ class LeaseSweeper:
                 if next_expiry is None and not self._database.is_shared:
                     await self._leased.wait()
                     continue
-                await self._record_heartbeat()
+                if await self._record_heartbeat():
+                    # Leases may have changed meanwhile.
+                    continue
                 if next_expiry is not None and parse_timestamp(next_expiry) <= self._clock.now():
                     recovered = await self._database.write(sweep_leases, size)
                     if recovered:
@@ -94,16 +96,17 @@ class LeaseSweeper:
                 next_expiry = None
             await self._clock.wait(never, self._next_sweep_at(next_expiry))
 
-    async def _record_heartbeat(self) -> None:
-        """Record a heartbeat if half of the interval has passed since the last one."""
+    async def _record_heartbeat(self) -> bool:
+        """Record a heartbeat, unless less than half of the interval has passed. Return whether it was attempted."""
         elapsed = self._clock.elapsed()
         if elapsed - self._last_heartbeat_at < self._heartbeat_seconds / 2:
-            return
+            return False
         try:
             await self._database.write(record_heartbeats, "this server")
         except RowsLocked as error:
             log.warning("The heartbeat could not be recorded; leases are swept without it: %s", error)
         self._last_heartbeat_at = elapsed
+        return True
 
     def _next_sweep_at(self, next_expiry: str | None) -> datetime:
         """Return when to sweep next: at the next expiry, and after `max_wait_seconds` at the latest.

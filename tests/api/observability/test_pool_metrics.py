@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from resolvers.delivery.dispatcher import QueueTimers
 from tests.blocking_work import BlockingWork
+from tests.client import TIMEOUT_SECONDS
 from tests.metrics_page import scrape
 from tests.serving import RunningServer, run_server
 
@@ -18,6 +20,12 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServ
     async with run_server(tmp_path, database_url=database_url, database_connections=2) as running:
         await scrape(running)
         yield running
+
+
+async def wait_for_first_sweep(server: RunningServer) -> None:
+    """Wait until a server that starts has read the leases of a shared database."""
+    if server.services.database.is_shared:
+        await asyncio.wait_for(server.clock.wait_for_waiter(QueueTimers().sweep), TIMEOUT_SECONDS)
 
 
 async def read_samples(server: RunningServer, *names: str) -> list[float]:
@@ -40,6 +48,7 @@ WRITE_WAITS = ("write_wait_seconds_count", "write_wait_seconds_sum")
 
 async def test_reads_waiting_for_a_connection_are_counted_and_timed(server: RunningServer) -> None:
     database = server.services.database
+    await wait_for_first_sweep(server)
     blocking = BlockingWork(is_in_loop=database.is_shared)
     count, seconds = await read_samples(server, *CONNECTION_WAITS)
 
@@ -65,6 +74,7 @@ async def test_reads_waiting_for_a_connection_are_counted_and_timed(server: Runn
 
 async def test_a_cancelled_read_no_longer_waits(server: RunningServer) -> None:
     database = server.services.database
+    await wait_for_first_sweep(server)
     blocking = BlockingWork(is_in_loop=database.is_shared)
     (count,) = await read_samples(server, "database_connection_wait_seconds_count")
     reads = [asyncio.create_task(database.read(blocking.read)) for _ in range(3)]
