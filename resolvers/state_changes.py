@@ -107,11 +107,16 @@ class StateFeed:
         """Return a stream of the changes after the position `after`, or after the present, whose runs match the filter.
 
         Every change that is committed after this method has returned is in the stream. The filter applies to each run
-        as it is when its change is read. The stream ends when the server stops. While the database is unavailable the
-        stream waits, and then resumes from its position; it raises ServerStopping if the server is already stopping.
-        Raises DatabaseUnavailable when the present position cannot be read.
+        as it is when its change is read. The stream ends when the server stops; the transport then does not complete
+        the subscription. While the database is unavailable the stream waits, and then resumes from its position; it
+        raises ServerStopping if the server is already stopping. Raises DatabaseUnavailable when the present position
+        cannot be read.
         """
-        return self._changes_after(after or await self._database.read(current_position), filter)
+        return self._changes_after(after or await self.read_position(), filter)
+
+    async def read_position(self) -> FeedPosition:
+        """Return the present position: every change that is committed later comes after it."""
+        return await self._database.read(current_position)
 
     async def _changes_after(self, position: FeedPosition, filter: Filter) -> AsyncGenerator[StateChangeEvent]:
         with self._register() as follower:

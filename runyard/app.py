@@ -17,6 +17,7 @@ from starlette.websockets import WebSocket
 from db.errors import DatabaseUnavailable
 from db.runtime.chance import Chance
 from db.runtime.clock import Clock
+from db.runtime.memory_budget import SharedMemoryBudget
 from db.runtime.timestamps import format_timestamp
 from queries import FOLDERS, MAIN_JOB, document, in_folder
 from resolvers.queue.capacity import QueueCapacity
@@ -87,6 +88,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
             settings.engine_options.limits,
         )
         app.state.services = services
+        app.state.request_budget = SharedMemoryBudget(settings.max_responses_bytes)
         app.state.operation_metrics = operation_metrics
         app.state.prometheus = PrometheusMetrics(operation_metrics, services)
         loop_monitor = (
@@ -101,6 +103,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
             page,
             trusted_documents,
             authenticator,
+            app.state.request_budget,
             max_body_bytes=settings.max_body_bytes,
             body_seconds=settings.body_seconds,
             compress_above_bytes=settings.compress_above_bytes,
@@ -112,11 +115,13 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
             context,
             trusted_documents,
             authenticator,
+            max_message_bytes=settings.max_message_bytes,
             max_operations=settings.max_operations_per_socket,
             max_connections=settings.max_sockets_per_client,
             connection_init_seconds=settings.connection_init_seconds,
             allowed_origins=settings.allowed_origins,
         )
+        services.stop_transports += [app.state.http.stop, app.state.sockets.stop]
         try:
             yield
         finally:

@@ -20,8 +20,10 @@ from websockets.exceptions import InvalidState
 from db.errors import DatabaseError
 from runyard.http.responses import CHUNK_BYTES
 from runyard.huge_pages import use_huge_pages
+from runyard.request_memory import RequestMemory
 from runyard.services import Services
 from runyard.settings import Settings
+from runyard.websocket.compat import count_unfinished_bytes
 
 log = logging.getLogger("runyard.server")
 
@@ -31,15 +33,18 @@ UNREAD_DATA_TIMEOUT_SECONDS = 30.0
 GC_THRESHOLD = 10_000
 """Number of new objects that starts a garbage collection. A few requests reach Python's default of 700."""
 
+CLOSE_PING_TIMEOUT = 1013, "The client did not respond to a ping"
+CLOSE_OUT_OF_MEMORY = 1013, "Large requests of other clients use the memory for requests"
+
 TICK_SECONDS = 1.0
 """Interval of uvicorn's housekeeping, which updates the `date` header."""
 
 
 class Server(uvicorn.Server):
-    """A server that completes its subscriptions before it closes sockets, and sleeps while it is idle.
+    """A server that ends its subscriptions and releases their runs before it exits, and sleeps while it is idle.
 
-    uvicorn closes sockets while subscriptions are active: clients see an error instead of a completed stream. It also
-    checks ten times a second whether to stop, which would be most of the work of an idle server.
+    uvicorn closes WebSockets while operations are in progress, and waits for event streams until its time limit. It
+    also checks ten times a second whether to stop, which would be most of the work of an idle server.
     """
 
     owns_process = False
@@ -121,7 +126,43 @@ class Lifespan(LifespanOn):
 
 
 class WebSocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that waits until large messages are sent, and can be shut down in every closing state."""
+    """A WebSocket that counts large incoming messages in the memory budget, and waits until large ones are sent.
+
+    It can be shut down in every closing state.
+    """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        application: Any = self.config.app
+        self._memory = RequestMemory(application.state.request_budget)
+        self._waiting_bytes = 0
+        """Size of the messages that have arrived and that the application has not received."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if not (self.close_sent or self.transport.is_closing() or self._hold_memory()):
+            self.conn.fail(*CLOSE_OUT_OF_MEMORY)
+            self.transport.write(b"".join(self.conn.data_to_send()))
+            self.close_sent = True
+            self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        self._waiting_bytes += sum(map(len, self.frames))
+        super().send_receive_event_to_app()
+
+    async def receive(self) -> Any:
+        message = await super().receive()
+        if self.queue.empty() and not self.disconnected:
+            self._waiting_bytes = 0
+            self._hold_memory()
+        return message
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._memory.release()
+        super().connection_lost(exc)
+
+    def _hold_memory(self) -> bool:
+        return self._memory.hold(self._waiting_bytes + count_unfinished_bytes(self.conn))
 
     async def send(self, message: Any) -> None:
         await super().send(message)
@@ -131,6 +172,15 @@ class WebSocketProtocol(WebSocketsSansIOProtocol):
         if len(message.get("text") or "") > CHUNK_BYTES:
             # A large response occupies the memory budget until it is sent.
             await self.writable.wait()
+
+    def keepalive_timeout(self) -> None:
+        """Close the connection with 1013 after an unanswered ping.
+
+        uvicorn 0.54 uses 1011, after which graphql-ws does not reconnect. Only the first close frame is sent. Without
+        this method, or if uvicorn no longer calls it, the code is 1011: tests/api/websocket/test_close_codes.py.
+        """
+        self.conn.fail(*CLOSE_PING_TIMEOUT)
+        super().keepalive_timeout()
 
     def shutdown(self) -> None:
         try:
@@ -151,7 +201,8 @@ def build_server(app: Starlette, settings: Settings) -> Server:
         access_log=False,
         server_header=False,
         ws=WebSocketProtocol,
-        ws_max_size=settings.max_message_bytes,
+        # Below the limit for bodies, the WebSocket endpoint refuses a message above the message limit.
+        ws_max_size=max(settings.max_message_bytes, settings.max_body_bytes),
         ws_ping_interval=settings.ping_seconds,
         ws_ping_timeout=settings.ping_seconds,
         timeout_graceful_shutdown=settings.stop_seconds,

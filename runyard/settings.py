@@ -191,7 +191,12 @@ class Settings(BaseSettings):
     )
     body_seconds: Annotated[float, Field(gt=0, description="Time limit for sending a request body, in seconds.")] = 30.0
     max_message_bytes: Annotated[
-        int, Field(gt=0, description="Limit on the size of a WebSocket message, in bytes.")
+        int,
+        Field(
+            gt=0,
+            description="Limit on the size of a WebSocket message, in bytes. A larger operation fails alone up to "
+            "`max_body_bytes`.",
+        ),
     ] = 1024 * 1024
     max_operations_per_socket: Annotated[
         int, Field(gt=0, description="Limit on the concurrent operations of a WebSocket.")
@@ -237,7 +242,8 @@ class Settings(BaseSettings):
         int,
         Field(
             gt=0,
-            description="Limit on the memory of all responses above 1 MiB together until they are sent, in bytes.",
+            description="Limit on the memory of all responses above 1 MiB together until they are sent, in bytes. The same "
+            "limit applies separately to all requests above 1 MiB until they are parsed.",
         ),
     ] = 256 * 1024 * 1024
     introspection: Annotated[

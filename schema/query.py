@@ -36,6 +36,7 @@ from schema.types.history import HistoryEndArgument, HistoryStartArgument, Inter
 from schema.types.node import Node
 from schema.types.payloads import ServerInfo
 from schema.types.queues import TaskQueue
+from schema.types.state_changes import encode_position
 from schema.types.task_runs import TaskRun, TaskRunConnection
 
 
@@ -113,6 +114,16 @@ class Query:
         list_query = lists.task_runs(parse_filter("filter", filter), TaskRunSort.ID_DESC)
         # Not batched by a loader, because waiting for other counts takes longer than most counts.
         return await info.context.database.read(lambda connection: lists.count_list(connection, list_query))
+
+    @strawberry.field(
+        graphql_type=str | None,
+        description=(
+            "Opaque cursor of the present in the feed of state changes. Send it as `after` of `taskRunStateChanges` to "
+            "receive every state change that is committed after this query."
+        ),
+    )
+    async def state_change_cursor(self, info: Info) -> str:
+        return encode_position(await info.context.feed.read_position())
 
     @strawberry.field(
         graphql_type=list[RunHistoryInterval] | None,

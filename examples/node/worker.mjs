@@ -47,7 +47,7 @@ async function receiveRuns(client) {
       for (listen(); ; listen()) {
         const { value, done } = await events.next();
         clearTimeout(silence);
-        if (done) break; // the server or this worker is stopping
+        if (done) break; // this worker is stopping
         if (value.errors) throw value.errors;
         failures = 0;
         waiting.push(...value.data.scheduledTaskRuns);
@@ -149,13 +149,14 @@ const isRefusal = (error) => Array.isArray(error) && error.some((each) => !each.
 const backOff = (failures) =>
   sleep(Math.random() * Math.min(0.5 * 2 ** Math.min(failures, 6), LEASE_SECONDS / 3) * 1000);
 
-// receiveRuns reconnects: it must also subscribe again after the server has completed the subscription.
+// receiveRuns reconnects: it waits with a limit on the delay, and also when the server cannot be reached.
 const url = URL.replace("http", "ws");
 const client = createClient({ url, webSocketImpl: WebSocket, connectionParams: HEADERS, retryAttempts: 0 });
 
 /** Shut down gracefully: ending the subscription releases waiting runs. Started runs finish under renewed leases. */
 async function drain() {
   isDraining = true;
+  console.error("Stopping: started runs are finished.");
   await client.dispose();
   await Promise.all(running);
   process.exit(0);

@@ -4,6 +4,7 @@ import asyncio
 import os
 import random
 import signal
+import sys
 from uuid import uuid4
 
 from gql import Client, GraphQLRequest
@@ -67,7 +68,7 @@ class Worker:
                             task = self.tasks.create_task(self.start_run(delivery["taskRun"], delivery["leaseId"]))
                             self.run_tasks.add(task)
                             task.add_done_callback(self.run_tasks.discard)
-                print("The server is stopping.", flush=True)
+                print("The server has completed the subscription.", flush=True)
             except (TransportError, TimeoutError) as error:
                 if is_refusal(error):
                     raise
@@ -165,6 +166,7 @@ async def main():
         worker = Worker(server, tasks)
         receiving, renewing = tasks.create_task(worker.receive_runs()), tasks.create_task(worker.renew_leases())
         await stopping.wait()
+        print("Stopping: started runs are finished.", file=sys.stderr, flush=True)
         # Shut down gracefully: ending the subscription releases waiting runs. Started runs finish under renewed leases.
         worker.is_draining = True
         receiving.cancel()

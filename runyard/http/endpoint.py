@@ -20,6 +20,7 @@ from strawberry.types.graphql import OperationType
 
 from db.errors import DatabaseUnavailable
 from db.runtime.deadlines import SharedTimer
+from db.runtime.memory_budget import SharedMemoryBudget
 from resolvers.api_tokens import Caller
 from resolvers.errors import ErrorCode
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
@@ -39,6 +40,7 @@ from runyard.http.requests import (
 from runyard.http.responses import GraphQLResponse
 from runyard.http.sse import EVENT_STREAM, EventStream
 from runyard.persisted_documents import TrustedDocuments
+from runyard.request_memory import RequestMemory
 from schema.context import Context
 from schema.execution.engine import RunyardSchema, SizedResult
 from schema.execution.operation import Operation
@@ -77,6 +79,7 @@ class GraphQLOverHTTP:
         page: GraphiQLPage,
         trusted_documents: TrustedDocuments,
         authenticator: Authenticator | None,
+        request_budget: SharedMemoryBudget,
         *,
         max_body_bytes: int,
         body_seconds: float,
@@ -89,6 +92,7 @@ class GraphQLOverHTTP:
         self._page = page
         self._trusted_documents = trusted_documents
         self._authenticator = authenticator
+        self._request_budget = request_budget
         self._max_body_bytes = max_body_bytes
         self._body_timer = SharedTimer(body_seconds)
         self._disconnect_timer = SharedTimer(WATCH_DELAY_SECONDS)
@@ -96,6 +100,14 @@ class GraphQLOverHTTP:
         self._keep_alive_seconds = keep_alive_seconds
         self._allowed_origins = frozenset(allowed_origins)
         self._large_response_lock = asyncio.Lock()
+        self._is_stopping = False
+
+    async def stop(self, timeout_seconds: float) -> None:
+        """End event streams without `complete` from now on. Other requests are still served."""
+        self._is_stopping = True
+
+    def _is_interrupted(self, operation_request: _OperationRequest) -> bool:
+        return self._is_stopping and operation_request.type is OperationType.SUBSCRIPTION
 
     async def __call__(self, request: Request) -> Response | GraphQLResponse:
         """Handle one request. Request errors are returned as JSON with a code."""
@@ -115,7 +127,11 @@ class GraphQLOverHTTP:
             if EVENT_STREAM in accepted and (operation_request.type is OperationType.SUBSCRIPTION or not takes_json):
                 final_result = None if context.caller is None else partial(self._wait_for_token_expiry, context.caller)
                 return EventStream(
-                    partial(self._stream, operation_request, context), VARY, self._keep_alive_seconds, final_result
+                    partial(self._stream, operation_request, context),
+                    VARY,
+                    self._keep_alive_seconds,
+                    partial(self._is_interrupted, operation_request),
+                    final_result,
                 )
             if operation_request.type is OperationType.SUBSCRIPTION:
                 raise BadRequest(
@@ -162,7 +178,11 @@ class GraphQLOverHTTP:
             self._reject_cross_origin(request)
             return parse_query_string(request)
         if request.method == "POST":
-            return parse_body(request, await read_body(request, self._max_body_bytes, self._body_timer))
+            memory = RequestMemory(self._request_budget)
+            try:
+                return parse_body(request, await read_body(request, self._max_body_bytes, self._body_timer, memory))
+            finally:
+                memory.release()
         message = "GraphQL requests must use GET or POST."
         if request.method == "PUT":
             message += " The single connection mode of graphql-sse is not supported."

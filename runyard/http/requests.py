@@ -13,6 +13,7 @@ from db.runtime.deadlines import Deadline, SharedTimer
 from resolvers.errors import ErrorCode
 from runyard.json_input import TooManyContainers, parse_json
 from runyard.persisted_documents import DocumentRefused, TrustedDocuments
+from runyard.request_memory import RequestMemory
 
 MAX_CACHED_HEADERS = 200
 MAX_CACHED_HEADER_LENGTH = 500
@@ -140,15 +141,15 @@ def _to_bad_request(refused: DocumentRefused) -> BadRequest:
     return refusal
 
 
-async def read_body(request: Request, max_bytes: int, timer: SharedTimer) -> bytes:
-    """Read the request body.
+async def read_body(request: Request, max_bytes: int, timer: SharedTimer, memory: RequestMemory) -> bytes:
+    """Read the request body. The memory counts what has arrived; release it when the body is parsed.
 
-    Raises BadRequest with 413 as soon as the body is too large, BadRequest with 408 if it is incomplete when the timer
-    expires, and ClientDisconnect.
+    Raises BadRequest with 413 as soon as the body is too large, with 503 when large requests use the whole memory
+    budget, with 408 if the body is incomplete when the timer expires, and ClientDisconnect.
     """
     deadline = Deadline(timer)
     try:
-        return await _receive_body(request, max_bytes)
+        return await _receive_body(request, max_bytes, memory)
     except asyncio.CancelledError:
         if not deadline.uncancel():
             raise
@@ -158,7 +159,7 @@ async def read_body(request: Request, max_bytes: int, timer: SharedTimer) -> byt
         deadline.end()
 
 
-async def _receive_body(request: Request, max_bytes: int) -> bytes:
+async def _receive_body(request: Request, max_bytes: int, memory: RequestMemory) -> bytes:
     # Content-Length can be wrong or missing, so the chunks are counted as well.
     length = _first_header(request, b"content-length")
     size = int(length) if length.isdecimal() else 0
@@ -172,9 +173,18 @@ async def _receive_body(request: Request, max_bytes: int) -> bytes:
         chunk: bytes = message.get("body", b"")
         size += len(chunk)
         _check_size(size, max_bytes)
+        if not memory.hold(size):
+            raise _out_of_memory()
         chunks.append(chunk)
         has_more = message.get("more_body", False)
     return b"".join(chunks)
+
+
+def _out_of_memory() -> BadRequest:
+    message = "Large requests of other clients use the memory for requests. Retry the request."
+    refusal = BadRequest(503, message, {"Connection": "close"}, code=ErrorCode.UNAVAILABLE)
+    refusal.extensions["retryable"] = True
+    return refusal
 
 
 def _check_size(size: int, max_bytes: int) -> None:

@@ -2,6 +2,9 @@
 
 One request is one operation. Each result is an event `next`, and an event `complete` follows the last one. Comments at
 regular intervals keep proxies from closing an idle connection. When the client disconnects, the operation ends.
+
+A stream that ends because the server is stopping has no `complete`: clients such as graphql-sse and EventSource then
+reconnect, and `complete` would end the subscription.
 """
 
 import asyncio
@@ -31,10 +34,12 @@ class EventStream(Response):
         open_results: Callable[[], Coroutine[Any, Any, AsyncGenerator[bytes, None]]],
         headers: dict[str, str],
         keep_alive_seconds: float,
+        is_interrupted: Callable[[], bool],
         final_result: Callable[[], Coroutine[Any, Any, bytes]] | None = None,
     ) -> None:
         """Create a stream of JSON texts. The response starts when `open_results` has returned them.
 
+        `is_interrupted`: whether the results end because the server is stopping.
         When `final_result` returns, the operation ends and that text is sent last.
         """
         self.status_code = 200
@@ -42,6 +47,7 @@ class EventStream(Response):
         self._open_results = open_results
         self._is_started = False
         self._keep_alive_seconds = keep_alive_seconds
+        self._is_interrupted = is_interrupted
         self._final_result = final_result
         self.init_headers(headers | {"Cache-Control": "no-store", "X-Accel-Buffering": "no"})
 
@@ -82,7 +88,7 @@ class EventStream(Response):
                     await write(_event(result))
         finally:
             keep_alive_task.cancel()
-        await send_body(send, COMPLETE_EVENT, more=False)
+        await send_body(send, b"" if self._is_interrupted() else COMPLETE_EVENT, more=False)
 
     async def _send_keep_alives(self, write: Callable[[bytes], Coroutine[Any, Any, None]]) -> None:
         while True:

@@ -67,11 +67,12 @@ class StateChangePayload:
     def from_event(cls, event: StateChangeEvent) -> "StateChangePayload":
         change = event.change
         return cls(
-            _encode_position(change.position), change.task_run, change.state, change.previous_state_type, gap=event.gap
+            encode_position(change.position), change.task_run, change.state, change.previous_state_type, gap=event.gap
         )
 
 
-def _encode_position(position: FeedPosition) -> str:
+def encode_position(position: FeedPosition) -> str:
+    """Return the cursor of a position in the feed."""
     return encode_cursor([CURSOR_KIND, CURSOR_VERSION, position.transaction, position.id])
 
 

@@ -26,7 +26,7 @@ async def test_deliveries_of_a_silent_client_are_redelivered_before_their_acknow
         await wait_for_socket_count(server, 0)
         results = (await client.execute("AcknowledgeTaskRuns", leaseIds=lease_ids(first)))["leases"]
         socket.connection.transport.resume_reading()
-        assert await receive_close(socket.connection) == (1011, "keepalive ping timeout")
+        assert await receive_close(socket.connection) == (1013, "The client did not respond to a ping")
     assert run_ids([each for (each,) in again]) == run_ids(first) == ids
     assert [each["attempt"] for (each,) in again] == [2, 2]
     assert [result["status"] for result in results] == ["LOST", "LOST"]
@@ -45,7 +45,7 @@ async def test_a_client_that_responds_to_pings_stays_connected(database_url: str
 
         await assert_alive(responding)
         silent.connection.transport.resume_reading()
-        assert await receive_close(silent.connection) == (1011, "keepalive ping timeout")
+        assert await receive_close(silent.connection) == (1013, "The client did not respond to a ping")
 
 
 def test_the_default_ping_timeout_is_shorter_than_the_acknowledgement_deadline(tmp_path: Path) -> None:

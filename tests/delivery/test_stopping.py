@@ -1,8 +1,9 @@
-"""Graceful shutdown: subscriptions are completed, unacknowledged runs are released, and requests in flight finish."""
+"""Graceful shutdown: sockets are closed with 1012, unacknowledged runs are released, and requests in flight finish."""
 
 import asyncio
 import random
 import signal
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import httpx
 import orjson
 import pytest
 from starlette.applications import Starlette
+from websockets.exceptions import ConnectionClosed
 
 from queries import document
 from runyard.server import Server, build_server
@@ -17,34 +19,81 @@ from runyard.settings import Settings
 from tests.builders.queued_runs import create_many, create_scheduled, run_ids
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.serving import SQLITE_ONLY, RunningServer, ServerProcess, run_server
+from tests.websocket_messages import assert_alive, receive_close, send_connection_init
 
 NOISE = random.Random(7).randbytes(50_000).hex()  # noqa: S311
 """Random text, which WebSocket compression hardly shrinks."""
 
 
-async def test_stopping_completes_subscriptions_and_requeues_unacknowledged_runs(tmp_path: Path) -> None:
-    async with run_server(tmp_path) as before, before.client.socket() as socket:
-        ids = await create_many(before.client, 2)
-        id = await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
+STOPPING = (1012, "The server is stopping")
+
+
+async def test_stopping_completes_no_subscription_and_requeues_unacknowledged_runs(server: RunningServer) -> None:
+    async with server.client.socket() as socket:
+        ids = await create_many(server.client, 2)
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=2)
         delivered = await socket.deliveries(2)
 
-        await before.services.drain()
+        await server.services.drain()
 
-        assert await socket.receive() == {"id": id, "type": "complete"}
-        entries = [(await before.client.execute("GetTaskRun", id=id))["queueEntry"] for id in ids]
+        assert await receive_close(socket.connection) == STOPPING
+    entries = [(await server.client.execute("GetTaskRun", id=id))["queueEntry"] for id in ids]
     assert run_ids(delivered) == ids
     assert [(entry["leaseExpiresAt"], entry["isRetry"]) for entry in entries] == [(None, True)] * 2
 
 
-async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(server: RunningServer) -> None:
+async def test_an_operation_in_flight_gets_its_result_before_the_socket_is_closed(server: RunningServer) -> None:
     async with server.client.socket() as socket:
-        await server.services.drain()
-        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
-        message = await socket.receive()
+        await socket.subscribe("TaskRunStateChanges")
+        id = await socket.subscribe("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60)
+        await asyncio.wait_for(server.clock.wait_for_waiter(60), TIMEOUT_SECONDS)
 
-    assert message["type"] == "error"
-    (error,) = message["payload"]
-    assert error["extensions"] == {"code": "UNAVAILABLE", "retryable": True}
+        await server.services.drain()
+
+        result = {"id": id, "type": "next", "payload": {"data": {"claimTaskRuns": {"deliveries": []}}}}
+        assert await socket.receive() == result
+        assert await socket.receive() == {"id": id, "type": "complete"}
+        assert await receive_close(socket.connection) == STOPPING
+
+
+async def test_a_subscription_to_a_stopping_server_gets_no_message_until_the_close(
+    server: RunningServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, released = asyncio.Event(), asyncio.Event()
+
+    async def claim(*_arguments: object, **_options: object) -> list[object]:
+        started.set()
+        await released.wait()
+        return []
+
+    monkeypatch.setattr(server.services.dispatcher, "claim", claim)
+    async with server.client.socket() as socket:
+        claiming = await socket.subscribe("ClaimTaskRuns", taskKeys=["t"])
+        await asyncio.wait_for(started.wait(), TIMEOUT_SECONDS)
+        draining = asyncio.create_task(server.services.drain())
+
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+
+        await assert_alive(socket)
+        released.set()
+        await asyncio.wait_for(draining, TIMEOUT_SECONDS)
+        messages = [await socket.receive() for _ in range(2)]
+        assert [(message["id"], message["type"]) for message in messages] == [
+            (claiming, "next"),
+            (claiming, "complete"),
+        ]
+        assert await receive_close(socket.connection) == STOPPING
+
+
+async def test_a_socket_opened_while_the_server_stops_is_acknowledged_and_closed(server: RunningServer) -> None:
+    async with server.client.raw_socket() as opened_before:
+        await server.services.drain()
+        async with server.client.raw_socket() as opened_after:
+            for connection in (opened_before, opened_after):
+                socket = await send_connection_init(connection)
+
+                assert await socket.receive() == {"type": "connection_ack"}
+                assert await receive_close(connection) == STOPPING
 
 
 async def test_a_client_that_does_not_read_blocks_neither_shutdown_nor_its_runs(tmp_path: Path) -> None:
@@ -75,18 +124,17 @@ async def test_a_stopping_server_is_not_ready(server: RunningServer) -> None:
     assert (after.status_code, after.json()) == (503, {"status": "stopping"})
 
 
-async def test_sigterm_completes_subscriptions_before_the_process_exits(server_process: ServerProcess) -> None:
+async def test_sigterm_closes_sockets_with_1012_and_completes_no_subscription(server_process: ServerProcess) -> None:
     client: Client = await server_process.start()
     await create_many(client, 1)
 
     async with client.socket() as socket:
-        id = await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
         await socket.deliveries(1)
         code = await server_process.terminate()
-        message = await socket.receive()
+        closed = await receive_close(socket.connection)
 
-    assert code == -signal.SIGTERM
-    assert message == {"id": id, "type": "complete"}
+    assert (code, closed) == (-signal.SIGTERM, STOPPING)
 
 
 async def test_a_server_sleeps_until_a_stop_signal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,24 +269,25 @@ async def test_stopping_under_load_loses_no_confirmed_run_and_requeues_unacknowl
             if len(created) > 100 and len(delivered) > 20:
                 busy.set()
 
-    async def work_until_stopped() -> dict[str, Any]:
-        """Receive runs without acknowledging any until the server stops. Return the last message."""
+    async def work_until_stopped() -> int | None:
+        """Receive runs without acknowledging any until the server stops. Return the close code."""
         async with client.socket() as socket:
             await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=10)
-            while (message := await socket.receive())["type"] == "next":
-                delivered.update(run_ids(message["payload"]["data"]["scheduledTaskRuns"]))
-        return message
+            with suppress(ConnectionClosed):
+                while True:
+                    delivered.update(run_ids(await socket.event()))
+        return socket.connection.close_code
 
     workers = [asyncio.create_task(work_until_stopped()) for _ in range(3)]
     writers = [asyncio.create_task(create_until_stopped()) for _ in range(4)]
     await asyncio.wait_for(busy.wait(), TIMEOUT_SECONDS)
     # Whatever did not end by itself would delay the exit by an hour.
     code = await server_process.terminate()
-    last = await asyncio.gather(*workers)
+    codes = await asyncio.gather(*workers)
     await asyncio.gather(*writers)
 
     assert code == -signal.SIGTERM
-    assert [message["type"] for message in last] == ["complete"] * 3
+    assert codes == [1012] * 3
     client = await server_process.start()
     page = await client.execute("ListTaskRuns", first=1000, filter={"taskKey": {"in": ["t"]}})
     stored = {node["id"] for node in page["nodes"]}

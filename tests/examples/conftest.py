@@ -94,7 +94,8 @@ def command(pairing: Sequence[str], request: pytest.FixtureRequest) -> Sequence[
 async def run_worker(command: Sequence[str | Path], server: ServerProcess, **variables: str) -> AsyncIterator[Worker]:
     """Run a worker against the server and kill it at the end if it is still running."""
     environment = {**os.environ, "RUNYARD_URL": f"{server.url}/graphql", **variables}
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=pipe, env=environment)
     try:
         yield Worker(process)
     finally:

@@ -1,12 +1,14 @@
 """Example workers: they execute runs, and handle failures, restarts, cancellation and shutdown."""
 
+import asyncio
+import signal
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from tests.client import Client
+from tests.client import TIMEOUT_SECONDS, Client
 from tests.examples.conftest import create_runs, run_worker, state_histories
 from tests.serving import ServerProcess
 
@@ -48,8 +50,9 @@ async def test_sigterm_finishes_started_runs_and_releases_the_rest(
     assert [entry["leaseExpiresAt"] for entry in waiting] == [None] * (10 - CONCURRENCY)
 
 
-async def test_a_server_restart_after_a_kill_loses_and_repeats_no_run(
-    command: Command, server_process: ServerProcess
+@pytest.mark.parametrize("stop", ["kill", "terminate"])
+async def test_a_server_restart_loses_and_repeats_no_run(
+    command: Command, server_process: ServerProcess, stop: str
 ) -> None:
     client = await server_process.start()
     ids = await create_runs(client, 20, seconds=0.2)
@@ -57,7 +60,7 @@ async def test_a_server_restart_after_a_kill_loses_and_repeats_no_run(
     async with run_worker(command, server_process) as worker:
         # More lines than concurrent runs: some runs are executing and some reports are in flight.
         await worker.read_lines_with("RUNNING", 2 * CONCURRENCY + 1)
-        await server_process.kill()
+        await getattr(server_process, stop)()
         # A report has failed because the server is gone.
         await worker.read_lines_with("response:", 1)
         client = await server_process.start()
@@ -68,6 +71,21 @@ async def test_a_server_restart_after_a_kill_loses_and_repeats_no_run(
 
     assert code == 0
     assert await state_histories(client, [*ids, last]) == [["Scheduled", "Running", "Completed"]] * 21
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+async def test_a_signal_stops_the_worker_with_one_line(
+    command: Command, server_process: ServerProcess, number: signal.Signals
+) -> None:
+    client = await server_process.start()
+    await create_runs(client, 1, seconds=0)
+
+    async with run_worker(command, server_process) as worker:
+        await worker.read_lines_with("COMPLETED", 1)
+        worker.process.send_signal(number)
+        output, errors = await asyncio.wait_for(worker.process.communicate(), TIMEOUT_SECONDS)
+
+    assert (worker.process.returncode, output, errors) == (0, b"", b"Stopping: started runs are finished.\n")
 
 
 async def test_a_cancelled_run_stops_at_the_next_heartbeat(command: Command, server_process: ServerProcess) -> None:

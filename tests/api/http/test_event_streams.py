@@ -55,13 +55,35 @@ async def test_a_disconnected_client_releases_its_unacknowledged_runs(server: Ru
     assert delivery["taskRun"]["id"] == created["taskRun"]["id"]
 
 
-async def test_a_stopping_server_completes_its_streams(server: RunningServer) -> None:
-    async with streaming(server.client, LISTEN, taskKeys=["t"]) as (_, events):
+@pytest.mark.parametrize(
+    ("operation", "variables"), [("ScheduledTaskRuns", {"taskKeys": ["t"]}), ("TaskRunStateChanges", {})]
+)
+async def test_a_stopping_server_ends_its_streams_without_completing_them(
+    server: RunningServer, operation: str, variables: dict[str, Any]
+) -> None:
+    async with streaming(server.client, document(operation)[0], **variables) as (_, events):
         await server.services.drain()
 
-        assert await next_event(events) == COMPLETE
         with pytest.raises(StopAsyncIteration):
             await next_event(events)
+
+
+async def test_a_subscription_to_a_stopping_server_gets_a_retryable_error_and_no_complete(
+    server: RunningServer,
+) -> None:
+    await server.services.drain()
+
+    async with streaming(server.client, LISTEN, taskKeys=["t"]) as (_, events):
+        ((name, result),) = [event async for event in events]
+
+    assert (name, result["errors"][0]["extensions"]) == ("next", {"code": "UNAVAILABLE", "retryable": True})
+
+
+async def test_a_query_to_a_stopping_server_is_completed(server: RunningServer) -> None:
+    await server.services.drain()
+
+    async with streaming(server.client, "{ __typename }") as (_, events):
+        assert [event async for event in events] == [("next", {"data": {"__typename": "Query"}}), COMPLETE]
 
 
 async def test_an_idle_stream_is_kept_alive_by_comments(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-"""The Python client `gql`: a run from creation to completion."""
+"""The Python client `gql`: a run from creation to completion, and reconnecting to a server that was restarted."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -7,13 +8,13 @@ import pytest
 from gql import Client as GQLClient
 from gql import GraphQLRequest
 from gql.client import AsyncClientSession
-from gql.transport.exceptions import TransportQueryError
+from gql.transport.exceptions import TransportConnectionFailed, TransportQueryError
 from gql.transport.httpx import HTTPXAsyncTransport
 from gql.transport.websockets import WebsocketsTransport
 
 from queries import document
-from tests.client import Client
-from tests.serving import SQLITE_ONLY
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, RunningServer, ServerProcess
 
 pytestmark = SQLITE_ONLY
 
@@ -91,3 +92,49 @@ async def test_a_stopped_subscription_leaves_the_session_usable(over_websocket: 
         await events.aclose()
 
         assert delivery["attempt"] == attempt
+
+
+async def follow_changes(session: AsyncClientSession, names: "asyncio.Queue[str]", after: str) -> None:
+    """Put the name of each changed run into the queue. Subscribe again after each lost connection."""
+    while True:
+        try:
+            async for event in session.subscribe(request("TaskRunStateChanges", after=after)):
+                after = event["taskRunStateChanges"]["cursor"]
+                await names.put(event["taskRunStateChanges"]["taskRun"]["name"])
+        except TransportConnectionFailed:
+            # The session reconnects in another task.
+            await asyncio.sleep(0.1)
+        else:
+            await names.put("completed")
+
+
+async def test_a_reconnecting_session_misses_no_change_during_a_restart(server_process: ServerProcess) -> None:
+    client = await server_process.start()
+    after = await client.execute("GetStateChangeCursor")
+    gql_client = GQLClient(transport=WebsocketsTransport(url=f"ws://{server_process.address}/graphql"))
+    session = await gql_client.connect_async(reconnecting=True)
+    names: asyncio.Queue[str] = asyncio.Queue()
+    following = asyncio.create_task(follow_changes(session, names, after))
+    await client.execute("CreateTaskRun", input={"taskKey": "t", "name": "before"})
+    received = [await asyncio.wait_for(names.get(), TIMEOUT_SECONDS)]
+
+    await server_process.terminate()
+    client = await server_process.start()
+    await client.execute("CreateTaskRun", input={"taskKey": "t", "name": "after"})
+
+    received.append(await asyncio.wait_for(names.get(), 3 * TIMEOUT_SECONDS))
+    following.cancel()
+    await gql_client.close_async()
+    assert received == ["before", "after"]
+
+
+async def test_a_session_that_connects_to_a_stopping_server_can_connect_again(server: RunningServer) -> None:
+    await server.services.drain()
+    transport = WebsocketsTransport(url=server.client.url.replace("http", "ws", 1) + "/graphql")
+    async with GQLClient(transport=transport) as session:
+        for _ in range(2):
+            with pytest.raises(TransportConnectionFailed):
+                await anext(session.subscribe(request("TaskRunStateChanges")))
+
+            await transport.close()
+            await transport.connect()

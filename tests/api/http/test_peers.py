@@ -1,9 +1,13 @@
-"""Third-party clients against a real server: audits, transports, normalised caches, persisted queries, code generation."""
+"""Third-party clients against a real server: audits, caches, persisted queries, code generation, reconnecting."""
 
 import asyncio
 import fcntl
+import re
 import shutil
+import signal
 import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +17,7 @@ import pytest
 import queries
 from queries import document
 from tests.client import TIMEOUT_SECONDS, Client
-from tests.serving import SQLITE_ONLY, RunningServer, run_server
+from tests.serving import SQLITE_ONLY, RunningServer, ServerProcess, run_server
 from tests.state_change_followers import follow_state_changes, receive_events
 
 ROOT = Path(__file__).parents[3]
@@ -204,3 +208,112 @@ async def test_graphiql_and_subscriptions_work_below_a_path_prefix(client: Clien
         ["endpoint of the page", {"__typename": "Query"}],
         ["delivered", True],
     ]
+
+
+HISTORY_PAGE = (ROOT / "docs" / "history.md").read_text("utf-8")
+(FOLLOW,) = re.findall(r"^<!-- follow.mjs -->\n```js\n(.*?)^```", HISTORY_PAGE, re.DOTALL | re.MULTILINE)
+
+
+class ScriptProcess:
+    """A running script. Its lines are read as they are printed."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self.process = process
+
+    async def read_line(self) -> str:
+        """Return the next line. Fails when the script has ended."""
+        assert self.process.stdout is not None
+        line = await asyncio.wait_for(self.process.stdout.readline(), 3 * TIMEOUT_SECONDS)
+        assert line, "the script has ended"
+        return line.decode().rstrip()
+
+    async def read_report(self) -> list[Any]:
+        """Return the next line of a script that uses `report.mjs`."""
+        return orjson.loads(await self.read_line())
+
+    async def read_report_while(self, act: Callable[[], Awaitable[object]]) -> list[Any]:
+        """Repeat the action until the script reports something, and return that."""
+        reading = asyncio.create_task(self.read_report())
+        while not reading.done():
+            await act()
+        return reading.result()
+
+
+@asynccontextmanager
+async def running_script(peers: Path, script: str, *arguments: str) -> AsyncIterator[ScriptProcess]:
+    """Run the script until the end of the block."""
+    process = await asyncio.create_subprocess_exec(
+        "node", script, *arguments, cwd=peers, stdout=asyncio.subprocess.PIPE
+    )
+    try:
+        yield ScriptProcess(process)
+    finally:
+        process.kill()
+        await process.communicate()
+
+
+async def create_named_run(client: Client, name: str) -> None:
+    await client.execute("CreateTaskRun", input={"taskKey": "peer", "name": name})
+
+
+@pytest.mark.parametrize("kind", ["graphql-ws", "apollo", "graphql-sse"])
+async def test_a_client_reconnects_by_itself_after_a_server_restart(
+    server_process: ServerProcess, peers: Path, kind: str
+) -> None:
+    client = await server_process.start()
+    url = f"{server_process.url}/graphql"
+    async with running_script(peers, "reconnect.mjs", kind, url, document("TaskRunStateChanges")[0]) as script:
+        assert await script.read_report_while(lambda: create_named_run(client, "before")) == ["event", "before"]
+
+        assert await server_process.terminate() == -signal.SIGTERM
+        restarted = await server_process.start()
+        reports = [await script.read_report_while(lambda: create_named_run(restarted, "after"))]
+        while reports[-1] != ["event", "after"]:
+            reports.append(await script.read_report_while(lambda: create_named_run(restarted, "after")))
+
+    closed = [] if kind == "graphql-sse" else [["closed", 1012]]
+    assert [each for each in reports if each != ["event", "before"]] == [*closed, ["event", "after"]]
+
+
+async def test_a_client_reconnects_after_it_was_suspended_for_longer_than_the_ping_timeout(
+    server_process: ServerProcess, peers: Path
+) -> None:
+    client = await server_process.start(RUNYARD_PING_SECONDS="0.5")
+    url = f"{server_process.url}/graphql"
+    async with running_script(peers, "reconnect.mjs", "graphql-ws", url, document("TaskRunStateChanges")[0]) as script:
+        await script.read_report_while(lambda: create_named_run(client, "before"))
+        script.process.send_signal(signal.SIGSTOP)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while "runyard_websockets 0.0" not in (await client.http.get("/metrics")).text.splitlines():
+                continue
+
+        script.process.send_signal(signal.SIGCONT)
+
+        reports = [await script.read_report()]
+        while reports[-1] != ["event", "after"]:
+            reports.append(await script.read_report_while(lambda: create_named_run(client, "after")))
+    assert [each for each in reports if each != ["event", "before"]] == [["closed", 1013], ["event", "after"]]
+
+
+@pytest.mark.parametrize("has_change_before", [True, False])
+async def test_the_documented_recipe_misses_no_change_during_a_restart(
+    server_process: ServerProcess, peers: Path, has_change_before: bool
+) -> None:
+    client = await server_process.start()
+    (peers / "follow.mjs").write_text(FOLLOW.replace("127.0.0.1:4200", server_process.address))
+    async with running_script(peers, "follow.mjs") as script:
+        lines = [await script.read_line()]
+        if has_change_before:
+            await create_named_run(client, "before")
+            lines.append(await script.read_line())
+
+        await server_process.terminate()
+        restarted = await server_process.start()
+        # The client waits before it reconnects. It receives the changes that were made before it is back, too.
+        for number in range(3):
+            await create_named_run(restarted, f"after-{number}")
+        lines += [await script.read_line() for _ in range(3)]
+
+    before = ["before Pending"] if has_change_before else []
+    after = [f"after-{number} Pending" for number in range(3)]
+    assert lines == ["Following state changes", *before, *after]

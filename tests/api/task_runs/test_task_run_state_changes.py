@@ -13,6 +13,7 @@ from tests.builders.api_runs import create_flow, create_flow_run, create_task_ru
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
 from tests.state_change_followers import follow_state_changes, force_random_states, receive_events, states_of
+from tests.websocket_messages import receive_close
 
 STATE = "01a206b2-304f-7000-b2ee-99ddb7de4877"
 
@@ -321,27 +322,29 @@ async def test_a_subscriber_reads_one_page_at_a_time_and_nothing_per_change(
     assert read_counts == [3] * MAX_CHANGES_PER_READ + [6] * MAX_CHANGES_PER_READ + [8] * 50
 
 
-async def test_a_stopping_server_completes_the_subscription(server: RunningServer, client: Client) -> None:
-    async with client.socket() as socket:
-        id = await socket.subscribe("TaskRunStateChanges")
-        await asyncio.wait_for(server.clock.wait_until_idle(1), TIMEOUT_SECONDS)
-
+async def test_a_stopping_server_closes_the_socket_without_completing_the_subscription(server: RunningServer) -> None:
+    async with follow_state_changes(server) as socket:
         await asyncio.wait_for(server.services.drain(), TIMEOUT_SECONDS)
 
-        assert await socket.receive() == {"id": id, "type": "complete"}
+        assert await receive_close(socket.connection) == (1012, "The server is stopping")
 
 
-async def test_a_subscription_to_a_stopping_server_is_refused_as_retryable(
-    server: RunningServer, client: Client
-) -> None:
-    async with client.socket() as socket:
-        await server.services.drain()
-        await socket.subscribe("TaskRunStateChanges")
+async def test_every_change_after_the_cursor_of_the_present_is_sent(server: RunningServer, client: Client) -> None:
+    await create_task_run(client)
+    cursor = await client.execute("GetStateChangeCursor")
+    id = await create_task_run(client)
 
-        message = await socket.receive()
+    async with follow_state_changes(server, after=cursor) as socket:
+        assert states_of(await receive_events(socket, 1)) == [(id, "PENDING")]
 
-    assert message["type"] == "error"
-    assert message["payload"][0]["extensions"] == {"code": "UNAVAILABLE", "retryable": True}
+
+async def test_the_cursor_of_an_empty_database_precedes_the_first_change(server: RunningServer, client: Client) -> None:
+    cursor = await client.execute("GetStateChangeCursor")
+    id = await create_task_run(client)
+
+    async with follow_state_changes(server, after=cursor) as socket:
+        (event,) = await receive_events(socket, 1)
+    assert (states_of([event]), event["gap"]) == ([(id, "PENDING")], False)
 
 
 @pytest.mark.parametrize("by", ["complete", "close", "abort"])
