@@ -48,7 +48,14 @@ class StatesWritten:
     """New states of task runs were written."""
 
 
-Notification = WorkAvailable | LeaseSettled | NotificationsMissed | ClockStepFollowed | StatesWritten
+@dataclass(frozen=True, slots=True)
+class FlowRunStatesWritten:
+    """New states of flow runs were written. Concerns this server only: other servers find them by polling."""
+
+
+Notification = (
+    WorkAvailable | LeaseSettled | NotificationsMissed | ClockStepFollowed | StatesWritten | FlowRunStatesWritten
+)
 
 
 class Connection(Protocol):

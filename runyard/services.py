@@ -1,8 +1,9 @@
-"""Services that live as long as the server: database, dispatcher, feed and retention."""
+"""Services that live as long as the server: database, dispatcher, feed, flow run sweeper and retention."""
 
 import asyncio
 import random
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from db.database import Database
@@ -11,6 +12,7 @@ from db.runtime.clock import Clock, SystemClock
 from db.sqlite.database import SQLiteDatabase
 from resolvers.delivery.dispatcher import Dispatcher, QueueTimers
 from resolvers.feed_lag import FeedLagMonitor
+from resolvers.flow_run_sweeper import FlowRunSweeper
 from resolvers.retention import Retention
 from resolvers.state_changes import FeedTimers, StateFeed
 from runyard.settings import Settings
@@ -18,15 +20,21 @@ from runyard.settings import Settings
 
 @dataclass(slots=True)
 class Services:
-    """The open database, the dispatcher and feed that use it, and the task that deletes old runs."""
+    """The open database, the dispatcher and feed that use it, and the tasks that end and delete runs."""
 
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
+    flow_run_task: "asyncio.Task[None] | None" = None
+    """Ends paused flow runs after their timeout, and what outlives its flow run."""
     retention_task: "asyncio.Task[None] | None" = None
     """Deletes runs older than `RUNYARD_RETENTION`; None when runs are kept forever."""
     feed_lag_task: "asyncio.Task[None] | None" = None
     """Logs when the feed lags; None on a database with a single writer, where it never does."""
+    stop_transports: "list[Callable[[float], Awaitable[None]]]" = field(default_factory=list)
+    """Functions that end the subscriptions of one transport without completing them; called with a timeout in seconds."""
+    drain_seconds: float = 10.0
+    """Time limit for subscriptions to end when the server stops."""
     is_stopping: bool = False
 
     @classmethod
@@ -54,6 +62,8 @@ class Services:
             # The database's threads would keep the process alive.
             await database.close()
             raise
+        sweeper = FlowRunSweeper(database, database.clock, chance)
+        flow_run_task = asyncio.create_task(sweeper.run(), name="flow run sweeper")
         retention_task = None
         if settings.retention is not None:
             retention = Retention(database, database.clock, settings.retention, chance=chance)
@@ -61,21 +71,24 @@ class Services:
         feed_lag_task = None
         if database.is_shared:
             feed_lag_task = asyncio.create_task(FeedLagMonitor(database).run(), name="feed lag")
-        return cls(database, dispatcher, feed, retention_task, feed_lag_task)
+        return cls(database, dispatcher, feed, flow_run_task, retention_task, feed_lag_task, drain_seconds=drain)
 
     async def drain(self) -> None:
         """Stop deliveries and feeds. Return when every subscription has ended and its unacknowledged runs are released.
 
-        Other requests are still served. Idempotent.
+        Subscriptions are not completed, and WebSockets are closed with 1012: clients reconnect. HTTP requests are still
+        served. Idempotent.
         """
         if not self.is_stopping:
             self.is_stopping = True
-            await asyncio.gather(self.dispatcher.stop(), self.feed.stop())
+            # Transports come first: they must know that the server is stopping before a subscription ends.
+            transports = [stop(self.drain_seconds) for stop in self.stop_transports]
+            await asyncio.gather(*transports, self.dispatcher.stop(), self.feed.stop())
 
     async def close(self) -> None:
         """Drain, finish pending writes and close the database."""
         await self.drain()
-        for task in (self.retention_task, self.feed_lag_task):
+        for task in (self.flow_run_task, self.retention_task, self.feed_lag_task):
             if task is not None:
                 task.cancel()
         await self.database.close()

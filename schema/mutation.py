@@ -75,8 +75,8 @@ ForceArgument = Annotated[
     bool,
     strawberry.argument(
         description=(
-            "Whether to set the state without applying orchestration rules. Defaults to false. Has no effect when "
-            "`leaseId` has expired or is not the run's current lease."
+            "Whether to set the state without applying orchestration rules. Defaults to false; true requires the "
+            "scope `write`. Has no effect when `leaseId` has expired or is not the run's current lease."
         )
     ),
 ]
@@ -213,7 +213,8 @@ class Mutation:
             strawberry.argument(
                 description=(
                     "Id of the lease that the worker holds on the run. Naming it acknowledges the delivery. When the "
-                    "lease is no longer held, nothing changes and a new proposal returns ABORT."
+                    "lease is no longer held, nothing changes and a new proposal returns ABORT. Without it, the scope "
+                    "`write` is required."
                 )
             ),
         ] = None,
@@ -330,8 +331,9 @@ class Mutation:
         graphql_type=LeasesPayload | None,
         description=(
             "Release these leases and requeue their task runs. PENDING and RUNNING runs become SCHEDULED; "
-            "CANCELLING runs become CANCELLED and are not requeued. A SCHEDULED run that waits for a concurrency "
-            "slot is due as soon as a slot is free."
+            "CANCELLING runs become CANCELLED, PAUSED runs stay PAUSED, and neither are requeued. A released RUNNING "
+            "does not count in `runCount`. A run whose worker has received WAIT for a concurrency slot waits for the "
+            "slot, and not for `delaySeconds`."
         ),
     )
     async def release_task_runs(

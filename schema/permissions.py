@@ -2,6 +2,7 @@
 
 A scope grants a root field together with everything that can be selected below it, including related objects. Any one
 of the scopes listed for a field is enough. No token can use a root field that is not listed, except for introspection.
+`schema.state_change_scopes` restricts the arguments that the scope `work` permits.
 """
 
 from collections.abc import Iterable, Sequence
@@ -19,10 +20,10 @@ ScopeRequirement = tuple[FieldNode, frozenset[Scope]]
 
 READ_SCOPES = frozenset({Scope.READ, Scope.WRITE})
 """The write scope includes reading."""
-_WRITE_SCOPES = frozenset({Scope.WRITE})
+WRITE_SCOPES = frozenset({Scope.WRITE})
 _WORK_SCOPES = frozenset({Scope.WORK})
 _WORKER_READ_SCOPES = READ_SCOPES | _WORK_SCOPES
-_WORKER_WRITE_SCOPES = _WRITE_SCOPES | _WORK_SCOPES
+_WORKER_WRITE_SCOPES = WRITE_SCOPES | _WORK_SCOPES
 
 ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     # Query
@@ -32,6 +33,7 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "taskRuns": READ_SCOPES,
     "taskRunCount": READ_SCOPES,
     "taskRunHistory": READ_SCOPES,
+    "stateChangeCursor": READ_SCOPES,
     "flowRun": READ_SCOPES,
     "flowRuns": READ_SCOPES,
     "flow": READ_SCOPES,
@@ -43,27 +45,27 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "taskQueues": READ_SCOPES,
     "server": READ_SCOPES,
     # Mutation
-    "createTaskRun": _WRITE_SCOPES,
-    "createTaskRuns": _WRITE_SCOPES,
-    "updateTaskRun": _WRITE_SCOPES,
-    "deleteTaskRun": _WRITE_SCOPES,
-    "deleteTaskRuns": _WRITE_SCOPES,
+    "createTaskRun": WRITE_SCOPES,
+    "createTaskRuns": WRITE_SCOPES,
+    "updateTaskRun": WRITE_SCOPES,
+    "deleteTaskRun": WRITE_SCOPES,
+    "deleteTaskRuns": WRITE_SCOPES,
     "setTaskRunState": _WORKER_WRITE_SCOPES,
     "setTaskRunStates": _WORKER_WRITE_SCOPES,
     "claimTaskRuns": _WORK_SCOPES,
     "acknowledgeTaskRuns": _WORK_SCOPES,
     "renewTaskRunLeases": _WORK_SCOPES,
     "releaseTaskRuns": _WORK_SCOPES,
-    "createFlow": _WRITE_SCOPES,
-    "deleteFlow": _WRITE_SCOPES,
-    "createDeployment": _WRITE_SCOPES,
-    "deleteDeployment": _WRITE_SCOPES,
-    "createFlowRun": _WRITE_SCOPES,
-    "setFlowRunState": _WRITE_SCOPES,
-    "deleteFlowRun": _WRITE_SCOPES,
-    "setConcurrencyLimit": _WRITE_SCOPES,
-    "deleteConcurrencyLimit": _WRITE_SCOPES,
-    "resetConcurrencyLimit": _WRITE_SCOPES,
+    "createFlow": WRITE_SCOPES,
+    "deleteFlow": WRITE_SCOPES,
+    "createDeployment": WRITE_SCOPES,
+    "deleteDeployment": WRITE_SCOPES,
+    "createFlowRun": WRITE_SCOPES,
+    "setFlowRunState": WRITE_SCOPES,
+    "deleteFlowRun": WRITE_SCOPES,
+    "setConcurrencyLimit": WRITE_SCOPES,
+    "deleteConcurrencyLimit": WRITE_SCOPES,
+    "resetConcurrencyLimit": WRITE_SCOPES,
     # Subscription
     "scheduledTaskRuns": _WORK_SCOPES,
     "taskRunStateChanges": READ_SCOPES,
@@ -71,14 +73,22 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
 
 
 class Forbidden(Refusal):
-    """The token is valid but has no scope that the field accepts."""
+    """The token is valid but has no scope that the field, or the field with this argument, accepts."""
 
     code = ErrorCode.FORBIDDEN
 
-    def __init__(self, field: str, accepted_scopes: Iterable[Scope], scopes: Iterable[Scope]) -> None:
+    def __init__(
+        self,
+        subject: str,
+        accepted_scopes: Iterable[Scope],
+        scopes: Iterable[Scope],
+        *,
+        argument: str | None = None,
+    ) -> None:
         needed = " or ".join(sorted(accepted_scopes))
         present = " and ".join(sorted(scopes))
-        super().__init__(f"{field} requires a token with the scope {needed}; this token has {present}.")
+        super().__init__(f"{subject} requires a token with the scope {needed}; this token has {present}.")
+        self.argument = argument
 
 
 def required_scopes(fields: Iterable[FieldNode]) -> Sequence[ScopeRequirement]:

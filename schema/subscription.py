@@ -59,7 +59,8 @@ class Subscription:
             strawberry.argument(
                 description=(
                     "Whether each run leaves the queue before it is sent, for at-most-once delivery without a lease. "
-                    "Defaults to false. When true, do not send the `leaseId` when you set states."
+                    "Defaults to false. When true, do not send the `leaseId` when you set states; setting them then "
+                    "requires a token with the scope `write` too."
                 )
             ),
         ] = False,

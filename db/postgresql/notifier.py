@@ -17,6 +17,7 @@ import orjson
 
 from db.connection import (
     ClockStepFollowed,
+    FlowRunStatesWritten,
     LeaseSettled,
     Notification,
     NotificationsMissed,
@@ -260,5 +261,5 @@ def _encode(notification: Notification) -> tuple[str, str] | None:
             return "s", ""
         case ClockStepFollowed():
             return "c", ""
-        case NotificationsMissed():
+        case NotificationsMissed() | FlowRunStatesWritten():
             return None

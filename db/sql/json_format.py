@@ -1,8 +1,8 @@
-"""Expressions that format text and numbers as JSON in the database."""
+"""Expressions that format text and numbers as JSON in the database, and that read a JSON document there."""
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, Text
+from sqlalchemy import ColumnElement, Text, literal_column
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -26,6 +26,12 @@ def json_number(number: ColumnElement[float]) -> ColumnElement[str]:
     two `FALLBACK_MARK`s in the notation of the database, and null as `nan`.
     """
     return _JsonNumber(number)
+
+
+def text_member(document: ColumnElement[Any], name: str) -> ColumnElement[str]:
+    """Read a text from the members of a JSON object. Null when it has no member of this name, a Python identifier."""
+    assert name.isidentifier()
+    return _TextMember(document, literal_column(f"'{name}'"))
 
 
 class _JsonText(DialectExpression):
@@ -66,3 +72,21 @@ def _json_number_in_postgresql(element: _JsonNumber, compiler: SQLCompiler, **op
     whole = f"CASE WHEN {number} = trunc({number}) THEN {text} || '.0' ELSE {text} END"
     unusual = f"coalesce('{FALLBACK_MARK}' || {text} || '{FALLBACK_MARK}', {_NULL})"
     return f"CASE WHEN {usual} THEN {whole} WHEN {number} = 0 THEN '0.0' ELSE {unusual} END"
+
+
+class _TextMember(DialectExpression):
+    """A text among the members of a JSON object."""
+
+    type = Text()
+
+
+@compiles(_TextMember, "sqlite")
+def _text_member_in_sqlite(element: _TextMember, compiler: SQLCompiler, **options: Any) -> str:
+    document, name = (compiler.process(each, **options) for each in element.clauses)
+    return f"json_extract({document}, '$.' || {name})"
+
+
+@compiles(_TextMember, "postgresql")
+def _text_member_in_postgresql(element: _TextMember, compiler: SQLCompiler, **options: Any) -> str:
+    document, name = (compiler.process(each, **options) for each in element.clauses)
+    return f"({document} ->> {name})"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from sqlalchemy import Table, insert, select
 
-from db.connection import Connection, StatesWritten
+from db.connection import Connection, FlowRunStatesWritten, StatesWritten
 from db.records import StateRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row, state_from_row
 from db.sql.lists import is_among
@@ -65,7 +65,10 @@ def insert_task_run_states(connection: Connection, states: Sequence[StateRecord]
 
 
 def insert_flow_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:
+    """Insert new states, and notify this server's flow run sweeper after the commit."""
     connection.run_many(_INSERT_FLOW_RUN_STATE, [record_to_row(state) for state in states])
+    if states and (notification := FlowRunStatesWritten()) not in connection.notifications:
+        connection.notify([notification])
 
 
 def _by_run(connection: Connection, statement: Statement, ids: Sequence[str]) -> dict[str, list[StateRecord]]:

@@ -126,7 +126,7 @@ class RunyardSchema(strawberry.Schema):
         assert document.analysis is not None
         try:
             if context is not None and context.scopes is not None:
-                document.analysis.check_scopes(operation.node, context.scopes)
+                document.analysis.check_scopes(operation.node, variables or {}, context.scopes)
             errors, size = check_variables(variables) if variables else ([], 0)
             if not errors:
                 document.analysis.check_variables(operation.node, variables or {}, size)

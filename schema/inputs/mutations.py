@@ -60,8 +60,8 @@ class StateDetailsInput:
     )
     pause_timeout_at: DateTime | None = strawberry.field(
         default=None,
-        description="Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
-        "FAILED, except with `force`. Defaults to no deadline.",
+        description="Deadline for resuming a PAUSED flow run. Within 5 seconds after it, the flow run becomes FAILED; "
+        "until then, a proposed state is rejected or replaced by FAILED, except with `force`. Defaults to no deadline.",
     )
     pause_reschedule: bool | None = strawberry.field(
         default=None,
@@ -268,13 +268,13 @@ class TaskRunStateChangeInput:
     state: StateInput = strawberry.field(description="Proposed state.")
     force: bool = strawberry.field(
         default=False,
-        description="Whether to set the state without applying orchestration rules. Defaults to false. Has no effect "
-        "when `leaseId` has expired or is not the run's current lease.",
+        description="Whether to set the state without applying orchestration rules. Defaults to false; true requires "
+        "the scope `write`. Has no effect when `leaseId` has expired or is not the run's current lease.",
     )
     lease_id: strawberry.ID | None = strawberry.field(
         default=None,
         description="Id of the lease that the worker holds on the run. Naming it acknowledges the delivery. Nothing "
-        "changes when the lease is no longer held.",
+        "changes when the lease is no longer held. Without it, the scope `write` is required.",
     )
 
     def parse(self, path: str) -> StateChange:

@@ -50,6 +50,7 @@ from schema.limits.filter_size import (
 )
 from schema.limits.options import MAX_BATCH_SIZE, RequestLimits
 from schema.permissions import ScopeRequirement, Scopes, check_scopes, required_scopes
+from schema.state_change_scopes import check_state_changes, select_state_changes
 
 RESOLVED_FIELD_COST = 20
 """Cost of a field with a resolver."""
@@ -85,6 +86,8 @@ class OperationAnalysis:
     defaults: Values
     required_scopes: Sequence[ScopeRequirement]
     """Scopes that its root fields require, including fields that `@skip` or `@include` exclude."""
+    state_changes: Sequence[FieldNode]
+    """Root fields whose arguments may require a further scope."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,9 +124,12 @@ class DocumentAnalysis:
             _CostCalculator(analysis, None).check_fragment(fragments[name])
         return analysis
 
-    def check_scopes(self, operation: OperationDefinitionNode, scopes: Scopes) -> None:
-        """Raise GraphQLError when these scopes do not permit the operation."""
-        check_scopes(self._analysis_of(operation).required_scopes, scopes)
+    def check_scopes(self, operation: OperationDefinitionNode, values: Values, scopes: Scopes) -> None:
+        """Raise GraphQLError when these scopes do not permit the operation with these variables, given as JSON values."""
+        analysis = self._analysis_of(operation)
+        check_scopes(analysis.required_scopes, scopes)
+        if analysis.state_changes:
+            check_state_changes(analysis.state_changes, {**analysis.defaults, **values}, scopes)
 
     def is_read_only(self, operation: OperationDefinitionNode) -> bool:
         """Return whether the operation changes nothing: the scope `read` permits all its root fields."""
@@ -184,7 +190,12 @@ class DocumentAnalysis:
             _check_cost(self.limits, max_cost, operation)
         defaults = default_values(operation.variable_definitions or ())
         return OperationAnalysis(
-            max_cost, calculator.filters, calculator.list_arguments, defaults, required_scopes(calculator.root_fields)
+            max_cost,
+            calculator.filters,
+            calculator.list_arguments,
+            defaults,
+            required_scopes(calculator.root_fields),
+            select_state_changes(calculator.root_fields),
         )
 
 

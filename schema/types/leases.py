@@ -19,7 +19,8 @@ class ScheduledTaskRun:
     lease_id: strawberry.ID = strawberry.field(
         description=(
             "Id of the lease. Send it when you set a state of the run, and when you acknowledge, renew or release "
-            "the lease. With `autoAcknowledge`, the lease has already ended: do not send it."
+            "the lease. With `autoAcknowledge`, the lease has already ended: do not send it; setting states then "
+            "requires a token with the scope `write` too."
         )
     )
     lease_expires_at: DateTime = strawberry.field(

@@ -55,8 +55,8 @@ class StateDetails:
     )
     pause_timeout_at: DateTime | None = strawberry.field(
         description=(
-            "Deadline for resuming a PAUSED flow run. A state proposed after it is rejected or replaced by "
-            "FAILED, except with `force`. Null means no deadline."
+            "Deadline for resuming a PAUSED flow run. Within 5 seconds after it, the flow run becomes FAILED; until "
+            "then, a proposed state is rejected or replaced by FAILED, except with `force`. Null means no deadline."
         )
     )
     pause_reschedule: bool = strawberry.field(

@@ -206,7 +206,7 @@ async def test_each_scope_allows_exactly_its_own_operations(server: RunningServe
         "lists": ["read", "write"],
         "reads": ["read", "write", "work"],
         "updates": ["write"],
-        "sets state": ["write", "work"],
+        "sets state": ["write"],
         "claims": ["work"],
         "introspects": ["read", "write", "work"],
     }

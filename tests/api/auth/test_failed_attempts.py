@@ -67,12 +67,17 @@ async def test_refused_tokens_cost_at_most_one_statement_per_five_seconds(server
 
     async with server.record_reads() as statements:
         refused = await statuses(server, *map(wrong_token, range(100, 120)))
-        first = len(statements)
+        first = count_token_reads(statements)
         server.clock.advance(5)
         refused += await statuses(server, *map(wrong_token, range(200, 220)))
 
     assert refused == [429] * 40
-    assert (first, len(statements)) == (1, 2)
+    assert (first, count_token_reads(statements)) == (1, 2)
+
+
+def count_token_reads(statements: list[str]) -> int:
+    """Count the statements that look up tokens. Time that passes causes others."""
+    return sum("api_token" in text for text in statements)
 
 
 @SQLITE_ONLY
