@@ -7,10 +7,8 @@ import argparse
 import asyncio
 import sqlite3
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import fields
-from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from benchmarks.population import PopulationSize, RowBatch, population
 from db import migrations, tables
 from db.postgresql.driver import asyncpg
 from db.records import FlowRecord, FlowRunRecord, QueueEntryRecord, StateRecord, TaskRunRecord
+from db.row_mapping import record_to_row, stored_column_names
 from db.runtime.timestamps import parse_timestamp
 
 RECORD_TABLES: tuple[tuple[str, Table, type[Any]], ...] = (
@@ -51,11 +50,11 @@ def _seed_sqlite(path: Path, size: PopulationSize) -> None:
         raw.execute("BEGIN IMMEDIATE")
         for batch in population(size):
             for name, table, record in RECORD_TABLES:
-                columns, values = _columns(record), _values(record)
+                columns = stored_column_names(record)
                 placeholders = ", ".join("?" * len(columns))
                 names = ", ".join(f'"{column}"' for column in columns)
                 statement = f"INSERT INTO {table.name} ({names}) VALUES ({placeholders})"  # noqa: S608 - column names
-                raw.executemany(statement, map(values, getattr(batch, name)))
+                raw.executemany(statement, map(_values, getattr(batch, name)))
         raw.execute("COMMIT")
         raw.execute("ANALYZE")
         raw.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -68,7 +67,7 @@ async def _seed_postgresql(url: str, size: PopulationSize) -> None:
             for batch in _merge_batches(population(size)):
                 for name, table, record in RECORD_TABLES:
                     rows = _postgresql_rows(table, record, getattr(batch, name))
-                    await raw.copy_records_to_table(table.name, records=rows, columns=_columns(record))
+                    await raw.copy_records_to_table(table.name, records=rows, columns=stored_column_names(record))
         await raw.execute("VACUUM ANALYZE")
     finally:
         await raw.close()
@@ -76,10 +75,10 @@ async def _seed_postgresql(url: str, size: PopulationSize) -> None:
 
 def _postgresql_rows(table: Table, record: type[Any], records: list[Any]) -> Iterator[list[Any]]:
     """Yield the values as asyncpg copies them, with timestamps as objects."""
-    timestamp_indexes = [index for index, name in enumerate(_columns(record)) if table.c[name].type is tables.Timestamp]
-    values = _values(record)
+    columns = enumerate(stored_column_names(record))
+    timestamp_indexes = [index for index, name in columns if table.c[name].type is tables.Timestamp]
     for each in records:
-        row = list(values(each))
+        row = list(_values(each))
         for index in timestamp_indexes:
             if row[index] is not None:
                 row[index] = parse_timestamp(row[index])
@@ -98,12 +97,8 @@ def _merge_batches(batches: Iterator[RowBatch], min_task_runs: int = 20_000) -> 
     yield batch
 
 
-def _columns(record: type[Any]) -> list[str]:
-    return [each.name.removesuffix("_json") for each in fields(record) if not each.kw_only]
-
-
-def _values(record: type[Any]) -> Callable[[Any], tuple[Any, ...]]:
-    return attrgetter(*(each.name for each in fields(record) if not each.kw_only))
+def _values(record: Any) -> tuple[Any, ...]:
+    return tuple(record_to_row(record).values())
 
 
 def main() -> None:

@@ -296,7 +296,14 @@ class QueueEntryRecord:
     is_acknowledged: bool
     worker_name: str | None
     lapses: int = 0
-    waits_for_slot: bool = False
+    waits_for_tag: str | None = None
+    """Tag of the concurrency limit whose slot the run waits for. Such a run is not due, whatever `available_at` is."""
+    has_tags: bool = field(default=False, kw_only=True)
+    """Whether the run has tags. Read only for due entries."""
+
+    @property
+    def waits_for_slot(self) -> bool:
+        return self.waits_for_tag is not None
 
 
 @dataclass(slots=True)

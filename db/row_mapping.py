@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, FromClause, Join, Select, Table, insert, s
 from db import tables
 from db.connection import Row
 from db.enums import StateType
-from db.records import FlowRunRecord, RunRecord, StateRecord, TaskRunRecord
+from db.records import FlowRunRecord, QueueEntryRecord, RunRecord, StateRecord, TaskRunRecord
 from db.sql.statement import Parameters, Statement
 
 Run = TypeVar("Run", bound=RunRecord)
@@ -27,7 +27,12 @@ def record_columns(table: FromClause, record: type[Any]) -> list[ColumnElement[A
 
 def insert_statement(table: Table, record: type[Any]) -> Statement:
     """Build the statement that inserts a record of this class, with the parameters of `record_to_row`."""
-    return Statement(insert(table), [column for column, _ in _stored_columns(record)])
+    return Statement(insert(table), stored_column_names(record))
+
+
+def stored_column_names(record: type[Any]) -> list[str]:
+    """Return the names of the columns that `record_to_row` returns the values of."""
+    return [column for column, _ in _stored_columns(record)]
 
 
 def record_to_row(record: Any) -> Parameters:
@@ -49,7 +54,7 @@ def _stored_fields(record: type[Any]) -> tuple[tuple[str, str], ...]:
     return tuple((each.name.removesuffix("_json"), each.name) for each in fields(record) if not each.kw_only)
 
 
-_DERIVED_ATTRIBUTES = {TaskRunRecord: ("start_delay_seconds",)}
+_DERIVED_ATTRIBUTES = {TaskRunRecord: ("start_delay_seconds",), QueueEntryRecord: ("waits_for_slot",)}
 """Attributes that are stored for use in statements and not read into records, where they follow from other fields."""
 
 

@@ -92,6 +92,8 @@ def _state_columns(owner: str) -> tuple[Column[str], ...]:
 # Written as NOT IN, because SQLite would use an index on state_type for an IN.
 _UNFINISHED = ", ".join(f"'{type}'" for type in StateType if not type.is_terminal)
 HAS_ENDED = f"state_type NOT IN ({_UNFINISHED})"
+HAS_NOT_ENDED = f"state_type IN ({_UNFINISHED})"
+IS_STOPPED = "state_type IN ('CANCELLED', 'CRASHED')"
 IN_BACKGROUND = "flow_run_id IS NULL"
 
 flow = Table(
@@ -155,6 +157,21 @@ Index(
     flow_run.c.state_timestamp,
     sqlite_where=text(HAS_ENDED),
     postgresql_where=text(HAS_ENDED),
+)
+# Flow runs that have not ended: paused ones, for their timeouts, and subflows, for flow runs that have been cancelled.
+Index(
+    "ix_flow_run_unfinished",
+    flow_run.c.state_type,
+    flow_run.c.parent_task_run_id,
+    sqlite_where=text(HAS_NOT_ENDED),
+    postgresql_where=text(HAS_NOT_ENDED),
+)
+# CANCELLED and CRASHED flow runs by time, for ending their task runs.
+Index(
+    "ix_flow_run_stopped",
+    flow_run.c.state_timestamp,
+    sqlite_where=text(IS_STOPPED),
+    postgresql_where=text(IS_STOPPED),
 )
 
 task_run = Table(
@@ -238,6 +255,13 @@ Index(
     sqlite_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
     postgresql_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
 )
+# Task runs of flow runs that have not ended, for ending those of stopped flow runs. Costs nothing for ended runs.
+Index(
+    "ix_task_run_unfinished_in_flow_run",
+    task_run.c.flow_run_id,
+    sqlite_where=text(f"flow_run_id IS NOT NULL AND {HAS_NOT_ENDED}"),
+    postgresql_where=text(f"flow_run_id IS NOT NULL AND {HAS_NOT_ENDED}"),
+)
 # Runs with a tag. SQLite cannot index the elements of a list.
 Index("ix_task_run_tags", task_run.c.tags, postgresql_using="gin").ddl_if(dialect="postgresql")
 
@@ -317,25 +341,33 @@ queue_entry = Table(
     Column("worker_name", UnboundedText),
     # Number of consecutive deliveries that ended with a lost worker.
     Column("lapses", Integer, nullable=False),
-    # Whether the run waits for a concurrency slot, and becomes due as soon as one is free.
+    # Whether `waits_for_tag` is set. A column of its own, because PostgreSQL does not sort by the rest of an index that
+    # is searched for nulls.
     Column("waits_for_slot", Boolean, nullable=False),
+    # Tag of the concurrency limit whose slot the run waits for. Such a run is not due before a slot wakes it.
+    Column("waits_for_tag", Key),
 )
-# Waiting runs of a task key, each side by due time: for claims, and for the timer of the next due run.
+# Waiting runs of a task key, each side by due time: for claims, and for the timer of the next due run. Runs that wait
+# for a slot are not due, and claims do not read them.
 Index(
     "ix_queue_entry_waiting",
     queue_entry.c.task_key,
     queue_entry.c.is_retry,
+    queue_entry.c.waits_for_slot,
     queue_entry.c.available_at,
     queue_entry.c.task_run_id,
     sqlite_where=queue_entry.c.lease_id.is_(None),
     postgresql_where=queue_entry.c.lease_id.is_(None),
 )
-# Runs that wait for a concurrency slot, few of all queued runs: to make them due when one is freed, and to count them.
+# Runs that wait for a concurrency slot, by tag and task key: to wake the first of each key, and to count them.
 Index(
     "ix_queue_entry_waiting_for_slot",
+    queue_entry.c.waits_for_tag,
+    queue_entry.c.task_key,
     queue_entry.c.available_at,
-    sqlite_where=text("waits_for_slot"),
-    postgresql_where=text("waits_for_slot"),
+    queue_entry.c.task_run_id,
+    sqlite_where=queue_entry.c.waits_for_tag.is_not(None),
+    postgresql_where=queue_entry.c.waits_for_tag.is_not(None),
 )
 # Leases by expiry, for the lease sweeper.
 Index(

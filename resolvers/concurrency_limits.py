@@ -8,7 +8,7 @@ from db.records import ConcurrencyLimitRecord, ConcurrencySlotRecord
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, task_runs
 from resolvers.errors import NotFound
-from resolvers.queue.entries import make_slot_waiters_due
+from resolvers.queue.slot_waiters import MAX_WOKEN_PER_KEY, wake_waiters
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,9 @@ class LimitWithSlots:
         return self.limit_record.limit
 
     @property
-    def has_free_slot(self) -> bool:
-        return len(self.slots) < self.limit
+    def free_slots(self) -> int:
+        """Number of slots that no run holds; negative when more runs hold slots than the limit allows."""
+        return self.limit - len(self.slots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +69,8 @@ def set_limits(connection: Connection, settings: Sequence[LimitSetting]) -> list
             changed.append(record)
     concurrency_limits.insert_limits(connection, created)
     concurrency_limits.update_limits(connection, changed)
-    make_slot_waiters_due(connection, [each.tag for each in changed])
     limits = _with_slots(connection, by_tag)
+    wake_waiters(connection, {tag: each.free_slots for tag, each in limits.items()})
     return [limits[each.tag] for each in settings]
 
 
@@ -80,7 +81,7 @@ def delete_limits(connection: Connection, tags: Sequence[str]) -> list[str | Exc
     """
     by_tag = concurrency_limits.lock_limits(connection, tags)
     concurrency_limits.delete_limits(connection, [record.id for record in by_tag.values()])
-    make_slot_waiters_due(connection, list(by_tag))
+    wake_waiters(connection, dict.fromkeys(by_tag, MAX_WOKEN_PER_KEY))
     results: list[str | Exception] = []
     for tag in tags:
         record = by_tag.pop(tag, None)
@@ -119,8 +120,8 @@ def reset_limits(connection: Connection, resets: Sequence[LimitReset]) -> list[L
             holders[by_tag[each.tag].id] = set(each.task_run_ids)
             applied.append(index)
     _replace_holders(connection, initial, holders)
-    make_slot_waiters_due(connection, [resets[index].tag for index in applied])
     limits = _with_slots(connection, by_tag)
+    wake_waiters(connection, {resets[index].tag: limits[resets[index].tag].free_slots for index in applied})
     return [results[index] if index in results else limits[each.tag] for index, each in enumerate(resets)]
 
 
@@ -158,9 +159,6 @@ def _with_slots(connection: Connection, limits: dict[str, ConcurrencyLimitRecord
 
 
 def count_waiting_runs(connection: Connection, tags: Sequence[str]) -> list[int]:
-    """Return the number of queued runs with each of these tags that wait for a slot.
-
-    A run that waits for a slot of one of its tags is counted for each of its tags.
-    """
+    """Return the number of queued runs that wait for a slot of each of these tags, leased ones included."""
     counts = concurrency_limits.count_waiting_runs(connection, tags)
     return [counts[tag] for tag in tags]

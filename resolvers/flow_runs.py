@@ -12,7 +12,7 @@ from resolvers.names import generate_name
 from resolvers.orchestration.decide import decide
 from resolvers.orchestration.policy import flow_run_policy
 from resolvers.orchestration.transition import ProposedState, Transition
-from resolvers.queue.entries import make_slot_waiters_due
+from resolvers.queue.slot_waiters import wake_waiters_of_tags
 from resolvers.task_runs import DEFAULT_STATE
 from resolvers.transitions.set_states import copy_states_to_parent_task_runs, enter_flow_run_state
 
@@ -167,7 +167,7 @@ def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     existing_ids = flow_runs.existing_flow_runs(connection, ids)
     freed = concurrency_limits.tags_held_by_flow_runs(connection, ids)
     flow_runs.delete_flow_runs(connection, ids)
-    make_slot_waiters_due(connection, freed)
+    wake_waiters_of_tags(connection, freed)
     return deletion_results("flow run", ids, existing_ids)
 
 

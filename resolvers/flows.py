@@ -8,7 +8,7 @@ from db.records import DeploymentRecord, FlowRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows
 from resolvers.errors import NotFound, deletion_results
-from resolvers.queue.entries import make_slot_waiters_due
+from resolvers.queue.slot_waiters import wake_waiters_of_tags
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ def delete_flows(connection: Connection, ids: Sequence[str]) -> list[str | Excep
     existing_ids = set(flows.flows_by_id(connection, ids))
     freed = concurrency_limits.tags_held_by_flows(connection, ids)
     flows.delete_flows(connection, ids)
-    make_slot_waiters_due(connection, freed)
+    wake_waiters_of_tags(connection, freed)
     return deletion_results("flow", ids, existing_ids)
 
 
@@ -114,8 +114,10 @@ def create_deployments(
 def delete_deployments(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
     """Delete deployments and their SCHEDULED flow runs. Keep other flow runs. Returns NotFound for an unknown id."""
     existing_ids = set(flows.deployments_by_id(connection, ids))
+    freed = concurrency_limits.tags_held_by_scheduled_runs_of_deployments(connection, sorted(existing_ids))
     flow_runs.delete_scheduled_of_deployments(connection, sorted(existing_ids))
     flows.delete_deployments(connection, ids)
+    wake_waiters_of_tags(connection, freed)
     return deletion_results("deployment", ids, existing_ids)
 
 

@@ -16,7 +16,8 @@ from resolvers.names import generate_name
 from resolvers.orchestration.policy import task_run_creation_policy
 from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.capacity import QueueCapacity
-from resolvers.queue.entries import entered_side, make_slot_waiters_due
+from resolvers.queue.entries import entered_side
+from resolvers.queue.slot_waiters import wake_waiters_of_tags
 from resolvers.trace_context import trace_parent
 from resolvers.transitions.batch import TaskRunTransitions
 
@@ -197,9 +198,10 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     task_runs.lock_task_runs(connection, ids)
     existing = task_runs.existing_task_runs(connection, ids)
     leased = queue.queue_entries_by_run(connection, ids).values()
-    freed = concurrency_limits.tags_held_by_task_runs(connection, ids)
+    # A deleted run frees its slots, or could have taken the slot that it was woken for.
+    limited_tags = concurrency_limits.limited_tags_of_task_runs(connection, ids)
     task_runs.delete_task_runs(connection, ids)
-    make_slot_waiters_due(connection, freed)
+    wake_waiters_of_tags(connection, limited_tags)
     connection.notify(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
     return deletion_results("task run", ids, existing)
 

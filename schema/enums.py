@@ -50,7 +50,10 @@ _define_enum(
         "CANCELLED": "Cancelled before it finished.",
         "CRASHED": "Terminated by an infrastructure failure: the worker process or machine was lost.",
         "PAUSED": "Paused until a client resumes it by setting another state.",
-        "CANCELLING": "Being cancelled. Its worker must stop it and then set CANCELLED.",
+        "CANCELLING": (
+            "Being cancelled. Its worker must stop it and then set CANCELLED. A background run that no worker has "
+            "acknowledged becomes CANCELLED instead."
+        ),
     },
 )
 _define_enum(

@@ -1,10 +1,12 @@
 """Statements for concurrency limits and the slots that task runs hold."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sqlalchemy import bindparam, delete, distinct, func, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 
 from db.connection import Connection, Row
+from db.enums import StateType
 from db.records import ConcurrencyLimitRecord, ConcurrencySlotRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row
 from db.sql.lists import is_among, is_key_among
@@ -26,6 +28,11 @@ _lock_by_tag = (
 _longer_lock_timeout = select(func.set_config("lock_timeout", f"{LIMIT_LOCK_SECONDS}s", literal_column("true")))
 _LOCKED_BY_TAG = Statement(
     _lock_by_tag, postgresql=_lock_by_tag.where(_longer_lock_timeout.scalar_subquery().is_not(None))
+)
+_UNLOCKED_TAGS = Statement(
+    select(concurrency_limit.c.tag)
+    .where(is_key_among(concurrency_limit.c.tag, "tags"))
+    .with_for_update(key_share=True, skip_locked=True)
 )
 _BY_ID = Statement(_LIMITS.where(is_among(concurrency_limit.c.id, "ids")))
 _ALL = Statement(_LIMITS.order_by(concurrency_limit.c.tag))
@@ -54,21 +61,44 @@ _DELETE_SLOT = Statement(
     )
 )
 
-_each_tag = unnest_tags(task_run.c.tags)
 _COUNT_WAITING = Statement(
-    select(_each_tag.c.value, func.count(distinct(queue_entry.c.task_run_id)))
-    .select_from(queue_entry.join(task_run, task_run.c.id == queue_entry.c.task_run_id))
-    .where(literal_column("queue_entry.waits_for_slot"), is_among(_each_tag.c.value, "tags"))
-    .group_by(_each_tag.c.value)
+    select(queue_entry.c.waits_for_tag, func.count())
+    .where(is_among(queue_entry.c.waits_for_tag, "tags"))
+    .group_by(queue_entry.c.waits_for_tag)
+)
+
+_each_tag = unnest_tags(task_run.c.tags)
+_used_by_others = (
+    select(func.count())
+    .where(concurrency_slot.c.limit_id == concurrency_limit.c.id, concurrency_slot.c.task_run_id != task_run.c.id)
+    .correlate(concurrency_limit, task_run)
+    .scalar_subquery()
+)
+_LIMITS_OF_TASK_RUNS = Statement(
+    select(task_run.c.id, concurrency_limit.c.id, concurrency_limit.c.tag, concurrency_limit.c.limit, _used_by_others)
+    .select_from(task_run)
+    .where(is_key_among(task_run.c.id, "ids"), concurrency_limit.c.tag == _each_tag.c.value)
+    .order_by(task_run.c.id, concurrency_limit.c.tag)
+    .distinct()
 )
 
 _held_tags = select(concurrency_limit.c.tag).distinct().join_from(concurrency_limit, concurrency_slot)
-_TAGS_OF_TASK_RUNS = Statement(_held_tags.where(is_among(concurrency_slot.c.task_run_id, "ids")))
+_LIMITED_TAGS = Statement(
+    select(concurrency_limit.c.tag)
+    .select_from(task_run)
+    .where(is_key_among(task_run.c.id, "ids"), concurrency_limit.c.tag == _each_tag.c.value)
+    .union(_held_tags.where(is_among(concurrency_slot.c.task_run_id, "ids")))
+)
 _held_tags_of_task_runs = _held_tags.join(task_run, task_run.c.id == concurrency_slot.c.task_run_id)
 _TAGS_OF_FLOW_RUNS = Statement(_held_tags_of_task_runs.where(is_among(task_run.c.flow_run_id, "ids")))
 _TAGS_OF_FLOWS = Statement(
     _held_tags_of_task_runs.join(flow_run, flow_run.c.id == task_run.c.flow_run_id).where(
         is_among(flow_run.c.flow_id, "ids")
+    )
+)
+_TAGS_OF_DEPLOYMENTS = Statement(
+    _held_tags_of_task_runs.join(flow_run, flow_run.c.id == task_run.c.flow_run_id).where(
+        is_among(flow_run.c.deployment_id, "ids"), flow_run.c.state_type == StateType.SCHEDULED.value
     )
 )
 
@@ -84,6 +114,11 @@ def lock_limits(connection: Connection, tags: Sequence[str]) -> dict[str, Concur
     No other transaction changes these limits, or the holders of their slots, before this transaction ends.
     """
     return _records_by_tag(connection.fetch_locked(_LOCKED_BY_TAG, {"tags": list(tags)}))
+
+
+def lock_unlocked_limits(connection: Connection, tags: Sequence[str]) -> set[str]:
+    """Lock those limits on these tags that no other transaction has locked, and return their tags. Does not wait."""
+    return {row[0] for row in connection.fetch(_UNLOCKED_TAGS, {"tags": list(tags)})}
 
 
 def _records_by_tag(rows: Sequence[Row]) -> dict[str, ConcurrencyLimitRecord]:
@@ -143,15 +178,34 @@ def delete_slots(connection: Connection, slots: Sequence[tuple[str, str]]) -> No
 
 
 def count_waiting_runs(connection: Connection, tags: Sequence[str]) -> dict[str, int]:
-    """Return the number of queued task runs with each of these tags that wait for a slot of any of their tags."""
+    """Return the number of queued task runs that wait for a slot of each of these tags, leased ones included."""
     counts = dict.fromkeys(tags, 0)
     counts.update((tag, count) for tag, count in connection.fetch(_COUNT_WAITING, {"tags": list(tags)}))
     return counts
 
 
-def tags_held_by_task_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
-    """Return the tags of the limits whose slots these task runs hold."""
-    return [row[0] for row in connection.fetch(_TAGS_OF_TASK_RUNS, {"ids": list(ids)})]
+@dataclass(frozen=True, slots=True)
+class LimitOfTaskRun:
+    """A limit on one of the tags of a task run, with the number of its slots that other task runs hold."""
+
+    task_run_id: str
+    limit_id: str
+    tag: str
+    limit: int
+    used_by_others: int
+
+
+def limits_of_task_runs(connection: Connection, ids: Sequence[str]) -> dict[str, list[LimitOfTaskRun]]:
+    """Return the limits on the tags of each of these task runs that has any, by id, in the order of the tags."""
+    limits: dict[str, list[LimitOfTaskRun]] = {}
+    for row in connection.fetch(_LIMITS_OF_TASK_RUNS, {"ids": list(ids)}):
+        limits.setdefault(row[0], []).append(LimitOfTaskRun(*row))
+    return limits
+
+
+def limited_tags_of_task_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the tags with a limit that these task runs have, or whose slots they hold."""
+    return [row[0] for row in connection.fetch(_LIMITED_TAGS, {"ids": list(ids)})]
 
 
 def tags_held_by_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str]:
@@ -162,3 +216,8 @@ def tags_held_by_flow_runs(connection: Connection, ids: Sequence[str]) -> list[s
 def tags_held_by_flows(connection: Connection, ids: Sequence[str]) -> list[str]:
     """Return the tags of the limits whose slots the task runs of these flows hold."""
     return [row[0] for row in connection.fetch(_TAGS_OF_FLOWS, {"ids": list(ids)})]
+
+
+def tags_held_by_scheduled_runs_of_deployments(connection: Connection, ids: Sequence[str]) -> list[str]:
+    """Return the tags of the limits whose slots the task runs of these deployments' SCHEDULED flow runs hold."""
+    return [row[0] for row in connection.fetch(_TAGS_OF_DEPLOYMENTS, {"ids": list(ids)})]

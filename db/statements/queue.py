@@ -4,18 +4,19 @@ Callers read entries, decide, and write whole entries, all in one transaction. N
 """
 
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import Any
 
 from sqlalchemy import (
     BindParameter,
     Boolean,
+    ColumnElement,
     Float,
+    FromClause,
+    Select,
     Text,
     bindparam,
     delete,
     func,
-    literal_column,
     select,
     true,
     update,
@@ -24,11 +25,11 @@ from sqlalchemy import (
 from db.connection import Connection, Row
 from db.enums import StateType
 from db.records import QueueEntryRecord
-from db.row_mapping import insert_statement, record_columns, record_to_row
-from db.sql.lists import is_key_among, unnest_rows
+from db.row_mapping import insert_statement, record_columns, record_to_row, stored_column_names
+from db.sql.lists import is_empty_list, is_key_among, unnest_rows
 from db.sql.planner_hints import nested_loop_join, with_selectivity
 from db.sql.statement import Statement
-from db.sql.tags import has_tag_among
+from db.sql.text import collate_by_code_point
 from db.sql.time_arithmetic import add_seconds, earlier_of
 from db.tables import queue_entry, task_run
 
@@ -45,7 +46,7 @@ _entries = select(*QUEUE_ENTRY_COLUMNS)
 _INSERT = insert_statement(queue_entry, QueueEntryRecord)
 _UPDATE = Statement(
     update(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)),
-    [each.name for each in fields(QueueEntryRecord)],
+    stored_column_names(QueueEntryRecord),
 )
 _DELETE = Statement(delete(queue_entry).where(queue_entry.c.task_run_id == bindparam("run_id", required=True)))
 _BY_RUN = Statement(_entries.where(is_key_among(queue_entry.c.task_run_id, "ids")))
@@ -76,6 +77,7 @@ _sides = unnest_rows("sides", task_key=Text(), is_retry=Boolean())
 _waiting = queue_entry.alias("waiting")
 _of_side = (
     _waiting.c.lease_id.is_(None),
+    ~_waiting.c.waits_for_slot,
     _waiting.c.task_key == _sides.c.task_key,
     _waiting.c.is_retry == _sides.c.is_retry,
 )
@@ -95,10 +97,23 @@ _locked_of_side = (
     .correlate(_sides)
     .lateral("due")
 )
+
+
+def _has_tags(entry: FromClause) -> ColumnElement[bool]:
+    return (
+        select(~is_empty_list(task_run.c.tags))
+        .where(task_run.c.id == entry.c.task_run_id)
+        .correlate(entry)
+        .scalar_subquery()
+    )
+
+
 _DUE = Statement(
-    _entries.select_from(nested_loop_join(_sides, queue_entry)).where(queue_entry.c.task_run_id.in_(_due_of_side)),
+    select(*QUEUE_ENTRY_COLUMNS, _has_tags(queue_entry))
+    .select_from(nested_loop_join(_sides, queue_entry))
+    .where(queue_entry.c.task_run_id.in_(_due_of_side)),
     # Entries that another server is claiming, or that a state change is about to remove, are skipped without waiting.
-    postgresql=select(*record_columns(_locked_of_side, QueueEntryRecord)).select_from(
+    postgresql=select(*record_columns(_locked_of_side, QueueEntryRecord), _has_tags(_locked_of_side)).select_from(
         _sides.join(_locked_of_side, true())
     ),
 )
@@ -149,25 +164,78 @@ _EXTEND_LEASES = Statement(
     ),
 )
 
-_WAITING_FOR_SLOT = Statement(
-    _entries.join(task_run, task_run.c.id == queue_entry.c.task_run_id)
-    .where(
-        literal_column("queue_entry.waits_for_slot"),
-        # SQLite would otherwise search all waiting runs in the unique index of leases.
-        with_selectivity(0.9, queue_entry.c.lease_id.is_(None)),
-        queue_entry.c.available_at > _now,
-        has_tag_among(task_run.c.tags, "tags"),
+# Runs that wait for a slot: their tags, and the task keys of each tag, are read with one search of the index for each.
+_slot_waiter = queue_entry.alias("slot_waiter")
+_is_unleased = with_selectivity(0.9, _slot_waiter.c.lease_id.is_(None))
+_tags = unnest_rows("tags", tag=Text())
+
+
+def _next_waiting_tag(*conditions: ColumnElement[bool]) -> Select[Any]:
+    return select(func.min(_slot_waiter.c.waits_for_tag)).where(
+        _slot_waiter.c.waits_for_tag.is_not(None), _is_unleased, *conditions
     )
-    .order_by(queue_entry.c.available_at)
-    .limit(_limit)
-    .with_for_update(of=queue_entry, skip_locked=True)
+
+
+def _next_waiting_key(tag: ColumnElement[str], *conditions: ColumnElement[bool]) -> Select[Any]:
+    return select(func.min(_slot_waiter.c.task_key)).where(
+        _slot_waiter.c.waits_for_tag == tag, _is_unleased, *conditions
+    )
+
+
+_waiting_tags = select(_next_waiting_tag().scalar_subquery().label("tag")).cte("waiting_tags", recursive=True)
+_waiting_tags = _waiting_tags.union_all(
+    select(
+        _next_waiting_tag(_slot_waiter.c.waits_for_tag > _waiting_tags.c.tag).correlate(_waiting_tags).scalar_subquery()
+    )
+    .select_from(_waiting_tags)
+    .where(_waiting_tags.c.tag.is_not(None))
+)
+_WAITING_TAGS = Statement(select(_waiting_tags.c.tag).where(_waiting_tags.c.tag.is_not(None)))
+
+_waiting_keys = select(
+    collate_by_code_point(_tags.c.tag).label("tag"),
+    _next_waiting_key(_tags.c.tag).correlate(_tags).scalar_subquery().label("task_key"),
+).cte("waiting_keys", recursive=True)
+_waiting_keys = _waiting_keys.union_all(
+    select(
+        _waiting_keys.c.tag,
+        _next_waiting_key(_waiting_keys.c.tag, _slot_waiter.c.task_key > _waiting_keys.c.task_key)
+        .correlate(_waiting_keys)
+        .scalar_subquery(),
+    ).where(_waiting_keys.c.task_key.is_not(None))
+)
+
+
+def _first_of_key(*columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(
+            _slot_waiter.c.waits_for_tag == _waiting_keys.c.tag,
+            _slot_waiter.c.task_key == _waiting_keys.c.task_key,
+            _is_unleased,
+        )
+        .order_by(_slot_waiter.c.available_at, _slot_waiter.c.task_run_id)
+        .limit(_limit)
+        .correlate(_waiting_keys)
+    )
+
+
+_locked_of_key = (
+    _first_of_key(*record_columns(_slot_waiter, QueueEntryRecord)).with_for_update(skip_locked=True).lateral("first")
+)
+_FIRST_WAITING_FOR_SLOTS = Statement(
+    _entries.select_from(nested_loop_join(_waiting_keys, queue_entry)).where(
+        queue_entry.c.task_run_id.in_(_first_of_key(_slot_waiter.c.task_run_id))
+    ),
+    postgresql=select(*record_columns(_locked_of_key, QueueEntryRecord)).select_from(
+        _waiting_keys.join(_locked_of_key, true())
+    ),
 )
 
 
 def queue_entry_from(row: Row) -> QueueEntryRecord:
     entry = QueueEntryRecord(*row[:QUEUE_ENTRY_WIDTH])
     entry.is_retry, entry.is_acknowledged = bool(entry.is_retry), bool(entry.is_acknowledged)
-    entry.waits_for_slot = bool(entry.waits_for_slot)
     return entry
 
 
@@ -229,7 +297,13 @@ def due_entries(connection: Connection, task_keys: Sequence[str], per_side: int)
     skipped.
     """
     parameters = {"sides": _sides_of(task_keys), "now": connection.now, "limit": per_side}
-    return [queue_entry_from(row) for row in connection.fetch(_DUE, parameters)]
+    return [_due_entry_from(row) for row in connection.fetch(_DUE, parameters)]
+
+
+def _due_entry_from(row: Row) -> QueueEntryRecord:
+    entry = queue_entry_from(row)
+    entry.has_tags = bool(row[QUEUE_ENTRY_WIDTH])
+    return entry
 
 
 def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
@@ -274,13 +348,18 @@ def next_expiry_at(connection: Connection) -> str | None:
     return expires_at
 
 
-def entries_waiting_for_slots(connection: Connection, tags: Sequence[str], limit: int) -> list[QueueEntryRecord]:
-    """Lock and return at most `limit` entries that were delayed because a limit on one of these tags was full.
+def tags_with_waiting_runs(connection: Connection) -> list[str]:
+    """Return the tags whose slots unleased runs wait for, in their order."""
+    return [row[0] for row in connection.fetch(_WAITING_TAGS)]
 
-    The entries that are due next come first. Those that another transaction has locked are skipped.
+
+def first_waiting_for_slots(connection: Connection, tags: Sequence[str], per_key: int) -> list[QueueEntryRecord]:
+    """Lock and return unleased entries that wait for a slot of these tags: for each tag, the first `per_key` of each key.
+
+    Those of a tag and key are sorted by due time. Those that another transaction has locked are skipped.
     """
-    parameters = {"now": connection.now, "tags": list(tags), "limit": limit}
-    return [queue_entry_from(row) for row in connection.fetch(_WAITING_FOR_SLOT, parameters)]
+    parameters = {"tags": [[tag] for tag in tags], "limit": per_key}
+    return [queue_entry_from(row) for row in connection.fetch(_FIRST_WAITING_FOR_SLOTS, parameters)]
 
 
 def _sides_of(task_keys: Sequence[str]) -> list[Any]:

@@ -8,6 +8,7 @@ from sqlalchemy import (
     Boolean,
     ColumnElement,
     Text,
+    and_,
     bindparam,
     func,
     literal_column,
@@ -33,7 +34,7 @@ def _stats_statement(*keys: ColumnElement[bool]) -> Statement:
     Waiting entries and leased entries are each read from their own index.
     """
     entry = queue_entry.c
-    is_due = entry.available_at <= _now
+    is_due = and_(~entry.waits_for_slot, entry.available_at <= _now)
     waiting = (
         select(
             entry.task_key,

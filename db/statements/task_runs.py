@@ -1,6 +1,6 @@
 """Statements for task runs: create, update, read and delete."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from operator import attrgetter
@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     delete,
+    func,
     literal_column,
     null,
     select,
@@ -40,7 +41,7 @@ from db.row_mapping import (
     task_run_from_row,
 )
 from db.sql.lists import is_among, is_key_among, unnest_rows
-from db.sql.planner_hints import is_in_subquery
+from db.sql.planner_hints import is_in_subquery, nested_loop_join
 from db.sql.statement import Statement
 from db.statements.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
 from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
@@ -154,6 +155,28 @@ def existing_task_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
 def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
     """Delete these runs together with their states, slots, queue entries and cached results."""
     connection.run(_DELETE, {"ids": list(ids)})
+
+
+# --- states under leases ---
+
+_leases = unnest_rows("leases", run_id=Id, lease_id=Id)
+# Ids begin with the time of their creation: the states that were entered under a lease have larger ids than it has.
+_COUNT_STARTS = Statement(
+    select(_leases.c.run_id, func.count())
+    .select_from(nested_loop_join(_leases, task_run_state))
+    .where(
+        task_run_state.c.run_id == _leases.c.run_id,
+        task_run_state.c.id > _leases.c.lease_id,
+        task_run_state.c.type == StateType.RUNNING.value,
+    )
+    .group_by(_leases.c.run_id)
+)
+
+
+def count_starts_under_leases(connection: Connection, lease_ids: Mapping[str, str]) -> dict[str, int]:
+    """Return how often each of these runs has entered RUNNING under its lease. `lease_ids`: the lease of each run id."""
+    parameters = {"leases": [[run_id, lease_id] for run_id, lease_id in lease_ids.items()]}
+    return dict.fromkeys(lease_ids, 0) | {row[0]: row[1] for row in connection.fetch(_COUNT_STARTS, parameters)}
 
 
 # --- facts for state transitions ---

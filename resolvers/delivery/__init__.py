@@ -5,6 +5,7 @@
     round_robin.py     which task key is next, remembered between claims
     subscribers.py     subscriptions and single claims, each with its credit
     leases.py          acknowledge, renew and release leases
+    slot_check.py      which due runs can take their concurrency slots
     lease_recovery.py  what happens to a run whose worker is lost
     lease_sweeper.py   finds expired leases
     metrics.py         counts of claims, deliveries and recovered leases

@@ -11,13 +11,22 @@ from db.runtime.ids import new_id
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, task_runs
 from resolvers.batch_size import limit_read_size
+from resolvers.delivery.slot_check import SlotCheck
 from resolvers.queue.multi_queue import MultiQueue
+from resolvers.queue.slot_waiters import wake_waiters
+from resolvers.queue.task_queue import Admits, admit_all
 
 MAX_CLAIM_SIZE = 500
 """Maximum number of runs in one claim, because other writers wait for its transaction."""
 
 LOOKAHEAD_PER_SIDE = 4
 """Number of runs that a claim reads on each side of a queue beyond the task key's share of the credit."""
+
+MAX_READS = 3
+"""Maximum number of times that a claim reads due runs."""
+
+HOLD_BACK_SIZE = 100
+"""Number of runs that a claim reads on each side of a queue after it has held runs back."""
 
 Assignments = list[tuple["Demand", QueueEntryRecord]]
 """Queued runs with the demands that they are assigned to."""
@@ -73,7 +82,9 @@ class Claim:
     next_due_at: str | None
     """Due time of the next waiting run with credit for its key; None when no such run exists. It may have passed."""
     is_contended: bool
-    """Whether a due run was skipped, because another server may be claiming it."""
+    """Whether a due run was skipped, because another server may be claiming it or changing a limit on its tags."""
+    held_back: int
+    """Number of due runs that now wait for a concurrency slot, because a limit on their tags is full."""
 
 
 def claim_due_runs(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
@@ -88,12 +99,11 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     demanded = sum(demand.credit for demand in request.demands)
     credit = min(demanded, request.max_runs)
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
-    multi_queue, assignments = _assign_due_runs(connection, request, credit)
+    multi_queue, assignments, held_back = _assign_due_runs(connection, request, credit)
     for demand, entry in assignments:
         entry.lease_id = new_id(connection.now)
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
-        entry.waits_for_slot = False
     queue.update_queue_entries(connection, [entry for _, entry in assignments])
     with limit_read_size(connection, request.max_runs):
         runs = (
@@ -112,25 +122,40 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         is_truncated=len(assignments) == credit < demanded,
         next_due_at=next_due_at,
         is_contended=next_due_at is not None and next_due_at <= connection.now,
+        held_back=held_back,
     )
 
 
-def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int) -> tuple[MultiQueue, Assignments]:
-    """Assign due runs to the demands, and return the remaining queues and the assignments.
+def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int) -> tuple[MultiQueue, Assignments, int]:
+    """Assign due runs to the demands. Return the remaining queues, the assignments and the number of runs held back.
 
     The result is the same as if all due runs had been read. Other servers skip the runs that are read, because they stay
     locked until the commit. Each side of a queue is therefore read only up to its key's share of the credit and
-    LOOKAHEAD_PER_SIDE more. When all runs read from a side are assigned, every side is read again up to the full credit.
+    LOOKAHEAD_PER_SIDE more. When all runs read from a side are assigned or held back, every side is read again up to the
+    full credit, or up to HOLD_BACK_SIZE when runs were held back. After MAX_READS, the next claim continues.
     """
     keys = request.key_order
     per_side = min(credit, ceil(credit / len(keys)) + LOOKAHEAD_PER_SIDE)
+    held_back = reads = 0
     while True:
+        reads += 1
         due = queue.due_entries(connection, keys, per_side)
+        slots = SlotCheck.load(connection, due)
         multi_queue = MultiQueue.of(due, keys, request.consecutive_retries)
-        assignments = assign_round_robin(multi_queue, request.demands, max_runs=credit)
-        if per_side == credit or per_side not in Counter(_side_of(entry) for _, entry in assignments).values():
-            return multi_queue, assignments
-        per_side = credit
+        assignments = assign_round_robin(multi_queue, request.demands, max_runs=credit, admits=slots.admits)
+        _write_held_back(connection, slots)
+        held_back += len(slots.held_back)
+        used = Counter(_side_of(entry) for entry in (*(entry for _, entry in assignments), *slots.held_back))
+        may_have_more = per_side in used.values() and (slots.held_back or per_side < credit)
+        if reads == MAX_READS or len(assignments) == credit or not may_have_more:
+            return multi_queue, assignments, held_back
+        per_side = max(credit, HOLD_BACK_SIZE) if slots.held_back else credit
+
+
+def _write_held_back(connection: Connection, slots: SlotCheck) -> None:
+    """Let the runs that were held back wait for a slot, and wake others for slots that those could not take."""
+    queue.update_queue_entries(connection, slots.held_back)
+    wake_waiters(connection, dict.fromkeys(slots.free_tags, 1))
 
 
 def _side_of(entry: QueueEntryRecord) -> tuple[str, bool]:
@@ -145,14 +170,21 @@ def _unsatisfied_keys(request: ClaimRequest, assignments: Assignments) -> list[s
 
 
 def assign_round_robin(
-    multi_queue: MultiQueue, demands: Sequence[Demand], *, max_runs: int = MAX_CLAIM_SIZE
+    multi_queue: MultiQueue,
+    demands: Sequence[Demand],
+    *,
+    max_runs: int = MAX_CLAIM_SIZE,
+    admits: Admits = admit_all,
 ) -> Assignments:
-    """Assign at most `max_runs` runs, in round robin over the task keys and over the subscribers of each key."""
+    """Assign at most `max_runs` runs, in round robin over the task keys and over the subscribers of each key.
+
+    Runs that `admits` does not accept are skipped.
+    """
     assignments: Assignments = []
     waiting = deque(demand for demand in demands if demand.credit > 0)
     while waiting and len(assignments) < max_runs:
         wanted_keys = frozenset[str]().union(*(demand.task_keys for demand in waiting))
-        entry = multi_queue.take(wanted_keys)
+        entry = multi_queue.take(wanted_keys, admits)
         if entry is None:
             break
         index = next(index for index, demand in enumerate(waiting) if entry.task_key in demand.task_keys)

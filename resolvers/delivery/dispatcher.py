@@ -343,7 +343,7 @@ class Dispatcher:
             self._batch_size.record_success()
         self.metrics.record(claim, time.perf_counter() - started_at)
         self._round_robin.record(claim)
-        if claim.deliveries:
+        if claim.deliveries or claim.held_back:
             self._sweeper.notify_leased()
         orphans: list[str] = []
         for number, deliveries in itertools.groupby(

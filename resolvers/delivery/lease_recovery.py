@@ -12,7 +12,7 @@ from db.statements.task_runs import TaskRunFacts
 from resolvers.orchestration.rules.task_runs.retry_failed_task_runs import next_retry
 from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.entries import is_leased_under
-from resolvers.transitions.batch import TaskRunTransitions
+from resolvers.transitions.batch import STARTABLE_STATES, TaskRunTransitions
 
 REDELIVERY_DELAYS = (0.0, 5.0, 30.0, 120.0)
 """Seconds before a run is redelivered after its first, second, third and each later lost worker in a row."""
@@ -35,6 +35,7 @@ def recover_expired_leases(connection: Connection, task_run_ids: Sequence[str]) 
     - CANCELLING: it becomes CANCELLED.
 
     After MAX_EXPIRED_DELIVERIES lost workers in a row, a SCHEDULED or PENDING run becomes CRASHED (`Undeliverable`).
+    A SCHEDULED or PENDING run whose worker has received WAIT for a slot is no sign of a lost worker: it waits for the slot.
     """
     facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids], include_large_columns=False)
     transitions = TaskRunTransitions.load(connection, [facts.run for facts in facts_by_id.values()], [])
@@ -82,17 +83,62 @@ def recover_lost_connections(connection: Connection, lease_ids: Sequence[str]) -
 
 
 def requeue_released(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]) -> None:
-    """End the leases of these runs and requeue them, each due after its delay in seconds. Their workers are not lost."""
+    """End the leases of these runs and requeue them, each due after its delay in seconds. Their workers are not lost.
+
+    A run whose worker has received WAIT for a slot waits for the slot instead of the delay. The RUNNING states under the
+    lease of a run that is RUNNING no longer count.
+    """
     transitions = TaskRunTransitions.load(connection, [facts.run for facts, _ in runs], [])
+    _uncount_starts(connection, [facts for facts, _ in runs])
     for facts, delay in runs:
+        if _is_held_back(facts):
+            _hold_back(transitions, facts)
+            continue
         _recover(transitions, facts, seconds_after(connection.now, delay), is_lost=False)
     _write(connection, transitions)
+
+
+def _uncount_starts(connection: Connection, released: Sequence[TaskRunFacts]) -> None:
+    """Set the run count of each RUNNING run to its value before the first RUNNING under its lease."""
+    running = [each for each in released if each.run.state_type is StateType.RUNNING]
+    if not running:
+        return
+    lease_ids = {each.run.id: each.queue_entry.lease_id or "" for each in running if each.queue_entry}
+    starts = task_runs.count_starts_under_leases(connection, lease_ids)
+    for each in running:
+        each.run.run_count = max(0, each.run.run_count - starts[each.run.id])
+
+
+def _is_held_back(facts: TaskRunFacts) -> bool:
+    """Return whether the worker has received WAIT for a slot, or ABORT for a limit of 0."""
+    entry = facts.queue_entry
+    return entry is not None and entry.waits_for_slot and facts.run.state_type in STARTABLE_STATES
+
+
+def _hold_back(transitions: TaskRunTransitions, facts: TaskRunFacts) -> None:
+    """End the lease. The run waits for a slot; it is due if slots are free by now. PENDING becomes SCHEDULED."""
+    entry = facts.queue_entry
+    assert entry is not None
+    if facts.run.state_type is StateType.SCHEDULED:
+        transitions.queue_changes.hold_back(entry, transitions.full_tag(facts.run))
+        return
+    available_at = entry.available_at
+    _set_state(transitions, facts, _awaiting_redelivery(transitions.now))
+    # The run keeps its place among the waiting runs.
+    entry.available_at, entry.waits_for_tag = available_at, transitions.full_tag(facts.run)
+
+
+def _awaiting_redelivery(due_at: str) -> ProposedState:
+    return ProposedState(StateType.SCHEDULED, "AwaitingRedelivery", details=StateDetails(scheduled_time=due_at))
 
 
 def _recover_after_expiry(transitions: TaskRunTransitions, facts: TaskRunFacts) -> None:
     """Count a lost worker, and requeue the run with a delay or set it to CRASHED, depending on the count."""
     entry = facts.queue_entry
     assert entry is not None
+    if _is_held_back(facts):
+        _hold_back(transitions, facts)
+        return
     entry.lapses += 1
     if entry.lapses >= MAX_EXPIRED_DELIVERIES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
         message = (
@@ -107,11 +153,11 @@ def _recover_after_expiry(transitions: TaskRunTransitions, facts: TaskRunFacts) 
 def _recover(transitions: TaskRunTransitions, facts: TaskRunFacts, due_at: str, *, is_lost: bool = True) -> None:
     entry, type = facts.queue_entry, facts.run.state_type
     assert entry is not None
-    rescheduled = ProposedState(StateType.SCHEDULED, "AwaitingRedelivery", details=StateDetails(scheduled_time=due_at))
     if type is StateType.SCHEDULED:
+        transitions.pass_slots_on(facts.run)
         transitions.queue_changes.requeue(entry, max(due_at, facts.run.next_scheduled_start_time or due_at))
     elif type is StateType.PENDING or (type is StateType.RUNNING and not is_lost):
-        _set_state(transitions, facts, rescheduled)
+        _set_state(transitions, facts, _awaiting_redelivery(due_at))
     elif type is StateType.RUNNING:
         lost = ProposedState(
             StateType.CRASHED, "WorkerLost", "The worker's lease expired while the task run was RUNNING."

@@ -17,11 +17,15 @@ from db.statements import queue
 from resolvers.batch_size import AdaptiveBatchSize, limit_read_size
 from resolvers.delivery.heartbeats import record_heartbeats
 from resolvers.delivery.lease_recovery import recover_expired_leases
+from resolvers.queue.slot_waiters import MAX_WOKEN_PER_KEY, wake_overdue_waiters
 
 log = logging.getLogger("runyard.queue")
 
 MAX_SWEEP_SIZE = 500
 """Maximum number of leases in one transaction. The next transactions recover the rest."""
+
+WAKE_SECONDS = 5.0
+"""Interval at which runs are woken for slots that are free although runs wait for them."""
 
 
 def sweep_leases(connection: Connection, sizes: Sequence[int]) -> list[Counter[str] | Exception]:
@@ -36,10 +40,16 @@ def sweep_leases(connection: Connection, sizes: Sequence[int]) -> list[Counter[s
     return [recovered] * len(sizes)
 
 
-class LeaseSweeper:
-    """Sweeps when the next lease expires.
+def _read_pending(connection: Connection) -> tuple[str | None, list[str]]:
+    """Return when the next lease expires or has expired, and the tags whose slots runs wait for."""
+    return queue.next_expiry_at(connection), queue.tags_with_waiting_runs(connection)
 
-    Waits for `notify_leased` while no lease exists, unless other servers, which may lease runs too, use the database.
+
+class LeaseSweeper:
+    """Sweeps when the next lease expires. Wakes runs that wait for a slot that has stayed free.
+
+    Waits for `notify_leased` while no lease exists and no run waits for a slot, unless other servers, which may lease runs
+    too, use the database.
     """
 
     def __init__(
@@ -52,6 +62,8 @@ class LeaseSweeper:
         self._heartbeat_seconds = heartbeat_seconds
         self._last_heartbeat_at = float("-inf")
         """Elapsed time of the last heartbeat."""
+        self._last_wake_at = clock.elapsed()
+        """Elapsed time at which runs were last woken for slots that had stayed free."""
         self._leased = asyncio.Event()
         self._batch_size = AdaptiveBatchSize(MAX_SWEEP_SIZE)
         self.recovered = Counter[str]()
@@ -68,12 +80,14 @@ class LeaseSweeper:
             self._leased.clear()
             size = self._batch_size.size
             try:
-                next_expiry = await self._database.read(queue.next_expiry_at)
-                if next_expiry is None and not self._database.is_shared:
+                next_expiry, waiting_tags = await self._database.read(_read_pending)
+                if next_expiry is None and not waiting_tags and not self._database.is_shared:
                     await self._leased.wait()
                     continue
                 if await self._record_heartbeat():
                     # Leases may have changed meanwhile.
+                    continue
+                if waiting_tags and await self._wake_overdue_waiters():
                     continue
                 if next_expiry is not None and parse_timestamp(next_expiry) <= self._clock.now():
                     recovered = await self._database.write(sweep_leases, size)
@@ -95,6 +109,20 @@ class LeaseSweeper:
                 log.exception("The lease sweep failed, retrying")
                 next_expiry = None
             await self._clock.wait(never, self._next_sweep_at(next_expiry))
+
+    async def _wake_overdue_waiters(self) -> bool:
+        """Wake runs for slots that have stayed free, if WAKE_SECONDS have passed. Return whether more may be left."""
+        elapsed = self._clock.elapsed()
+        if elapsed - self._last_wake_at < WAKE_SECONDS:
+            return False
+        try:
+            woken = await self._database.write(wake_overdue_waiters, "this server")
+        except RowsLocked as error:
+            log.warning("Runs that wait for a slot could not be woken, retrying: %s", error)
+            woken = 0
+        if woken < MAX_WOKEN_PER_KEY:
+            self._last_wake_at = elapsed
+        return woken >= MAX_WOKEN_PER_KEY
 
     async def _record_heartbeat(self) -> bool:
         """Record a heartbeat, unless less than half of the interval has passed. Return whether it was attempted."""

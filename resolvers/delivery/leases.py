@@ -127,8 +127,9 @@ class Release:
 def release_leases(connection: Connection, releases: Sequence[Release]) -> list[LeaseResult | Exception]:
     """Release leases and requeue their unfinished runs, each due after its delay, at the head of its queue.
 
-    PENDING and RUNNING become SCHEDULED. CANCELLING becomes CANCELLED and leaves the queue. The result is HELD for a
-    lease that was held until now, otherwise LOST.
+    PENDING and RUNNING become SCHEDULED, and a RUNNING that is released counts as no run. A run whose worker has
+    received WAIT for a slot waits for the slot instead of the delay. CANCELLING becomes CANCELLED and leaves the queue;
+    PAUSED stays PAUSED and leaves the queue. The result is HELD for a lease that was held until now, otherwise LOST.
     """
     delays = {each.lease_id: each.delay_seconds for each in releases}
     runs = queue.task_run_ids_by_lease(connection, list(delays))

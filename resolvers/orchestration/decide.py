@@ -27,8 +27,8 @@ class Decision:
     delay_seconds: float | None = None
     effects: Effects = NO_EFFECTS
     """Effects to apply together with the state: on ACCEPT those of all rules, on REJECT those of the rejecting rule."""
-    waits_for_slot: bool = False
-    """Whether the run waits for a concurrency slot, which may be freed before the delay ends."""
+    waits_for_tag: str | None = None
+    """Tag whose limit has no free slot for the run, which waits for one. Only on WAIT and ABORT."""
 
 
 def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
@@ -55,8 +55,8 @@ def decide(policy: Sequence[Rule], transition: Transition) -> Decision:
         elif isinstance(verdict, Reject):
             return Decision(OrchestrationStatus.REJECT, verdict.replacement, verdict.reason, effects=verdict.effects)
         elif isinstance(verdict, Abort):
-            return Decision(OrchestrationStatus.ABORT, None, verdict.reason)
+            return Decision(OrchestrationStatus.ABORT, None, verdict.reason, waits_for_tag=verdict.waits_for_tag)
         else:
             status = OrchestrationStatus.WAIT
-            return Decision(status, None, verdict.reason, verdict.delay_seconds, waits_for_slot=verdict.for_slot)
+            return Decision(status, None, verdict.reason, verdict.delay_seconds, waits_for_tag=verdict.waits_for_tag)
     return Decision(OrchestrationStatus.ACCEPT, transition.proposed, effects=effects)

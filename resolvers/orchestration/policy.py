@@ -18,10 +18,16 @@ from resolvers.orchestration.rules.shared.copy_scheduled_time import copy_schedu
 from resolvers.orchestration.rules.shared.mark_unknown_results import mark_unknown_results
 from resolvers.orchestration.rules.shared.prevent_pending import prevent_pending
 from resolvers.orchestration.rules.shared.wait_for_scheduled_time import wait_for_scheduled_time
+from resolvers.orchestration.rules.task_runs.cancel_unheld_task_runs_immediately import (
+    cancel_unheld_task_runs_immediately,
+)
 from resolvers.orchestration.rules.task_runs.fence_lost_leases import fence_lost_leases
 from resolvers.orchestration.rules.task_runs.flow_run_must_be_running import flow_run_must_be_running
 from resolvers.orchestration.rules.task_runs.insert_into_cache import insert_into_cache
 from resolvers.orchestration.rules.task_runs.leave_terminal_states import leave_terminal_states
+from resolvers.orchestration.rules.task_runs.reject_running_after_cancellation import (
+    reject_running_after_cancellation,
+)
 from resolvers.orchestration.rules.task_runs.rename_reruns import rename_reruns
 from resolvers.orchestration.rules.task_runs.retrieve_from_cache import retrieve_from_cache
 from resolvers.orchestration.rules.task_runs.retry_failed_task_runs import retry_failed_task_runs
@@ -49,6 +55,8 @@ IN_FLOW_RUN: Policy = (
 IN_BACKGROUND: Policy = (
     fence_lost_leases,
     prevent_pending,  # before the rules that accept or amend a claim
+    reject_running_after_cancellation,  # before the cache, whose result would complete a cancelled run
+    cancel_unheld_task_runs_immediately,
     retrieve_from_cache,
     leave_terminal_states,
     take_concurrency_slots,

@@ -81,6 +81,8 @@ class Transition:
     """Lease that the client names in the proposal; None from clients that are not workers."""
     held_lease_id: str | None = None
     """Current lease of the run; None when it has no lease or the lease has expired."""
+    has_worker: bool = False
+    """Whether a worker holds the run: its lease has been acknowledged, or the proposal names it."""
 
     @property
     def current(self) -> StateRecord | None:
@@ -142,6 +144,8 @@ class Abort:
     """Verdict: do not set the proposed state. The client must stop working on the run."""
 
     reason: str
+    waits_for_tag: str | None = None
+    """Tag whose limit has no slot for the run, which waits for one; None when the run does not wait for a slot."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +154,8 @@ class Wait:
 
     reason: str
     delay_seconds: float
-    for_slot: bool = False
-    """Whether the run waits for a concurrency slot, which may be freed before the delay ends."""
+    waits_for_tag: str | None = None
+    """Tag whose limit has no free slot for the run, which waits for one; None when it does not wait for a slot."""
 
 
 Verdict = Amend | Reject | Abort | Wait

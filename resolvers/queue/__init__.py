@@ -5,6 +5,7 @@ client without its lease moves it out of SCHEDULED before a worker has acknowled
 entry contains the lease. Memory holds only hints, such as cached counts.
 
     entries.py      effects of state changes on queue entries
+    slot_waiters.py runs that wait for a concurrency slot
     capacity.py     limits on the number of waiting runs
     task_queue.py   delivery order of one task key
     multi_queue.py  round robin over several task keys

@@ -42,26 +42,34 @@ class QueueChanges:
         elif state.type in TERMINAL or not (entry.is_acknowledged or is_leased_under(entry, lease_id)):
             self.remove(entry)
         elif is_leased_under(entry, lease_id):
-            self.keep_leased(entry, state.timestamp, waits_for_slot=False)
+            self.keep_leased(entry, state.timestamp, waits_for_tag=None)
 
-    def keep_leased(self, entry: QueueEntryRecord, now: str, *, waits_for_slot: bool) -> None:
-        """Acknowledge the lease implicitly: its worker has shown that it received the run."""
-        is_changed = entry.waits_for_slot != waits_for_slot
-        entry.waits_for_slot = waits_for_slot
+    def keep_leased(self, entry: QueueEntryRecord, now: str, *, waits_for_tag: str | None) -> None:
+        """Acknowledge the lease implicitly: its worker has shown that it received the run.
+
+        `waits_for_tag`: the tag whose limit has no free slot for the run; None when the run does not wait for a slot.
+        """
+        is_changed = entry.waits_for_tag != waits_for_tag
+        entry.waits_for_tag = waits_for_tag
         if acknowledge(entry, now):
             self._notify_lease_settled(entry)
             is_changed = True
         if is_changed:
             self.updated.append(entry)
 
-    def make_due(self, entries: Sequence[QueueEntryRecord], now: str) -> None:
-        """Make entries due because a slot that they wait for was freed. Skip entries that the batch already changes."""
+    def wake(self, entries: Sequence[QueueEntryRecord], now: str) -> None:
+        """Make entries due that wait for a slot. Skip entries that the batch already changes."""
         changed_ids = {entry.task_run_id for entry in (*self.inserted, *self.updated)} | set(self.deleted)
         for entry in entries:
             if entry.task_run_id not in changed_ids:
-                entry.available_at, entry.waits_for_slot = now, False
+                # The due time decides the order: a run that has waited keeps its place.
+                entry.available_at, entry.waits_for_tag = min(entry.available_at, now), None
                 self.updated.append(entry)
                 self.notifications.append(WorkAvailable(entry.task_key))
+
+    def unleased_waiters(self) -> list[QueueEntryRecord]:
+        """Return the entries that wait for a slot without a lease after this batch."""
+        return [entry for entry in self.updated if entry.lease_id is None and entry.waits_for_slot]
 
     def requeue(self, entry: QueueEntryRecord, available_at: str) -> None:
         """End the lease and requeue the run on the retry side, due at `available_at`.
@@ -71,6 +79,15 @@ class QueueChanges:
         """
         self.notifications.append(requeue(entry))
         entry.available_at = available_at
+        self.updated.append(entry)
+
+    def hold_back(self, entry: QueueEntryRecord, waits_for_tag: str | None) -> None:
+        """End the lease of a run whose worker has received WAIT for a slot, and requeue it on the retry side at its place.
+
+        The run waits for a slot of `waits_for_tag`. It is due when that is None.
+        """
+        self.notifications.append(requeue(entry))
+        entry.waits_for_tag = waits_for_tag
         self.updated.append(entry)
 
     def remove(self, entry: QueueEntryRecord) -> None:
@@ -105,7 +122,7 @@ class QueueChanges:
         else:
             self._notify_lease_settled(entry)
             end_lease(entry)
-            entry.available_at, entry.is_retry, entry.waits_for_slot = available_at, is_retry, False
+            entry.available_at, entry.is_retry, entry.waits_for_tag = available_at, is_retry, None
             if state.name != "AwaitingRedelivery":
                 entry.lapses = 0
             self.updated.append(entry)
@@ -137,20 +154,6 @@ def entered_side(run: TaskRunRecord, state: ProposedState, entry: QueueEntryReco
     is_retry = is_retry_state(state)
     is_waiting_there = entry is not None and entry.lease_id is None and entry.is_retry == is_retry
     return None if is_waiting_there else (run.task_key, is_retry)
-
-
-MAX_SLOT_WAITERS_PER_WAKE = 100
-"""Maximum number of runs that freed slots make due at a time. More runs than free slots would only wait again."""
-
-
-def make_slot_waiters_due(connection: Connection, tags: Sequence[str]) -> None:
-    """Make the runs due that wait for a slot of these tags. Call it in the transaction that has freed slots."""
-    if tags:
-        queue_changes = QueueChanges()
-        queue_changes.make_due(
-            queue.entries_waiting_for_slots(connection, tags, MAX_SLOT_WAITERS_PER_WAKE), connection.now
-        )
-        queue_changes.write(connection)
 
 
 def is_leased_under(entry: QueueEntryRecord | None, lease_id: str | None) -> bool:

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Container, Iterable, Mapping
 
 from db.records import QueueEntryRecord
-from resolvers.queue.task_queue import TaskQueue
+from resolvers.queue.task_queue import Admits, TaskQueue, admit_all
 
 
 class MultiQueue:
@@ -30,16 +30,16 @@ class MultiQueue:
             by_key[entry.task_key].append(entry)
         return cls(TaskQueue(key, of_key, retries.get(key, 0)) for key, of_key in by_key.items())
 
-    def take(self, task_keys: Container[str]) -> QueueEntryRecord | None:
-        """Take the next run of one of `task_keys` and move its key to the end of the order.
+    def take(self, task_keys: Container[str], admits: Admits = admit_all) -> QueueEntryRecord | None:
+        """Take the next run of one of `task_keys` that `admits` accepts and move its key to the end of the order.
 
-        Returns None if these keys have no run.
+        Drops the runs that are not accepted. Returns None if these keys have no other run.
         """
         for index, queue in enumerate(self._queues):
-            if len(queue) and queue.task_key in task_keys:
+            if queue.task_key in task_keys and (entry := queue.take(admits)) is not None:
                 del self._queues[index]
                 self._queues.append(queue)
-                return queue.take()
+                return entry
         return None
 
     @property

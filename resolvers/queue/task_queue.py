@@ -1,12 +1,19 @@
 """Delivery order of the due runs of one task key, within one claim."""
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from db.records import QueueEntryRecord
 
 MAX_CONSECUTIVE_RETRIES = 4
 """Number of runs taken from the retry side in a row before a due run of the scheduled side is taken."""
+
+Admits = Callable[[QueueEntryRecord], bool]
+"""Returns whether a run can be delivered now."""
+
+
+def admit_all(_entry: QueueEntryRecord) -> bool:
+    return True
 
 
 class TaskQueue:
@@ -27,11 +34,13 @@ class TaskQueue:
     def __len__(self) -> int:
         return len(self._retry) + len(self._scheduled)
 
-    def take(self) -> QueueEntryRecord:
-        """Take the next run. Raises IndexError if the queue is empty."""
-        if self._retry and (self.consecutive_retries < MAX_CONSECUTIVE_RETRIES or not self._scheduled):
-            self.consecutive_retries += 1
-            return self._retry.popleft()
-        entry = self._scheduled.popleft()
-        self.consecutive_retries = 0
-        return entry
+    def take(self, admits: Admits = admit_all) -> QueueEntryRecord | None:
+        """Take the next run that `admits` accepts, and drop the runs before it. Return None when no run is left."""
+        while self._retry or self._scheduled:
+            is_retry_next = self.consecutive_retries < MAX_CONSECUTIVE_RETRIES or not self._scheduled
+            side = self._retry if self._retry and is_retry_next else self._scheduled
+            entry = side.popleft()
+            if admits(entry):
+                self.consecutive_retries = self.consecutive_retries + 1 if side is self._retry else 0
+                return entry
+        return None

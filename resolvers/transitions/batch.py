@@ -7,15 +7,20 @@ from db.connection import Connection
 from db.enums import StateType
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.runtime.chance import Chance
-from db.statements import queue, result_cache, states
+from db.statements import result_cache, states
 from db.statements.result_cache import CacheRecord
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import Policy
-from resolvers.orchestration.transition import FlowRunFacts, ProposedState, Transition
+from resolvers.orchestration.rules.task_runs.take_concurrency_slots import first_full_limit
+from resolvers.orchestration.transition import FlowRunFacts, OrchestrationStatus, ProposedState, Transition
 from resolvers.queue.capacity import CapacityReservation
-from resolvers.queue.entries import MAX_SLOT_WAITERS_PER_WAKE, QueueChanges, entered_side
+from resolvers.queue.entries import QueueChanges, entered_side
+from resolvers.queue.slot_waiters import find_waiters
 from resolvers.transitions.concurrency_slots import SlotLedger
 from resolvers.transitions.enter_state import enter_state
+
+STARTABLE_STATES = {StateType.SCHEDULED, StateType.PENDING}
+"""State types of queued runs that can start, and that wait for a slot when none is free."""
 
 
 @dataclass(slots=True)
@@ -30,6 +35,9 @@ class TaskRunTransitions:
     """Number of runs that may be added to the queues; None for no limit."""
     queue_changes: QueueChanges = field(default_factory=QueueChanges)
     changed_runs: list[TaskRunRecord] = field(default_factory=list[TaskRunRecord])
+    new_states: list[StateRecord] = field(default_factory=list[StateRecord])
+    unused_tags: set[str] = field(default_factory=set[str])
+    """Limited tags of runs that could have taken a slot and did not. Such a slot is passed on to a waiting run."""
     cache_entries: list[CacheRecord] = field(default_factory=list[CacheRecord])
 
     @classmethod
@@ -58,6 +66,8 @@ class TaskRunTransitions:
         its limit. States that rules set instead are not limited.
         """
         held_lease_id = entry.lease_id if entry and (entry.lease_expires_at or "") > self.now else None
+        is_acknowledged = entry is not None and held_lease_id is not None and entry.is_acknowledged
+        has_worker = is_acknowledged or (lease_id is not None and lease_id == held_lease_id)
         decision = decide(
             policy,
             Transition(
@@ -71,29 +81,69 @@ class TaskRunTransitions:
                 chance=self.chance(),
                 lease_id=lease_id,
                 held_lease_id=held_lease_id,
+                has_worker=has_worker,
             ),
         )
         if decision.state is None:
             if entry is not None and lease_id is not None and lease_id == held_lease_id:
-                self.queue_changes.keep_leased(entry, self.now, waits_for_slot=decision.waits_for_slot)
+                self._keep_leased(run, entry, decision)
             return decision, None
         if self.reservation is not None and (side := entered_side(run, proposed, entry)) is not None:
             self.reservation.reserve(side)
+        could_start = run.state_type in STARTABLE_STATES
         state = self._apply_decision(run, decision, proposed.details.transition_id)
-        self.queue_changes.apply_state(run, state, entry, lease_id)
+        self.changed_runs.append(run)
+        last_state = state if has_worker else self._complete_cancellation(run, state)
+        if could_start and last_state.type not in (StateType.PENDING, StateType.RUNNING):
+            self.pass_slots_on(run)
+        self.queue_changes.apply_state(run, last_state, entry, lease_id)
         return decision, state
+
+    def pass_slots_on(self, run: TaskRunRecord) -> None:
+        """Let another run have the slots that this run could have taken, because it does not start now."""
+        self.unused_tags.update(each.tag for each in self.slots.facts_for(run))
+
+    def full_tag(self, run: TaskRunRecord) -> str | None:
+        """Return the first tag of the run whose limit has no free slot for it; None when the run could start."""
+        limit = first_full_limit(self.slots.facts_for(run))
+        return None if limit is None else limit.tag
 
     def write_changes(self, connection: Connection) -> None:
         """Write all effects except those on the runs themselves, whose rows must exist already."""
-        if freed := self.slots.freed_tags():
-            self.queue_changes.make_due(
-                queue.entries_waiting_for_slots(connection, freed, MAX_SLOT_WAITERS_PER_WAKE), self.now
-            )
+        self._wake_waiters(connection)
         # No read follows, so all of these statements can be sent to the database together.
-        states.insert_task_run_states(connection, [run.state for run in self.changed_runs if run.state])
+        states.insert_task_run_states(connection, self.new_states)
         self.slots.write(connection)
         result_cache.cache_states(connection, self.cache_entries)
         self.queue_changes.write(connection)
+
+    def _keep_leased(self, run: TaskRunRecord, entry: QueueEntryRecord, decision: Decision) -> None:
+        """Keep the lease of a run whose proposed state was not set, and note whether the run waits for a slot."""
+        tag = decision.waits_for_tag if run.state_type in STARTABLE_STATES else None
+        self.queue_changes.keep_leased(entry, self.now, waits_for_tag=tag)
+        if tag is not None:
+            self.pass_slots_on(run)
+
+    def _complete_cancellation(self, run: TaskRunRecord, state: StateRecord) -> StateRecord:
+        """Set CANCELLED after a CANCELLING that was set by force, because no worker holds the run. Return the last state.
+
+        Task runs of flow runs, and those that represent a subflow, are cancelled by the program that executes them.
+        """
+        is_in_background = run.flow_run_id is None and state.details.child_flow_run_id is None
+        if state.type is not StateType.CANCELLING or not is_in_background:
+            return state
+        cancelled = ProposedState(StateType.CANCELLED, StateType.CANCELLED.default_name, state.message, state.data)
+        return self._apply_decision(run, Decision(OrchestrationStatus.ACCEPT, cancelled), None)
+
+    def _wake_waiters(self, connection: Connection) -> None:
+        """Make runs due for the slots that the batch has freed, and for those that its runs could have taken."""
+        for entry in self.queue_changes.unleased_waiters():
+            # A later change of the batch may have freed the slot, or the limit may be gone.
+            free = self.slots.free_slots(entry.waits_for_tag or "")
+            if free is None or free > 0:
+                entry.waits_for_tag = None
+        unused = {tag: min(1, self.slots.free_slots(tag) or 0) for tag in self.unused_tags}
+        self.queue_changes.wake(find_waiters(connection, unused | self.slots.freed_slots()), self.now)
 
     def _apply_decision(self, run: TaskRunRecord, decision: Decision, transition_id: str | None) -> StateRecord:
         assert decision.state is not None
@@ -109,5 +159,5 @@ class TaskRunTransitions:
             self.cache_entries.append(CacheRecord(state.id, details.cache_key, details.cache_expires_at, self.now))
             if details.cache_expires_at is None or details.cache_expires_at > self.now:
                 self.cached_states[details.cache_key] = state
-        self.changed_runs.append(run)
+        self.new_states.append(state)
         return state

@@ -46,9 +46,19 @@ class SlotLedger:
             elif type not in SLOT_HOLDING_STATES:
                 self._holders[limit.id].discard(run.id)
 
-    def freed_tags(self) -> list[str]:
-        """Return the tags whose slots the batch has freed."""
-        return [tag for tag, limit in self._limits.items() if self._initial_holders[limit.id] - self._holders[limit.id]]
+    def free_slots(self, tag: str) -> int | None:
+        """Return the number of free slots of a tag of the batch's runs, 0 or less when none is free; None without limit."""
+        limit = self._limits.get(tag)
+        return None if limit is None else limit.limit - len(self._holders[limit.id])
+
+    def freed_slots(self) -> dict[str, int]:
+        """Return the number of slots that the batch has freed and that are free now, by tag."""
+        freed: dict[str, int] = {}
+        for tag, limit in self._limits.items():
+            count = len(self._initial_holders[limit.id] - self._holders[limit.id])
+            if count:
+                freed[tag] = min(count, limit.limit - len(self._holders[limit.id]))
+        return freed
 
     def write(self, connection: Connection) -> None:
         """Write the difference between the initial and the current holders."""

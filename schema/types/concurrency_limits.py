@@ -1,7 +1,5 @@
 """GraphQL types of concurrency limits and the slots that task runs hold."""
 
-from typing import cast
-
 import strawberry
 
 from db.records import TaskRunRecord
@@ -51,15 +49,12 @@ class ConcurrencyLimit(Node):
 
     @strawberry.field(
         description=(
-            "Number of queued task runs that wait for a slot of this limit: those whose last proposal of RUNNING "
-            "returned WAIT. 0 while a slot is free."
+            "Number of queued task runs that wait for a slot of this limit, including those of workers whose last "
+            "proposal of RUNNING returned WAIT, or ABORT for a limit of 0."
         )
     )
     async def waiting_count(self, info: Info) -> int:
-        limit = cast("LimitWithSlots", self)
-        if limit.has_free_slot:
-            return 0
-        return await info.context.loaders.waiting_run_counts.load(limit.tag)
+        return await info.context.loaders.waiting_run_counts.load(self.tag)
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:

@@ -12,7 +12,9 @@ from schema.types.node import Node
 )
 class QueueEntry:
     task_key: str = strawberry.field(description="Task key of the queue.")
-    available_at: DateTime = strawberry.field(description="Time from which the run can be delivered.")
+    available_at: DateTime = strawberry.field(
+        description="Time from which the run can be delivered, unless it waits for a concurrency slot."
+    )
     is_retry: bool = strawberry.field(
         description=(
             "Whether the run is on the retry side of the queue, which contains retries, released runs and "
@@ -44,7 +46,9 @@ class TaskQueue(Node):
             "Number of due runs that wait on the retry side, which contains retries, released runs and redeliveries."
         )
     )
-    delayed: int = strawberry.field(description="Number of waiting runs, on both sides, that are not due yet.")
+    delayed: int = strawberry.field(
+        description="Number of waiting runs, on both sides, that are not due yet or wait for a concurrency slot."
+    )
     leased: int = strawberry.field(description="Number of runs that are leased to workers, acknowledged or not.")
     oldest_wait_seconds: float | None = strawberry.field(
         description="Time for which the oldest due run has been due, in seconds. Null when no run is due."

@@ -84,9 +84,12 @@ def every_history_has_valid_transitions(evidence: Evidence) -> Iterator[str]:
 
 def runs_are_retried_as_often_as_their_policy_allows(evidence: Evidence) -> Iterator[str]:
     for run in evidence.runs:
-        attempts = 0
+        attempts, was_running = 0, False
         for state in run.states:
             attempts += state.type == "RUNNING"
+            # A worker that releases a RUNNING run has made no attempt.
+            attempts -= state.name == "AwaitingRedelivery" and was_running
+            was_running = state.type == "RUNNING"
             if state.name == "AwaitingRetry" and attempts > run.retries:
                 yield f"{run.id} awaits a retry after {attempts} attempts with {run.retries} retries"
             if state.name in ("Failed", "WorkerLost") and attempts <= run.retries:

@@ -15,6 +15,12 @@ DELETING_FREES_SLOTS = "D8: deleting a run frees its slots"
 DANGLING_CACHE = "D9: a cached result of a deleted run does not hide an older result"
 FORCED_BACKGROUND_RUNS = "D14: forced transitions and mirrored subflow states also bypass the rules of background runs"
 RESUMING_IS_NOT_COUNTED = "D18: resuming from PAUSED to RUNNING does not increment the run count"
+CANCELLED_AT_ONCE = (
+    "docs/decisions/cancellation.md: a background run without an acknowledged lease becomes CANCELLED, not CANCELLING"
+)
+NO_START_AFTER_CANCELLATION = (
+    "docs/decisions/cancellation.md: a CANCELLED or CANCELLING background run does not become RUNNING"
+)
 ROUND_ROBIN = "the recorded server starves later task keys; Runyard serves task keys round robin"
 DUE_AT_ITS_TIME = (
     "the recorded server delivers future runs at once, and retries and rescheduled runs never; "
@@ -159,6 +165,66 @@ LISTED: dict[str, dict[str, str]] = {
         "06-flow-runs/plain/PAUSED/1": "8",
         "06-flow-runs/subflow/PAUSED/0": "7",
         "10-walks/11": "39 40",
+    },
+    CANCELLED_AT_ONCE: {
+        "01-matrix/autonomous-force/CANCELLING/0": "0 2 3 5 7 9 11",
+        "01-matrix/autonomous-force/CANCELLING/1": "0 2 4 5 6 8 9",
+        "01-matrix/autonomous-force/PAUSED/1": "7 8",
+        "01-matrix/autonomous-force/PENDING/0": "1 2",
+        "01-matrix/autonomous/AwaitingRetry/0": "8",
+        "01-matrix/autonomous/CANCELLING/0": "0 2 3 5 7 8 9 11",
+        "01-matrix/autonomous/CANCELLING/1": "0 2 3 4 6 7 8 9",
+        "01-matrix/autonomous/CANCELLING/3": "0 1 2 4 5 7 9",
+        "01-matrix/autonomous/CANCELLING/4": "0 2",
+        "01-matrix/autonomous/Late/2": "1",
+        "01-matrix/autonomous/PENDING/4": "1 2",
+        "04-concurrency/one/0/auto/CANCELLING": "8 10",
+        "04-concurrency/one/1/auto/CANCELLING": "9 10 11 12",
+        "04-concurrency/one/2/auto/CANCELLING": "9 10 11 12",
+        "04-concurrency/random/23": "19 20",
+        "04-concurrency/random/24": "8 13",
+        "04-concurrency/random/27": "15",
+        "04-concurrency/random/29": "13 14 15 16",
+        "04-concurrency/random/38": "18",
+        "04-concurrency/random/4": "17",
+        "04-concurrency/random/5": "16 17",
+        "04-concurrency/random/52": "13",
+        "08-filters/0": "111 112",
+        "08-filters/2": "109 110",
+        "08-filters/3": "130",
+        "10-walks/104": "35",
+        "10-walks/13": "9 11",
+        "10-walks/131": "15 16 21 28",
+        "10-walks/29": "21",
+        "10-walks/49": "10 15 19",
+        "10-walks/50": "28 31 35 38 39",
+        "10-walks/55": "4 9 10 11",
+        "10-walks/61": "11 18 20 21",
+        "10-walks/65": "3 25 28",
+        "10-walks/69": "8",
+        "10-walks/77": "11",
+        "10-walks/78": "27",
+        "10-walks/80": "3 4",
+        "10-walks/85": "17",
+        "13-queue/which/CANCELLING": "3",
+    },
+    NO_START_AFTER_CANCELLATION: {
+        "01-matrix/autonomous/CANCELLED/3": "10",
+        "01-matrix/autonomous/CANCELLING/1": "1",
+        "01-matrix/autonomous/CANCELLING/3": "6",
+        "04-concurrency/random/23": "17",
+        "04-concurrency/random/52": "14 16",
+        "04-concurrency/random/7": "7 9 11 14 15",
+        "07-creation/idempotent/auto/CANCELLED-None-False": "2 3",
+        "10-walks/13": "13 14 15 17",
+        "10-walks/145": "10",
+        "10-walks/167": "25",
+        "10-walks/18": "3 4",
+        "10-walks/3": "7 10 11 15 16 17 18",
+        "10-walks/55": "14 16 17 18 20 21 22 23 27 28 29 30 31 33 34 38",
+        "10-walks/69": "13",
+        "10-walks/7": "5 7 8 11",
+        "10-walks/80": "7 12 15 21 22 27 28",
     },
     ROUND_ROBIN: {
         "13-queue/key-priority": "7",

@@ -15,14 +15,17 @@ from tests.serving import ServerInLoop, settings_for
 async def run_realtime_server(new_database: Callable[[], str], starting: asyncio.Lock) -> AsyncIterator[Client]:
     """Run a server on a new database and yield a client.
 
-    The lock `starting` is held during startup because a process can migrate only one database at a time.
+    The lock `starting` is held during startup because a process can migrate only one database at a time. The flow run
+    sweeper is stopped: the recorded server ran without its background services, and a trace may take longer than a sweep.
     """
     url = await asyncio.to_thread(new_database)
     settings = settings_for(Path(), database_url=url)
-    server = ServerInLoop(build_server(build_app(settings), settings))
+    app = build_app(settings)
+    server = ServerInLoop(build_server(app, settings))
     async with starting:
         task = asyncio.create_task(server.serve())
         await asyncio.wait_for(server.ready.wait(), TIMEOUT_SECONDS)
+    app.state.services.flow_run_task.cancel()
     client = Client(f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}")
     try:
         yield client

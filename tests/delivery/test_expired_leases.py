@@ -335,47 +335,6 @@ async def test_a_released_run_is_due_after_its_delay_before_newer_runs(
         assert run_ids(await socket.deliveries(2)) == [id, newer]
 
 
-async def test_a_run_waiting_for_a_slot_is_due_once_one_is_free(server: RunningServer) -> None:
-    client = server.client
-    await client.execute("SetConcurrencyLimit", tag="db", limit=1)
-    first = await create_scheduled(client, tags=["db"])
-    _, lease = await run_under_lease(client, "RUNNING")
-    second = await create_scheduled(client, tags=["db"])
-    async with client.socket() as socket:
-        await subscribe(socket)
-        (delivery,) = await socket.deliveries(1)
-        waiting = delivery["leaseId"]
-        result = await client.execute("SetTaskRunState", id=second, leaseId=waiting, state={"type": "RUNNING"})
-        await client.execute("ReleaseTaskRuns", leaseIds=[waiting], delaySeconds=result["delaySeconds"])
-
-        await client.execute("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
-
-        assert (result["status"], result["delaySeconds"]) == ("WAIT", 30.0)
-        (again,) = await socket.deliveries(1)
-        assert again["taskRun"]["id"] == second
-
-
-async def test_a_run_redelivered_after_waiting_is_not_made_due_by_a_slot(server: RunningServer) -> None:
-    client = server.client
-    await client.execute("SetConcurrencyLimit", tag="db", limit=1)
-    first = await create_scheduled(client, tags=["db"])
-    _, lease = await run_under_lease(client, "RUNNING")
-    second = await create_scheduled(client, tags=["db"])
-    async with client.socket() as socket:
-        await subscribe(socket)
-        (delivery,) = await socket.deliveries(1)
-        await client.execute("SetTaskRunState", id=second, leaseId=delivery["leaseId"], state={"type": "RUNNING"})
-        await client.execute("ReleaseTaskRuns", leaseIds=[delivery["leaseId"]], delaySeconds=30)
-        server.clock.advance(30)
-        (again,) = await socket.deliveries(1)
-        await client.execute("ReleaseTaskRuns", leaseIds=[again["leaseId"]], delaySeconds=40)
-
-        await client.execute("SetTaskRunState", id=first, leaseId=lease, state={"type": "COMPLETED"})
-
-        entry = (await client.execute("GetTaskRun", id=second))["queueEntry"]
-        assert entry["availableAt"] == "2030-01-01T12:01:10.000000Z"
-
-
 async def test_an_expired_lease_is_lost_before_the_sweep(server: RunningServer) -> None:
     client = server.client
     id = await create_scheduled(client)

@@ -201,6 +201,7 @@ async def test_an_upgrade_keeps_every_row(earlier: EarlierDatabase) -> None:
     assert sum(map(len, before.values())) == 101
     assert after.pop("heartbeat") == []
     acquired = {str(row["task_run_id"]): row.pop("acquired_at") for row in after["concurrency_slot"]}
+    waits_for = {str(row["task_run_id"]): row.pop("waits_for_tag") for row in after["queue_entry"]}
     assert {table: [with_new_names(row) for row in rows] for table, rows in before.items()} == {
         table: [{**row, "details": json.loads(row["details"])} if "details" in row else row for row in rows]
         for table, rows in after.items()
@@ -208,6 +209,9 @@ async def test_an_upgrade_keeps_every_row(earlier: EarlierDatabase) -> None:
     entered_running = {
         str(row["run_id"]): row["timestamp"] for row in after["task_run_state"] if row["type"] == "RUNNING"
     }
+    assert {id: tag for id, tag in waits_for.items() if tag is not None} == dict.fromkeys(
+        (str(row["task_run_id"]) for row in before["queue_entry"] if row["waits_for_slot"]), "database"
+    )
     assert acquired == {id: entered_running[id] for id in (earlier.recorded["holder"], earlier.recorded["cancelling"])}
 
 

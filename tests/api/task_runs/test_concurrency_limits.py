@@ -22,15 +22,17 @@ def holders_of(limit: dict[str, Any]) -> list[str]:
     return [slot["taskRunId"] for slot in limit["slots"]]
 
 
-async def wait_for_slot(client: Client, id: str) -> str:
-    """Claim the only due run, which must be this one, and propose RUNNING, which must be delayed. Return the lease."""
-    claimed = await client.execute("ClaimTaskRuns", taskKeys=["t"])
-    (delivery,) = claimed["deliveries"]
-    assert delivery["taskRun"]["id"] == id
-    state = {"type": "RUNNING"}
-    result = await client.execute("SetTaskRunState", id=id, leaseId=delivery["leaseId"], state=state)
+async def claim(client: Client, count: int) -> list[str]:
+    """Claim exactly this number of due runs and return their leases."""
+    deliveries = (await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=count))["deliveries"]
+    assert len(deliveries) == count
+    return [delivery["leaseId"] for delivery in deliveries]
+
+
+async def wait_for_slot(client: Client, id: str, lease_id: str) -> None:
+    """Propose RUNNING, which must be delayed."""
+    result = await client.execute("SetTaskRunState", id=id, leaseId=lease_id, state={"type": "RUNNING"})
     assert result["status"] == "WAIT"
-    return delivery["leaseId"]
 
 
 async def waiting_counts(client: Client) -> dict[str, int]:
@@ -146,36 +148,59 @@ async def test_the_slots_of_a_limit_name_their_runs_in_the_order_of_acquisition(
 
 
 async def test_waiting_runs_are_counted_leased_or_released(client: Client) -> None:
-    await create_limit(client, "x", 1)
-    await create_task_run(client, "RUNNING", tags=["x"])
     waiting = [await create_scheduled(client, tags=["x", "x"]) for _ in range(2)]
     await create_scheduled(client, tags=["y"], task_key="u")
+    leases = await claim(client, 2)
+    await create_limit(client, "x", 1)
+    await create_task_run(client, "RUNNING", tags=["x"])
     before = await waiting_counts(client)
 
-    leases = [await wait_for_slot(client, id) for id in waiting]
+    for id, lease in zip(waiting, leases, strict=True):
+        await wait_for_slot(client, id, lease)
     await client.execute("ReleaseTaskRuns", leaseIds=leases[:1], delaySeconds=30)
 
     assert (before, await waiting_counts(client)) == ({"x": 0}, {"x": 2})
 
 
-async def test_a_waiting_run_is_counted_for_the_full_limits_of_its_tags_only(client: Client) -> None:
-    for tag, allowed in (("free", 1), ("full", 1), ("other", 0)):
-        await create_limit(client, tag, allowed)
-    holder = await create_task_run(client, "RUNNING", tags=["full"])
-    await wait_for_slot(client, await create_scheduled(client, tags=["free", "full"]))
+@pytest.mark.parametrize(("allowed", "status"), [(1, "WAIT"), (0, "ABORT"), (-1, "WAIT")])
+async def test_a_waiting_run_is_counted_for_the_limit_that_it_waits_for(
+    client: Client, allowed: int, status: str
+) -> None:
+    id = await create_scheduled(client, tags=["free", "full"])
+    (lease,) = await claim(client, 1)
+    for tag, limit in (("free", 1), ("full", 1), ("other", 0)):
+        await create_limit(client, tag, limit)
+    await create_task_run(client, "RUNNING", tags=["full"])
+    await create_limit(client, "full", allowed)
 
-    waiting = await waiting_counts(client)
+    result = await client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})
 
-    assert waiting == {"free": 0, "full": 1, "other": 0}
+    assert (result["status"], await waiting_counts(client)) == (status, {"free": 0, "full": 1, "other": 0})
+
+
+async def test_a_run_is_counted_until_its_worker_or_the_queue_gets_the_free_slot(client: Client) -> None:
+    leased, queued = [await create_scheduled(client, tags=["x"]) for _ in range(2)]
+    (lease,) = await claim(client, 1)
+    await create_limit(client, "x", 1)
+    holder = await create_task_run(client, "RUNNING", tags=["x"])
+    await wait_for_slot(client, leased, lease)
+    assert (await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"] == []
+    before = await waiting_counts(client)
+
     await client.execute("SetTaskRunState", id=holder, state={"type": "COMPLETED"})
-    assert await waiting_counts(client) == {"free": 0, "full": 0, "other": 0}
+
+    # The worker of the leased run does not know of the slot; the queued run is due.
+    assert (before, await waiting_counts(client)) == ({"x": 2}, {"x": 1})
+    (delivery,) = (await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"]
+    assert delivery["taskRun"]["id"] == queued
 
 
 async def test_a_run_that_gets_its_slot_no_longer_waits(client: Client) -> None:
+    id = await create_scheduled(client, tags=["x"])
+    (lease,) = await claim(client, 1)
     await create_limit(client, "x", 1)
     holder = await create_task_run(client, "RUNNING", tags=["x"])
-    id = await create_scheduled(client, tags=["x"])
-    lease = await wait_for_slot(client, id)
+    await wait_for_slot(client, id, lease)
     await client.execute("SetTaskRunState", id=holder, state={"type": "COMPLETED"})
 
     await client.execute("SetTaskRunState", id=id, leaseId=lease, state={"type": "RUNNING"})

@@ -60,7 +60,7 @@ async def test_an_accepted_state_becomes_current_and_enters_the_history(client: 
     ],
 )
 async def test_a_state_without_a_name_is_named_after_its_type(client: Client, type: str, name: str) -> None:
-    id = await create_task_run(client)
+    id = await create_task_run(client, flowRunId=await create_flow_run(client, "RUNNING"))
 
     result = await set_task_run_state(client, id, type)
 

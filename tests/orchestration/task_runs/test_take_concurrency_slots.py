@@ -31,15 +31,12 @@ def limit(tag: str, limit: int, used_by_others: int) -> LimitFacts:
 
 def waits(tag: str, limit: int = 1) -> Decision:
     reason = f"All slots of tag '{tag}' are in use; its concurrency limit is {limit}."
-    return Decision(OrchestrationStatus.WAIT, None, reason, 30.0, waits_for_slot=True)
+    return Decision(OrchestrationStatus.WAIT, None, reason, 30.0, waits_for_tag=tag)
 
 
 def aborted(tag: str) -> Decision:
-    return Decision(
-        OrchestrationStatus.ABORT,
-        None,
-        f"The concurrency limit of tag '{tag}' is 0: no task run with this tag can run.",
-    )
+    reason = f"The concurrency limit of tag '{tag}' is 0: no task run with this tag can run."
+    return Decision(OrchestrationStatus.ABORT, None, reason, waits_for_tag=tag)
 
 
 @pytest.mark.parametrize("leaving", [None, *StateType])
@@ -195,7 +192,8 @@ async def test_a_failed_run_that_has_to_wait_keeps_its_run_count(client: Client)
 @pytest.mark.parametrize("through", ["RUNNING", "CANCELLING"])
 async def test_a_runs_own_slot_does_not_block_it(client: Client, through: str) -> None:
     await create_limits(client, a=1, b=1)
-    id = await create_task_run(client, "RUNNING", tags=["a", "b"])
+    id = await create_task_run(client, "PENDING", tags=["a", "b"], flowRunId=await create_flow_run(client, "RUNNING"))
+    await set_task_run_state(client, id, "RUNNING")
     await set_task_run_state(client, id, through)
 
     result = await set_task_run_state(client, id, "RUNNING")
@@ -280,7 +278,9 @@ async def test_every_state_after_running_or_cancelling_frees_the_slots(
 
 async def test_a_cancelling_run_keeps_its_slot(client: Client) -> None:
     await create_limits(client, x=1)
-    id = await create_task_run(client, "RUNNING", tags=["x"])
+    id = await create_task_run(client, "SCHEDULED", tags=["x"])
+    (delivery,) = (await client.execute("ClaimTaskRuns", taskKeys=["t"]))["deliveries"]
+    await set_task_run_state(client, id, "RUNNING", lease_id=delivery["leaseId"])
 
     await set_task_run_state(client, id, "CANCELLING")
 
@@ -440,31 +440,3 @@ async def test_concurrent_requests_start_only_as_many_runs_as_free_slots(server:
     statuses = [result["setTaskRunState"]["status"] for result in results]
     assert sorted(statuses) == ["ACCEPT"] * 2 + ["WAIT"] * 4
     assert len(await read_slot_holders(client, "x")) == 2
-
-
-@pytest.mark.parametrize(
-    ("operation", "variables"),
-    [
-        ("SetTaskRunState", {"state": {"type": "COMPLETED"}}),
-        ("DeleteTaskRun", {}),
-        ("ResetConcurrencyLimit", {"tag": "x"}),
-        ("SetConcurrencyLimit", {"tag": "x", "limit": 2}),
-        ("DeleteConcurrencyLimit", {"tag": "x"}),
-    ],
-)
-async def test_a_released_run_becomes_due_as_soon_as_a_slot_is_free(
-    client: Client, operation: str, variables: dict[str, Any]
-) -> None:
-    await create_limits(client, x=1)
-    holder = await create_task_run(client, "RUNNING", tags=["x"])
-    id = await create_task_run(client, "SCHEDULED", tags=["x"])
-    async with client.socket() as socket:
-        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
-        (delivery,) = await socket.deliveries(1)
-        await set_task_run_state(client, id, "RUNNING", lease_id=delivery["leaseId"])
-    await client.execute("ReleaseTaskRuns", leaseIds=[delivery["leaseId"]], delaySeconds=30)
-    assert (await client.execute("GetTaskRun", id=id))["queueEntry"]["availableAt"] == "2030-01-01T12:00:30.000000Z"
-
-    await client.execute(operation, **({"id": holder} if "TaskRun" in operation else {}), **variables)
-
-    assert (await client.execute("GetTaskRun", id=id))["queueEntry"]["availableAt"] == "2030-01-01T12:00:00.000000Z"

@@ -7,6 +7,7 @@ depends on limits, cached results, retries or times.
     a  accepted, and the run count is reset
     R  rejected without a substitute
     B  aborted
+    C  rejected, and CANCELLED is set instead
 """
 
 import pytest
@@ -34,17 +35,20 @@ IN_FLOW_RUN = """
 
 IN_BACKGROUND = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
-    none          A        A       A        A        A       A        A       A        A
-    SCHEDULED     A        A       A        A        A       A        A       A        A
-    PENDING       A        B       A        A        A       A        A       A        A
-    RUNNING       A        B       A        A        A       A        A       A        A
+    none          A        A       A        A        A       A        A       A        C
+    SCHEDULED     A        A       A        A        A       A        A       A        C
+    PENDING       A        B       A        A        A       A        A       A        C
+    RUNNING       A        B       A        A        A       A        A       A        C
     COMPLETED     a        a       a        A        A       A        B       B        B
     FAILED        a        a       a        A        A       A        B       B        B
-    CANCELLED     a        B       a        A        A       A        B       B        B
+    CANCELLED     a        B       R        A        A       A        B       B        B
     CRASHED       a        a       a        A        A       A        B       B        B
-    PAUSED        A        A       A        A        A       A        A       A        A
-    CANCELLING    A        B       A        A        A       A        A       A        A
+    PAUSED        A        A       A        A        A       A        A       A        C
+    CANCELLING    A        B       R        A        A       A        A       A        C
 """
+
+HELD_BY_A_WORKER = IN_BACKGROUND.replace(" C\n", " A\n")
+"""The same while a worker has acknowledged a lease of the run."""
 
 PERSISTED_RESULT = """
               SCHEDULED PENDING RUNNING COMPLETED FAILED CANCELLED CRASHED PAUSED CANCELLING
@@ -57,21 +61,31 @@ OUTCOMES = {
     "a": (OrchestrationStatus.ACCEPT, 0),
     "R": (OrchestrationStatus.REJECT, None),
     "B": (OrchestrationStatus.ABORT, None),
+    "C": (OrchestrationStatus.REJECT, None),
 }
+
+SUBSTITUTES = {"C": propose(StateType.CANCELLED)}
+"""State that is set instead of the proposed one, by outcome."""
 
 
 def decide_transition(
-    policy: Policy, leaving: StateType | None, entering: StateType, *, in_flow_run: bool, data: str | None = None
+    policy: Policy,
+    leaving: StateType | None,
+    entering: StateType,
+    *,
+    in_flow_run: bool,
+    data: str | None = None,
+    has_worker: bool = False,
 ) -> Decision:
     run = task_run(leaving, data=data, run_count=0)
     flow_run = flow_run_facts(StateType.RUNNING) if in_flow_run else None
-    return decide(policy, transition(run, entering, flow_run=flow_run, flow_run_run_count=1))
+    return decide(policy, transition(run, entering, flow_run=flow_run, flow_run_run_count=1, has_worker=has_worker))
 
 
 def assert_outcome(decision: Decision, outcome: str, entering: StateType) -> None:
     status, run_count = OUTCOMES[outcome]
     assert (decision.status, decision.effects.run_count) == (status, run_count)
-    assert decision.state == (propose(entering) if status is OrchestrationStatus.ACCEPT else None)
+    assert decision.state == (propose(entering) if status is OrchestrationStatus.ACCEPT else SUBSTITUTES.get(outcome))
     assert (decision.reason is None) is (status is OrchestrationStatus.ACCEPT)
     assert decision.delay_seconds is None
 
@@ -90,6 +104,17 @@ def test_transitions_in_the_background(leaving: StateType | None, entering: Stat
     policy = task_run_policy(in_flow_run=False, forced=False)
 
     decision = decide_transition(policy, leaving, entering, in_flow_run=False)
+
+    assert_outcome(decision, outcome, entering)
+
+
+@pytest.mark.parametrize(("leaving", "entering", "outcome"), cells(HELD_BY_A_WORKER))
+def test_transitions_in_the_background_under_a_lease(
+    leaving: StateType | None, entering: StateType, outcome: str
+) -> None:
+    policy = task_run_policy(in_flow_run=False, forced=False)
+
+    decision = decide_transition(policy, leaving, entering, in_flow_run=False, has_worker=True)
 
     assert_outcome(decision, outcome, entering)
 
@@ -133,14 +158,14 @@ def test_any_initial_state_is_accepted_in_any_flow_run_state(
 
 
 @pytest.mark.parametrize("entering", StateType)
-def test_a_background_run_may_be_created_in_any_state(entering: StateType) -> None:
+def test_a_background_run_may_be_created_in_any_state_but_cancelling(entering: StateType) -> None:
     policy = task_run_creation_policy(in_flow_run=False)
 
     decision = decide_transition(policy, None, entering, in_flow_run=False)
 
-    assert_outcome(decision, "A", entering)
+    assert_outcome(decision, "C" if entering is StateType.CANCELLING else "A", entering)
 
 
-@pytest.mark.parametrize("table", [IN_FLOW_RUN, IN_BACKGROUND, FORCED])
+@pytest.mark.parametrize("table", [IN_FLOW_RUN, IN_BACKGROUND, HELD_BY_A_WORKER, FORCED])
 def test_the_tables_cover_every_pair_of_states(table: str) -> None:
     assert_every_pair(table)

@@ -152,7 +152,7 @@ async def test_setting_states_takes_six_or_seven_statements(database: PostgreSQL
     # Reads of the run with its queue entry, the limits, and their slot holders; then one combined write.
     assert running == ["BEGIN", "WITH", "SELECT", "SELECT", "WITH", "COMMIT"]
     # One more read for the runs that wait for a slot.
-    assert completed == ["BEGIN", "WITH", "SELECT", "SELECT", "SELECT", "WITH", "COMMIT"]
+    assert completed == ["BEGIN", "WITH", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
 async def test_a_refused_state_takes_three_statements(database: PostgreSQLDatabase) -> None:

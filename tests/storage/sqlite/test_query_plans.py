@@ -12,7 +12,7 @@ from db.enums import StateType
 from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
 from db.records import QueueStats
 from db.sql.statement import Parameters, Statement
-from db.statements import concurrency_limits, pruning, queue, queue_stats, states, task_runs
+from db.statements import concurrency_limits, flow_run_sweeps, pruning, queue, queue_stats, states, task_runs
 from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.pruning import PruneCriteria
 from db.statements.state_changes import MIN_ID, FeedPosition, read_changes
@@ -383,7 +383,11 @@ def test_due_runs_of_a_key_are_read_from_the_waiting_index(explaining: Explainin
 
     assert len(found) == 3
     assert scans(only_plan(explaining)) == []
-    assert indexes(only_plan(explaining)) == {"waiting": "ix_queue_entry_waiting", "queue_entry": QUEUE_ENTRY_RUN_INDEX}
+    assert indexes(only_plan(explaining)) == {
+        "waiting": "ix_queue_entry_waiting",
+        "queue_entry": QUEUE_ENTRY_RUN_INDEX,
+        "task_run": TASK_RUN_ID_INDEX,
+    }
     assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
 
 
@@ -429,14 +433,18 @@ def test_statistics_of_a_small_queue_cause_no_table_scans(explaining: Explaining
     queue.queue_entries_by_lease(explaining, lease_ids(explaining))
 
     due, leased = explaining.plans
-    assert indexes(due) == {"waiting": "ix_queue_entry_waiting", "queue_entry": QUEUE_ENTRY_RUN_INDEX}
+    assert indexes(due) == {
+        "waiting": "ix_queue_entry_waiting",
+        "queue_entry": QUEUE_ENTRY_RUN_INDEX,
+        "task_run": TASK_RUN_ID_INDEX,
+    }
     assert indexes(leased) == {"queue_entry": QUEUE_ENTRY_LEASE_INDEX, "task_run": TASK_RUN_ID_INDEX}
     assert scans(due) == scans(leased) == []
 
 
 def wait_for_slots(connection: SQLiteConnection) -> None:
     """Let all queued runs of the fixture wait for a concurrency slot, among many that do not."""
-    connection.raw.execute("UPDATE queue_entry SET waits_for_slot = 1, available_at = '2030-01-02T00:00:00.000000Z'")
+    connection.raw.execute("UPDATE queue_entry SET waits_for_slot = 1, waits_for_tag = 'a'")
     make_task_runs(connection, new_task_runs(500, StateType.SCHEDULED, task_key="u"))
     connection.raw.execute('UPDATE task_run SET tags = \'["a","b"]\'')
 
@@ -448,23 +456,54 @@ def test_runs_that_wait_for_a_slot_are_counted_in_their_index(explaining: Explai
     found = concurrency_limits.count_waiting_runs(explaining, ["a", "c"])
 
     assert found == {"a": 5, "c": 0}
-    (scan,) = [step for step in only_plan(explaining) if "queue_entry" in step]
-    assert scan == "SCAN queue_entry USING INDEX ix_queue_entry_waiting_for_slot"
-    assert indexes(only_plan(explaining)) == {"task_run": TASK_RUN_ID_INDEX}
+    assert scans(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {"queue_entry": "ix_queue_entry_waiting_for_slot"}
 
 
-def test_runs_that_a_freed_slot_makes_due_are_found_in_their_index(explaining: ExplainingConnection) -> None:
+@pytest.mark.parametrize("is_analyzed", [False, True])
+def test_runs_that_a_freed_slot_wakes_are_found_in_their_index(
+    explaining: ExplainingConnection, is_analyzed: bool
+) -> None:
+    wait_for_slots(explaining)
+    if is_analyzed:
+        explaining.raw.execute("ANALYZE")
+    explaining.plans.clear()
+
+    found = queue.first_waiting_for_slots(explaining, ["a"], 2)
+
+    assert len(found) == 2
+    assert indexes(only_plan(explaining)) == {
+        "slot_waiter": "ix_queue_entry_waiting_for_slot",
+        "queue_entry": QUEUE_ENTRY_RUN_INDEX,
+    }
+    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+def test_the_tags_that_runs_wait_for_are_found_in_their_index(explaining: ExplainingConnection) -> None:
     wait_for_slots(explaining)
     explaining.plans.clear()
 
-    found = queue.entries_waiting_for_slots(explaining, ["a"], 100)
+    found = queue.tags_with_waiting_runs(explaining)
 
-    assert len(found) == 3
+    assert found == ["a"]
+    assert indexes(only_plan(explaining)) == {"slot_waiter": "ix_queue_entry_waiting_for_slot"}
+
+
+def test_the_limits_of_task_runs_are_found_through_indexes(explaining: ExplainingConnection) -> None:
+    concurrency_limits.limits_of_task_runs(explaining, task_run_ids(explaining))
+
     assert indexes(only_plan(explaining)) == {
-        "queue_entry": "ix_queue_entry_waiting_for_slot",
         "task_run": TASK_RUN_ID_INDEX,
+        "concurrency_limit": "sqlite_autoindex_concurrency_limit_2",
+        "concurrency_slot": "sqlite_autoindex_concurrency_slot_1",
     }
-    assert not [step for step in only_plan(explaining) if "TEMP B-TREE" in step]
+
+
+def test_starts_under_leases_are_found_through_an_index(explaining: ExplainingConnection) -> None:
+    task_runs.count_starts_under_leases(explaining, dict.fromkeys(task_run_ids(explaining), UNKNOWN_ID))
+
+    assert scans(only_plan(explaining)) == []
+    assert list(indexes(only_plan(explaining))) == ["task_run_state"]
 
 
 def test_the_slots_of_limits_are_found_through_an_index(explaining: ExplainingConnection) -> None:
@@ -596,3 +635,22 @@ def test_an_old_flow_run_is_deleted_by_its_id(explaining: ExplainingConnection) 
         "flow_run_state": "uq_flow_run_state_transition",
         "task_run": "uq_task_run_in_flow_run",
     }
+
+
+def test_a_sweep_of_flow_runs_reads_only_what_can_require_a_change(explaining: ExplainingConnection) -> None:
+    flow_run_sweeps.pending_work(explaining, explaining.now)
+    flow_run_sweeps.expired_pauses(explaining, 9)
+    flow_run_sweeps.orphaned_subflows(explaining, 9)
+    flow_run_sweeps.orphaned_task_runs(explaining, explaining.now, 9)
+
+    pending, *others = explaining.plans
+    pauses = {"flow_run": "ix_flow_run_unfinished", "flow_run_state": "sqlite_autoindex_flow_run_state_1"}
+    subflows = {
+        "flow_run": "ix_flow_run_unfinished",
+        "parent_task_run": TASK_RUN_ID_INDEX,
+        "parent": "sqlite_autoindex_flow_run_1",
+    }
+    task_runs_of_stopped = {"flow_run": "ix_flow_run_stopped", "task_run": "ix_task_run_unfinished_in_flow_run"}
+    assert [indexes(plan) for plan in others] == [pauses, subflows, task_runs_of_stopped]
+    assert [step for plan in others for step in scans(plan)] == []
+    assert [step for step in scans(pending) if step != "SCAN CONSTANT ROW"] == []
