@@ -22,7 +22,8 @@ from tests.serving import POSTGRESQL_ONLY, RunningServer, run_server
 # a SQLite database has a single server.
 pytestmark = POSTGRESQL_ONLY
 
-POLL_SECONDS = 60.0
+POLL_SECONDS = 20.0
+"""Less than the time for acknowledging, after which the run would be requeued."""
 RUNS = 60
 LIMIT = 2
 
@@ -53,7 +54,6 @@ async def test_each_run_is_delivered_once_by_several_servers(replicas: tuple[Run
 
 
 async def test_credit_whose_notification_was_lost_returns_with_the_next_poll(database_url: str, tmp_path: Path) -> None:
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
     async with (
         run_server(tmp_path, database_url=database_url, poll_seconds=POLL_SECONDS) as server,
         server.client.socket() as socket,
@@ -63,12 +63,13 @@ async def test_credit_whose_notification_was_lost_returns_with_the_next_poll(dat
         first = await socket.deliveries(1)
         await server.clock.wait_for_waiter(POLL_SECONDS)
         # As another server does, but without its notification.
+        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
         await connection.execute("UPDATE queue_entry SET is_acknowledged = true WHERE lease_id IS NOT NULL")
+        await connection.close()
 
         server.clock.advance(POLL_SECONDS)
 
         assert run_ids([*first, *await socket.deliveries(1)]) == ids
-    await connection.close()
 
 
 async def test_acknowledging_at_another_server_brings_the_next_run(

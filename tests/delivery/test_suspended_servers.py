@@ -220,10 +220,12 @@ async def test_leases_are_swept_while_the_heartbeat_row_is_locked(server: Runnin
     id, _ = await run_under_lease(server.client, "RUNNING", lease_seconds=HEARTBEAT_SECONDS)
     await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
     connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-    async with connection.transaction():
-        await connection.execute("SELECT FROM heartbeat FOR UPDATE")
-        server.clock.advance(HEARTBEAT_SECONDS)
-        await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
+    try:
+        async with connection.transaction():
+            await connection.execute("SELECT FROM heartbeat FOR UPDATE")
+            server.clock.advance(HEARTBEAT_SECONDS)
+            await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
 
-        assert await state_name(server.client, id) == "WorkerLost"
-    await connection.close()
+            assert await state_name(server.client, id) == "WorkerLost"
+    finally:
+        await connection.close()
