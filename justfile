@@ -76,6 +76,10 @@ bench *options:
 bench-compare old new:
     {{ bin }}/python -m benchmarks.report {{ old }} {{ new }}
 
+# Measure what requests that wait cost two servers on PostgreSQL.
+bench-waits *options:
+    {{ bin }}/python -m benchmarks.waits {{ options }}
+
 # Put a mixed load on a server, and report whether its memory, files and tasks grow.
 soak *options:
     {{ bin }}/python -m benchmarks.soak {{ options }}

@@ -9,8 +9,9 @@ import sqlite3
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from db.enums import StateType
 from db.runtime.chance import Chance
 from db.runtime.memory_budget import ReadBudget
 from db.sql.statement import Parameters, Statement
@@ -34,6 +35,50 @@ class LeaseSettled:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseEnded:
+    """The lease has ended."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """The run under this lease is CANCELLING: its worker is asked to stop it."""
+
+    lease_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunEnded:
+    """The task run has entered a terminal state, or was deleted."""
+
+    run_id: str
+
+
+class TaskRunEnd(NamedTuple):
+    """A task run that has entered a terminal state."""
+
+    task_key: str
+    state_type: StateType
+    run_seconds: float | None
+    """Time in RUNNING states; None when the run has not started."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRunsMeasured:
+    """Task runs have started or ended. Concerns this server only, for its metrics."""
+
+    wait_seconds: tuple[float, ...]
+    """For each run that has started for the first time, its delay after the expected start."""
+    ends: tuple[TaskRunEnd, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FlowRunsDeleted:
+    """Flow runs were deleted together with their task runs, whose ids are not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class NotificationsMissed:
     """Earlier notifications of other servers may have been lost."""
 
@@ -53,8 +98,26 @@ class FlowRunStatesWritten:
     """New states of flow runs were written. Concerns this server only: other servers find them by polling."""
 
 
+@dataclass(frozen=True, slots=True)
+class DeadlineSet:
+    """A run expires or times out at this time. Concerns this server only: other servers find it by polling."""
+
+    at: str
+
+
 Notification = (
-    WorkAvailable | LeaseSettled | NotificationsMissed | ClockStepFollowed | StatesWritten | FlowRunStatesWritten
+    WorkAvailable
+    | LeaseSettled
+    | LeaseEnded
+    | CancelRequested
+    | TaskRunEnded
+    | TaskRunsMeasured
+    | FlowRunsDeleted
+    | NotificationsMissed
+    | ClockStepFollowed
+    | StatesWritten
+    | FlowRunStatesWritten
+    | DeadlineSet
 )
 
 

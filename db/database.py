@@ -7,6 +7,7 @@ more than one.
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol, TypeVar
 
 from db.connection import Connection, Notification
@@ -19,6 +20,16 @@ Result = TypeVar("Result")
 
 WriteOperation = Callable[[Connection, Sequence[Item]], list[Result | Exception]]
 """A unit of work that writes and returns one result for each item. A returned exception refuses that item only."""
+
+
+def in_own_transaction(operation: WriteOperation[Item, Result]) -> WriteOperation[Item, Result]:
+    """Return the operation for a request that shares its transaction with no other request.
+
+    For operations that lock rows for one item after another: several items would not follow the lock order.
+    """
+    # Requests share a transaction if their operations are equal, and objects of `partial` are not.
+    return partial(operation)
+
 
 NotificationListener = Callable[[Sequence[Notification]], None]
 

@@ -65,6 +65,21 @@ class PostgreSQLServerInfo:
     """Time after which a transaction of a suspended server is ended; 0 when it never is."""
     lost_peer: "LostPeerSettings | None" = None
     """How the session notices that the pooler is lost; None when both use a Unix socket."""
+    archiving: "ArchivingInfo | None" = None
+    """Archiving of the write-ahead log; None when it is disabled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivingInfo:
+    """Last results of `archive_command` or of an archive library; None when there was no such result."""
+
+    archived_at: datetime | None
+    failed_at: datetime | None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the last attempt failed."""
+        return self.failed_at is not None and (self.archived_at is None or self.failed_at > self.archived_at)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +164,7 @@ async def inspect_postgresql_server(url: str, timeout_seconds: float) -> Postgre
                 role=await connection.fetchval("SELECT quote_ident(current_user)"),
                 idle_in_transaction_seconds=await _fetch_idle_in_transaction_seconds(connection, timeout_seconds),
                 lost_peer=await _fetch_lost_peer_settings(connection),
+                archiving=await _fetch_archiving(connection),
             )
     finally:
         await connection.close()
@@ -190,6 +206,14 @@ async def _fetch_lost_peer_settings(connection: Any) -> LostPeerSettings | None:
     return LostPeerSettings(
         keepalives_idle=await _fetch_setting(connection, "tcp_keepalives_idle"),
         user_timeout=await _fetch_setting(connection, "tcp_user_timeout") / 1000,
+    )
+
+
+async def _fetch_archiving(connection: Any) -> ArchivingInfo | None:
+    if await connection.fetchval("SHOW archive_mode") == "off":
+        return None
+    return ArchivingInfo(
+        *await connection.fetchrow("SELECT last_archived_time, last_failed_time FROM pg_stat_archiver")
     )
 
 

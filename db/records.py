@@ -4,7 +4,7 @@ Timestamps are text, as in `db.runtime.timestamps`. JSON columns are `JsonText`,
 parsing; properties parse the few columns that have a structure. Records are values: changing one writes nothing.
 """
 
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import orjson
@@ -69,6 +69,8 @@ class StateRecord:
     data: JsonText | None
     details_json: JsonText
     transition_id: str | None
+    actor: str | None = None
+    """Name of the token whose request set the state; None when the server set it, or without tokens."""
 
     @property
     def details(self) -> StateDetails:
@@ -176,9 +178,33 @@ class TaskRunRecord(RunRecord):
     parameters: JsonText | None
     flow_run_run_count: int
     trace_parent: str | None = None
+    priority: int = 0
+    expires_at: str | None = None
+    """When the run is cancelled unless it has started; None for no expiry."""
+    timeout_seconds: float | None = None
+    unique_key: str | None = None
+    metadata: JsonText | None = None
+    """A JSON object that clients set; None when it is not set."""
+    progress_json: JsonText | None = None
+    """The progress that the worker reported last; None when it has not reported any."""
+    slot_tags_json: JsonText | None = None
+    """Former tags whose slots the run may still hold; None unless its tags were changed while it held slots."""
 
     loaded_queue_entry: "list[QueueEntryRecord] | None" = field(default=None, kw_only=True)
     """The run's queue entry, as a list of at most one; None when it was not loaded."""
+
+    @property
+    def progress(self) -> "TaskRunProgress | None":
+        return task_run_progress(self.progress_json)
+
+    @property
+    def limiting_tags(self) -> set[str]:
+        """The tags whose slots the run may hold: its tags, and former tags of which it has kept the slots."""
+        return {*self.tags, *self.slot_tags}
+
+    @property
+    def slot_tags(self) -> list[str]:
+        return [] if self.slot_tags_json is None else orjson.loads(self.slot_tags_json)
 
     @property
     def start_delay_seconds(self) -> float | None:
@@ -195,6 +221,25 @@ class TaskRunRecord(RunRecord):
 def task_run_retry_policy(retries: int | None, delays: JsonText | None, jitter_factor: float | None) -> TaskRunPolicy:
     """Build the retry policy from the columns of a task run."""
     return TaskRunPolicy(retries, None if delays is None else orjson.loads(delays), jitter_factor)
+
+
+@dataclass(slots=True)
+class TaskRunProgress:
+    """How far the worker of a task run has come, as it reported last. Stored as JSON of the fields."""
+
+    done: float
+    total: float | None
+    message: str | None
+    updated_at: str
+    """When the server received the report."""
+
+    def to_json(self) -> JsonText:
+        return to_json(asdict(self))
+
+
+def task_run_progress(text: JsonText | None) -> TaskRunProgress | None:
+    """Build the progress of a task run from its column."""
+    return None if text is None else TaskRunProgress(**orjson.loads(text))
 
 
 @dataclass(slots=True)
@@ -298,8 +343,16 @@ class QueueEntryRecord:
     lapses: int = 0
     waits_for_tag: str | None = None
     """Tag of the concurrency limit whose slot the run waits for. Such a run is not due, whatever `available_at` is."""
+    priority: int = 0
+    """Priority of the run, from -10 to 10."""
+    times_out_at: str | None = None
+    """When the run has been RUNNING for its `timeout_seconds` under this lease; None while it is not timed."""
+    expires_at: str | None = None
+    """When the run expires; None when it does not, or has started."""
     has_tags: bool = field(default=False, kw_only=True)
     """Whether the run has tags. Read only for due entries."""
+    cache_key: str | None = field(default=None, kw_only=True)
+    """Cache key of the run. Read only for due entries of claims that start runs."""
 
     @property
     def waits_for_slot(self) -> bool:

@@ -89,12 +89,24 @@ def _state_columns(owner: str) -> tuple[Column[str], ...]:
     )
 
 
+def _actor_column() -> Column[str]:
+    """Return the column with the name of the token whose request set the state."""
+    return Column("actor", UnboundedText)
+
+
+def _priority_column() -> Column[int]:
+    # The default serves rows of earlier versions, which are not written again.
+    return Column("priority", Integer, nullable=False, server_default=text("0"))
+
+
 # Written as NOT IN, because SQLite would use an index on state_type for an IN.
 _UNFINISHED = ", ".join(f"'{type}'" for type in StateType if not type.is_terminal)
 HAS_ENDED = f"state_type NOT IN ({_UNFINISHED})"
 HAS_NOT_ENDED = f"state_type IN ({_UNFINISHED})"
 IS_STOPPED = "state_type IN ('CANCELLED', 'CRASHED')"
 IN_BACKGROUND = "flow_run_id IS NULL"
+CAN_EXPIRE = "expires_at IS NOT NULL AND start_time IS NULL AND state_type IN ('SCHEDULED', 'PENDING', 'PAUSED')"
+HOLDS_UNIQUE_KEY = f"unique_key IS NOT NULL AND {HAS_NOT_ENDED}"
 
 flow = Table(
     "flow",
@@ -198,6 +210,14 @@ task_run = Table(
     Column("tags", Tags, nullable=False),
     Column("task_inputs", Json, nullable=False),
     Column("parameters", Json),
+    _priority_column(),
+    Column("expires_at", Timestamp),
+    Column("timeout_seconds", Float),
+    Column("unique_key", Key),
+    Column("metadata", Json),
+    Column("progress", Json),
+    # Former tags whose slots the run may still hold, because its tags were changed while it was RUNNING or CANCELLING.
+    Column("slot_tags", Json),
 )
 # Two partial indexes make (flow run, task key, dynamic key) unique, because a single unique index over all three treats
 # the nulls of background runs as distinct. The first also serves the task runs of a flow run, and ON DELETE CASCADE.
@@ -217,6 +237,15 @@ Index(
     unique=True,
     sqlite_where=task_run.c.flow_run_id.is_(None),
     postgresql_where=task_run.c.flow_run_id.is_(None),
+)
+# At most one run that has not ended has a unique key. Costs nothing for runs without one, and for ended runs.
+Index(
+    "uq_task_run_unique_key",
+    task_run.c.task_key,
+    task_run.c.unique_key,
+    unique=True,
+    sqlite_where=text(HOLDS_UNIQUE_KEY),
+    postgresql_where=text(HOLDS_UNIQUE_KEY),
 )
 # Lists of runs with one task key, and of runs in one state type, newest first.
 Index("ix_task_run_task_key_id", task_run.c.task_key, task_run.c.id)
@@ -255,6 +284,13 @@ Index(
     sqlite_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
     postgresql_where=text(f"{IN_BACKGROUND} AND {HAS_ENDED}"),
 )
+# Background runs that expire unless they start, for the deadline sweeper. Costs nothing for runs without an expiry.
+Index(
+    "ix_task_run_expiring",
+    task_run.c.expires_at,
+    sqlite_where=text(CAN_EXPIRE),
+    postgresql_where=text(CAN_EXPIRE),
+)
 # Task runs of flow runs that have not ended, for ending those of stopped flow runs. Costs nothing for ended runs.
 Index(
     "ix_task_run_unfinished_in_flow_run",
@@ -271,6 +307,7 @@ task_run_state = Table(
     *_state_columns("task_run"),
     # Position in the feed on PostgreSQL: see db.statements.state_changes. Null on SQLite, where the id is the position.
     Column("written_in", BigInteger),
+    _actor_column(),
 )
 # State changes in the order of the feed.
 Index("ix_task_run_state_written_in_id", task_run_state.c.written_in, task_run_state.c.id).ddl_if(dialect="postgresql")
@@ -279,7 +316,7 @@ Index("ix_task_run_state_run_id_timestamp", task_run_state.c.run_id, task_run_st
 # A run applies each transition id once, which makes state changes idempotent.
 Index("uq_task_run_state_transition", task_run_state.c.run_id, task_run_state.c.transition_id, unique=True)
 
-flow_run_state = Table("flow_run_state", metadata, *_state_columns("flow_run"))
+flow_run_state = Table("flow_run_state", metadata, *_state_columns("flow_run"), _actor_column())
 Index("ix_flow_run_state_run_id_timestamp", flow_run_state.c.run_id, flow_run_state.c.timestamp)
 Index("uq_flow_run_state_transition", flow_run_state.c.run_id, flow_run_state.c.transition_id, unique=True)
 
@@ -323,6 +360,17 @@ heartbeat = Table(
     Column("at", Timestamp, nullable=False),
 )
 
+server_workers = Table(
+    "server_workers",
+    metadata,
+    # One row for each server that shares the database.
+    Column("server_id", Id, primary_key=True),
+    # When the server last recorded its workers.
+    Column("recorded_at", Timestamp, nullable=False),
+    # The connected workers: a list of their names and task keys.
+    Column("workers", Json, nullable=False),
+)
+
 queue_entry = Table(
     "queue_entry",
     metadata,
@@ -346,14 +394,21 @@ queue_entry = Table(
     Column("waits_for_slot", Boolean, nullable=False),
     # Tag of the concurrency limit whose slot the run waits for. Such a run is not due before a slot wakes it.
     Column("waits_for_tag", Key),
+    # A copy from the run, for the order of claims.
+    _priority_column(),
+    # When the run is ended because it has been RUNNING for too long under this lease.
+    Column("times_out_at", Timestamp),
+    # A copy from the run: when it is cancelled unless it has started. Null after the start.
+    Column("expires_at", Timestamp),
 )
-# Waiting runs of a task key, each side by due time: for claims, and for the timer of the next due run. Runs that wait
-# for a slot are not due, and claims do not read them.
+# Waiting runs of a task key, each priority of each side by due time: for claims, and for the timer of the next due run.
+# Runs that wait for a slot are not due, and claims do not read them.
 Index(
     "ix_queue_entry_waiting",
     queue_entry.c.task_key,
     queue_entry.c.is_retry,
     queue_entry.c.waits_for_slot,
+    queue_entry.c.priority,
     queue_entry.c.available_at,
     queue_entry.c.task_run_id,
     sqlite_where=queue_entry.c.lease_id.is_(None),
@@ -364,6 +419,7 @@ Index(
     "ix_queue_entry_waiting_for_slot",
     queue_entry.c.waits_for_tag,
     queue_entry.c.task_key,
+    queue_entry.c.priority.desc(),
     queue_entry.c.available_at,
     queue_entry.c.task_run_id,
     sqlite_where=queue_entry.c.waits_for_tag.is_not(None),
@@ -375,6 +431,22 @@ Index(
     queue_entry.c.lease_expires_at,
     sqlite_where=queue_entry.c.lease_id.is_not(None),
     postgresql_where=queue_entry.c.lease_id.is_not(None),
+)
+
+# Runs with a time limit by the end of it, for the deadline sweeper. Costs nothing for runs without one.
+Index(
+    "ix_queue_entry_timed",
+    queue_entry.c.times_out_at,
+    sqlite_where=queue_entry.c.times_out_at.is_not(None),
+    postgresql_where=queue_entry.c.times_out_at.is_not(None),
+)
+
+# Claims deliver no runs of these task keys. Most keys with runs have no row, and a key without runs may have one.
+paused_queue = Table(
+    "paused_queue",
+    metadata,
+    Column("task_key", Key, primary_key=True),
+    Column("paused_at", Timestamp, nullable=False),
 )
 
 api_token = Table(

@@ -8,6 +8,7 @@ each item. The database combines the items of concurrent requests into one call.
     queue/          the queue of each task key, its limits and statistics
     transitions/    sets states: applies decisions to runs, queue entries and concurrency slots
     delivery/       claims due runs for workers, and manages their leases
+    bulk_changes/   cancels, retries and reschedules the runs that match a filter
 
 Guarantees: an invalid item is refused by a `Refusal` and changes nothing; the result of a write operation is returned
 after the write is durable. Imports `db` only.

@@ -51,6 +51,14 @@ class Caller:
 
     token_id: str
     scopes: frozenset[Scope]
+    name: str | None = None
+    """Name of the token; None if it has no name."""
+    expires_at: str | None = None
+
+    @property
+    def actor(self) -> str:
+        """What identifies the client in the states that it sets."""
+        return self.name or self.token_id
 
 
 def create_tokens(connection: Connection, new_tokens: Sequence[NewToken]) -> list[CreatedToken | Exception]:
@@ -126,7 +134,7 @@ def authenticate_token(record: TokenRecord, secret: str, now: str) -> Caller | N
     """Return the caller that the token identifies; None if the secret is wrong or the token is not valid at `now`."""
     if not has_secret(record, secret) or not record.is_valid(now):
         return None
-    return Caller(record.id, frozenset(map(Scope, record.scopes.split())))
+    return Caller(record.id, frozenset(map(Scope, record.scopes.split())), record.name, record.expires_at)
 
 
 def _hash(secret: str) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from db.connection import Connection, Row
+from db.connection import Connection, FlowRunsDeleted, Row
 from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecord, JsonText, StateRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows, states, task_runs
+from resolvers.actor import request_actor
 from resolvers.errors import NotFound, deletion_results
 from resolvers.names import generate_name
 from resolvers.orchestration.decide import decide
@@ -32,6 +33,8 @@ class NewFlowRun:
     parent_task_run_id: str | None = None
     retry_policy: FlowRunPolicy = field(default_factory=FlowRunPolicy)
     state: ProposedState = DEFAULT_STATE
+    actor: str | None = field(default_factory=request_actor.get)
+    """The client that creates the run; None when the server creates it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,7 @@ def create_flow_runs(connection: Connection, new_runs: Sequence[NewFlowRun]) -> 
             continue
         run = _build_flow_run(new, connection.now)
         decision = decide(flow_run_policy(forced=True), Transition(run, new.request.state, connection.now))
-        enter_flow_run_state(run, decision, connection.now)
+        enter_flow_run_state(run, decision, connection.now, actor=new.request.actor)
         created.append(run)
         if new.idempotency_key is not None:
             by_key[key] = run
@@ -168,6 +171,7 @@ def delete_flow_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     freed = concurrency_limits.tags_held_by_flow_runs(connection, ids)
     flow_runs.delete_flow_runs(connection, ids)
     wake_waiters_of_tags(connection, freed)
+    connection.notify([FlowRunsDeleted()])
     return deletion_results("flow run", ids, existing_ids)
 
 

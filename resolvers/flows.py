@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from db.connection import Connection
+from db.connection import Connection, FlowRunsDeleted
 from db.records import DeploymentRecord, FlowRecord, to_json
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows
@@ -50,6 +50,7 @@ def delete_flows(connection: Connection, ids: Sequence[str]) -> list[str | Excep
     freed = concurrency_limits.tags_held_by_flows(connection, ids)
     flows.delete_flows(connection, ids)
     wake_waiters_of_tags(connection, freed)
+    connection.notify([FlowRunsDeleted()])
     return deletion_results("flow", ids, existing_ids)
 
 
@@ -118,6 +119,7 @@ def delete_deployments(connection: Connection, ids: Sequence[str]) -> list[str |
     flow_runs.delete_scheduled_of_deployments(connection, sorted(existing_ids))
     flows.delete_deployments(connection, ids)
     wake_waiters_of_tags(connection, freed)
+    connection.notify([FlowRunsDeleted()])
     return deletion_results("deployment", ids, existing_ids)
 
 

@@ -179,22 +179,32 @@ def _to_list_page(page: pagination.Page, listing: Listing[Record], read_at: str)
     return ListPage(nodes, [_position_of(row) for row in page.rows], page.has_more)
 
 
-def count_list(connection: Connection, query: ListQuery[Any]) -> int:
-    """Count the rows of a list without a parent."""
-    return pagination.count_rows(connection, query.listing, query.filter)
+@dataclass(frozen=True, slots=True)
+class CountRequest:
+    """A request to count the rows of a list, up to `at_most` of them; None for no limit."""
+
+    list: ListQuery[Any]
+    at_most: int | None = None
 
 
-def count_lists(connection: Connection, lists: Sequence[ListQuery[Any]]) -> list[int]:
-    """Count the rows of each list."""
-    return _map_grouped(lists, lambda each: each.signature, lambda batch: _count_batch(connection, batch))
+def count_list(connection: Connection, query: ListQuery[Any], at_most: int | None = None) -> int:
+    """Count the rows of a list without a parent. Stops at `at_most`, which then means that number or more."""
+    return pagination.count_rows(connection, query.listing, query.filter, at_most)
 
 
-def _count_batch(connection: Connection, lists: Sequence[ListQuery[Any]]) -> list[int]:
-    query = lists[0]
-    parents = [each.parent for each in lists if each.parent is not None]
+def count_lists(connection: Connection, requests: Sequence[CountRequest]) -> list[int]:
+    """Count the rows of each list as `count_list` does."""
+    return _map_grouped(
+        requests, lambda each: (each.list.signature, each.at_most), lambda batch: _count_batch(connection, batch)
+    )
+
+
+def _count_batch(connection: Connection, requests: Sequence[CountRequest]) -> list[int]:
+    query, at_most = requests[0].list, requests[0].at_most
+    parents = [each.list.parent for each in requests if each.list.parent is not None]
     if parents:
-        return pagination.count_rows_by_parent(connection, query.listing, query.filter, parents)
-    return [count_list(connection, query)] * len(lists)
+        return pagination.count_rows_by_parent(connection, query.listing, query.filter, parents, at_most)
+    return [count_list(connection, query, at_most)] * len(requests)
 
 
 def has_rows(connection: Connection, query: ListQuery[Any], *, after: Position | None, before: Position | None) -> bool:

@@ -1,16 +1,17 @@
-"""Task runs: create, read, rename, delete."""
+"""Task runs: create, read, delete."""
 
 from collections.abc import Sequence
-from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from db.connection import Connection, LeaseSettled, Row
+from db.connection import Connection, LeaseEnded, LeaseSettled, Row, TaskRunEnded
 from db.enums import StateType
 from db.query.filters import TASK_RUN_FIELDS, Filter, has_condition
 from db.query.pagination import OLDEST_FIRST, PageWindow, read_page
 from db.records import JsonText, QueueEntryRecord, StateRecord, TaskRunPolicy, TaskRunRecord, to_json
 from db.runtime.ids import new_id
+from db.runtime.timestamps import seconds_after
 from db.statements import concurrency_limits, flow_runs, queue, states, task_runs
+from resolvers.actor import request_actor
 from resolvers.errors import BadInput, CreationRefused, NotFound, QueueFull, Refusal, deletion_results
 from resolvers.names import generate_name
 from resolvers.orchestration.policy import task_run_creation_policy
@@ -18,8 +19,10 @@ from resolvers.orchestration.transition import ProposedState
 from resolvers.queue.capacity import QueueCapacity
 from resolvers.queue.entries import entered_side
 from resolvers.queue.slot_waiters import wake_waiters_of_tags
+from resolvers.task_run_updates import refuse_past_expiry
 from resolvers.trace_context import trace_parent
 from resolvers.transitions.batch import TaskRunTransitions
+from resolvers.transitions.unique_keys import UniqueKeyLedger
 
 DEFAULT_STATE = ProposedState(StateType.PENDING, StateType.PENDING.default_name)
 """State of a run that is created without a state."""
@@ -43,6 +46,15 @@ class NewTaskRun:
     state: ProposedState = DEFAULT_STATE
     trace_parent: str | None = field(default_factory=trace_parent.get)
     """`traceparent` of the request that creates the run."""
+    actor: str | None = field(default_factory=request_actor.get)
+    """The client that creates the run; None when the server creates it."""
+    delay_seconds: float | None = None
+    """Time from the creation to the scheduled time of the first state, which is SCHEDULED; None for no delay."""
+    priority: int = 0
+    expires_at: str | None = None
+    timeout_seconds: float | None = None
+    unique_key: str | None = None
+    metadata: JsonText | None = None
 
     @property
     def key(self) -> task_runs.TaskRunKey:
@@ -62,10 +74,12 @@ def create_task_runs(
 ) -> list[CreatedTaskRun | Exception]:
     """Create task runs, or return the existing task runs with the same keys unchanged.
 
-    The rules apply to the first state as to every other. Returns NotFound when the flow run does not exist, QueueFull
+    A run that has not ended and has the same unique key counts as existing too. The rules apply to the first state as to
+    every other. Returns NotFound when the flow run does not exist, BadInput when the run has expired already, QueueFull
     when a queue has reached its limit, and CreationRefused when the rules do not accept the state. Without `capacity`,
     queues have no limit.
     """
+    new_runs = [_with_delay(each, connection.now) for each in new_runs]
     by_key = task_runs.task_runs_by_key(connection, [each.key for each in new_runs])
     flow_run_ids = {each.flow_run_id for each in new_runs if each.flow_run_id is not None}
     existing = flow_runs.existing_flow_runs(connection, sorted(flow_run_ids)) if flow_run_ids else set[str]()
@@ -74,6 +88,7 @@ def create_task_runs(
     # Only a run that is created as RUNNING can take slots.
     running = [run for run, new in zip(records, new_runs, strict=True) if new.state.type is StateType.RUNNING]
     transitions = TaskRunTransitions.load(connection, running, [new.state for new in new_runs])
+    transitions.unique_keys = UniqueKeyLedger.load(connection, records)
     if capacity is not None:
         sides = [entered_side(run, new.state, None) for run, new in zip(records, new_runs, strict=True)]
         transitions.reservation = capacity.begin_reservation(connection, filter(None, sides), argument="taskKey")
@@ -82,11 +97,17 @@ def create_task_runs(
             results.append(CreatedTaskRun(run, created=False))
         elif new.flow_run_id is not None and new.flow_run_id not in existing:
             results.append(NotFound("flowRunId", "flow run", new.flow_run_id))
+        elif (holder := transitions.unique_keys.other_holder(records[index])) is not None:
+            results.append(CreatedTaskRun(holder, created=False))
+        elif (expired := refuse_past_expiry("expiresAt", new.expires_at, connection.now)) is not None:
+            results.append(expired)
         else:
             run = records[index]
             policy = task_run_creation_policy(in_flow_run=new.flow_run_id is not None)
             try:
-                decision, state = transitions.propose(policy, run, new.state, flow_run=None, entry=None, lease_id=None)
+                decision, state = transitions.propose(
+                    policy, run, new.state, flow_run=None, entry=None, lease_id=None, actor=new.actor
+                )
             except QueueFull as refusal:
                 results.append(refusal)
                 continue
@@ -128,6 +149,14 @@ def _all_or_raise(results: list[CreatedTaskRun | Exception]) -> list[CreatedTask
     return created
 
 
+def _with_delay(new: NewTaskRun, now: str) -> NewTaskRun:
+    """Set the scheduled time that the delay of the run results in."""
+    if new.delay_seconds is None:
+        return new
+    details = replace(new.state.details, scheduled_time=seconds_after(now, new.delay_seconds))
+    return replace(new, state=replace(new.state, details=details))
+
+
 def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
     """Build the record of a task run that has no state yet."""
     delays = new.retry_policy.retry_delay_seconds
@@ -160,34 +189,12 @@ def build_task_run(new: NewTaskRun, now: str) -> TaskRunRecord:
         parameters=new.parameters,
         flow_run_run_count=0,
         trace_parent=new.trace_parent,
+        priority=new.priority,
+        expires_at=new.expires_at,
+        timeout_seconds=new.timeout_seconds,
+        unique_key=new.unique_key,
+        metadata=new.metadata,
     )
-
-
-@dataclass(frozen=True, slots=True)
-class TaskRunUpdate:
-    """Changes to a task run. None keeps the name; an empty name is replaced by a generated one."""
-
-    id: str
-    name: str | None
-
-
-def update_task_runs(connection: Connection, updates: Sequence[TaskRunUpdate]) -> list[TaskRunRecord | Exception]:
-    """Update task runs and return them. `updated` is always set. Returns NotFound for an unknown id."""
-    found = task_runs.task_runs_by_id(connection, [update.id for update in updates])
-    results: list[TaskRunRecord | Exception] = []
-    for update in updates:
-        run = found.get(update.id)
-        if run is None:
-            results.append(NotFound("id", "task run", update.id))
-            continue
-        run.updated = connection.now
-        if update.name is not None:
-            run.name = update.name or generate_name()
-        # A later update may rename the same run, and each caller must see its own change.
-        results.append(copy(run))
-    # All writers lock runs in ascending order of id, which prevents deadlocks.
-    task_runs.rename_task_runs(connection, [found[id] for id in sorted(found)])
-    return results
 
 
 def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | Exception]:
@@ -202,7 +209,10 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> list[str | E
     limited_tags = concurrency_limits.limited_tags_of_task_runs(connection, ids)
     task_runs.delete_task_runs(connection, ids)
     wake_waiters_of_tags(connection, limited_tags)
-    connection.notify(LeaseSettled(entry.lease_id) for entry in leased if entry.lease_id is not None)
+    for entry in leased:
+        if entry.lease_id is not None:
+            connection.notify([LeaseSettled(entry.lease_id), LeaseEnded(entry.lease_id)])
+    connection.notify(TaskRunEnded(id) for id in existing)
     return deletion_results("task run", ids, existing)
 
 

@@ -39,8 +39,34 @@ from runyard.services import Services
 from runyard.settings import Settings
 from runyard.websocket.endpoint import GraphQLOverWebSocket
 from schema.context import Context
+from schema.inputs.arguments import MAX_TASK_KEYS
+from schema.limits.options import MAX_BATCH_SIZE
 from schema.permissions import READ_SCOPES
 from schema.root import build_schema
+
+MAX_GRAPHQL_INT = 2**31 - 1
+"""Maximum of the GraphQL type `Int`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AppLimits:
+    """Values of the query field `server.limits`. A limit above `MAX_GRAPHQL_INT` is returned as `MAX_GRAPHQL_INT`."""
+
+    max_body_bytes: int
+    max_message_bytes: int
+    max_response_bytes: int
+    max_page_size: int
+    max_task_keys: int = MAX_TASK_KEYS
+    max_batch: int = MAX_BATCH_SIZE
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> "AppLimits":
+        return cls(
+            min(settings.max_body_bytes, MAX_GRAPHQL_INT),
+            min(settings.max_message_bytes, MAX_GRAPHQL_INT),
+            min(settings.max_response_bytes, MAX_GRAPHQL_INT),
+            settings.engine_options.limits.page_size,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +76,7 @@ class AppMetadata:
     version: str
     database: str
     started_at: str
+    limits: AppLimits
 
 
 def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = random.random) -> Starlette:
@@ -72,7 +99,12 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncGenerator[None]:
         services = await Services.start(settings, clock, chance)
-        metadata = AppMetadata(__version__, services.database.name, format_timestamp(services.database.clock.now()))
+        metadata = AppMetadata(
+            __version__,
+            services.database.name,
+            format_timestamp(services.database.clock.now()),
+            AppLimits.from_settings(settings),
+        )
         capacity = QueueCapacity(
             max_scheduled=settings.max_scheduled_per_key,
             max_retry=settings.max_retry_per_key,
@@ -83,6 +115,7 @@ def build_app(settings: Settings, clock: Clock | None = None, chance: Chance = r
             database,
             services.dispatcher,
             services.feed,
+            services.waits,
             CapacityCheckedWrites(capacity),
             metadata,
             settings.engine_options.limits,

@@ -1,4 +1,4 @@
-"""Services that live as long as the server: database, dispatcher, feed, flow run sweeper and retention."""
+"""Services that live as long as the server: database, dispatcher, feed, waits, flow run sweeper and retention."""
 
 import asyncio
 import random
@@ -10,21 +10,28 @@ from db.database import Database
 from db.runtime.chance import Chance
 from db.runtime.clock import Clock, SystemClock
 from db.sqlite.database import SQLiteDatabase
+from resolvers.delivery.deadline_sweeper import DeadlineSweeper
 from resolvers.delivery.dispatcher import Dispatcher, QueueTimers
 from resolvers.feed_lag import FeedLagMonitor
 from resolvers.flow_run_sweeper import FlowRunSweeper
 from resolvers.retention import Retention
 from resolvers.state_changes import FeedTimers, StateFeed
+from resolvers.task_run_metrics import TaskRunMetrics
+from resolvers.waits import Waits
 from runyard.settings import Settings
 
 
 @dataclass(slots=True)
 class Services:
-    """The open database, the dispatcher and feed that use it, and the tasks that end and delete runs."""
+    """The open database, the dispatcher, feed, waits and metrics that use it, and the tasks that end and delete runs."""
 
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
+    waits: Waits
+    task_run_metrics: TaskRunMetrics
+    deadline_task: "asyncio.Task[None] | None" = None
+    """Ends runs that have expired or exceeded their time limits."""
     flow_run_task: "asyncio.Task[None] | None" = None
     """Ends paused flow runs after their timeout, and what outlives its flow run."""
     retention_task: "asyncio.Task[None] | None" = None
@@ -56,12 +63,19 @@ class Services:
         )
         dispatcher = Dispatcher(database, database.clock, timers, chance)
         feed = StateFeed(database, FeedTimers(poll=settings.poll_seconds, drain=drain), backlog=settings.feed_backlog)
+        waits = Waits.create(database, poll_seconds=settings.poll_seconds)
+        task_run_metrics = TaskRunMetrics()
+        database.listen(task_run_metrics.record)
         try:
             await dispatcher.start(is_only_server=not database.is_shared)
         except BaseException:
             # The database's threads would keep the process alive.
             await database.close()
             raise
+        deadlines = DeadlineSweeper(
+            database, database.clock, dispatcher.metrics, max_wait_seconds=settings.sweep_seconds, chance=chance
+        )
+        deadline_task = asyncio.create_task(deadlines.run(), name="deadline sweeper")
         sweeper = FlowRunSweeper(database, database.clock, chance)
         flow_run_task = asyncio.create_task(sweeper.run(), name="flow run sweeper")
         retention_task = None
@@ -71,16 +85,28 @@ class Services:
         feed_lag_task = None
         if database.is_shared:
             feed_lag_task = asyncio.create_task(FeedLagMonitor(database).run(), name="feed lag")
-        return cls(database, dispatcher, feed, flow_run_task, retention_task, feed_lag_task, drain_seconds=drain)
+        return cls(
+            database,
+            dispatcher,
+            feed,
+            waits,
+            task_run_metrics,
+            deadline_task,
+            flow_run_task,
+            retention_task,
+            feed_lag_task,
+            drain_seconds=drain,
+        )
 
     async def drain(self) -> None:
-        """Stop deliveries and feeds. Return when every subscription has ended and its unacknowledged runs are released.
+        """Stop deliveries, feeds and waits. Return when all subscriptions have ended and their runs are released.
 
         Subscriptions are not completed, and WebSockets are closed with 1012: clients reconnect. HTTP requests are still
         served. Idempotent.
         """
         if not self.is_stopping:
             self.is_stopping = True
+            self.waits.stop()
             # Transports come first: they must know that the server is stopping before a subscription ends.
             transports = [stop(self.drain_seconds) for stop in self.stop_transports]
             await asyncio.gather(*transports, self.dispatcher.stop(), self.feed.stop())
@@ -88,7 +114,8 @@ class Services:
     async def close(self) -> None:
         """Drain, finish pending writes and close the database."""
         await self.drain()
-        for task in (self.flow_run_task, self.retention_task, self.feed_lag_task):
+        await self.dispatcher.forget_workers()
+        for task in (self.deadline_task, self.flow_run_task, self.retention_task, self.feed_lag_task):
             if task is not None:
                 task.cancel()
         await self.database.close()

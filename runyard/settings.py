@@ -15,6 +15,9 @@ from runyard.durations import parse_duration
 from runyard.logs import LogFormat
 from schema.limits.options import EngineOptions, RequestLimits
 
+POSTGRESQL_SCHEMES = ("postgresql+asyncpg", "postgresql", "postgres")
+"""Schemes of the URL of a PostgreSQL database, which have the same meaning."""
+
 
 def _default_database_url() -> str:
     return f"sqlite+aiosqlite:///{user_data_path('runyard', appauthor=False) / 'runyard.db'}"
@@ -157,7 +160,7 @@ class Settings(BaseSettings):
     heartbeat_seconds: Annotated[
         float,
         Field(
-            gt=0,
+            ge=1,
             description="Interval at which a server records that it is running, in seconds. After twice this time without "
             "a server, leases are extended by that time.",
         ),
@@ -367,7 +370,7 @@ class Settings(BaseSettings):
 def _parse_postgresql_url(url: str) -> str | None:
     """Return the URL for the driver; None when it does not name a PostgreSQL database."""
     scheme, _, rest = url.partition("://")
-    return f"postgresql://{rest}" if scheme in ("postgresql", "postgresql+asyncpg") and rest else None
+    return f"postgresql://{rest}" if scheme in POSTGRESQL_SCHEMES and rest else None
 
 
 def _redact_password(url: str) -> str:

@@ -3,6 +3,7 @@
 A root field parses its arguments, calls one resolver and returns its records. GraphQL types read the attributes of a
 record directly, without conversion.
 
+    mutations/  the fields of `Mutation`, by subject
     execution/  validates and executes operations
     limits/     limits on documents, variables and responses
     reads/      pages, and reads of only the selected columns

@@ -21,11 +21,15 @@ from db.records import (
 from db.runtime.deadlines import Deadline
 from resolvers import concurrency_limits, flow_runs, flows, lists, nodes, task_runs
 from resolvers.api_tokens import Caller
+from resolvers.delivery import workers
 from resolvers.delivery.dispatcher import Dispatcher
 from resolvers.delivery.subscribers import ClientConnection
-from resolvers.lists import ListPage, ListQuery, PageRequest
+from resolvers.delivery.workers import WorkerConnections
+from resolvers.lists import CountRequest, ListPage, PageRequest
 from resolvers.nodes import AnyRecord
+from resolvers.queue.wait_reasons import WaitReason
 from resolvers.state_changes import StateFeed
+from resolvers.waits import Waits
 from resolvers.write_operations import CapacityCheckedWrites
 from schema.execution.selections import Selections
 from schema.limits.options import DEFAULT_OPTIONS, RequestLimits
@@ -76,6 +80,16 @@ class Loaders:
         return self._loader(task_runs.read_queue_entries)
 
     @cached_property
+    def wait_reasons(self) -> DataLoader[QueueEntryRecord, WaitReason | None]:
+        database, dispatcher = self._database, self._dispatcher
+
+        async def load(entries: list[QueueEntryRecord]) -> list[WaitReason | None]:
+            connections = WorkerConnections.of(dispatcher.workers, is_shared=database.is_shared)
+            return await database.read(lambda connection: workers.read_wait_reasons(connection, entries, connections))
+
+        return DataLoader(load_fn=load, cache=False)
+
+    @cached_property
     def waiting_run_counts(self) -> DataLoader[str, int]:
         return self._loader(concurrency_limits.count_waiting_runs)
 
@@ -96,7 +110,7 @@ class Loaders:
         return self._loader(lists.read_pages)
 
     @cached_property
-    def counts(self) -> DataLoader[ListQuery[Any], int]:
+    def counts(self) -> DataLoader[CountRequest, int]:
         return self._loader(lists.count_lists)
 
     def _loader(self, read: Callable[[Connection, Sequence[Key]], list[Value]]) -> DataLoader[Key, Value]:
@@ -109,6 +123,23 @@ class Loaders:
         return DataLoader(load_fn=load, cache=False)
 
 
+class LimitsMetadata(Protocol):
+    """Limits of this server on requests, returned by `Query.server`."""
+
+    @property
+    def max_body_bytes(self) -> int: ...
+    @property
+    def max_message_bytes(self) -> int: ...
+    @property
+    def max_response_bytes(self) -> int: ...
+    @property
+    def max_page_size(self) -> int: ...
+    @property
+    def max_task_keys(self) -> int: ...
+    @property
+    def max_batch(self) -> int: ...
+
+
 class ServerMetadata(Protocol):
     """Facts about this server process, returned by `Query.server`."""
 
@@ -118,6 +149,8 @@ class ServerMetadata(Protocol):
     def database(self) -> str: ...
     @property
     def started_at(self) -> str: ...
+    @property
+    def limits(self) -> LimitsMetadata: ...
 
 
 @dataclass(slots=True)
@@ -127,6 +160,7 @@ class Context:
     database: Database
     dispatcher: Dispatcher
     feed: StateFeed
+    waits: Waits
     writes: CapacityCheckedWrites
     server: ServerMetadata
     loaders: Loaders
@@ -159,11 +193,12 @@ class Context:
         database: Database,
         dispatcher: Dispatcher,
         feed: StateFeed,
+        waits: Waits,
         writes: CapacityCheckedWrites,
         server: ServerMetadata,
         limits: RequestLimits = DEFAULT_OPTIONS.limits,
     ) -> "Context":
-        return cls(database, dispatcher, feed, writes, server, Loaders(database, dispatcher, writes), limits)
+        return cls(database, dispatcher, feed, waits, writes, server, Loaders(database, dispatcher, writes), limits)
 
     def for_caller(self, caller: Caller) -> "Context":
         """Copy the context for an authenticated caller."""
@@ -179,6 +214,7 @@ class Context:
             self.database,
             self.dispatcher,
             self.feed,
+            self.waits,
             self.writes,
             self.server,
             Loaders(self.database, self.dispatcher, self.writes),

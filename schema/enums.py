@@ -7,10 +7,11 @@ from typing import Any, TypeVar
 import strawberry
 from strawberry.types.enum import StrawberryEnumDefinition
 
-from db.enums import DeploymentSort, FlowRunSort, FlowSort, StateType, TaskRunSort
+from db.enums import DeploymentSort, FlowRunSort, FlowSort, Scope, StateType, TaskRunSort
 from resolvers.delivery.leases import LeaseStatus
 from resolvers.errors import ErrorCode
 from resolvers.orchestration.transition import OrchestrationStatus
+from resolvers.queue.wait_reasons import WaitReason
 
 __all__ = [
     "DeploymentSort",
@@ -19,16 +20,20 @@ __all__ = [
     "FlowSort",
     "LeaseStatus",
     "OrchestrationStatus",
+    "Scope",
     "StateType",
     "TaskRunSort",
+    "WaitReason",
 ]
 
 EnumType = TypeVar("EnumType", bound=type[Enum])
 
 
-def _define_enum(enum_class: EnumType, description: str, values: Mapping[str, str]) -> EnumType:
-    """Make `enum_class` a GraphQL enum with a description for each value."""
-    decorated: Any = strawberry.enum(enum_class, description=description)
+def _define_enum(
+    enum_class: EnumType, description: str, values: Mapping[str, str], *, name: str | None = None
+) -> EnumType:
+    """Make `enum_class` a GraphQL enum with a description for each value. `name` defaults to that of the class."""
+    decorated: Any = strawberry.enum(enum_class, name=name, description=description)
     definition: StrawberryEnumDefinition = decorated.__strawberry_definition__
     for value in definition.values:
         value.description = values[value.name]
@@ -105,6 +110,23 @@ _define_enum(
     },
 )
 
+_define_enum(
+    WaitReason,
+    "Why a queued run is not delivered yet. Of several reasons, the first one in this order applies.",
+    {
+        "QUEUE_PAUSED": "The queue is paused. `resumeTaskQueue` ends that.",
+        "RETRY_DELAY": "The run is on the retry side of the queue and not due: see `availableAt`.",
+        "NOT_DUE": "The run is on the scheduled side of the queue and not due: see `availableAt`.",
+        "NO_SLOT": "The concurrency limit on the tag `waitsForTag` has no free slot.",
+        "NO_WORKER": (
+            "The run is due, and no worker for its task key is known: no server has an open subscription or a waiting "
+            "claim, or has served a claim in the last 60 seconds. Servers learn of the workers of others within 5 seconds "
+            "(or `RUNYARD_HEARTBEAT_SECONDS`)."
+        ),
+        "IN_QUEUE": "The run is due and will be delivered when a worker for its task key has credit and it is next.",
+    },
+)
+
 _SORT_DESCRIPTIONS = {
     "ID_DESC": "By `id`, descending: newest first.",
     "EXPECTED_START_TIME_ASC": "By expected start time, ascending.",
@@ -138,4 +160,14 @@ _define_enum(
     DeploymentSort,
     "Sort order for deployments. Ties are broken by `id`, in the same direction.",
     _SORT_DESCRIPTIONS,
+)
+_define_enum(
+    Scope,
+    "Scope of an API token: the root fields that a client may use.",
+    {
+        "READ": "All queries, `taskRunStateChanges` and the metrics.",
+        "WRITE": "Everything that READ allows, and creating, updating, deleting and setting states.",
+        "WORK": "What workers do: receive task runs, hold their leases, and set states under a lease.",
+    },
+    name="TokenScope",
 )

@@ -19,6 +19,9 @@ EXAMPLES: Mapping[str, str] = {
     "IdFilter": 'flowRunId: {in: ["01a206b2-304f-7000-b2ee-99ddb7de4877"]}',
     "TagsFilter": 'tags: {any: ["urgent"]}',
     "DateTimeFilter": 'startTime: {after: "2026-01-31T00:00:00Z"}',
+    "IntFilter": "runCount: {atLeast: 2}",
+    "FloatFilter": "totalRunTimeSeconds: {atLeast: 60}",
+    "JSONFilter": 'metadata: {contains: {team: "search"}}',
 }
 """A condition of each type, for those who write a value where a condition is expected."""
 
@@ -35,6 +38,8 @@ _PARTS = _names_of("contains", "like", "like_", "ilike", "icontains", "includes"
 _PREFIXES = _names_of("startsWith", "beginsWith", "prefix", "startswith", "starts_with")
 _LATER = _names_of("after", "after_", "from", "ge", "greaterThan", "gt", "gte", "since", "_gt", "_gte")
 _EARLIER = _names_of("before", "before_", "le", "lessThan", "lt", "lte", "to", "until", "_lt", "_lte")
+_AT_LEAST = _names_of("atLeast", *_LATER, "after", "min")
+_AT_MOST = _names_of("atMost", *_EARLIER, "before", "max")
 _TAGS = _names_of("any", "contains", "eq", "in", "includes", "like", "oneOf")
 
 OPERATORS: Mapping[str, Mapping[str, str]] = {
@@ -43,6 +48,9 @@ OPERATORS: Mapping[str, Mapping[str, str]] = {
     "StateTypeFilter": _LISTS,
     "TagsFilter": _TAGS,
     "DateTimeFilter": _LATER | _EARLIER,
+    "IntFilter": _AT_LEAST | _AT_MOST,
+    "FloatFilter": _AT_LEAST | _AT_MOST,
+    "JSONFilter": _names_of("contains", "eq", "equals", "has", "includes", "match", "matches"),
 }
 """Operators of each filter by their names in other APIs."""
 

@@ -24,6 +24,7 @@ WRITE_SCOPES = frozenset({Scope.WRITE})
 _WORK_SCOPES = frozenset({Scope.WORK})
 _WORKER_READ_SCOPES = READ_SCOPES | _WORK_SCOPES
 _WORKER_WRITE_SCOPES = WRITE_SCOPES | _WORK_SCOPES
+_ANY_SCOPE = frozenset(Scope)
 
 ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     # Query
@@ -33,6 +34,8 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "taskRuns": READ_SCOPES,
     "taskRunCount": READ_SCOPES,
     "taskRunHistory": READ_SCOPES,
+    "endedTaskRuns": _WORKER_READ_SCOPES,
+    "leaseSignals": _WORK_SCOPES,
     "stateChangeCursor": READ_SCOPES,
     "flowRun": READ_SCOPES,
     "flowRuns": READ_SCOPES,
@@ -43,7 +46,9 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "concurrencyLimit": READ_SCOPES,
     "concurrencyLimits": READ_SCOPES,
     "taskQueues": READ_SCOPES,
-    "server": READ_SCOPES,
+    "workers": READ_SCOPES,
+    "server": _ANY_SCOPE,
+    "viewer": _ANY_SCOPE,
     # Mutation
     "createTaskRun": WRITE_SCOPES,
     "createTaskRuns": WRITE_SCOPES,
@@ -52,16 +57,24 @@ ROOT_FIELD_SCOPES: dict[str, frozenset[Scope]] = {
     "deleteTaskRuns": WRITE_SCOPES,
     "setTaskRunState": _WORKER_WRITE_SCOPES,
     "setTaskRunStates": _WORKER_WRITE_SCOPES,
+    "cancelTaskRuns": WRITE_SCOPES,
+    "retryTaskRuns": WRITE_SCOPES,
+    "rescheduleTaskRuns": WRITE_SCOPES,
     "claimTaskRuns": _WORK_SCOPES,
     "acknowledgeTaskRuns": _WORK_SCOPES,
     "renewTaskRunLeases": _WORK_SCOPES,
     "releaseTaskRuns": _WORK_SCOPES,
+    "exchangeTaskRuns": _WORK_SCOPES,
+    "reportTaskRunProgress": _WORK_SCOPES,
+    "pauseTaskQueue": WRITE_SCOPES,
+    "resumeTaskQueue": WRITE_SCOPES,
     "createFlow": WRITE_SCOPES,
     "deleteFlow": WRITE_SCOPES,
     "createDeployment": WRITE_SCOPES,
     "deleteDeployment": WRITE_SCOPES,
     "createFlowRun": WRITE_SCOPES,
     "setFlowRunState": WRITE_SCOPES,
+    "cancelFlowRuns": WRITE_SCOPES,
     "deleteFlowRun": WRITE_SCOPES,
     "setConcurrencyLimit": WRITE_SCOPES,
     "deleteConcurrencyLimit": WRITE_SCOPES,

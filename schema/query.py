@@ -8,13 +8,25 @@ import strawberry
 from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord
 from resolvers import concurrency_limits, flow_runs, flows, history, lists, task_runs
 from resolvers.concurrency_limits import LimitWithSlots
+from resolvers.delivery import lease_signals, workers
+from resolvers.delivery.leases import LeaseResult
+from resolvers.delivery.workers import WorkerConnections, WorkerSummary
 from resolvers.nodes import AnyRecord
 from resolvers.queue import stats
 from resolvers.queue.stats import TaskQueueStats
 from schema.context import Info, ServerMetadata
 from schema.enums import DeploymentSort, FlowRunSort, FlowSort, TaskRunSort
 from schema.execution.codegen import CompletedValue, NotCompilable
-from schema.inputs.arguments import parse_id, parse_node_id, validate_batch_size
+from schema.inputs.arguments import (
+    MAX_WAIT_SECONDS,
+    AtMost,
+    parse_id,
+    parse_ids,
+    parse_node_id,
+    validate_at_most,
+    validate_batch_size,
+    validate_seconds,
+)
 from schema.inputs.filters import (
     DeploymentFilterArgument,
     DeploymentSortArgument,
@@ -26,18 +38,33 @@ from schema.inputs.filters import (
     TaskRunSortArgument,
     parse_filter,
 )
+from schema.reads.ended_task_runs import EndedRunsResult, wait_for_ended_runs
 from schema.reads.history_plan import plan_history
 from schema.reads.pages import After, Before, ConnectionResult, First, Last, Offset, connection_result
 from schema.reads.row_plans import plan_row
+from schema.results import LeaseResults, ViewerResult
 from schema.types.concurrency_limits import ConcurrencyLimit
 from schema.types.flow_runs import FlowRun, FlowRunConnection
 from schema.types.flows import Deployment, DeploymentConnection, Flow, FlowConnection
 from schema.types.history import HistoryEndArgument, HistoryStartArgument, IntervalSecondsArgument, RunHistoryInterval
 from schema.types.node import Node
-from schema.types.payloads import ServerInfo
+from schema.types.payloads import LeasesPayload
 from schema.types.queues import TaskQueue
+from schema.types.server import ServerInfo, Viewer
 from schema.types.state_changes import encode_position
-from schema.types.task_runs import TaskRun, TaskRunConnection
+from schema.types.task_runs import EndedTaskRuns, TaskRun, TaskRunConnection
+from schema.types.workers import Worker
+
+WaitSecondsArgument = Annotated[
+    float, strawberry.argument(description="Maximum time to wait in seconds, 0 to 60. Defaults to 0: do not wait.")
+]
+
+
+def _start_wait(info: Info, wait_seconds: float) -> float:
+    """Check `waitSeconds`, and extend the deadline of the operation by it."""
+    wait_seconds = validate_seconds("waitSeconds", wait_seconds, minimum=0, maximum=MAX_WAIT_SECONDS)
+    info.context.extend_deadline(wait_seconds)
+    return wait_seconds
 
 
 @strawberry.type(
@@ -110,10 +137,61 @@ class Query:
         return await connection_result(info, list_query, first, after, last, before, offset)
 
     @strawberry.field(graphql_type=int | None, description="Count the task runs that match a filter.")
-    async def task_run_count(self, info: Info, filter: TaskRunFilterArgument = None) -> int:
+    async def task_run_count(self, info: Info, filter: TaskRunFilterArgument = None, at_most: AtMost = None) -> int:
         list_query = lists.task_runs(parse_filter("filter", filter), TaskRunSort.ID_DESC)
+        stop_at = validate_at_most(at_most)
         # Not batched by a loader, because waiting for other counts takes longer than most counts.
-        return await info.context.database.read(lambda connection: lists.count_list(connection, list_query))
+        return await info.context.database.read(lambda connection: lists.count_list(connection, list_query, stop_at))
+
+    @strawberry.field(
+        graphql_type=EndedTaskRuns | None,
+        description=(
+            "Wait until one of these task runs has ended or is not found, and return all of which that is the case. The "
+            "result is empty after `waitSeconds`, and when the server stops. Runs that exceed the server's "
+            "`RUNYARD_MAX_RESPONSE_BYTES` together are returned by several queries: see `hasMore`."
+        ),
+    )
+    async def ended_task_runs(
+        self,
+        info: Info,
+        ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(description="Ids of the task runs, at most 1,000. Duplicates are ignored."),
+        ],
+        wait_seconds: WaitSecondsArgument = 0,
+    ) -> EndedRunsResult:
+        validate_batch_size("ids", ids)
+        unique_ids = list(dict.fromkeys(parse_ids("ids", ids)))
+        return await wait_for_ended_runs(info, unique_ids, _start_wait(info, wait_seconds))
+
+    @strawberry.field(
+        graphql_type=LeasesPayload | None,
+        description=(
+            "Wait until one of these leases is LOST or its run is being cancelled (HELD with `cancelRequested`), and "
+            "return only such leases. The list is empty after `waitSeconds`, and when the server stops. Renews and "
+            "acknowledges nothing; omit the returned leases from the next query."
+        ),
+    )
+    async def lease_signals(
+        self,
+        info: Info,
+        lease_ids: Annotated[
+            list[strawberry.ID],
+            strawberry.argument(
+                description="Ids of the leases, at most 1,000. Duplicates are ignored. Unknown leases are LOST."
+            ),
+        ],
+        wait_seconds: WaitSecondsArgument = 0,
+    ) -> LeaseResults:
+        validate_batch_size("leaseIds", lease_ids)
+        ids = list(dict.fromkeys(parse_ids("leaseIds", lease_ids)))
+        database, registry = info.context.database, info.context.waits.lease_signals
+
+        async def look() -> list[LeaseResult]:
+            return await database.read(lambda connection: lease_signals.read_signals(connection, ids))
+
+        found = await registry.wait(ids, _start_wait(info, wait_seconds), look)
+        return LeaseResults([*found])
 
     @strawberry.field(
         graphql_type=str | None,
@@ -255,7 +333,7 @@ class Query:
         graphql_type=list[TaskQueue] | None,
         description=(
             "Return the queue statistics of these task keys, in the order of the keys. Without `taskKeys`, the "
-            "result contains every key that has queued runs, or subscribers on this server, sorted by key."
+            "result contains every key that has queued runs, is paused, or has subscribers on this server, sorted by key."
         ),
     )
     async def task_queues(
@@ -264,7 +342,9 @@ class Query:
         task_keys: Annotated[
             list[str] | None,
             strawberry.argument(
-                description="Task keys, at most 1,000. Defaults to all keys that have queued runs or subscribers."
+                description=(
+                    "Task keys, at most 1,000. Defaults to all keys that have queued runs, are paused, or have subscribers."
+                )
             ),
         ] = None,
     ) -> list[TaskQueueStats]:
@@ -275,7 +355,36 @@ class Query:
         )
 
     @strawberry.field(
+        graphql_type=list[Worker] | None,
+        description=(
+            "List the workers that are connected or hold leases, sorted by name, those without a name last: at most 1,000. "
+            "With `taskKeys`, only connections and leases of these task keys count."
+        ),
+    )
+    async def workers(
+        self,
+        info: Info,
+        task_keys: Annotated[
+            list[str] | None, strawberry.argument(description="Task keys, at most 1,000. Defaults to all task keys.")
+        ] = None,
+    ) -> list[WorkerSummary]:
+        validate_batch_size("taskKeys", task_keys or [])
+        database = info.context.database
+        connections = WorkerConnections.of(info.context.dispatcher.workers, is_shared=database.is_shared)
+        return await database.read(lambda connection: workers.read_workers(connection, task_keys, connections))
+
+    @strawberry.field(
         graphql_type=ServerInfo | None, description="Return information about the server that executes the request."
     )
     def server(self, info: Info) -> ServerMetadata:
         return info.context.server
+
+    @strawberry.field(
+        graphql_type=Viewer | None,
+        description=(
+            "Return the client that sent the request, as its API token identifies it. Null when the server requires no "
+            "token."
+        ),
+    )
+    def viewer(self, info: Info) -> ViewerResult | None:
+        return ViewerResult.of_caller(info.context.caller)

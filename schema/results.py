@@ -1,18 +1,22 @@
-"""Values of mutation payloads: what the fields of the types in `schema.types.payloads` are read from.
+"""Values of results: what the fields of the types in `schema.types.payloads`, and of `Viewer`, are read from.
 
 Payloads whose value comes from a resolver as it is have none here.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from db.enums import Scope
 from db.records import TaskRunRecord
+from resolvers.api_tokens import Caller
 from resolvers.concurrency_limits import LimitWithSlots
 from resolvers.delivery.claim import Delivery
 from resolvers.delivery.leases import LeaseResult
 from resolvers.errors import ErrorCode, Refusal
+from resolvers.queue.stats import TaskQueueStats
 from resolvers.task_runs import CreatedTaskRun
-from resolvers.transitions.set_states import TaskRunTransitionResult
+from resolvers.transitions.set_states import StateChange, TaskRunTransitionResult
 
 Result = TypeVar("Result")
 
@@ -25,6 +29,11 @@ class MutationFailure:
     message: str
     argument: str | None
 
+    @classmethod
+    def of(cls, refusal: Refusal, argument: str | None, path: str) -> "MutationFailure":
+        """Build the failure of the input at `path`, one of whose fields is `argument`."""
+        return cls(refusal.code, str(refusal), argument and f"{path}.{argument}")
+
 
 @dataclass(frozen=True, slots=True)
 class TaskRunCreation:
@@ -35,7 +44,12 @@ class TaskRunCreation:
     error: MutationFailure | None = None
 
     @classmethod
-    def from_created(cls, result: CreatedTaskRun) -> "TaskRunCreation":
+    def from_result(cls, result: CreatedTaskRun | Exception, path: str) -> "TaskRunCreation":
+        """Build the row for a result or a refusal of the input at `path`. Raises every other exception."""
+        if isinstance(result, Refusal):
+            return cls(None, created=False, error=MutationFailure.of(result, result.argument, path))
+        if isinstance(result, Exception):
+            raise result
         return cls(result.task_run, result.created)
 
 
@@ -55,10 +69,20 @@ class StateChangeResult:
         if isinstance(result, Refusal):
             # The input names a run by `taskRunId`, `setTaskRunState` by `id`.
             argument = "taskRunId" if result.argument == "id" else result.argument
-            return cls(task_run_id, None, MutationFailure(result.code, str(result), argument and f"{path}.{argument}"))
+            return cls(task_run_id, None, MutationFailure.of(result, argument, path))
         if isinstance(result, Exception):
             raise result
         return cls(task_run_id, result, None)
+
+    @classmethod
+    def from_results(
+        cls, changes: Sequence[StateChange], results: Sequence[TaskRunTransitionResult | Exception], path: str
+    ) -> "list[StateChangeResult]":
+        """Build the rows for the results of these changes, the inputs of the list at `path`."""
+        return [
+            cls.from_result(change.run_id, result, f"{path}.{index}")
+            for index, (change, result) in enumerate(zip(changes, results, strict=True))
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +118,36 @@ class LeaseResults:
     """The results for several leases, in the order of their ids."""
 
     leases: list[LeaseResult | Exception]
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeOutcome:
+    """The results of an exchange, each list in the order of the items."""
+
+    results: list[StateChangeResult]
+    leases: list[LeaseResult]
+    deliveries: list[Delivery]
+
+
+@dataclass(frozen=True, slots=True)
+class ViewerResult:
+    """The client that sent a request."""
+
+    name: str | None
+    scopes: list[Scope]
+    expires_at: str | None
+
+    @classmethod
+    def of_caller(cls, caller: Caller | None) -> "ViewerResult | None":
+        """Return the client; None when it needed no token."""
+        return caller and cls(caller.name, [scope for scope in Scope if scope in caller.scopes], caller.expires_at)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedQueue:
+    """A task queue after a change."""
+
+    task_queue: TaskQueueStats
 
 
 @dataclass(frozen=True, slots=True)

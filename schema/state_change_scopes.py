@@ -27,11 +27,14 @@ Values = Mapping[str, Any]
 
 SINGLE_STATE_CHANGE = "setTaskRunState"
 BATCH_OF_STATE_CHANGES = "setTaskRunStates"
+EXCHANGE = "exchangeTaskRuns"
+_LIST_ARGUMENTS = {BATCH_OF_STATE_CHANGES: "inputs", EXCHANGE: "reports"}
+"""The argument with the state changes, of each field that sets several states."""
 
 
 def select_state_changes(fields: Iterable[FieldNode]) -> Sequence[FieldNode]:
     """Return the root fields that change states of task runs."""
-    return [node for node in fields if node.name.value in (SINGLE_STATE_CHANGE, BATCH_OF_STATE_CHANGES)]
+    return [node for node in fields if node.name.value in (SINGLE_STATE_CHANGE, *_LIST_ARGUMENTS)]
 
 
 def check_state_changes(fields: Sequence[FieldNode], variables: Values, scopes: Scopes) -> None:
@@ -57,9 +60,10 @@ def _changes_of(node: FieldNode, variables: Values) -> Iterator[tuple[str, Value
     if node.name.value == SINGLE_STATE_CHANGE:
         yield "", arguments
         return
-    inputs = _value_of(arguments.get("inputs"), variables)
-    for index, item in enumerate(_items_of(inputs)):
-        yield f"inputs.{index}.", _members_of(_value_of(item, variables))
+    name = _LIST_ARGUMENTS[node.name.value]
+    changes = _value_of(arguments.get(name), variables)
+    for index, item in enumerate(_items_of(changes)):
+        yield f"{name}.{index}.", _members_of(_value_of(item, variables))
 
 
 def _restriction_of(change: Values, variables: Values) -> tuple[str, str] | None:

@@ -7,11 +7,13 @@ from typing import Annotated
 import strawberry
 
 from resolvers.delivery.claim import Delivery
+from resolvers.errors import BadInput
 from resolvers.state_changes import StateChangeEvent
 from schema.context import Info
 from schema.inputs.arguments import (
     MAX_LEASE_SECONDS,
     MAX_PREFETCH,
+    START_DESCRIPTION,
     LeaseSecondsArgument,
     TaskKeysArgument,
     WorkerNameArgument,
@@ -50,7 +52,13 @@ class Subscription:
         info: Info,
         task_keys: TaskKeysArgument,
         prefetch: Annotated[
-            int, strawberry.argument(description="Maximum number of unacknowledged runs, 1 to 1,000. Defaults to 1.")
+            int,
+            strawberry.argument(
+                description=(
+                    "Maximum number of unacknowledged runs, 1 to 1,000. Defaults to 1. With `start`, the maximum number "
+                    "of delivered runs whose leases have not ended."
+                )
+            ),
         ] = 1,
         lease_seconds: LeaseSecondsArgument = 60,
         worker_name: WorkerNameArgument = None,
@@ -64,13 +72,19 @@ class Subscription:
                 )
             ),
         ] = False,
+        start: Annotated[
+            bool, strawberry.argument(description=f"{START_DESCRIPTION} Cannot be combined with `autoAcknowledge`.")
+        ] = False,
     ) -> AsyncGenerator[list[Delivery], None]:
+        if start and auto_acknowledge:
+            raise BadInput("start", "cannot be combined with `autoAcknowledge`.")
         deliveries = info.context.dispatcher.deliver(
             validate_task_keys("taskKeys", task_keys),
             prefetch=validate_count("prefetch", prefetch, minimum=1, maximum=MAX_PREFETCH),
             lease_seconds=validate_seconds("leaseSeconds", lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS),
             worker_name=worker_name,
             auto_acknowledge=auto_acknowledge,
+            starts=start,
             peer=info.context.peer,
         )
         async with aclosing(deliveries):

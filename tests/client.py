@@ -15,7 +15,7 @@ from websockets.asyncio.client import ClientConnection, connect
 
 from queries import document
 
-TIMEOUT_SECONDS = 10.0
+TIMEOUT_SECONDS = 30.0
 """Default timeout of anything a test waits for. Generous, because test machines are busy."""
 
 _TLS = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

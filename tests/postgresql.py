@@ -9,8 +9,8 @@ import asyncio
 import os
 import subprocess
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from tempfile import mkdtemp
@@ -24,6 +24,19 @@ import psutil
 from db import migrations
 from db.statements.schema_version import HEAD
 from db.tables import metadata
+
+
+@asynccontextmanager
+async def database_connection(url: str, **options: Any) -> AsyncIterator[Any]:
+    """A connection of another program, with these options of `asyncpg.connect`.
+
+    It is closed at the end of the block in any case: an event loop does not close while it has an open connection.
+    """
+    connection = await asyncpg.connect(url.replace("+asyncpg", ""), **options)
+    try:
+        yield connection
+    finally:
+        await connection.close()
 
 
 class PostgreSQLServer:
@@ -76,11 +89,8 @@ class PostgreSQLServer:
         """Run a statement on the database `name` and return its rows."""
 
         async def fetch() -> list[tuple[object, ...]]:
-            connection = await asyncpg.connect(self.url_of(name))
-            try:
+            async with database_connection(self.url_of(name)) as connection:
                 return [tuple(row) for row in await connection.fetch(statement)]
-            finally:
-                await connection.close()
 
         return asyncio.run(fetch())
 
@@ -94,19 +104,15 @@ class PostgreSQLServer:
 
     def _run(self, url: str, statement: str) -> None:
         async def run() -> None:
-            connection = await asyncpg.connect(url)
-            try:
+            async with database_connection(url) as connection:
                 await connection.execute(statement)
-            finally:
-                await connection.close()
 
         asyncio.run(run())
 
 
 async def _delete_all_rows(url: str) -> bool:
     """Delete all rows. Return whether the database is still at the current migration."""
-    connection = await asyncpg.connect(url)
-    try:
+    async with database_connection(url) as connection:
         await connection.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE datname = current_database() AND pid <> pg_backend_pid()"
@@ -114,8 +120,6 @@ async def _delete_all_rows(url: str) -> bool:
         # TRUNCATE replaces the files of each table and takes as long as copying the database.
         await connection.execute("; ".join(f"DELETE FROM {table.name}" for table in metadata.sorted_tables[::-1]))  # noqa: S608
         return await connection.fetchval("SELECT version_num FROM alembic_version") == HEAD
-    finally:
-        await connection.close()
 
 
 @contextmanager

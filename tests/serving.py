@@ -159,6 +159,8 @@ class ServerProcess:
         self.process: asyncio.subprocess.Process | None = None
         self.start_log = b""
         """What the server logged until it was ready."""
+        self._log: asyncio.Task[bytes] | None = None
+        """What the server logs after it was ready; None before."""
         self._clients: list[Client] = []
 
     async def start(self, **variables: str) -> Client:
@@ -187,7 +189,8 @@ class ServerProcess:
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        await self._log
+        if self._log is not None:
+            await self._log
 
     async def close(self) -> None:
         """Kill the process and close all clients."""
@@ -213,6 +216,7 @@ class ServerProcess:
 
     async def read_log(self) -> bytes:
         """Wait for the process to exit and return what it logged after it was ready."""
+        assert self._log is not None
         return await self._log
 
     async def wait_until_closed(self) -> None:

@@ -16,12 +16,15 @@ from uuid import uuid4
 import orjson
 
 from db.connection import (
+    CancelRequested,
     ClockStepFollowed,
-    FlowRunStatesWritten,
+    FlowRunsDeleted,
+    LeaseEnded,
     LeaseSettled,
     Notification,
     NotificationsMissed,
     StatesWritten,
+    TaskRunEnded,
     WorkAvailable,
 )
 from db.database import NotificationListener
@@ -48,9 +51,28 @@ CLOSE_TIMEOUT_SECONDS = 1.0
 STATES_WRITTEN_DELAY_SECONDS = 0.02
 """How long `StatesWritten` waits for other notifications. Every transaction may have it, and no worker needs it."""
 
+_NOTIFY = "SELECT pg_notify($1, payload) FROM unnest($2::text[]) AS payload"
+"""Sends all payloads in one transaction: committing a notification waits for the others of the whole cluster."""
+
+_KINDS: dict[type[Notification], str] = {
+    WorkAvailable: "w",
+    LeaseSettled: "l",
+    LeaseEnded: "x",
+    CancelRequested: "r",
+    TaskRunEnded: "e",
+    FlowRunsDeleted: "d",
+    StatesWritten: "s",
+    ClockStepFollowed: "c",
+}
+"""The name of each kind of notification in a payload. Kinds that are missing concern only this server."""
+
 _NOTIFICATION_TYPES: dict[str, Callable[[str], Notification]] = {
     "w": WorkAvailable,
     "l": LeaseSettled,
+    "x": LeaseEnded,
+    "r": CancelRequested,
+    "e": TaskRunEnded,
+    "d": lambda _nothing: FlowRunsDeleted(),
     "s": lambda _nothing: StatesWritten(),
     "c": lambda _nothing: ClockStepFollowed(),
 }
@@ -88,8 +110,11 @@ class Notifier:
 
     def publish(self, notifications: Sequence[Notification]) -> None:
         """Send the notifications to the other servers, soon but not at once."""
-        self._pending |= dict.fromkeys(notifications)
-        if any(not isinstance(notification, StatesWritten) for notification in notifications):
+        shared = [each for each in notifications if type(each) in _KINDS]
+        self._pending |= dict.fromkeys(shared)
+        if not shared:
+            return
+        if any(not isinstance(notification, StatesWritten) for notification in shared):
             self._wake.set()
         elif self._delayed_wake is None:
             self._delayed_wake = asyncio.get_running_loop().call_later(STATES_WRITTEN_DELAY_SECONDS, self._wake_now)
@@ -203,8 +228,8 @@ class Notifier:
             self._delayed_wake.cancel()
             self._delayed_wake = None
         try:
-            for payload in _build_payloads(self._sender, pending):
-                await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, payload)
+            if payloads := _build_payloads(self._sender, pending):
+                await connection.execute(_NOTIFY, CHANNEL, payloads)
         except BaseException:
             self._pending = pending | self._pending
             raise
@@ -252,14 +277,17 @@ def _build_payloads(sender: str, notifications: dict[Notification, None]) -> lis
 
 def _encode(notification: Notification) -> tuple[str, str] | None:
     """Encode a notification as kind and value, for `_NOTIFICATION_TYPES`; None when it concerns only this server."""
+    kind = _KINDS.get(type(notification))
+    if kind is None:
+        return None
     match notification:
-        case WorkAvailable(task_key):
-            return "w", task_key
-        case LeaseSettled(lease_id):
-            return "l", lease_id
-        case StatesWritten():
-            return "s", ""
-        case ClockStepFollowed():
-            return "c", ""
-        case NotificationsMissed() | FlowRunStatesWritten():
-            return None
+        case (
+            WorkAvailable(value)
+            | LeaseSettled(value)
+            | LeaseEnded(value)
+            | CancelRequested(value)
+            | TaskRunEnded(value)
+        ):
+            return kind, value
+        case _:
+            return kind, ""

@@ -10,9 +10,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import ColumnElement, FromClause, and_, bindparam, not_, or_, select, true
+from sqlalchemy import ColumnElement, FromClause, Select, and_, bindparam, not_, or_, select, true
 
 from db import tables
+from db.sql.json_members import has_members
 from db.sql.lists import is_among, is_empty_list
 from db.sql.planner_hints import with_selectivity
 from db.sql.tags import has_all_tags, has_tag, has_tag_among
@@ -53,6 +54,46 @@ class ScalarField:
                 for each in clauses
             )
         )
+
+
+@dataclass(frozen=True, slots=True)
+class CurrentStateField:
+    """A field that filters on one column of the current state of a task run."""
+
+    column: str
+    operators: "Operators"
+
+    def clause(self, table: FromClause, conditions: Shape, lookup: Lookup) -> Clause:
+        state = tables.task_run_state.alias()
+        of_run = select(state.c[self.column]).where(state.c.id == table.c.state_id).correlate(table).scalar_subquery()
+        return and_(*(self.operators[name](of_run, value) for name, value in conditions))
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseField:
+    """A field that filters on one column of the current lease of a task run. It is null without a lease.
+
+    The condition starts from the leases, which are few beside all runs.
+    """
+
+    column: str
+    operators: "Operators"
+
+    def clause(self, table: FromClause, conditions: Shape, lookup: Lookup) -> Clause:
+        clauses = [self._is_null(table) for condition in conditions if condition == ("is_null", True)]
+        others = [condition for condition in conditions if condition != ("is_null", True)]
+        if others:
+            entry = tables.queue_entry.alias()
+            matching = [self.operators[name](entry.c[self.column], value) for name, value in others]
+            clauses.append(table.c.id.in_(self._leased(entry).where(*matching)))
+        return and_(*clauses)
+
+    def _is_null(self, table: FromClause) -> Clause:
+        entry = tables.queue_entry.alias()
+        return table.c.id.not_in(self._leased(entry).where(entry.c[self.column].is_not(None)))
+
+    def _leased(self, entry: FromClause) -> Select[Any]:
+        return select(entry.c.task_run_id).where(entry.c.lease_id.is_not(None))
 
 
 Operators = Mapping[str, Callable[[ColumnElement[Any], Any], Clause]]
@@ -109,7 +150,7 @@ class RelatedField:
         return and_(*clauses)
 
 
-FilterField = ScalarField | FieldGroup | BooleanField | RelatedField
+FilterField = ScalarField | CurrentStateField | LeaseField | FieldGroup | BooleanField | RelatedField
 FilterFields = Mapping[str, FilterField]
 
 
@@ -160,7 +201,7 @@ def _field_shape(name: str, value: Any, field: FilterField, parameters: Paramete
             return ((name, _shape_of(value, field.fields, parameters)),)
         case FieldGroup():
             conditions = _shape_of(value, field.fields, parameters)
-        case ScalarField():
+        case ScalarField() | CurrentStateField() | LeaseField():
             conditions = _operators_shape(value, parameters)
     return ((name, conditions),) if conditions else ()
 
@@ -221,6 +262,11 @@ _TIMESTAMP: Operators = {
     "before": lambda column, parameter: column <= bindparam(parameter, required=True),
     **_NULL,
 }
+_NUMBER: Operators = {
+    "at_least": lambda column, parameter: column >= bindparam(parameter, required=True),
+    "at_most": lambda column, parameter: column <= bindparam(parameter, required=True),
+}
+_MEMBERS: Operators = {"contains": has_members}
 _TAGS: Operators = {
     "one": has_tag,
     "all": has_all_tags,
@@ -240,6 +286,10 @@ def _text(column: str) -> ScalarField:
 
 def _timestamp(column: str) -> ScalarField:
     return ScalarField(column, _TIMESTAMP)
+
+
+def _number(column: str) -> ScalarField:
+    return ScalarField(column, _NUMBER)
 
 
 _tags = ScalarField("tags", _TAGS)
@@ -300,7 +350,15 @@ TASK_RUN_FIELDS: FilterFields = {
     "start_time": _timestamp("start_time"),
     "end_time": _timestamp("end_time"),
     "expected_start_time": _timestamp("expected_start_time"),
+    "next_scheduled_start_time": _timestamp("next_scheduled_start_time"),
+    "state_timestamp": _timestamp("state_timestamp"),
     "created_at": _timestamp("created"),
+    "run_count": _number("run_count"),
+    "total_run_time_seconds": _number("total_run_time_seconds"),
+    "dynamic_key": _text("dynamic_key"),
+    "worker_name": LeaseField("worker_name", _TEXT),
+    "state_message": CurrentStateField("message", _TEXT),
+    "metadata": ScalarField("metadata", _MEMBERS),
     "flow_run_id": _exact("flow_run_id"),
     "has_child_flow_run": BooleanField(_has_child_flow_run),
     "flow_run": RelatedField(tables.flow_run, "flow_run_id", lambda: FLOW_RUN_FIELDS),

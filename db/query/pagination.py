@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, FromClause, Select, Table, Text, bindparam, func, select, tuple_
+from sqlalchemy import BindParameter, ColumnElement, FromClause, Select, Table, Text, bindparam, func, select, tuple_
 
 from db.connection import Connection, Row
 from db.query.filters import Filter, FilterFields, Shape, clauses_of, shape_of
@@ -130,8 +130,13 @@ def read_page(
     *,
     parent: Parent | None = None,
     selection: Selection | None = None,
+    lock: bool = False,
 ) -> Page:
-    """Read one page of the list of all rows, or of those that belong to `parent`."""
+    """Read one page of the list of all rows, or of those that belong to `parent`.
+
+    With `lock`, lock its rows and the next one until the transaction ends. Waits for rows that others have locked; rows
+    that no longer match the filter then are not part of the page.
+    """
     shape, parameters = shape_of(filter, listing.fields)
     row_limit = window.size + 1
     rows: list[Row] = []
@@ -144,9 +149,11 @@ def read_page(
             partial.key_range,
             parent and parent.column,
             selection or listing.record_selection,
+            lock,
         )
+        fetch = connection.fetch_locked if lock else connection.fetch
         arguments = {**parameters, **partial.parameters, "limit": row_limit - len(rows), "offset": window.offset}
-        rows += connection.fetch(statement, {**arguments, "parent": parent.id} if parent else arguments)
+        rows += fetch(statement, {**arguments, "parent": parent.id} if parent else arguments)
         if len(rows) == row_limit:
             break
     return _page(rows, window)
@@ -179,19 +186,30 @@ def read_pages(
     return [_page(list(found[parent.id]), window) for parent in parents]
 
 
-def count_rows(connection: Connection, listing: Listing[Any], filter: Filter) -> int:
-    """Count the rows that match the filter."""
+def count_rows(connection: Connection, listing: Listing[Any], filter: Filter, at_most: int | None = None) -> int:
+    """Count the rows that match the filter. Stops at `at_most`, which then means that number or more."""
     shape, parameters = shape_of(filter, listing.fields)
-    return connection.fetch(_count_statement(listing, shape), parameters)[0][0]
+    if at_most is None:
+        return connection.fetch(_count_statement(listing, shape), parameters)[0][0]
+    return connection.fetch(_limited_count_statement(listing, shape), {**parameters, "at_most": at_most})[0][0]
 
 
 def count_rows_by_parent(
-    connection: Connection, listing: Listing[Any], filter: Filter, parents: Sequence[Parent]
+    connection: Connection,
+    listing: Listing[Any],
+    filter: Filter,
+    parents: Sequence[Parent],
+    at_most: int | None = None,
 ) -> list[int]:
-    """Count the rows of each parent that match the filter. All parents must have the same column."""
+    """Count the rows of each parent as `count_rows` does. All parents must have the same column."""
     shape, parameters = shape_of(filter, listing.fields)
-    statement = _counts_statement(listing, shape, parents[0].column)
-    counts = dict(connection.fetch(statement, {**parameters, "parents": [parent.id for parent in parents]}))
+    ids, column = list(dict.fromkeys(parent.id for parent in parents)), parents[0].column
+    if at_most is None:
+        rows = connection.fetch(_counts_statement(listing, shape, column), {**parameters, "parents": ids})
+    else:
+        arguments = {**parameters, "parents": [[id] for id in ids], "at_most": at_most}
+        rows = connection.fetch(_limited_counts_statement(listing, shape, column), arguments)
+    counts = dict(rows)
     return [counts.get(parent.id, 0) for parent in parents]
 
 
@@ -264,13 +282,15 @@ def _page_statement(
     key_range: KeyRange,
     parent_column: str | None,
     selection: Selection,
+    lock: bool,
 ) -> Statement:
     table = listing.table
     selected = select(table.c[order.key], table.c.id, *selection.columns).select_from(selection.source)
     if parent_column is not None:
         selected = selected.where(table.c[parent_column] == bindparam("parent", required=True))
     selected = selected.where(*clauses_of(shape, listing.fields, table), *_range_clauses(key_range, order, table))
-    return Statement(_limited(_ordered(selected, order, from_end, table)))
+    selected = _limited(_ordered(selected, order, from_end, table))
+    return Statement(selected.with_for_update(of=table, key_share=True) if lock else selected)
 
 
 @lru_cache(MAX_CACHED_STATEMENTS)
@@ -308,6 +328,30 @@ def _counts_statement(listing: Listing[Any], shape: Shape, parent_column: str) -
     column = table.c[parent_column]
     counted = select(column, func.count()).select_from(table).group_by(column)
     return Statement(counted.where(is_among(column, "parents"), *clauses_of(shape, listing.fields, table)))
+
+
+_at_most: BindParameter[int] = bindparam("at_most", required=True)
+
+
+@lru_cache(MAX_CACHED_STATEMENTS)
+def _limited_count_statement(listing: Listing[Any], shape: Shape) -> Statement:
+    table = listing.table
+    # Row by row: the database stops reading when it has found enough rows.
+    counted = select(table.c.id).where(*clauses_of(shape, listing.fields, table)).limit(_at_most).subquery()
+    return Statement(select(func.count()).select_from(counted))
+
+
+@lru_cache(MAX_CACHED_STATEMENTS)
+def _limited_counts_statement(listing: Listing[Any], shape: Shape, parent_column: str) -> Statement:
+    table, parents = listing.table, unnest_rows("parents", id=Id)
+    counted = (
+        select(table.c.id)
+        .where(table.c[parent_column] == parents.c.id, *clauses_of(shape, listing.fields, table))
+        .limit(_at_most)
+        .correlate(parents)
+        .subquery()
+    )
+    return Statement(select(parents.c.id, select(func.count()).select_from(counted).scalar_subquery()))
 
 
 def _sort_key(order: SortOrder, table: FromClause) -> ColumnElement[Any]:

@@ -116,6 +116,16 @@ class ReadBudget:
         finally:
             self.remaining = before
 
+    @contextmanager
+    def restored_on_overflow(self) -> Generator[None]:
+        """Count nothing for a read in the context that raises ReadTooLarge. A smaller read may then fit."""
+        before = self.remaining
+        try:
+            yield
+        except ReadTooLarge:
+            self.remaining = before
+            raise
+
     def check(self) -> None:
         """Raise ReadTooLarge or MemoryBudgetExceeded when more was read than allowed."""
         if self.remaining < 0:

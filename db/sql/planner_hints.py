@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Join, Select, literal_column, true
+from sqlalchemy import ColumnElement, FromClause, Join, SelectBase, literal_column, true
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
@@ -27,7 +27,7 @@ def nested_loop_join(rows: FromClause, looked_up: FromClause) -> Join:
     return _NestedLoopJoin(rows, looked_up, true())
 
 
-def is_in_subquery(column: ColumnElement[Any], selected: Select[Any]) -> ColumnElement[bool]:
+def is_in_subquery(column: ColumnElement[Any], selected: SelectBase) -> ColumnElement[bool]:
     """Build the condition that `column` is among the few values of `selected`, which may be limited and correlated."""
     return _IsInSubquery(column, selected.scalar_subquery())
 

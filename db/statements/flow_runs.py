@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Text, and_, bindparam, delete, select, update
+from sqlalchemy import ColumnElement, Text, and_, bindparam, delete, literal_column, null, select, update
 
 from db.connection import Connection, Row
 from db.enums import StateType
@@ -65,6 +66,12 @@ _UPDATE_PROGRESS = Statement(
     update(flow_run).where(flow_run.c.id == bindparam("run_id", required=True)), _PROGRESS_COLUMNS
 )
 
+_OMITTED_COLUMNS: dict[ColumnElement[Any], ColumnElement[Any]] = {
+    flow_run.c.parameters: literal_column("'{}'"),
+    flow_run.c.context: literal_column("'{}'"),
+    flow_run_state.c.message: null(),
+    flow_run_state.c.data: null(),
+}
 _proposals = unnest_rows("proposals", run_id=Id, transition_id=Id)
 _recorded_state = flow_run_state.alias("earlier")
 _FACTS = Statement(
@@ -165,4 +172,20 @@ def flow_run_facts(
     }
 
 
+# `update_flow_run_progress` stores none of the columns that are constants here.
+_TO_CHANGE = Statement(
+    select(*(_OMITTED_COLUMNS.get(each, each) for each in FLOW_RUN_COLUMNS))
+    .select_from(FLOW_RUN_SOURCE)
+    .where(is_among(flow_run.c.id, "ids"))
+)
+
+
+def flow_runs_to_change(connection: Connection, ids: Sequence[str]) -> dict[str, FlowRunRecord]:
+    """Return the existing flow runs by id, without the columns that may have megabytes and that only clients need."""
+    rows = connection.fetch(_TO_CHANGE, {"ids": list(ids)})
+    return {row[0]: flow_run_from_row(row, connection.now) for row in rows}
+
+
+NO_COLUMNS = Selection((), flow_run)
+"""Selection for pages that contain only ids."""
 FLOW_RUNS = Listing(flow_run, FLOW_RUN_FIELDS, Selection(tuple(FLOW_RUN_COLUMNS), FLOW_RUN_SOURCE), flow_run_from_row)

@@ -8,7 +8,6 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
-    Boolean,
     ColumnElement,
     Float,
     FromClause,
@@ -19,6 +18,7 @@ from sqlalchemy import (
     func,
     select,
     true,
+    union_all,
     update,
 )
 
@@ -26,8 +26,8 @@ from db.connection import Connection, Row
 from db.enums import StateType
 from db.records import QueueEntryRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row, stored_column_names
-from db.sql.lists import is_empty_list, is_key_among, unnest_rows
-from db.sql.planner_hints import nested_loop_join, with_selectivity
+from db.sql.lists import is_key_among, unnest_rows
+from db.sql.planner_hints import is_in_subquery, nested_loop_join, with_selectivity
 from db.sql.statement import Statement
 from db.sql.text import collate_by_code_point
 from db.sql.time_arithmetic import add_seconds, earlier_of
@@ -57,70 +57,39 @@ _LOCK = Statement(
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
-_LOCK_BY_LEASE = Statement(
+_runs = unnest_rows("runs", id=queue_entry.c.task_run_id.type)
+_held = queue_entry.alias("held")
+_LOCK_BY_RUN_OR_LEASE = Statement(
     select(queue_entry.c.task_run_id)
-    .where(is_key_among(queue_entry.c.lease_id, "leases"))
+    .where(
+        is_in_subquery(
+            queue_entry.c.task_run_id,
+            union_all(select(_runs.c.id), select(_held.c.task_run_id).where(is_key_among(_held.c.lease_id, "leases"))),
+        )
+    )
     .order_by(queue_entry.c.task_run_id)
     .with_for_update()
 )
 _TASK_RUN_IDS_BY_LEASE = Statement(
     select(queue_entry.c.lease_id, queue_entry.c.task_run_id).where(is_key_among(queue_entry.c.lease_id, "leases"))
 )
-_BY_LEASE = Statement(_leased.where(is_key_among(queue_entry.c.lease_id, "leases")))
-_UNACKNOWLEDGED = Statement(_entries.where(queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged))
-_UNACKNOWLEDGED_LEASE_IDS = Statement(
-    select(queue_entry.c.lease_id).where(is_key_among(queue_entry.c.lease_id, "leases"), ~queue_entry.c.is_acknowledged)
-)
-
-# One row for each side of each key. Both statements below search the index of waiting entries once for each row.
-_sides = unnest_rows("sides", task_key=Text(), is_retry=Boolean())
-_waiting = queue_entry.alias("waiting")
-_of_side = (
-    _waiting.c.lease_id.is_(None),
-    ~_waiting.c.waits_for_slot,
-    _waiting.c.task_key == _sides.c.task_key,
-    _waiting.c.is_retry == _sides.c.is_retry,
-)
-_due_of_side = (
-    select(_waiting.c.task_run_id)
-    .where(*_of_side, _waiting.c.available_at <= _now)
-    .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
-    .limit(_limit)
-    .correlate(_sides)
-)
-_locked_of_side = (
-    select(*record_columns(_waiting, QueueEntryRecord))
-    .where(*_of_side, _waiting.c.available_at <= _now)
-    .order_by(_waiting.c.available_at, _waiting.c.task_run_id)
-    .limit(_limit)
-    .with_for_update(skip_locked=True)
-    .correlate(_sides)
-    .lateral("due")
+_by_lease = _leased.where(is_key_among(queue_entry.c.lease_id, "leases"))
+_BY_LEASE = Statement(
+    _by_lease, postgresql=_by_lease.order_by(queue_entry.c.task_run_id).with_for_update(of=queue_entry)
 )
 
 
-def _has_tags(entry: FromClause) -> ColumnElement[bool]:
-    return (
-        select(~is_empty_list(task_run.c.tags))
-        .where(task_run.c.id == entry.c.task_run_id)
-        .correlate(entry)
-        .scalar_subquery()
+def _of_run(entry: FromClause, column: ColumnElement[Any]) -> ColumnElement[Any]:
+    return select(column).where(task_run.c.id == entry.c.task_run_id).correlate(entry).scalar_subquery()
+
+
+_UNACKNOWLEDGED = Statement(
+    select(*QUEUE_ENTRY_COLUMNS, _of_run(queue_entry, task_run.c.state_type)).where(
+        queue_entry.c.lease_id.is_not(None), ~queue_entry.c.is_acknowledged
     )
-
-
-_DUE = Statement(
-    select(*QUEUE_ENTRY_COLUMNS, _has_tags(queue_entry))
-    .select_from(nested_loop_join(_sides, queue_entry))
-    .where(queue_entry.c.task_run_id.in_(_due_of_side)),
-    # Entries that another server is claiming, or that a state change is about to remove, are skipped without waiting.
-    postgresql=select(*record_columns(_locked_of_side, QueueEntryRecord), _has_tags(_locked_of_side)).select_from(
-        _sides.join(_locked_of_side, true())
-    ),
 )
-_NEXT_DUE = Statement(
-    select(select(func.min(_waiting.c.available_at)).where(*_of_side).correlate(_sides).scalar_subquery()).select_from(
-        _sides
-    )
+_LEASE_ACKNOWLEDGEMENTS = Statement(
+    select(queue_entry.c.lease_id, queue_entry.c.is_acknowledged).where(is_key_among(queue_entry.c.lease_id, "leases"))
 )
 
 _expired = (
@@ -141,7 +110,9 @@ _seconds: BindParameter[float] = bindparam("seconds", type_=Float(), required=Tr
 _now_value = bindparam("now", type_=queue_entry.c.lease_expires_at.type, required=True)
 _shifted_expiry = add_seconds(queue_entry.c.lease_expires_at, _seconds)
 _SHIFT_LEASES = Statement(
-    update(queue_entry).values(lease_expires_at=_shifted_expiry).where(queue_entry.c.lease_id.is_not(None))
+    update(queue_entry)
+    .values(lease_expires_at=_shifted_expiry, times_out_at=add_seconds(queue_entry.c.times_out_at, _seconds))
+    .where(queue_entry.c.lease_id.is_not(None))
 )
 _extended_expiry = earlier_of(_shifted_expiry, add_seconds(_now_value, queue_entry.c.lease_seconds))
 _is_extendable = (
@@ -214,7 +185,7 @@ def _first_of_key(*columns: ColumnElement[Any]) -> Select[Any]:
             _slot_waiter.c.task_key == _waiting_keys.c.task_key,
             _is_unleased,
         )
-        .order_by(_slot_waiter.c.available_at, _slot_waiter.c.task_run_id)
+        .order_by(_slot_waiter.c.priority.desc(), _slot_waiter.c.available_at, _slot_waiter.c.task_run_id)
         .limit(_limit)
         .correlate(_waiting_keys)
     )
@@ -257,9 +228,15 @@ def queue_entries_by_run(connection: Connection, task_run_ids: Sequence[str]) ->
     return {row[0]: queue_entry_from(row) for row in connection.fetch(_BY_RUN, {"ids": list(task_run_ids)})}
 
 
-def lock_queue_entries(connection: Connection, task_run_ids: Sequence[str]) -> None:
-    """Lock the queue entries of these runs: no other transaction changes them before this transaction ends."""
-    connection.lock(_LOCK, {"ids": list(task_run_ids)})
+def lock_queue_entries(connection: Connection, task_run_ids: Sequence[str], lease_ids: Sequence[str] = ()) -> None:
+    """Lock the queue entries of these runs and leases.
+
+    No other transaction changes them before this transaction ends.
+    """
+    if lease_ids:
+        connection.lock(_LOCK_BY_RUN_OR_LEASE, {"runs": [[id] for id in task_run_ids], "leases": list(lease_ids)})
+    else:
+        connection.lock(_LOCK, {"ids": list(task_run_ids)})
 
 
 def task_run_ids_by_lease(connection: Connection, lease_ids: Sequence[str]) -> dict[str, str]:
@@ -272,10 +249,10 @@ def queue_entries_by_lease(
 ) -> dict[str, tuple[QueueEntryRecord, StateType | None]]:
     """Lock and return the entries under these leases, each with the state type of its run, by lease id.
 
-    Unknown and expired leases are omitted. No other transaction changes the entries before this transaction ends.
+    Unknown and expired leases are omitted. No other transaction changes the entries before this transaction ends. The
+    state type may be that from before the lock.
     """
-    connection.lock(_LOCK_BY_LEASE, {"leases": list(lease_ids)})
-    rows = connection.fetch(_BY_LEASE, {"leases": list(lease_ids)})
+    rows = connection.fetch_locked(_BY_LEASE, {"leases": list(lease_ids)})
     found = ((queue_entry_from(row), row[QUEUE_ENTRY_WIDTH]) for row in rows)
     # With a condition in the statement, SQLite would read all leased entries in the order of their expiry.
     return {
@@ -285,34 +262,9 @@ def queue_entries_by_lease(
     }
 
 
-def unacknowledged_entries(connection: Connection) -> list[QueueEntryRecord]:
-    """Return every entry that is delivered and not yet acknowledged."""
-    return [queue_entry_from(row) for row in connection.fetch(_UNACKNOWLEDGED)]
-
-
-def due_entries(connection: Connection, task_keys: Sequence[str], per_side: int) -> list[QueueEntryRecord]:
-    """Return the entries that can be claimed now: for each key, the first `per_side` entries of each side.
-
-    On PostgreSQL, the entries are locked until the transaction ends. Those that another transaction has locked are
-    skipped.
-    """
-    parameters = {"sides": _sides_of(task_keys), "now": connection.now, "limit": per_side}
-    return [_due_entry_from(row) for row in connection.fetch(_DUE, parameters)]
-
-
-def _due_entry_from(row: Row) -> QueueEntryRecord:
-    entry = queue_entry_from(row)
-    entry.has_tags = bool(row[QUEUE_ENTRY_WIDTH])
-    return entry
-
-
-def next_due_at(connection: Connection, task_keys: Sequence[str]) -> str | None:
-    """Return when the next run of these keys is due, or None when no run is waiting.
-
-    The time may have passed: another server may be claiming the run.
-    """
-    rows = connection.fetch(_NEXT_DUE, {"sides": _sides_of(task_keys)})
-    return min((row[0] for row in rows if row[0] is not None), default=None)
+def unacknowledged_entries(connection: Connection) -> list[tuple[QueueEntryRecord, StateType]]:
+    """Return every entry that is delivered and not yet acknowledged, with the state type of its run."""
+    return [(queue_entry_from(row), StateType(row[QUEUE_ENTRY_WIDTH])) for row in connection.fetch(_UNACKNOWLEDGED)]
 
 
 def runs_with_expired_leases(connection: Connection, limit: int) -> list[str]:
@@ -333,13 +285,14 @@ def extend_leases(connection: Connection, seconds: float) -> int:
 
 
 def shift_leases(connection: Connection, seconds: float) -> None:
-    """Let all leases end `seconds` later; earlier when negative."""
+    """Let all leases and time limits end `seconds` later; earlier when negative."""
     connection.run(_SHIFT_LEASES, {"seconds": max(-MAX_SHIFT_SECONDS, min(seconds, MAX_SHIFT_SECONDS))})
 
 
-def unacknowledged_lease_ids(connection: Connection, lease_ids: Sequence[str]) -> set[str]:
-    """Return those of these leases that exist and are not yet acknowledged."""
-    return {row[0] for row in connection.fetch(_UNACKNOWLEDGED_LEASE_IDS, {"leases": list(lease_ids)})}
+def lease_acknowledgements(connection: Connection, lease_ids: Sequence[str]) -> dict[str, bool]:
+    """Return those of these leases that exist, each with whether it is acknowledged."""
+    rows = connection.fetch(_LEASE_ACKNOWLEDGEMENTS, {"leases": list(lease_ids)})
+    return {lease_id: bool(is_acknowledged) for lease_id, is_acknowledged in rows}
 
 
 def next_expiry_at(connection: Connection) -> str | None:
@@ -356,11 +309,7 @@ def tags_with_waiting_runs(connection: Connection) -> list[str]:
 def first_waiting_for_slots(connection: Connection, tags: Sequence[str], per_key: int) -> list[QueueEntryRecord]:
     """Lock and return unleased entries that wait for a slot of these tags: for each tag, the first `per_key` of each key.
 
-    Those of a tag and key are sorted by due time. Those that another transaction has locked are skipped.
+    They are the first by priority, then by due time. Those that another transaction has locked are skipped.
     """
     parameters = {"tags": [[tag] for tag in tags], "limit": per_key}
     return [queue_entry_from(row) for row in connection.fetch(_FIRST_WAITING_FOR_SLOTS, parameters)]
-
-
-def _sides_of(task_keys: Sequence[str]) -> list[Any]:
-    return [[key, is_retry] for key in task_keys for is_retry in (1, 0)]

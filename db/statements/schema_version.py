@@ -5,7 +5,7 @@ from sqlalchemy import String, column, select, table
 from db.connection import Connection
 from db.sql.statement import Statement
 
-REVISIONS = ("0001", "0002", "0003")
+REVISIONS = ("0001", "0002", "0003", "0004")
 """The migrations in `db/migrations/versions`, oldest first. A test compares the two."""
 
 HEAD = REVISIONS[-1]

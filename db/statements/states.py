@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from sqlalchemy import Table, insert, select
 
-from db.connection import Connection, FlowRunStatesWritten, StatesWritten
+from db.connection import Connection, FlowRunStatesWritten, StatesWritten, TaskRunEnded
+from db.enums import TERMINAL
 from db.records import StateRecord
 from db.row_mapping import insert_statement, record_columns, record_to_row, state_from_row
 from db.sql.lists import is_among
@@ -55,13 +56,14 @@ def flow_run_states_by_id(connection: Connection, ids: Sequence[str]) -> dict[st
 
 
 def insert_task_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:
-    """Insert new states, and notify the readers of the feed after the commit.
+    """Insert new states, and notify the readers of the feed and those who wait for ended runs after the commit.
 
     An existing run must be updated after this call, because its row must still refer to the previous state.
     """
     connection.run_many(_INSERT_TASK_RUN_STATE, [{**record_to_row(state), "of_run": state.run_id} for state in states])
     if states and (notification := StatesWritten()) not in connection.notifications:
         connection.notify([notification])
+    connection.notify(TaskRunEnded(state.run_id) for state in states if state.type in TERMINAL)
 
 
 def insert_flow_run_states(connection: Connection, states: Sequence[StateRecord]) -> None:

@@ -8,12 +8,14 @@ from typing import Any
 
 from sqlalchemy import (
     BindParameter,
+    Boolean,
     ColumnElement,
     FromClause,
     Select,
     Text,
     and_,
     bindparam,
+    case,
     delete,
     func,
     literal_column,
@@ -44,10 +46,13 @@ from db.sql.lists import is_among, is_key_among, unnest_rows
 from db.sql.planner_hints import is_in_subquery, nested_loop_join
 from db.sql.statement import Statement
 from db.statements.queue import QUEUE_ENTRY_COLUMNS, QUEUE_ENTRY_WIDTH, lock_queue_entries, queue_entry_from
-from db.tables import Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
+from db.tables import HAS_NOT_ENDED, Id, flow_run, flow_run_state, queue_entry, task_run, task_run_state
 
 TaskRunKey = tuple[str | None, str, str]
 """Identifies a task run for its clients: flow run id, task key and dynamic key."""
+
+UniqueKey = tuple[str, str]
+"""Task key and unique key, which at most one task run that has not ended has."""
 
 _BY_ID = Statement(select_task_runs().where(is_key_among(task_run.c.id, "ids")))
 
@@ -59,6 +64,20 @@ _BY_KEY_IN_FLOW_RUN = Statement(
 )
 _BY_KEY_IN_BACKGROUND = Statement(
     select_task_runs().join(_keys, and_(task_run.c.flow_run_id.is_(None), _keys.c.flow_run_id.is_(None), _same_keys))
+)
+
+_unique_keys = unnest_rows("keys", task_key=Text(), unique_key=Text())
+_BY_UNIQUE_KEY = Statement(
+    select(*TASK_RUN_COLUMNS)
+    .select_from(
+        nested_loop_join(_unique_keys, task_run).outerjoin(task_run_state, task_run_state.c.id == task_run.c.state_id)
+    )
+    .where(
+        task_run.c.task_key == _unique_keys.c.task_key,
+        task_run.c.unique_key == _unique_keys.c.unique_key,
+        # Written as in the partial index, which is not used otherwise.
+        literal_column(f"task_run.{HAS_NOT_ENDED}"),
+    )
 )
 
 _INSERT = insert_statement(task_run, TaskRunRecord)
@@ -79,8 +98,18 @@ _PROGRESS_COLUMNS = [
 ]
 _progress_values = attrgetter("id", *_PROGRESS_COLUMNS)
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
-_UPDATE_PROGRESS = Statement(update(task_run).where(task_run.c.id == _run_id), _PROGRESS_COLUMNS)
-_UPDATE_NAME = Statement(update(task_run).where(task_run.c.id == _run_id), ["updated", "name"])
+# A run that begins again has made no progress. The stored progress may be newer than that of the record.
+_begins_again: BindParameter[bool] = bindparam("begins_again", type_=Boolean(), required=True)
+_progress_after_change = case((_begins_again, null()), else_=task_run.c.progress)
+_UPDATE_PROGRESS = Statement(
+    update(task_run).where(task_run.c.id == _run_id).values(progress=_progress_after_change), _PROGRESS_COLUMNS
+)
+_EDITABLE_COLUMNS = ["updated", "name", "tags", "metadata", "priority", "expires_at", "slot_tags"]
+_editable_values = attrgetter(
+    "id", "updated", "name", "tags_json", "metadata", "priority", "expires_at", "slot_tags_json"
+)
+_UPDATE_EDITABLE = Statement(update(task_run).where(task_run.c.id == _run_id), _EDITABLE_COLUMNS)
+_CLEAR_EXPIRY = Statement(update(task_run).where(task_run.c.id == _run_id).values(expires_at=null()))
 _LOCK = Statement(
     select(task_run.c.id)
     .where(is_key_among(task_run.c.id, "ids"))
@@ -109,6 +138,17 @@ def task_run_row(connection: Connection, id: str, paths: tuple[str, ...]) -> Row
     return rows[0] if rows else None
 
 
+@lru_cache(maxsize=MAX_CACHED_ROW_STATEMENTS)
+def _rows_by_id(paths: tuple[str, ...]) -> Statement:
+    columns, source = columns_for_task_runs(paths)
+    return Statement(select(*columns).select_from(source).where(is_key_among(task_run.c.id, "ids")))
+
+
+def task_run_rows(connection: Connection, ids: Sequence[str], paths: tuple[str, ...]) -> list[Row]:
+    """Return the columns at these paths of the existing task runs, in any order."""
+    return connection.fetch(_rows_by_id(paths), {"ids": list(ids)})
+
+
 def task_runs_by_key(connection: Connection, keys: Sequence[TaskRunKey]) -> dict[TaskRunKey, TaskRunRecord]:
     """Return the existing task runs by key."""
     rows = [
@@ -121,30 +161,47 @@ def task_runs_by_key(connection: Connection, keys: Sequence[TaskRunKey]) -> dict
     return {(record.flow_run_id, record.task_key, record.dynamic_key): record for record in records}
 
 
+def task_runs_by_unique_key(connection: Connection, keys: Sequence[UniqueKey]) -> dict[UniqueKey, TaskRunRecord]:
+    """Return the task runs that hold these keys: those that have not ended, at most one for each key."""
+    rows = connection.fetch(_BY_UNIQUE_KEY, {"keys": [list(key) for key in keys]})
+    records = [task_run_from_row(row, connection.now) for row in rows]
+    return {(record.task_key, record.unique_key or ""): record for record in records}
+
+
 def insert_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
     connection.run_many(_INSERT, [record_to_row(record) for record in records])
 
 
 def update_task_run_progress(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
-    """Store the state and the progress of these runs.
+    """Store the state of these runs and what follows from it. RUNNING removes the progress that a worker has reported.
 
     Columns that only clients set, such as the name, are not written.
     """
     names = ("run_id", *_PROGRESS_COLUMNS)
-    connection.run_many(_UPDATE_PROGRESS, [dict(zip(names, _progress_values(each), strict=True)) for each in records])
+    rows = [dict(zip(names, _progress_values(each), strict=True)) for each in records]
+    for row in rows:
+        row["begins_again"] = row["state_type"] == StateType.RUNNING
+    connection.run_many(_UPDATE_PROGRESS, rows)
 
 
-def rename_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
-    """Store the names of these runs."""
-    connection.run_many(
-        _UPDATE_NAME, [{"run_id": each.id, "name": each.name, "updated": each.updated} for each in records]
-    )
+def update_editable_columns(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
+    """Store the values of these runs that clients can change after the creation."""
+    names = ("run_id", *_EDITABLE_COLUMNS)
+    connection.run_many(_UPDATE_EDITABLE, [dict(zip(names, _editable_values(each), strict=True)) for each in records])
 
 
-def lock_task_runs(connection: Connection, ids: Sequence[str]) -> None:
-    """Lock these runs and their queue entries: no other transaction changes them before this transaction ends."""
+def clear_expiry(connection: Connection, ids: Sequence[str]) -> None:
+    """Remove the time at which these runs expire."""
+    connection.run_many(_CLEAR_EXPIRY, [{"run_id": id} for id in ids])
+
+
+def lock_task_runs(connection: Connection, ids: Sequence[str], lease_ids: Sequence[str] = ()) -> None:
+    """Lock these runs, their queue entries and those of these leases.
+
+    No other transaction changes them before this transaction ends.
+    """
     connection.lock(_LOCK, {"ids": list(ids)})
-    lock_queue_entries(connection, ids)
+    lock_queue_entries(connection, ids, lease_ids)
 
 
 def existing_task_runs(connection: Connection, ids: Sequence[str]) -> set[str]:
@@ -215,6 +272,7 @@ def _omit_large(column: ColumnElement[Any]) -> ColumnElement[Any]:
 
 _OMITTED_COLUMNS: dict[ColumnElement[Any], ColumnElement[Any]] = {
     task_run.c.parameters: null(),
+    task_run.c.metadata: null(),
     task_run.c.task_inputs: literal_column("'{}'"),
     task_run_state.c.message: null(),
     task_run_state.c.data: null(),
@@ -222,10 +280,11 @@ _OMITTED_COLUMNS: dict[ColumnElement[Any], ColumnElement[Any]] = {
 
 
 # A statement reads what was committed when it began, but reads each row that it locks as of the lock.
-# The ids are those of the proposals: for a list of ids, PostgreSQL would plan each execution again, which costs more.
+# The ids are those of the proposals: for a list of ids, PostgreSQL would plan each execution again, which costs more. They
+# are looked up as an array: PostgreSQL would join a small table by reading all of it.
 _locked = (
     select(task_run.c.id, task_run.c.state_id, task_run.c.updated)
-    .join(_proposals, task_run.c.id == _proposals.c.run_id)
+    .where(is_in_subquery(task_run.c.id, select(_proposals.c.run_id)))
     .order_by(task_run.c.id)
     .with_for_update(of=task_run, key_share=True)
     .cte("locked")
@@ -244,8 +303,10 @@ _is_unchanged = and_(
 
 def _facts_statements(*, include_large_columns: bool) -> tuple[Statement, Statement]:
     """Build the statement that locks the runs and reads their facts, and the one that reads the facts again."""
-    on_postgresql = _facts(_locked_entry, _is_unchanged, include_large_columns=include_large_columns).join(
-        _locked, _locked.c.id == task_run.c.id
+    on_postgresql = (
+        _facts(_locked_entry, _is_unchanged, include_large_columns=include_large_columns)
+        .join(_locked, _locked.c.id == task_run.c.id)
+        .where(is_in_subquery(task_run.c.id, select(_locked.c.id)))
     )
     locking = Statement(
         _facts(queue_entry, literal_column("1"), include_large_columns=include_large_columns), postgresql=on_postgresql
@@ -285,6 +346,13 @@ def task_run_facts(
         # Another transaction changed a run between the read and the lock, and may have queued it.
         lock_queue_entries(connection, [run_id for run_id, _ in proposals])
         rows = connection.fetch(rereading, {"proposals": proposal_rows})
+    return {row[0]: _facts_from(row, connection.now) for row in rows}
+
+
+def read_task_run_facts(connection: Connection, ids: Sequence[str]) -> dict[str, TaskRunFacts]:
+    """Return the facts for proposals without a transition id, without locks and large columns, by run id."""
+    _, reading = _SLIM_FACTS
+    rows = connection.fetch(reading, {"proposals": [[id, None] for id in ids]})
     return {row[0]: _facts_from(row, connection.now) for row in rows}
 
 

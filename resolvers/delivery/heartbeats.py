@@ -12,16 +12,41 @@ from dataclasses import dataclass
 
 from db.connection import Connection
 from db.outages import Outage
+from db.records import JsonText
 from db.runtime.timestamps import seconds_between
-from db.statements import heartbeats, queue
+from db.statements import heartbeats, queue, workers
 
 log = logging.getLogger("runyard.queue")
 
 
-def record_heartbeats(connection: Connection, servers: Sequence[str]) -> list[Exception | None]:
-    """Record that these servers are running."""
+STALE_SECONDS = 3600.0
+"""Age after which the record of a server is deleted. Servers that stop delete theirs."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerHeartbeat:
+    """A server that is running, and the workers that are connected to it."""
+
+    server_id: str
+    workers: JsonText | None
+    """The workers, serialized; None when no other server uses the database."""
+
+
+def record_heartbeats(connection: Connection, servers: Sequence[ServerHeartbeat]) -> list[Exception | None]:
+    """Record that these servers are running, and their workers."""
     heartbeats.record_heartbeat(connection)
+    for each in servers:
+        if each.workers is not None:
+            workers.record_workers(connection, each.server_id, each.workers)
+            workers.forget_stale_servers(connection, STALE_SECONDS)
     return [None] * len(servers)
+
+
+def forget_servers(connection: Connection, server_ids: Sequence[str]) -> list[Exception | None]:
+    """Delete the records of servers that stop."""
+    for server_id in server_ids:
+        workers.forget_server(connection, server_id)
+    return [None] * len(server_ids)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from db.connection import Connection
 from db.enums import StateType
-from db.records import StateDetails
+from db.records import QueueEntryRecord, StateDetails
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, task_runs
 from db.statements.task_runs import TaskRunFacts
@@ -34,18 +34,23 @@ def recover_expired_leases(connection: Connection, task_run_ids: Sequence[str]) 
     - RUNNING: it is retried if it has retries left, and otherwise becomes CRASHED (`WorkerLost`).
     - CANCELLING: it becomes CANCELLED.
 
-    After MAX_EXPIRED_DELIVERIES lost workers in a row, a SCHEDULED or PENDING run becomes CRASHED (`Undeliverable`).
-    A SCHEDULED or PENDING run whose worker has received WAIT for a slot is no sign of a lost worker: it waits for the slot.
+    An unacknowledged run that its claim has started is unconfirmed: no worker may have received it, so RUNNING becomes
+    SCHEDULED, with the same delay, and does not count in `run_count`.
+
+    After MAX_EXPIRED_DELIVERIES lost workers in a row, a SCHEDULED, PENDING or unconfirmed run becomes CRASHED
+    (`Undeliverable`). A SCHEDULED or PENDING run whose worker has received WAIT for a slot is no sign of a lost worker: it
+    waits for the slot.
     """
     facts_by_id = task_runs.task_run_facts(connection, [(id, None) for id in task_run_ids], include_large_columns=False)
     transitions = TaskRunTransitions.load(connection, [facts.run for facts in facts_by_id.values()], [])
     outcomes = Counter[str]()
-    for facts in facts_by_id.values():
+    # Another server may have recovered a run, or its worker may have renewed the lease.
+    expired = [each for each in facts_by_id.values() if _has_expired(each.queue_entry, connection.now)]
+    _uncount_starts(connection, [each for each in expired if is_unconfirmed(each)])
+    for facts in expired:
         entry = facts.queue_entry
-        if entry is None or entry.lease_expires_at is None or entry.lease_expires_at > connection.now:
-            # Another server has recovered the run, or its worker has renewed the lease.
-            continue
-        if entry.is_acknowledged:
+        assert entry is not None
+        if entry.is_acknowledged or is_unconfirmed(facts):
             _recover_after_expiry(transitions, facts)
             outcomes["crashed" if facts.run.state_type is StateType.CRASHED else "lapsed"] += 1
         else:
@@ -62,24 +67,54 @@ def recover_lost_connections(connection: Connection, lease_ids: Sequence[str]) -
     Return whether each run was recovered. Such a run may be the cause of the loss: it counts as a lost worker, as after an
     acknowledgement.
     """
+    lost = _unacknowledged_runs(connection, lease_ids)
+    transitions = TaskRunTransitions.load(connection, [facts.run for facts in lost.values()], [])
+    _uncount_starts(connection, list(lost.values()))
+    for facts in lost.values():
+        _recover_after_expiry(transitions, facts)
+    _write(connection, transitions)
+    return [lease_id in lost for lease_id in lease_ids]
+
+
+def recover_unconfirmed(connection: Connection, transitions: TaskRunTransitions, runs: Sequence[TaskRunFacts]) -> None:
+    """Requeue runs that claims have started and that no worker has confirmed: their starts do not count as runs.
+
+    Each counts as a lost worker, as when its lease expires. The caller writes the transitions.
+    """
+    _uncount_starts(connection, runs)
+    for facts in runs:
+        _recover_after_expiry(transitions, facts)
+
+
+def release_unconfirmed(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:
+    """Requeue runs that claims have started under these leases and that no worker has confirmed, each due at once.
+
+    RUNNING becomes SCHEDULED and does not count in `run_count`. The workers are not lost. Return whether each run was
+    requeued.
+    """
+    released = _unacknowledged_runs(connection, lease_ids)
+    requeue_released(connection, [(facts, 0.0) for facts in released.values()])
+    return [lease_id in released for lease_id in lease_ids]
+
+
+def _unacknowledged_runs(connection: Connection, lease_ids: Sequence[str]) -> dict[str, TaskRunFacts]:
+    """Lock and return the runs under those of these leases that are held and not acknowledged, by lease id.
+
+    The lease sweep recovers runs whose leases have expired.
+    """
     runs = queue.task_run_ids_by_lease(connection, lease_ids)
     facts_by_id = task_runs.task_run_facts(
         connection, [(run_id, None) for run_id in runs.values()], include_large_columns=False
     )
-    transitions = TaskRunTransitions.load(connection, [facts.run for facts in facts_by_id.values()], [])
-    recovered: set[str] = set()
+    found: dict[str, TaskRunFacts] = {}
     for lease_id, run_id in runs.items():
         facts = facts_by_id.get(run_id)
         entry = facts.queue_entry if facts else None
-        # The lease sweep recovers runs whose leases have expired.
-        is_held = (
-            entry is not None and is_leased_under(entry, lease_id) and (entry.lease_expires_at or "") > connection.now
-        )
-        if facts and entry and is_held and not entry.is_acknowledged:
-            _recover_after_expiry(transitions, facts)
-            recovered.add(lease_id)
-    _write(connection, transitions)
-    return [lease_id in recovered for lease_id in lease_ids]
+        if facts is None or entry is None or not is_leased_under(entry, lease_id):
+            continue
+        if not entry.is_acknowledged and not _has_expired(entry, connection.now):
+            found[lease_id] = facts
+    return found
 
 
 def requeue_released(connection: Connection, runs: Sequence[tuple[TaskRunFacts, float]]) -> None:
@@ -98,9 +133,19 @@ def requeue_released(connection: Connection, runs: Sequence[tuple[TaskRunFacts, 
     _write(connection, transitions)
 
 
-def _uncount_starts(connection: Connection, released: Sequence[TaskRunFacts]) -> None:
+def _has_expired(entry: QueueEntryRecord | None, now: str) -> bool:
+    return entry is not None and entry.lease_expires_at is not None and entry.lease_expires_at <= now
+
+
+def is_unconfirmed(facts: TaskRunFacts) -> bool:
+    """Return whether the run's claim has started it, and its worker has not acknowledged the lease."""
+    entry = facts.queue_entry
+    return entry is not None and not entry.is_acknowledged and facts.run.state_type is StateType.RUNNING
+
+
+def _uncount_starts(connection: Connection, requeued: Sequence[TaskRunFacts]) -> None:
     """Set the run count of each RUNNING run to its value before the first RUNNING under its lease."""
-    running = [each for each in released if each.run.state_type is StateType.RUNNING]
+    running = [each for each in requeued if each.run.state_type is StateType.RUNNING]
     if not running:
         return
     lease_ids = {each.run.id: each.queue_entry.lease_id or "" for each in running if each.queue_entry}
@@ -140,7 +185,8 @@ def _recover_after_expiry(transitions: TaskRunTransitions, facts: TaskRunFacts) 
         _hold_back(transitions, facts)
         return
     entry.lapses += 1
-    if entry.lapses >= MAX_EXPIRED_DELIVERIES and facts.run.state_type in (StateType.SCHEDULED, StateType.PENDING):
+    has_not_begun = facts.run.state_type in STARTABLE_STATES or is_unconfirmed(facts)
+    if entry.lapses >= MAX_EXPIRED_DELIVERIES and has_not_begun:
         message = (
             f"{entry.lapses} consecutive deliveries ended with a lost worker; the limit is {MAX_EXPIRED_DELIVERIES}."
         )
@@ -156,7 +202,7 @@ def _recover(transitions: TaskRunTransitions, facts: TaskRunFacts, due_at: str, 
     if type is StateType.SCHEDULED:
         transitions.pass_slots_on(facts.run)
         transitions.queue_changes.requeue(entry, max(due_at, facts.run.next_scheduled_start_time or due_at))
-    elif type is StateType.PENDING or (type is StateType.RUNNING and not is_lost):
+    elif type is StateType.PENDING or (type is StateType.RUNNING and (not is_lost or is_unconfirmed(facts))):
         _set_state(transitions, facts, _awaiting_redelivery(due_at))
     elif type is StateType.RUNNING:
         lost = ProposedState(

@@ -15,7 +15,8 @@ from db.runtime.memory_budget import ReadTooLarge
 from db.runtime.timestamps import parse_timestamp
 from db.statements import queue
 from resolvers.batch_size import AdaptiveBatchSize, limit_read_size
-from resolvers.delivery.heartbeats import record_heartbeats
+from resolvers.delivery.connected_workers import ConnectedWorkers
+from resolvers.delivery.heartbeats import ServerHeartbeat, record_heartbeats
 from resolvers.delivery.lease_recovery import recover_expired_leases
 from resolvers.queue.slot_waiters import MAX_WOKEN_PER_KEY, wake_overdue_waiters
 
@@ -53,10 +54,18 @@ class LeaseSweeper:
     """
 
     def __init__(
-        self, database: Database, clock: Clock, *, max_wait_seconds: float, heartbeat_seconds: float, chance: Chance
+        self,
+        database: Database,
+        clock: Clock,
+        workers: ConnectedWorkers,
+        *,
+        max_wait_seconds: float,
+        heartbeat_seconds: float,
+        chance: Chance,
     ) -> None:
         self._database = database
         self._clock = clock
+        self._workers = workers
         self._chance = chance
         self._max_wait = timedelta(seconds=min(max_wait_seconds, heartbeat_seconds))
         self._heartbeat_seconds = heartbeat_seconds
@@ -130,7 +139,8 @@ class LeaseSweeper:
         if elapsed - self._last_heartbeat_at < self._heartbeat_seconds / 2:
             return False
         try:
-            await self._database.write(record_heartbeats, "this server")
+            workers = self._workers.serialize() if self._database.is_shared else None
+            await self._database.write(record_heartbeats, ServerHeartbeat(self._workers.server_id, workers))
         except RowsLocked as error:
             log.warning("The heartbeat could not be recorded; leases are swept without it: %s", error)
         self._last_heartbeat_at = elapsed

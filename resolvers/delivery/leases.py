@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from db.connection import Connection, LeaseSettled, Notification
+from db.connection import Connection, LeaseEnded, LeaseSettled
 from db.database import Database
 from db.enums import StateType
 from db.errors import RowsLocked
@@ -35,6 +35,10 @@ class LeaseResult:
     lease_expires_at: str | None = None
     cancel_requested: bool = False
 
+    @property
+    def is_held(self) -> bool:
+        return self.status is LeaseStatus.HELD
+
 
 def acknowledge_leases(connection: Connection, lease_ids: Sequence[str]) -> list[LeaseResult | Exception]:
     """Acknowledge deliveries: each lease outlives its subscription and lasts for its `lease_seconds` from now.
@@ -49,21 +53,31 @@ def acknowledge_leases(connection: Connection, lease_ids: Sequence[str]) -> list
 
 
 def release_unacknowledged(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:
-    """Release and requeue unacknowledged deliveries, at the head of their queues. Return whether each was requeued."""
+    """Release and requeue unacknowledged deliveries of runs that have not started, at the head of their queues.
+
+    Return for each lease whether its run has started, and `release_unconfirmed` must release it.
+    """
     held = queue.queue_entries_by_lease(connection, lease_ids)
-    unacknowledged = {lease_id: entry for lease_id, (entry, _) in held.items() if not entry.is_acknowledged}
-    requeue_entries(connection, list(unacknowledged.values()))
-    return [lease_id in unacknowledged for lease_id in lease_ids]
+    unacknowledged = {lease_id: found for lease_id, found in held.items() if not found[0].is_acknowledged}
+    # Changing the state of a run would lock it after its queue entry.
+    started = {lease_id for lease_id, (_, state_type) in unacknowledged.items() if state_type is StateType.RUNNING}
+    requeue_entries(connection, [entry for lease_id, (entry, _) in unacknowledged.items() if lease_id not in started])
+    return [lease_id in started for lease_id in lease_ids]
 
 
 def release_all_unacknowledged(connection: Connection, servers: Sequence[str]) -> list[int | Exception]:
     """Requeue all unacknowledged deliveries, at the head of their queues, and return their number.
 
     Called when the only server of a database starts: the subscriptions of its predecessor have ended, and no worker can
-    acknowledge what was sent to them.
+    acknowledge what was sent to them. A run that its claim has started becomes SCHEDULED. No other transaction runs, so
+    the order of locks does not matter.
     """
     unacknowledged = queue.unacknowledged_entries(connection)
-    requeue_entries(connection, unacknowledged)
+    requeue_entries(connection, [entry for entry, type in unacknowledged if type is not StateType.RUNNING])
+    started = [(entry.task_run_id, None) for entry, type in unacknowledged if type is StateType.RUNNING]
+    if started:
+        facts = task_runs.task_run_facts(connection, started, include_large_columns=False)
+        requeue_released(connection, [(each, 0.0) for each in facts.values()])
     return [len(unacknowledged)] * len(servers)
 
 
@@ -72,6 +86,7 @@ def finish_deliveries(connection: Connection, lease_ids: Sequence[str]) -> list[
     held = queue.queue_entries_by_lease(connection, lease_ids)
     queue.delete_queue_entries(connection, [entry.task_run_id for entry, _ in held.values()])
     connection.notify(LeaseSettled(lease_id) for lease_id in lease_ids)
+    connection.notify(LeaseEnded(lease_id) for lease_id in held)
     return [lease_id in held for lease_id in lease_ids]
 
 
@@ -160,7 +175,7 @@ def _is_held(entry: QueueEntryRecord | None, lease_id: str, now: str) -> bool:
 
 def requeue_entries(connection: Connection, entries: Sequence[QueueEntryRecord]) -> None:
     """End the leases of these entries and requeue them, at the head of their queues."""
-    notifications: list[Notification] = [requeue(entry) for entry in entries]
+    notifications = [notification for entry in entries for notification in requeue(entry)]
     queue.update_queue_entries(connection, entries)
     connection.notify(notifications)
 

@@ -19,6 +19,10 @@ class DeliveryMetrics:
     """Number of deliveries of runs that had not been delivered before."""
     redeliveries: int = 0
     """Number of deliveries of runs that had been delivered before."""
+    expired: int = 0
+    """Number of runs that this server has cancelled because they had expired."""
+    timed_out: int = 0
+    """Number of runs that this server has ended because they had exceeded their time limits."""
 
     def record(self, claim: Claim, seconds: float) -> None:
         """Record the duration and the deliveries of a claim."""
@@ -26,3 +30,4 @@ class DeliveryMetrics:
         first = sum(delivery.attempt == 1 for delivery in claim.deliveries)
         self.first_deliveries += first
         self.redeliveries += len(claim.deliveries) - first
+        self.expired += claim.expired

@@ -18,7 +18,7 @@ LimitsByRun = Mapping[str, Sequence[LimitFacts]]
 class SlotCheck:
     """Free slots for the runs of one claim. Each run that is admitted counts against those after it.
 
-    Delivery reserves no slot: the run takes it when it enters RUNNING.
+    Delivery reserves no slot: the run takes it when it enters RUNNING, in the claim itself when the claim starts runs.
     """
 
     def __init__(self, limits: LimitsByRun, locked_tags: AbstractSet[str]) -> None:
@@ -28,20 +28,19 @@ class SlotCheck:
         self._admitted: Counter[str] = Counter()
         self.held_back: list[QueueEntryRecord] = []
         """Runs that were not admitted. Each has the tag that it waits for, and leaves the due runs when it is stored."""
-        self.free_tags: set[str] = set()
-        """Tags with a free slot that a run was not admitted to, because another of its limits is full."""
+        self.free_slots: dict[str, int] = {}
+        """Number of free slots, by tag, that runs were not admitted to because another of their limits is full."""
 
     @classmethod
     def load(cls, connection: Connection, due: Sequence[QueueEntryRecord]) -> "SlotCheck":
         """Read the limits for these due runs: no statement for runs without tags, and three when slots are scarce."""
-        tagged = [entry.task_run_id for entry in due if entry.has_tags]
-        limits = _limits_of(connection, tagged)
+        limits = read_limits(connection, due)
         scarce = _scarce_tags(limits)
         if not scarce:
             return cls(limits, set())
         # A slot that is freed after this read must wake the runs that now start to wait.
         locked = concurrency_limits.lock_unlocked_limits(connection, scarce)
-        return cls(_limits_of(connection, tagged), locked)
+        return cls(read_limits(connection, due), locked)
 
     def admits(self, entry: QueueEntryRecord) -> bool:
         """Return whether each limit on the tags of the run has a free slot. If not, the run is held back.
@@ -56,8 +55,15 @@ class SlotCheck:
         if full.tag in self._locked_tags:
             entry.waits_for_tag = full.tag
             self.held_back.append(entry)
-            self.free_tags.update(each.tag for each in limits if first_full_limit([each]) is None)
+            for each in limits:
+                if first_full_limit([each]) is None:
+                    unused = self.free_slots.get(each.tag, 0) + 1
+                    self.free_slots[each.tag] = min(unused, each.limit - each.used_by_others)
         return False
+
+    def has_unlocked_limit(self, entry: QueueEntryRecord) -> bool:
+        """Return whether the run has a limit that this transaction has not locked."""
+        return any(each.tag not in self._locked_tags for each in self._limits.get(entry.task_run_id, ()))
 
     def _remaining(self, entry: QueueEntryRecord) -> list[LimitFacts]:
         return [
@@ -66,10 +72,12 @@ class SlotCheck:
         ]
 
 
-def _limits_of(connection: Connection, task_run_ids: Sequence[str]) -> LimitsByRun:
-    if not task_run_ids:
+def read_limits(connection: Connection, due: Sequence[QueueEntryRecord]) -> LimitsByRun:
+    """Read the limits on the tags of these due runs: no statement for runs without tags."""
+    tagged = [entry.task_run_id for entry in due if entry.has_tags]
+    if not tagged:
         return {}
-    found = concurrency_limits.limits_of_task_runs(connection, task_run_ids)
+    found = concurrency_limits.limits_of_task_runs(connection, tagged)
     return {
         id: [LimitFacts(each.limit_id, each.tag, each.limit, each.used_by_others) for each in limits]
         for id, limits in found.items()

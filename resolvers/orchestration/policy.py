@@ -21,9 +21,11 @@ from resolvers.orchestration.rules.shared.wait_for_scheduled_time import wait_fo
 from resolvers.orchestration.rules.task_runs.cancel_unheld_task_runs_immediately import (
     cancel_unheld_task_runs_immediately,
 )
+from resolvers.orchestration.rules.task_runs.expire_unstarted_runs import expire_unstarted_runs
 from resolvers.orchestration.rules.task_runs.fence_lost_leases import fence_lost_leases
 from resolvers.orchestration.rules.task_runs.flow_run_must_be_running import flow_run_must_be_running
 from resolvers.orchestration.rules.task_runs.insert_into_cache import insert_into_cache
+from resolvers.orchestration.rules.task_runs.keep_unique_keys import keep_unique_keys
 from resolvers.orchestration.rules.task_runs.leave_terminal_states import leave_terminal_states
 from resolvers.orchestration.rules.task_runs.reject_running_after_cancellation import (
     reject_running_after_cancellation,
@@ -41,6 +43,7 @@ IN_FLOW_RUN: Policy = (
     fence_lost_leases,  # first, in every policy: a worker without its lease changes nothing
     retrieve_from_cache,  # before the rules that delay a run: a cached result needs no execution
     leave_terminal_states,  # before the rules that read the run count, which it resets
+    keep_unique_keys,
     flow_run_must_be_running,
     take_concurrency_slots,
     copy_scheduled_time,
@@ -57,8 +60,10 @@ IN_BACKGROUND: Policy = (
     prevent_pending,  # before the rules that accept or amend a claim
     reject_running_after_cancellation,  # before the cache, whose result would complete a cancelled run
     cancel_unheld_task_runs_immediately,
+    expire_unstarted_runs,  # before the cache: an expired run has no result
     retrieve_from_cache,
     leave_terminal_states,
+    keep_unique_keys,
     take_concurrency_slots,
     copy_scheduled_time,
     wait_for_scheduled_time,
@@ -68,8 +73,8 @@ IN_BACKGROUND: Policy = (
 )
 """Task runs without a flow run."""
 
-FORCED: Policy = (fence_lost_leases, mark_unknown_results)
-"""Task runs that are created in a flow run, and proposals with `force`: only the lease is checked."""
+FORCED: Policy = (fence_lost_leases, keep_unique_keys, mark_unknown_results)
+"""Task runs that are created in a flow run, and proposals with `force`: only the lease and the unique key are checked."""
 
 FLOW_RUN: Policy = (
     leave_terminal_flow_run_states,  # before the next rule, whose REJECT would hide its ABORT

@@ -83,6 +83,8 @@ class Transition:
     """Current lease of the run; None when it has no lease or the lease has expired."""
     has_worker: bool = False
     """Whether a worker holds the run: its lease has been acknowledged, or the proposal names it."""
+    unique_key_holder_id: str | None = None
+    """Id of another run that has the same task key and unique key and has not ended; None when no other run does."""
 
     @property
     def current(self) -> StateRecord | None:

@@ -6,9 +6,12 @@ entry contains the lease. Memory holds only hints, such as cached counts.
 
     entries.py      effects of state changes on queue entries
     slot_waiters.py runs that wait for a concurrency slot
+    pauses.py       pauses and resumes queues
+    wait_reasons.py why a run is not delivered yet
     capacity.py     limits on the number of waiting runs
     task_queue.py   delivery order of one task key
     multi_queue.py  round robin over several task keys
+    queue_ids.py    ids of queues in the API
     stats.py        statistics for the API
     depth.py        depths for metrics, for a bounded number of task keys
 

@@ -83,6 +83,10 @@ class QueueCapacity:
                 self._cache_remaining(side, remaining[side], connection.now)
         return CapacityReservation(self, remaining, argument)
 
+    def without_cached_counts(self) -> "QueueCapacity":
+        """Return the same limits for decisions that add no runs, and must not change the cached counts."""
+        return QueueCapacity(max_scheduled=self.max_scheduled, max_retry=self.max_retry, is_shared=self._is_shared)
+
     def count_added(self, side: Side) -> None:
         """Reduce the cached capacity of a side by an added run."""
         if cached := self._headroom.get(side):

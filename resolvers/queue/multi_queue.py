@@ -11,7 +11,9 @@ class MultiQueue:
     """Task queues that are served in turn: a key waits at most one turn of each other key that has due runs."""
 
     def __init__(self, queues: Iterable[TaskQueue]) -> None:
-        self._queues = deque(queues)
+        self._queues = list(queues)
+        # Most of many keys have no due run. Each run that is taken must not search them.
+        self._nonempty = deque(queue for queue in self._queues if queue)
 
     @classmethod
     def of(
@@ -35,12 +37,18 @@ class MultiQueue:
 
         Drops the runs that are not accepted. Returns None if these keys have no other run.
         """
-        for index, queue in enumerate(self._queues):
+        for index, queue in enumerate(self._nonempty):
             if queue.task_key in task_keys and (entry := queue.take(admits)) is not None:
-                del self._queues[index]
-                self._queues.append(queue)
+                del self._nonempty[index]
+                if queue:
+                    self._nonempty.append(queue)
                 return entry
         return None
+
+    @property
+    def next_due_at(self) -> dict[str, str]:
+        """Due time of the next run that has not been taken, by key. Keys without such a run are omitted."""
+        return {queue.task_key: due_at for queue in self._nonempty if (due_at := queue.next_due_at) is not None}
 
     @property
     def consecutive_retries(self) -> dict[str, int]:

@@ -1,12 +1,13 @@
 """Runs that wait for a concurrency slot, and how freed slots wake them.
 
 A run waits when its worker has received WAIT for a slot and its lease has ended, or when a claim finds that no slot is
-free. It is not due then. A slot that becomes free wakes the first waiting run of each task key: the run is due again.
+free. It is not due then. A slot that becomes free wakes the first waiting run of each task key, by priority and then by
+due time: the run is due again.
 The run takes the slot when it enters RUNNING, so a woken run may wait again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 
 from db.connection import Connection
 from db.records import QueueEntryRecord
@@ -17,18 +18,23 @@ MAX_WOKEN_PER_KEY = 500
 """Maximum number of runs of one task key that are woken at a time. `wake_overdue_waiters` wakes the rest."""
 
 
-def find_waiters(connection: Connection, free_slots: Mapping[str, int]) -> list[QueueEntryRecord]:
-    """Lock and return the waiting runs to wake for these numbers of free slots, by tag: as many of each task key."""
+def find_waiters(
+    connection: Connection, free_slots: Mapping[str, int], *, except_runs: Set[str] = frozenset()
+) -> list[QueueEntryRecord]:
+    """Lock and return the waiting runs to wake for these numbers of free slots, by tag: as many of each task key.
+
+    `except_runs`: runs that no longer wait, although their entries are not written yet.
+    """
     wanted = {tag: min(count, MAX_WOKEN_PER_KEY) for tag, count in free_slots.items() if count > 0}
     if not wanted:
         return []
-    found = queue.first_waiting_for_slots(connection, sorted(wanted), max(wanted.values()))
-    return list(_first_of_each_key(found, wanted))
+    found = queue.first_waiting_for_slots(connection, sorted(wanted), max(wanted.values()) + len(except_runs))
+    return list(_first_of_each_key((each for each in found if each.task_run_id not in except_runs), wanted))
 
 
 def _first_of_each_key(entries: Iterable[QueueEntryRecord], wanted: Mapping[str, int]) -> Iterable[QueueEntryRecord]:
     taken: Counter[tuple[str, str]] = Counter()
-    for entry in sorted(entries, key=lambda each: (each.available_at, each.task_run_id)):
+    for entry in sorted(entries, key=lambda each: (-each.priority, each.available_at, each.task_run_id)):
         tag = entry.waits_for_tag or ""
         if taken[tag, entry.task_key] < wanted[tag]:
             taken[tag, entry.task_key] += 1

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from db.connection import Connection
 from db.records import QueueStats
 from db.runtime.timestamps import seconds_between
+from db.statements.queue_pauses import paused_queues
 from db.statements.queue_stats import read_queue_stats
 from resolvers.queue.capacity import QueueCapacity
 from resolvers.queue.queue_ids import encode_queue_id
@@ -25,6 +26,12 @@ class TaskQueueStats:
     subscribers: int
     max_scheduled: int
     max_retry: int
+    paused_at: str | None
+    """When the queue was paused; None when it is not paused."""
+
+    @property
+    def is_paused(self) -> bool:
+        return self.paused_at is not None
 
     @property
     def id(self) -> str:
@@ -36,16 +43,26 @@ def read_task_queues(
 ) -> list[TaskQueueStats]:
     """Return the statistics of these keys, in the same order.
 
-    Without `task_keys`, returns those of every key that has runs in its queue or subscribers, sorted by key.
+    Without `task_keys`, returns those of every key that is paused, has runs in its queue or subscribers, sorted by key.
     """
     found = read_queue_stats(connection, task_keys)
-    keys = sorted(found.keys() | subscriber_counts.keys()) if task_keys is None else task_keys
+    paused = paused_queues(connection, task_keys)
+    keys = sorted(found.keys() | paused.keys() | subscriber_counts.keys()) if task_keys is None else task_keys
     return [
-        _to_stats(found.get(key) or QueueStats(key), subscriber_counts[key], capacity, connection.now) for key in keys
+        _to_stats(
+            found.get(key) or QueueStats(key),
+            subscriber_counts[key],
+            capacity,
+            connection.now,
+            paused_at=paused.get(key),
+        )
+        for key in keys
     ]
 
 
-def _to_stats(stats: QueueStats, subscribers: int, capacity: QueueCapacity, now: str) -> TaskQueueStats:
+def _to_stats(
+    stats: QueueStats, subscribers: int, capacity: QueueCapacity, now: str, *, paused_at: str | None
+) -> TaskQueueStats:
     return TaskQueueStats(
         task_key=stats.task_key,
         scheduled=stats.scheduled,
@@ -58,4 +75,5 @@ def _to_stats(stats: QueueStats, subscribers: int, capacity: QueueCapacity, now:
         subscribers=subscribers,
         max_scheduled=capacity.max_scheduled,
         max_retry=capacity.max_retry,
+        paused_at=paused_at,
     )

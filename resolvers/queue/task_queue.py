@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable
+from itertools import groupby
 
 from db.records import QueueEntryRecord
 
@@ -16,10 +17,19 @@ def admit_all(_entry: QueueEntryRecord) -> bool:
     return True
 
 
-class TaskQueue:
-    """The due runs of one key in delivery order: the retry side first, each side sorted by due time.
+class _Level:
+    """The due runs of one priority, each side sorted by due time."""
 
-    A retry side that is never empty does not starve the scheduled side: see `MAX_CONSECUTIVE_RETRIES`.
+    def __init__(self, ordered: Iterable[QueueEntryRecord]) -> None:
+        self.retry, self.scheduled = deque[QueueEntryRecord](), deque[QueueEntryRecord]()
+        for entry in ordered:
+            (self.retry if entry.is_retry else self.scheduled).append(entry)
+
+
+class TaskQueue:
+    """The due runs of one key in delivery order: by priority, then the retry side first, each side sorted by due time.
+
+    A retry side that is never empty does not starve the scheduled side of its priority: see `MAX_CONSECUTIVE_RETRIES`.
     """
 
     def __init__(self, task_key: str, entries: Iterable[QueueEntryRecord], consecutive_retries: int = 0) -> None:
@@ -27,20 +37,29 @@ class TaskQueue:
         self.task_key = task_key
         self.consecutive_retries = consecutive_retries
         """Number of runs taken from the retry side since the last run of the scheduled side."""
-        ordered = sorted(entries, key=lambda each: (each.available_at, each.task_run_id))
-        self._retry = deque(each for each in ordered if each.is_retry)
-        self._scheduled = deque(each for each in ordered if not each.is_retry)
+        ordered = sorted(entries, key=lambda each: (-each.priority, each.available_at, each.task_run_id))
+        self._levels = deque(_Level(of_level) for _, of_level in groupby(ordered, lambda each: each.priority))
+        """The runs by priority, highest first. None is empty."""
 
     def __len__(self) -> int:
-        return len(self._retry) + len(self._scheduled)
+        return sum(len(level.retry) + len(level.scheduled) for level in self._levels)
+
+    @property
+    def next_due_at(self) -> str | None:
+        """Due time of the first run; None when no run is left."""
+        sides = (side for level in self._levels for side in (level.retry, level.scheduled))
+        return min((side[0].available_at for side in sides if side), default=None)
 
     def take(self, admits: Admits = admit_all) -> QueueEntryRecord | None:
         """Take the next run that `admits` accepts, and drop the runs before it. Return None when no run is left."""
-        while self._retry or self._scheduled:
-            is_retry_next = self.consecutive_retries < MAX_CONSECUTIVE_RETRIES or not self._scheduled
-            side = self._retry if self._retry and is_retry_next else self._scheduled
+        while self._levels:
+            level = self._levels[0]
+            is_retry_next = self.consecutive_retries < MAX_CONSECUTIVE_RETRIES or not level.scheduled
+            side = level.retry if level.retry and is_retry_next else level.scheduled
             entry = side.popleft()
+            if not (level.retry or level.scheduled):
+                self._levels.popleft()
             if admits(entry):
-                self.consecutive_retries = self.consecutive_retries + 1 if side is self._retry else 0
+                self.consecutive_retries = self.consecutive_retries + 1 if entry.is_retry else 0
                 return entry
         return None

@@ -1,10 +1,11 @@
 """Transitions of a batch of task runs: decides each of them, then writes the effects of all together."""
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from db.connection import Connection
-from db.enums import StateType
+from db.enums import TERMINAL, StateType
 from db.records import QueueEntryRecord, StateRecord, TaskRunRecord
 from db.runtime.chance import Chance
 from db.statements import result_cache, states
@@ -18,6 +19,8 @@ from resolvers.queue.entries import QueueChanges, entered_side
 from resolvers.queue.slot_waiters import find_waiters
 from resolvers.transitions.concurrency_slots import SlotLedger
 from resolvers.transitions.enter_state import enter_state
+from resolvers.transitions.measurements import RunMeasurements
+from resolvers.transitions.unique_keys import UniqueKeyLedger
 
 STARTABLE_STATES = {StateType.SCHEDULED, StateType.PENDING}
 """State types of queued runs that can start, and that wait for a slot when none is free."""
@@ -31,24 +34,35 @@ class TaskRunTransitions:
     chance: Chance
     slots: SlotLedger
     cached_states: dict[str, StateRecord]
+    unique_keys: UniqueKeyLedger
     reservation: CapacityReservation | None = None
     """Number of runs that may be added to the queues; None for no limit."""
     queue_changes: QueueChanges = field(default_factory=QueueChanges)
     changed_runs: list[TaskRunRecord] = field(default_factory=list[TaskRunRecord])
     new_states: list[StateRecord] = field(default_factory=list[StateRecord])
-    unused_tags: set[str] = field(default_factory=set[str])
-    """Limited tags of runs that could have taken a slot and did not. Such a slot is passed on to a waiting run."""
+    unused_tags: Counter[str] = field(default_factory=Counter[str])
+    """Number of runs, by limited tag, that could have taken a slot and did not. Waiting runs are woken for these slots."""
+    former_waiters: set[str] = field(default_factory=set[str])
+    """Runs that waited for a slot before the batch changed their state."""
     cache_entries: list[CacheRecord] = field(default_factory=list[CacheRecord])
+    measurements: RunMeasurements = field(default_factory=RunMeasurements)
 
     @classmethod
     def load(
-        cls, connection: Connection, runs: Iterable[TaskRunRecord], proposals: Iterable[ProposedState]
+        cls,
+        connection: Connection,
+        runs: Sequence[TaskRunRecord],
+        proposals: Iterable[ProposedState],
+        *,
+        lock: bool = True,
     ) -> "TaskRunTransitions":
-        """Load the facts that the runs share, in at most three statements."""
+        """Load the facts that the runs share, in at most four statements. `lock`: false when nothing is written."""
         cache_keys = [each.details.cache_key for each in proposals if each.type is StateType.RUNNING]
         keys = [key for key in cache_keys if key]
-        slots = SlotLedger.load(connection, runs)
-        return cls(connection.now, connection.chance, slots, result_cache.cached_states(connection, keys))
+        slots = SlotLedger.load(connection, runs, lock=lock)
+        cached_states = result_cache.cached_states(connection, keys)
+        unique_keys = UniqueKeyLedger.load(connection, [run for run in runs if run.state_type in TERMINAL])
+        return cls(connection.now, connection.chance, slots, cached_states, unique_keys)
 
     def propose(
         self,
@@ -59,14 +73,22 @@ class TaskRunTransitions:
         flow_run: FlowRunFacts | None,
         entry: QueueEntryRecord | None,
         lease_id: str | None,
+        actor: str | None = None,
+        is_claim: bool = False,
     ) -> tuple[Decision, StateRecord | None]:
         """Decide a proposed state and apply the decision to `run`. Return the decision and the new state, if any.
+
+        `actor`: the client that proposes the state; None when the server sets it.
+
+        With `is_claim`, the claim that has created the lease `lease_id` proposes the state, and not the worker: the lease
+        stays unacknowledged.
 
         Raises QueueFull, with nothing changed, when the proposed state would queue the run and the queue has reached
         its limit. States that rules set instead are not limited.
         """
         held_lease_id = entry.lease_id if entry and (entry.lease_expires_at or "") > self.now else None
         is_acknowledged = entry is not None and held_lease_id is not None and entry.is_acknowledged
+        unique_key_holder = self.unique_keys.other_holder(run)
         has_worker = is_acknowledged or (lease_id is not None and lease_id == held_lease_id)
         decision = decide(
             policy,
@@ -82,26 +104,29 @@ class TaskRunTransitions:
                 lease_id=lease_id,
                 held_lease_id=held_lease_id,
                 has_worker=has_worker,
+                unique_key_holder_id=None if unique_key_holder is None else unique_key_holder.id,
             ),
         )
         if decision.state is None:
-            if entry is not None and lease_id is not None and lease_id == held_lease_id:
+            if entry is not None and lease_id is not None and lease_id == held_lease_id and not is_claim:
                 self._keep_leased(run, entry, decision)
             return decision, None
         if self.reservation is not None and (side := entered_side(run, proposed, entry)) is not None:
             self.reservation.reserve(side)
+        if entry is not None and entry.waits_for_slot:
+            self.former_waiters.add(run.id)
         could_start = run.state_type in STARTABLE_STATES
-        state = self._apply_decision(run, decision, proposed.details.transition_id)
+        state = self._apply_decision(run, decision, proposed.details.transition_id, actor)
         self.changed_runs.append(run)
-        last_state = state if has_worker else self._complete_cancellation(run, state)
+        last_state = state if has_worker else self._complete_cancellation(run, state, actor)
         if could_start and last_state.type not in (StateType.PENDING, StateType.RUNNING):
             self.pass_slots_on(run)
-        self.queue_changes.apply_state(run, last_state, entry, lease_id)
+        self.queue_changes.apply_state(run, last_state, entry, lease_id, is_claim=is_claim)
         return decision, state
 
     def pass_slots_on(self, run: TaskRunRecord) -> None:
         """Let another run have the slots that this run could have taken, because it does not start now."""
-        self.unused_tags.update(each.tag for each in self.slots.facts_for(run))
+        self.unused_tags.update([each.tag for each in self.slots.facts_for(run)])
 
     def full_tag(self, run: TaskRunRecord) -> str | None:
         """Return the first tag of the run whose limit has no free slot for it; None when the run could start."""
@@ -116,6 +141,7 @@ class TaskRunTransitions:
         self.slots.write(connection)
         result_cache.cache_states(connection, self.cache_entries)
         self.queue_changes.write(connection)
+        self.measurements.write(connection)
 
     def _keep_leased(self, run: TaskRunRecord, entry: QueueEntryRecord, decision: Decision) -> None:
         """Keep the lease of a run whose proposed state was not set, and note whether the run waits for a slot."""
@@ -124,7 +150,7 @@ class TaskRunTransitions:
         if tag is not None:
             self.pass_slots_on(run)
 
-    def _complete_cancellation(self, run: TaskRunRecord, state: StateRecord) -> StateRecord:
+    def _complete_cancellation(self, run: TaskRunRecord, state: StateRecord, actor: str | None) -> StateRecord:
         """Set CANCELLED after a CANCELLING that was set by force, because no worker holds the run. Return the last state.
 
         Task runs of flow runs, and those that represent a subflow, are cancelled by the program that executes them.
@@ -133,7 +159,7 @@ class TaskRunTransitions:
         if state.type is not StateType.CANCELLING or not is_in_background:
             return state
         cancelled = ProposedState(StateType.CANCELLED, StateType.CANCELLED.default_name, state.message, state.data)
-        return self._apply_decision(run, Decision(OrchestrationStatus.ACCEPT, cancelled), None)
+        return self._apply_decision(run, Decision(OrchestrationStatus.ACCEPT, cancelled), None, actor)
 
     def _wake_waiters(self, connection: Connection) -> None:
         """Make runs due for the slots that the batch has freed, and for those that its runs could have taken."""
@@ -142,18 +168,24 @@ class TaskRunTransitions:
             free = self.slots.free_slots(entry.waits_for_tag or "")
             if free is None or free > 0:
                 entry.waits_for_tag = None
-        unused = {tag: min(1, self.slots.free_slots(tag) or 0) for tag in self.unused_tags}
-        self.queue_changes.wake(find_waiters(connection, unused | self.slots.freed_slots()), self.now)
+        unused = {tag: min(count, self.slots.free_slots(tag) or 0) for tag, count in self.unused_tags.items()}
+        free_slots = unused | self.slots.freed_slots()
+        self.queue_changes.wake(find_waiters(connection, free_slots, except_runs=self.former_waiters), self.now)
 
-    def _apply_decision(self, run: TaskRunRecord, decision: Decision, transition_id: str | None) -> StateRecord:
+    def _apply_decision(
+        self, run: TaskRunRecord, decision: Decision, transition_id: str | None, actor: str | None
+    ) -> StateRecord:
         assert decision.state is not None
         effects = decision.effects
         if effects.run_count is not None:
             run.run_count = effects.run_count
         if effects.flow_run_run_count is not None:
             run.flow_run_run_count = effects.flow_run_run_count
-        state = enter_state(run, decision.state, self.now, transition_id=transition_id)
+        previous, had_started = run.state_type, run.start_time is not None
+        state = enter_state(run, decision.state, self.now, transition_id=transition_id, actor=actor)
+        self.measurements.record(run, state, previous, had_started=had_started)
         self.slots.apply_state(run, state.type, takes_slots=bool(effects.takes_slots))
+        self.unique_keys.apply_state(run)
         details = decision.state.details
         if effects.caches_result and details.cache_key:
             self.cache_entries.append(CacheRecord(state.id, details.cache_key, details.cache_expires_at, self.now))

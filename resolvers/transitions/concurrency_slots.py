@@ -1,6 +1,6 @@
 """Concurrency slots that a batch of state changes takes and frees."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from db.connection import Connection
 from db.enums import StateType
@@ -24,26 +24,44 @@ class SlotLedger:
         self._initial_holders = {limit_id: set(holders_of_limit) for limit_id, holders_of_limit in holders.items()}
 
     @classmethod
-    def load(cls, connection: Connection, runs: Iterable[TaskRunRecord]) -> "SlotLedger":
-        """Lock and load the limits for these runs: at most two statements, and none for runs without tags."""
-        tags = sorted({tag for run in runs for tag in run.tags})
-        limits = concurrency_limits.lock_limits(connection, tags) if tags else {}
+    def load(cls, connection: Connection, runs: Iterable[TaskRunRecord], *, lock: bool = True) -> "SlotLedger":
+        """Load the limits for these runs, locked unless nothing is written.
+
+        Costs at most two statements, and none for runs without tags.
+        """
+        tags = sorted({tag for run in runs for tag in run.limiting_tags})
+        read = concurrency_limits.lock_limits if lock else concurrency_limits.limits_by_tag
+        limits = read(connection, tags) if tags else {}
         holders = concurrency_limits.slot_holders(connection, [each.id for each in limits.values()]) if limits else {}
         return cls(limits, holders)
 
+    @classmethod
+    def load_locked(cls, connection: Connection, tags: Sequence[str]) -> "SlotLedger":
+        """Load the limits on these tags, of which the transaction may have locked only some. Does not wait.
+
+        Only slots of the limits that it has locked may be taken or freed.
+        """
+        limits = concurrency_limits.limits_by_tag(connection, tags)
+        return cls(limits, concurrency_limits.slot_holders(connection, [each.id for each in limits.values()]))
+
     def facts_for(self, run: TaskRunRecord) -> list[LimitFacts]:
         """Return the limits on the run's tags and their current use, sorted by tag."""
-        return [
-            LimitFacts(limit.id, limit.tag, limit.limit, len(self._holders[limit.id] - {run.id}))
-            for limit in self._limits_of(run)
-        ]
+        return [self._facts(limit, run.id) for limit in self._limits_of(run.tags)]
+
+    def facts_for_tags(self, run_id: str, tags: Iterable[str]) -> list[LimitFacts]:
+        """Return the limits on these tags of a run and their current use, in the order of `tags`."""
+        return [self._facts(self._limits[tag], run_id) for tag in tags if tag in self._limits]
+
+    def _facts(self, limit: ConcurrencyLimitRecord, run_id: str) -> LimitFacts:
+        return LimitFacts(limit.id, limit.tag, limit.limit, len(self._holders[limit.id] - {run_id}))
 
     def apply_state(self, run: TaskRunRecord, type: StateType, *, takes_slots: bool) -> None:
         """Take or free the slots of a run that has entered a state of this type."""
-        for limit in self._limits_of(run):
-            if takes_slots:
+        if takes_slots:
+            for limit in self._limits_of(run.tags):
                 self._holders[limit.id].add(run.id)
-            elif type not in SLOT_HOLDING_STATES:
+        elif type not in SLOT_HOLDING_STATES:
+            for limit in self._limits_of(run.limiting_tags):
                 self._holders[limit.id].discard(run.id)
 
     def free_slots(self, tag: str) -> int | None:
@@ -70,7 +88,7 @@ class SlotLedger:
         concurrency_limits.delete_slots(connection, freed)
         concurrency_limits.insert_slots(connection, taken)
 
-    def _limits_of(self, run: TaskRunRecord) -> list[ConcurrencyLimitRecord]:
+    def _limits_of(self, tags: Iterable[str]) -> list[ConcurrencyLimitRecord]:
         if not self._limits:
             return []
-        return [self._limits[tag] for tag in sorted(set(run.tags)) if tag in self._limits]
+        return [self._limits[tag] for tag in sorted(set(tags)) if tag in self._limits]

@@ -11,12 +11,19 @@ from resolvers.orchestration.transition import ProposedState
 MICROSECOND = 1e-6
 
 
-def enter_state(run: RunRecord, proposed: ProposedState, now: str, *, transition_id: str | None = None) -> StateRecord:
+def enter_state(
+    run: RunRecord,
+    proposed: ProposedState,
+    now: str,
+    *,
+    transition_id: str | None = None,
+    actor: str | None = None,
+) -> StateRecord:
     """Set the state of `run` at the time `now`, update its statistics and return the new state. Writes nothing.
 
     When the clock has been set back, the time is directly after that of the previous state: the states of a run stay in
     order, and no duration is negative. `transition_id`: the id of the proposed transition, needed when a rule has
-    replaced the proposed state.
+    replaced the proposed state. `actor`: the client that proposed it; None when the server sets the state.
     """
     if run.state_timestamp is not None and now < run.state_timestamp:
         now = seconds_after(run.state_timestamp, MICROSECOND)
@@ -39,8 +46,11 @@ def enter_state(run: RunRecord, proposed: ProposedState, now: str, *, transition
         data=proposed.data,
         details_json=details.to_json(),
         transition_id=transition_id or details.transition_id,
+        actor=actor,
     )
     _update_statistics(run, state, details.scheduled_time)
+    if isinstance(run, TaskRunRecord) and state.type is StateType.RUNNING:
+        run.progress_json = None
     run.state = state
     run.state_id, run.state_type, run.state_name, run.state_timestamp = state.id, state.type, state.name, now
     run.updated = run.read_at = now

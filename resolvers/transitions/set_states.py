@@ -1,7 +1,7 @@
 """Setting states: the rules decide proposed states, and the results of a batch are written together."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from db.connection import Connection, LeaseSettled
 from db.enums import StateType
@@ -9,6 +9,7 @@ from db.records import FlowRunRecord, StateDetails, StateRecord, TaskRunRecord, 
 from db.runtime.ids import new_id
 from db.statements import flow_runs, states, task_runs
 from db.statements.task_runs import TaskRunFacts
+from resolvers.actor import request_actor
 from resolvers.errors import NotFound, QueueFull
 from resolvers.orchestration.decide import Decision, decide
 from resolvers.orchestration.policy import flow_run_policy, task_run_policy
@@ -27,6 +28,8 @@ class StateChange:
     proposed: ProposedState
     force: bool = False
     lease_id: str | None = None
+    actor: str | None = field(default_factory=request_actor.get)
+    """The client that proposes the state; None when the server sets it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,9 +115,10 @@ def _set_task_run_states(
                     task_run_policy(in_flow_run=facts.run.flow_run_id is not None, forced=change.force),
                     facts.run,
                     change.proposed,
-                    flow_run=_flow_run_facts(facts),
+                    flow_run=flow_run_facts(facts),
                     entry=facts.queue_entry,
                     lease_id=change.lease_id,
+                    actor=change.actor,
                 )
             except QueueFull as refusal:
                 results.append(refusal)
@@ -141,7 +145,8 @@ def _begins_under_lost_lease(recorded_state: StateRecord, change: StateChange, f
     return not is_leased_under(entry, change.lease_id) or entry is None or (entry.lease_expires_at or "") <= now
 
 
-def _flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
+def flow_run_facts(facts: TaskRunFacts) -> FlowRunFacts | None:
+    """Return what rules know about the flow run of a task run; None for a background run."""
     if facts.run.flow_run_id is None:
         return None
     pause = facts.flow_run_details or StateDetails()
@@ -174,21 +179,36 @@ def _set_flow_run_states(
         if recorded_state is not None:
             results.append(FlowRunTransitionResult(*_repeated_flow_run_fields(recorded_state, change), flow_run=run))
             continue
-        transition = Transition(run, change.proposed, connection.now, new_pause_key=new_id(connection.now))
-        decision = decide(flow_run_policy(forced=change.force), transition)
-        state = None
-        if decision.state is not None:
-            state = enter_flow_run_state(run, decision, connection.now, change.proposed.details.transition_id)
+        decision, state = decide_flow_run_state(
+            run, change.proposed, connection.now, forced=change.force, actor=change.actor
+        )
+        if state is not None:
             changed_runs.append(run)
         results.append(FlowRunTransitionResult(*_result_fields(decision, run.state, state), flow_run=run))
-    states.insert_flow_run_states(connection, [run.state for run in changed_runs if run.state])
-    flow_runs.update_flow_run_progress(connection, changed_runs)
-    copy_states_to_parent_task_runs(connection, changed_runs)
+    write_flow_run_states(connection, changed_runs)
     return results
 
 
+def decide_flow_run_state(
+    run: FlowRunRecord, proposed: ProposedState, now: str, *, forced: bool = False, actor: str | None = None
+) -> tuple[Decision, StateRecord | None]:
+    """Decide a proposed state and apply the decision to `run`, in memory. Return the decision and the new state, if any."""
+    transition = Transition(run, proposed, now, new_pause_key=new_id(now))
+    decision = decide(flow_run_policy(forced=forced), transition)
+    if decision.state is None:
+        return decision, None
+    return decision, enter_flow_run_state(run, decision, now, proposed.details.transition_id, actor)
+
+
+def write_flow_run_states(connection: Connection, changed_runs: Sequence[FlowRunRecord]) -> None:
+    """Write the new states of these flow runs, also to the task runs that represent them."""
+    states.insert_flow_run_states(connection, [run.state for run in changed_runs if run.state])
+    flow_runs.update_flow_run_progress(connection, changed_runs)
+    copy_states_to_parent_task_runs(connection, changed_runs)
+
+
 def enter_flow_run_state(
-    run: FlowRunRecord, decision: Decision, now: str, transition_id: str | None = None
+    run: FlowRunRecord, decision: Decision, now: str, transition_id: str | None = None, actor: str | None = None
 ) -> StateRecord:
     """Apply the decided state and its effects to the flow run, in memory, and return the new state."""
     assert decision.state is not None
@@ -197,13 +217,13 @@ def enter_flow_run_state(
         run.pause_keys_json = to_json(list(effects.pause_keys))
     if effects.resuming is not None:
         run.resuming = effects.resuming
-    return enter_state(run, decision.state, now, transition_id=transition_id)
+    return enter_state(run, decision.state, now, transition_id=transition_id, actor=actor)
 
 
 def copy_states_to_parent_task_runs(connection: Connection, changed_runs: Sequence[FlowRunRecord]) -> None:
     """Copy the states of these flow runs to the task runs that represent them, without applying the rules."""
     copies = [
-        StateChange(run.parent_task_run_id, _copy_for_parent(run, run.state), force=True)
+        StateChange(run.parent_task_run_id, _copy_for_parent(run, run.state), force=True, actor=run.state.actor)
         for run in changed_runs
         if run.parent_task_run_id is not None and run.state is not None
     ]

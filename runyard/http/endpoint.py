@@ -21,6 +21,7 @@ from strawberry.types.graphql import OperationType
 from db.errors import DatabaseUnavailable
 from db.runtime.deadlines import SharedTimer
 from db.runtime.memory_budget import SharedMemoryBudget
+from resolvers.actor import request_actor
 from resolvers.api_tokens import Caller
 from resolvers.errors import ErrorCode
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
@@ -232,6 +233,8 @@ class GraphQLOverHTTP:
             message = "The database is busy or unavailable. Retry the request."
             refusal = BadRequest(503, message, code=ErrorCode.UNAVAILABLE)
         else:
+            # Each request has its own task, so the value ends with it.
+            request_actor.set(caller.actor)
             return self._context.for_caller(caller)
         refusal.extensions["retryable"] = True
         raise refusal

@@ -17,6 +17,7 @@ from db.connection import Connection
 from db.database import Database
 from db.errors import DatabaseUnavailable
 from db.runtime.histograms import Histogram
+from db.statements.gauges import count_running_and_paused
 from resolvers.feed_lag import read_feed_lag
 from resolvers.queue.depth import QueueDepth, read_depths
 from runyard import __version__
@@ -45,6 +46,8 @@ class PrometheusMetrics:
         self._read_lock = asyncio.Lock()
         self._depths: Mapping[str, QueueDepth] | None = None
         self._feed_lag_seconds: float | None = None
+        self._running_and_paused: tuple[int, int] | None = None
+        """Numbers of running task runs and of paused queues."""
         self._fresh_until = 0.0
 
     async def __call__(self, request: Request) -> Response:
@@ -61,22 +64,23 @@ class PrometheusMetrics:
         return Response(encode(self._registry), headers={"content-type": content_type, "cache-control": "no-store"})
 
     async def _read_database(self) -> None:
-        """Read what is not cached. The queue depths and the lag are None when the database is unavailable."""
+        """Read what is not cached. All of it is None when the database is unavailable."""
         async with self._read_lock:
             if time.monotonic() < self._fresh_until:
                 return
             try:
-                self._depths, self._feed_lag_seconds = await self._services.database.read(
-                    self._read_depths_and_feed_lag
+                self._depths, self._feed_lag_seconds, self._running_and_paused = await self._services.database.read(
+                    self._read_gauges
                 )
             except DatabaseUnavailable as error:
                 log.warning("Could not read the queue depths: %s", error)
-                self._depths = self._feed_lag_seconds = None
+                self._depths = self._feed_lag_seconds = self._running_and_paused = None
             self._fresh_until = time.monotonic() + READ_CACHE_SECONDS
 
-    def _read_depths_and_feed_lag(self, connection: Connection) -> tuple[Mapping[str, QueueDepth], float]:
+    def _read_gauges(self, connection: Connection) -> tuple[Mapping[str, QueueDepth], float, tuple[int, int]]:
         depths = read_depths(connection, limit=MAX_TASK_KEY_LABELS)
-        return depths, read_feed_lag(connection) if self._database.is_shared else 0.0
+        feed_lag = read_feed_lag(connection) if self._database.is_shared else 0.0
+        return depths, feed_lag, count_running_and_paused(connection)
 
     def collect(self) -> Iterator["Metric"]:
         """Yield every metric. Called by prometheus_client."""
@@ -87,6 +91,7 @@ class PrometheusMetrics:
             {(__version__, self._database.name): 1},
         )
         yield from self._collect_operations()
+        yield from self._collect_task_runs()
         yield from self._collect_queue()
         yield from self._collect_deliveries()
         yield from self._collect_storage()
@@ -124,6 +129,34 @@ class PrometheusMetrics:
             [("", operation_metrics.event_loop_lag)],
         )
 
+    def _collect_task_runs(self) -> Iterator["Metric"]:
+        task_runs = self._services.task_run_metrics
+        yield _counter(
+            "runyard_task_runs",
+            "Task runs that have ended, by task key and type of their terminal state.",
+            ["task_key", "state"],
+            task_runs.ended,
+        )
+        yield _histogram(
+            "runyard_task_run_wait_seconds",
+            "Delay between the expected and the actual start of task runs that have started.",
+            [],
+            [("", task_runs.wait_seconds)],
+        )
+        yield _histogram(
+            "runyard_task_run_seconds",
+            "Time in RUNNING of task runs that have ended.",
+            [],
+            [("", task_runs.run_seconds)],
+        )
+        running_and_paused = self._running_and_paused
+        yield _gauge(
+            "runyard_task_runs_running",
+            "Task runs that are RUNNING.",
+            [],
+            {} if running_and_paused is None else {(): running_and_paused[0]},
+        )
+
     def _collect_queue(self) -> Iterator["Metric"]:
         yield _gauge(
             "runyard_database_up",
@@ -150,6 +183,12 @@ class PrometheusMetrics:
         )
 
         yield _gauge(
+            "runyard_queues_paused",
+            "Paused queues.",
+            [],
+            {} if self._running_and_paused is None else {(): self._running_and_paused[1]},
+        )
+        yield _gauge(
             "runyard_feed_lag_seconds",
             "How long the oldest committed state change has waited to become readable in the feed.",
             [],
@@ -169,6 +208,18 @@ class PrometheusMetrics:
             "Expired leases by outcome: not acknowledged, run requeued, retried or cancelled (lapsed), or run crashed.",
             ["outcome"],
             _to_label_values({kind: counts.recovered[kind] for kind in ("unacknowledged", "lapsed", "crashed")}),
+        )
+        yield _counter(
+            "runyard_task_runs_expired",
+            "Runs that this server has cancelled because they had expired.",
+            [],
+            {(): counts.expired},
+        )
+        yield _counter(
+            "runyard_task_runs_timed_out",
+            "Runs that this server has ended because they had exceeded their time limits.",
+            [],
+            {(): counts.timed_out},
         )
         yield _histogram("runyard_claim_seconds", "Duration of claims of due runs.", [], [("", counts.claim_seconds)])
 

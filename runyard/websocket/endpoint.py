@@ -39,6 +39,7 @@ from strawberry.subscriptions.protocols.graphql_transport_ws.types import Messag
 from strawberry.types.graphql import OperationType
 
 from db.errors import DatabaseUnavailable
+from resolvers.actor import request_actor
 from resolvers.errors import ErrorCode
 from runyard.auth.authenticator import Authenticator, TooManyFailedAttempts, Unauthenticated, client_address
 from runyard.json_input import parse_json
@@ -143,6 +144,8 @@ class _Handler(BaseGraphQLTransportWSHandler[Context, None]):
         if not slot.transfer_to(f"token {caller.token_id}"):
             return CLOSE_TOO_MANY_CONNECTIONS
         self.context.caller = caller
+        # The tasks of the connection's operations inherit it.
+        request_actor.set(caller.actor)
         return None
 
     async def _close_on_token_expiry(self, authenticator: Authenticator) -> None:

@@ -9,12 +9,13 @@ from db.records import JsonText, to_json
 from db.runtime.ids import canonical_id
 from resolvers.errors import BadInput
 from resolvers.queue.queue_ids import decode_queue_id
+from resolvers.trace_context import is_trace_parent
 from schema.limits.options import MAX_BATCH_SIZE
 
 MAX_PREFETCH = 1000
 MAX_LEASE_SECONDS = 86_400.0
 MAX_WAIT_SECONDS = 60.0
-MAX_TASK_KEYS = 100
+MAX_TASK_KEYS = 1000
 MAX_KEY_BYTES = 1000
 """PostgreSQL limits an index entry to 2,704 bytes, and an index can contain two keys."""
 
@@ -27,21 +28,39 @@ _JSON_ERRORS = {
 }
 """Messages for the errors of orjson that clients can cause."""
 
-TaskKeysArgument = Annotated[
-    list[str],
-    strawberry.argument(description="Task keys to receive runs for, 1 to 100. They are served in round robin."),
-]
-LeaseSecondsArgument = Annotated[
-    float,
+TASK_KEYS_DESCRIPTION = "Task keys to receive runs for, 1 to 1,000. They are served in round robin."
+LEASE_SECONDS_DESCRIPTION = (
+    "Duration of an acknowledged lease in seconds, 1 to 86,400. Defaults to 60. Until it is acknowledged, a lease lasts "
+    "for the server's `RUNYARD_ACKNOWLEDGE_SECONDS`."
+)
+WORKER_NAME_DESCRIPTION = "Name of the worker, shown in `QueueEntry.workerName`. Defaults to null."
+START_DESCRIPTION = (
+    "Whether to start the runs: each is RUNNING when it is delivered, by the orchestration rules. Defaults to false. Runs "
+    "with a cached result for their `cacheKey` become COMPLETED and are not delivered. A started run is requeued unless "
+    "its `leaseId` is named in a request (acknowledge, renew, or set a state) within 30 seconds (or the server's "
+    "`RUNYARD_ACKNOWLEDGE_SECONDS`); its `runCount` then does not change."
+)
+CLAIM_LIMIT_DESCRIPTION = "Maximum number of runs to claim, 1 to 500. Defaults to 1. Fewer runs may be returned."
+
+TaskKeysArgument = Annotated[list[str], strawberry.argument(description=TASK_KEYS_DESCRIPTION)]
+LeaseSecondsArgument = Annotated[float, strawberry.argument(description=LEASE_SECONDS_DESCRIPTION)]
+StartArgument = Annotated[bool, strawberry.argument(description=START_DESCRIPTION)]
+WorkerNameArgument = Annotated[str | None, strawberry.argument(description=WORKER_NAME_DESCRIPTION)]
+
+
+AtMost = Annotated[
+    int | None,
     strawberry.argument(
-        description="Duration of an acknowledged lease in seconds, 1 to 86,400. Defaults to 60. Until it is "
-        "acknowledged, a lease lasts for the server's `RUNYARD_ACKNOWLEDGE_SECONDS`."
+        description="Number at which counting stops, at least 1. A result equal to it means that many or more. Defaults to "
+        "no limit."
     ),
 ]
-WorkerNameArgument = Annotated[
-    str | None,
-    strawberry.argument(description="Name of the worker, shown in `QueueEntry.workerName`. Defaults to null."),
-]
+
+
+def validate_at_most(value: int | None) -> int | None:
+    if value is not None and value < 1:
+        raise BadInput("atMost", f"must be at least 1; got {value:,}.")
+    return value
 
 
 def parse_id(path: str, text: str) -> str:
@@ -105,7 +124,7 @@ def validate_batch_size(path: str, items: Sequence[object]) -> None:
 
 def validate_seconds(path: str, value: float, *, minimum: float, maximum: float) -> float:
     if not minimum <= value <= maximum:
-        raise BadInput(path, f"must be between {minimum:g} and {maximum:,g} seconds; got {value:g}.")
+        raise BadInput(path, f"must be between {minimum:g} and {maximum:,.15g} seconds; got {value:g}.")
     return value
 
 
@@ -132,5 +151,11 @@ def validate_name(path: str, name: str) -> str:
 def validate_task_keys(path: str, keys: Sequence[str]) -> list[str]:
     """Check the number of task keys and remove duplicates."""
     if not 1 <= len(keys) <= MAX_TASK_KEYS:
-        raise BadInput(path, f"must have between 1 and {MAX_TASK_KEYS} keys; got {len(keys):,}.")
+        raise BadInput(path, f"must have between 1 and {MAX_TASK_KEYS:,} keys; got {len(keys):,}.")
     return list(dict.fromkeys(keys))
+
+
+def validate_trace_parent(path: str, text: str) -> str:
+    if not is_trace_parent(text):
+        raise BadInput(path, f"must be a W3C `traceparent` of version 00; got {text!r:.80}.")
+    return text

@@ -10,11 +10,14 @@ from typing import Annotated, Any, cast
 
 import strawberry
 
+from db.records import JsonText
+from resolvers.errors import BadInput
 from resolvers.lists import Filter
 from schema.enums import DeploymentSort, FlowRunSort, FlowSort, StateType, TaskRunSort
-from schema.inputs.arguments import parse_ids
+from schema.inputs.arguments import parse_ids, serialize_json
+from schema.inputs.filter_bounds import require_bounds
 from schema.naming import to_camel_case
-from schema.scalars import DateTime
+from schema.scalars import JSON, DateTime
 
 
 @strawberry.input(description="Filter for an id. Conditions are combined with AND.")
@@ -68,6 +71,27 @@ class DateTimeFilter:
     after: DateTime | None = strawberry.field(default=None, description="The value is at or after this timestamp.")
     before: DateTime | None = strawberry.field(default=None, description="The value is at or before this timestamp.")
     is_null: bool | None = strawberry.field(default=None, description="Whether the value is null.")
+
+
+@strawberry.input(description="Filter for an integer. Conditions are combined with AND.")
+class IntFilter:
+    at_least: int | None = strawberry.field(default=None, description="The value is at least this number.")
+    at_most: int | None = strawberry.field(default=None, description="The value is at most this number.")
+
+
+@strawberry.input(description="Filter for a number. Conditions are combined with AND.")
+class FloatFilter:
+    at_least: float | None = strawberry.field(default=None, description="The value is at least this number.")
+    at_most: float | None = strawberry.field(default=None, description="The value is at most this number.")
+
+
+@strawberry.input(description="Filter for a JSON object.")
+class JSONFilter:
+    contains: JSON = strawberry.field(
+        description="The object has all members of this JSON object. Their values are text, numbers, Boolean values or "
+        "null; lists and objects are invalid. Text is compared exactly, and numbers by value. An empty object matches every "
+        "value that is not null."
+    )
 
 
 @strawberry.input(description="Filter for a state type. Conditions are combined with AND.")
@@ -198,8 +222,36 @@ class TaskRunFilter:
     expected_start_time: DateTimeFilter | None = strawberry.field(
         default=None, description="Time at which the task run was expected to start, set with its first state."
     )
+    next_scheduled_start_time: DateTimeFilter | None = strawberry.field(
+        default=None, description="Scheduled time of the current state. Null unless the task run is SCHEDULED."
+    )
+    state_timestamp: DateTimeFilter | None = strawberry.field(
+        default=None, description="Time at which the task run entered its current state."
+    )
     created_at: DateTimeFilter | None = strawberry.field(
         default=None, description="Time at which the task run was created."
+    )
+    run_count: IntFilter | None = strawberry.field(
+        default=None, description="Number of times that the task run has entered RUNNING, as `TaskRun.runCount`."
+    )
+    total_run_time_seconds: FloatFilter | None = strawberry.field(
+        default=None, description="Time spent in past RUNNING states, in seconds."
+    )
+    dynamic_key: TextFilter | None = strawberry.field(default=None, description="Dynamic key of the task run.")
+    worker_name: TextFilter | None = strawberry.field(
+        default=None,
+        description="Name of the worker that holds the current lease of the task run. Null without a lease, or when the "
+        "worker gave no name.",
+    )
+    state_message: TextFilter | None = strawberry.field(
+        default=None,
+        description="Message of the current state. Requires a condition on `taskKey` (`in` or `startsWith`) or a time range "
+        "beside it.",
+    )
+    metadata: JSONFilter | None = strawberry.field(
+        default=None,
+        description="Metadata of the task run. Requires a condition on `taskKey` (`in` or `startsWith`) or a time range "
+        "beside it.",
     )
     flow_run_id: IdFilter | None = strawberry.field(
         default=None, description="Id of the flow run. `isNull: true` matches background runs."
@@ -231,7 +283,17 @@ DeploymentSortArgument = Annotated[DeploymentSort, strawberry.argument(descripti
 
 
 def parse_filter(path: str, filter: Any) -> Filter:
-    """Convert a filter into plain values by name, without null conditions. Raises BadInput for an invalid id."""
+    """Convert a filter into plain values by name, without null conditions.
+
+    Raises BadInput for an invalid id, for nested values in JSON, and for a condition that lacks bounds.
+    """
+    plain = _to_plain(path, filter)
+    if isinstance(filter, TaskRunFilter):
+        require_bounds(path, plain)
+    return plain
+
+
+def _to_plain(path: str, filter: Any) -> Filter:
     plain: dict[str, Any] = {}
     if filter is None:
         return plain
@@ -242,8 +304,21 @@ def parse_filter(path: str, filter: Any) -> Filter:
         if isinstance(value, list):
             plain[name] = _parse_list(child_path, cast("list[Any]", value), filter)
         else:
-            plain[name] = parse_filter(child_path, value) if _is_input(value) else value
+            plain[name] = _to_plain(child_path, value) if _is_input(value) else value
+    if isinstance(filter, JSONFilter):
+        plain["contains"] = _serialize_members(f"{path}.contains", filter.contains)
     return plain
+
+
+def _serialize_members(path: str, value: object) -> JsonText:
+    """Serialize a JSON object without nested values. Raises BadInput for any other value."""
+    if not isinstance(value, dict):
+        raise BadInput(path, "must be a JSON object.")
+    members = cast("dict[str, Any]", value)
+    for name, each in members.items():
+        if isinstance(each, list | dict):
+            raise BadInput(f"{path}.{name}", "must be text, a number, a Boolean value or null.")
+    return serialize_json(path, members)
 
 
 @cache
@@ -258,7 +333,7 @@ def _parse_list(path: str, values: list[Any], filter: Any) -> list[Any]:
         return parse_ids(path, values)
     if not (values and _is_input(values[0])):
         return values
-    return [parse_filter(f"{path}.{index}", each) for index, each in enumerate(values)]
+    return [_to_plain(f"{path}.{index}", each) for index, each in enumerate(values)]
 
 
 def _is_input(value: Any) -> bool:

@@ -3,29 +3,49 @@
 `path` is the path of the argument that an input was sent in. Errors use it to name the invalid field.
 """
 
+from typing import Annotated
 from uuid import uuid4
 
 import strawberry
 
 from db.records import FlowRunPolicy, StateDetails, TaskRunPolicy
+from resolvers.delivery.claim import MAX_CLAIM_SIZE, Demand
 from resolvers.errors import BadInput
 from resolvers.flow_runs import NewFlowRun
 from resolvers.flows import NewDeployment, NewFlow
 from resolvers.orchestration.transition import ProposedState
-from resolvers.task_runs import DEFAULT_STATE, NewTaskRun, TaskRunUpdate
+from resolvers.task_runs import DEFAULT_STATE, NewTaskRun
+from resolvers.trace_context import trace_parent as request_trace_parent
 from resolvers.transitions.set_states import StateChange
 from schema.enums import StateType
 from schema.inputs.arguments import (
+    CLAIM_LIMIT_DESCRIPTION,
+    LEASE_SECONDS_DESCRIPTION,
+    MAX_LEASE_SECONDS,
     MAX_STATE_CACHE_KEY_BYTES,
+    TASK_KEYS_DESCRIPTION,
+    WORKER_NAME_DESCRIPTION,
     parse_id,
     parse_optional_id,
     serialize_json_object,
     serialize_optional_json,
+    validate_count,
     validate_key,
     validate_name,
     validate_optional_key,
+    validate_seconds,
+    validate_task_keys,
+    validate_trace_parent,
 )
 from schema.inputs.task_inputs import parse_task_inputs
+from schema.inputs.task_run_fields import (
+    first_state,
+    serialize_metadata,
+    validate_delay,
+    validate_expiry,
+    validate_priority,
+    validate_time_limit,
+)
 from schema.scalars import JSON, DateTime
 
 MAX_CACHE_KEY_LENGTH = 2000
@@ -139,6 +159,9 @@ class StateInput:
         )
 
 
+StateArgument = Annotated[StateInput, strawberry.argument(description="Proposed state.")]
+
+
 @strawberry.input(description="Retry policy of a task run.")
 class TaskRunPolicyInput:
     retries: int | None = strawberry.field(
@@ -177,8 +200,8 @@ class TaskRunCreateInput:
     dynamic_key: str | None = strawberry.field(
         default=None,
         description="Key that distinguishes runs of one task key, at most 1,000 bytes. Defaults to a generated key, "
-        "which always creates a new run. With the same `flowRunId`, `taskKey` and `dynamicKey`, the existing "
-        "run is returned unchanged.",
+        "which creates a new run. With the same `flowRunId`, `taskKey` and `dynamicKey`, the existing "
+        "run is returned unchanged, even if it has ended.",
     )
     flow_run_id: strawberry.ID | None = strawberry.field(
         default=None,
@@ -222,8 +245,45 @@ class TaskRunCreateInput:
     )
     state: StateInput | None = strawberry.field(
         default=None,
-        description="First state of the run. Defaults to PENDING. A SCHEDULED background run is queued for workers; "
-        "creation fails with `CONFLICT` when the rules do not accept the state.",
+        description="First state of the run. Defaults to PENDING, or with `delaySeconds` to SCHEDULED. A SCHEDULED "
+        "background run is queued for workers; creation fails with `CONFLICT` when the rules do not accept the state.",
+    )
+    delay_seconds: float | None = strawberry.field(
+        default=None,
+        description="Time from the creation to the scheduled time of the run, in seconds by the clock of the server, 0 to "
+        "315,360,000 (ten years). Defaults to no delay. Cannot be combined with a state that is not SCHEDULED, or that "
+        "has a `scheduledTime`.",
+    )
+    priority: int = strawberry.field(
+        default=0,
+        description="Priority of the run in the queue of its task key, -10 to 10. Defaults to 0. Has no effect on a task "
+        "run of a flow run.",
+    )
+    expires_at: DateTime | None = strawberry.field(
+        default=None,
+        description="Time at which the run expires unless it has started, in the future. Defaults to null, for never. "
+        "Cannot be combined with `flowRunId`.",
+    )
+    timeout_seconds: float | None = strawberry.field(
+        default=None,
+        description="Time limit in seconds, 1 to 31,536,000 (a year), counted from the first RUNNING under each lease. "
+        "Defaults to null, for no limit. A run that exceeds it becomes FAILED (`TimedOut`) or is retried, and its lease is "
+        "LOST. Has no effect on a task run of a flow run.",
+    )
+    unique_key: str | None = strawberry.field(
+        default=None,
+        description="Key that at most one run of the `taskKey` that has not ended has, at most 1,000 bytes. Defaults to "
+        "null, for no limit. While a run holds the key, creating another one returns it unchanged.",
+    )
+    metadata: JSON | None = strawberry.field(
+        default=None,
+        description="Data for people and programs: a JSON object of at most 64 KiB. Defaults to null. Workers do not "
+        "need it, and `updateTaskRun` replaces it.",
+    )
+    trace_parent: str | None = strawberry.field(
+        default=None,
+        description="W3C Trace Context (`traceparent`, version 00) that the run belongs to. Defaults to that of the "
+        "request. Workers read it from `TaskRun.traceParent`.",
     )
 
     def parse(self, path: str) -> NewTaskRun:
@@ -232,6 +292,8 @@ class TaskRunCreateInput:
                 f"{path}.cacheKey",
                 f"must have at most {MAX_CACHE_KEY_LENGTH:,} characters; got {len(self.cache_key):,}.",
             )
+        state = self.state.parse(f"{path}.state") if self.state else None
+        delay_seconds = validate_delay(f"{path}.delaySeconds", self.delay_seconds, state)
         return NewTaskRun(
             task_key=validate_key(f"{path}.taskKey", self.task_key),
             dynamic_key=str(uuid4())
@@ -246,20 +308,17 @@ class TaskRunCreateInput:
             tags=self.tags or (),
             task_inputs=parse_task_inputs(f"{path}.taskInputs", self.task_inputs),
             parameters=serialize_optional_json(f"{path}.parameters", self.parameters),
-            state=self.state.parse(f"{path}.state") if self.state else DEFAULT_STATE,
+            state=first_state(state, delay_seconds, DEFAULT_STATE),
+            delay_seconds=delay_seconds,
+            priority=validate_priority(f"{path}.priority", self.priority),
+            expires_at=validate_expiry(f"{path}.expiresAt", self.expires_at, in_flow_run=self.flow_run_id is not None),
+            timeout_seconds=validate_time_limit(f"{path}.timeoutSeconds", self.timeout_seconds),
+            unique_key=validate_optional_key(f"{path}.uniqueKey", self.unique_key),
+            metadata=serialize_metadata(f"{path}.metadata", self.metadata),
+            trace_parent=request_trace_parent.get()
+            if self.trace_parent is None
+            else validate_trace_parent(f"{path}.traceParent", self.trace_parent),
         )
-
-
-@strawberry.input(description="Changes to a task run.")
-class TaskRunUpdateInput:
-    name: str | None = strawberry.field(
-        default=strawberry.UNSET,
-        description="New name of the run. Null or an empty name is replaced by a generated name. When the field is "
-        "omitted, the name does not change.",
-    )
-
-    def parse(self, id: str) -> TaskRunUpdate:
-        return TaskRunUpdate(id, None if self.name is strawberry.UNSET else self.name or "")
 
 
 @strawberry.input(description="State proposed for one of several task runs.")
@@ -283,6 +342,31 @@ class TaskRunStateChangeInput:
             self.state.parse(f"{path}.state"),
             self.force,
             parse_optional_id(f"{path}.leaseId", self.lease_id),
+        )
+
+
+@strawberry.input(description="Task runs to claim in an exchange, of those that are due now.")
+class ClaimInput:
+    task_keys: list[str] = strawberry.field(description=TASK_KEYS_DESCRIPTION)
+    limit: int = strawberry.field(default=1, description=CLAIM_LIMIT_DESCRIPTION)
+    lease_seconds: float = strawberry.field(default=60, description=LEASE_SECONDS_DESCRIPTION)
+    worker_name: str | None = strawberry.field(default=None, description=WORKER_NAME_DESCRIPTION)
+    start: bool = strawberry.field(
+        default=False,
+        description="Whether the claim sets RUNNING, as `start` of `claimTaskRuns` does. Defaults to false.",
+    )
+
+    def parse(self, path: str) -> Demand:
+        """Return what to claim. The dispatcher sets the number of the subscriber."""
+        return Demand(
+            subscriber=0,
+            task_keys=frozenset(validate_task_keys(f"{path}.taskKeys", self.task_keys)),
+            credit=validate_count(f"{path}.limit", self.limit, minimum=1, maximum=MAX_CLAIM_SIZE),
+            lease_seconds=validate_seconds(
+                f"{path}.leaseSeconds", self.lease_seconds, minimum=1, maximum=MAX_LEASE_SECONDS
+            ),
+            worker_name=self.worker_name,
+            starts=self.start,
         )
 
 

@@ -22,6 +22,7 @@ from graphql import (
     IntValueNode,
     ListValueNode,
     NoFragmentCyclesRule,
+    ObjectValueNode,
     OperationDefinitionNode,
     SelectionSetNode,
     VariableNode,
@@ -64,8 +65,17 @@ MAX_VARIABLE_ITEMS = 25_000
 DEFAULT_LIST_SIZE = 10
 """Assumed number of items in a list without pagination."""
 
+BULK_CHANGE_ARGUMENTS = {"limit", "after", "dryRun"}
+"""Arguments of the mutations that change the runs that match a filter. Each returns up to `limit` rejections."""
+
 INTROSPECTION_LIST_SIZES = {"types": 80, "fields": 8, "enumValues": 2, "inputFields": 3, "args": 1, "directives": 6}
 """Assumed number of items in lists of introspection; 1 for lists that are not named here."""
+
+LIST_SIZES = {"workers": 1000}
+"""Maximum number of items in lists without pagination that can be long, by the name of the root field."""
+
+CLAIM_ARGUMENT = "claim"
+"""Argument of `exchangeTaskRuns` that requests task runs, besides its lists."""
 
 _COUNT_LIMITS = ("depth", "aliases", "directives", "fields")
 Values = Mapping[str, Any]
@@ -278,6 +288,8 @@ class _CostCalculator:
         size = None
         if field is not None:
             size = max((self._list_size(field, node) for _, node in selected), key=lambda each: each or 0)
+            if type_ and selected[0][0] is self._schema.query_type:
+                size = LIST_SIZES.get(name, size)
         own_cost = (
             1
             if field is None or not _is_resolved(field)
@@ -298,6 +310,8 @@ class _CostCalculator:
         """Return the number of items that the arguments request; None when they do not specify it."""
         given = {argument.name.value: argument.value for argument in node.arguments or ()}
         size: int | None = self._limits.default_page_size if "first" in field.args else None
+        if is_bulk_change := field.args.keys() >= BULK_CHANGE_ARGUMENTS:
+            size = MAX_BATCH_SIZE
         for name, argument in field.args.items():
             value = given.get(name)
             if value is None:
@@ -305,13 +319,29 @@ class _CostCalculator:
             if is_filter(argument.type):
                 self._check_filter(name, argument.type, value)
             elif name in ("first", "last"):
-                size = self._page_size(value, size)
+                size = self._item_count(value, size, self._limits.page_size)
+            elif name == "limit" and is_bulk_change:
+                size = self._item_count(value, size, MAX_BATCH_SIZE)
             elif _is_list(argument.type):
-                size = self._list_length(name, argument.type, value)
+                size = max(size or 0, self._list_length(name, argument.type, value))
+            elif name == "limit":
+                size = max(size or 0, self._item_count(value, None, MAX_BATCH_SIZE) or 0)
+            elif name == CLAIM_ARGUMENT:
+                size = max(size or 0, self._claim_limit(value))
         return size
 
-    def _page_size(self, value: object, default: int | None) -> int | None:
-        max_size = self._limits.page_size
+    def _claim_limit(self, value: object) -> int:
+        """Return the number of runs that the argument `claim` requests: the maximum when variables determine it."""
+        if isinstance(value, VariableNode):
+            self.has_variable_sizes = True
+            value = {"limit": MAX_BATCH_SIZE} if self._values is None else self._values.get(value.name.value)
+        if isinstance(value, ObjectValueNode):
+            value = {each.name.value: each.value for each in value.fields or ()}
+        if not isinstance(value, dict):
+            return 0
+        return self._item_count(cast("Values", value).get("limit"), 1, MAX_BATCH_SIZE) or 0
+
+    def _item_count(self, value: object, default: int | None, max_size: int) -> int | None:
         if isinstance(value, VariableNode):
             self.has_variable_sizes = True
             value = max_size if self._values is None else self._values.get(value.name.value)

@@ -3,7 +3,7 @@
 The limits are checked before coercion, which converts each object of a filter and costs far more than checking it.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, cast
@@ -121,6 +121,9 @@ class FilterSizeChecker:
             text = value.value if isinstance(value, StringValueNode) else value
             if isinstance(text, str) and len(text) > limit:
                 raise BadInput(path, f"must have at most {limit:,} characters; got {len(text):,}.")
+            # Each member of a JSON object is compared separately.
+            for _ in _object_entries(value)[1:]:
+                self._count_condition()
 
     def _count_condition(self) -> None:
         self.conditions += 1
@@ -170,10 +173,10 @@ def _list_items(value: object) -> Sequence[object]:
     return cast("list[object]", value) if isinstance(value, list) else (value,)
 
 
-def _object_entries(value: object) -> Collection[tuple[str, object]]:
+def _object_entries(value: object) -> Sequence[tuple[str, object]]:
     if isinstance(value, ObjectValueNode):
         return [(each.name.value, each.value) for each in value.fields]
-    return cast("dict[str, object]", value).items() if isinstance(value, dict) else ()
+    return list(cast("dict[str, object]", value).items()) if isinstance(value, dict) else ()
 
 
 def default_values(definitions: Iterable[Any]) -> dict[str, ValueNode]:

@@ -13,10 +13,10 @@ from graphql import GraphQLError
 from db.runtime.ids import canonical_id
 from resolvers import lists
 from resolvers.errors import BadInput
-from resolvers.lists import ListPage, ListQuery, PageRequest, PageWindow, Position, RowPage
+from resolvers.lists import CountRequest, ListPage, ListQuery, PageRequest, PageWindow, Position, RowPage
 from schema.context import Info
 from schema.execution.codegen import CompletedValue, NotCompilable
-from schema.inputs.arguments import validate_count
+from schema.inputs.arguments import AtMost, validate_at_most, validate_count
 from schema.inputs.cursors import decode_cursor, encode_cursor
 from schema.limits.options import RequestLimits
 from schema.reads.row_plans import plan_connection
@@ -95,8 +95,9 @@ class ListConnection(Generic[Item]):
     @strawberry.field(
         description="Number of items that match the filter, on all pages. Counted only when this field is selected."
     )
-    async def total_count(self, info: Info) -> int:
-        return await info.context.loaders.counts.load(cast("ConnectionResult", self).request.list)
+    async def total_count(self, info: Info, at_most: AtMost = None) -> int:
+        query = cast("ConnectionResult", self).request.list
+        return await info.context.loaders.counts.load(CountRequest(query, validate_at_most(at_most)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +181,7 @@ class ConnectionResult:
         return self._has_any_items(info)
 
     async def _has_any_items(self, info: Info) -> bool:
-        return await info.context.loaders.counts.load(self.request.list) > 0
+        return await info.context.loaders.counts.load(CountRequest(self.request.list, at_most=1)) > 0
 
 
 def _inclusive(position: Position) -> Position:

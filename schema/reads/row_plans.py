@@ -25,8 +25,10 @@ from db.records import (
     estimate_lateness,
     estimate_run_time,
     flow_run_retry_policy,
+    task_run_progress,
     task_run_retry_policy,
 )
+from resolvers.ended_task_runs import ENDED_ROW_PATHS
 from resolvers.lists import LEADING_COLUMNS
 from schema.context import Info
 from schema.execution.codegen import (
@@ -68,6 +70,7 @@ _COMPUTED_FIELDS: Mapping[type, Mapping[str, tuple[Callable[..., Any], tuple[str
     TaskRunRecord: {
         **_RUN_COMPUTED,
         "retry_policy": (task_run_retry_policy, ("retries", "retry_delay_seconds", "retry_jitter_factor")),
+        "progress": (task_run_progress, ("progress",)),
     },
     FlowRunRecord: {
         **_RUN_COMPUTED,
@@ -124,6 +127,20 @@ class ConnectionPlan:
         return complete and complete_or_raise(lambda: complete(rows, now, cursors))
 
 
+@dataclass(frozen=True, slots=True)
+class ListPlan:
+    """Plan for reading the list of runs of a payload. A row has the columns of `paths`, in this order."""
+
+    paths: tuple[str, ...]
+    complete_list: Callable[[Sequence[Row], str], list[dict[str, Any]]] | None
+    """Completes the list; None when it is not selected."""
+
+    def complete(self, rows: Sequence[Row], now: str) -> CompletedValue:
+        """Complete the list from rows read at the time `now`. Raises NotCompilable when that fails."""
+        complete = self.complete_list
+        return CompletedValue([]) if complete is None else complete_or_raise(lambda: complete(rows, now))
+
+
 def complete_or_raise(complete: Callable[[], Any]) -> CompletedValue:
     """Return the result of `complete`. Raises NotCompilable when it fails: graphql-core reports the error."""
     try:
@@ -140,6 +157,11 @@ def plan_row(info: Info) -> RowPlan | None:
 def plan_connection(info: Info) -> ConnectionPlan | None:
     """Return the plan for the page that the field returns; None when records must be read."""
     return cached_plan(info, _build_connection_plan)
+
+
+def plan_ended_runs(info: Info) -> ListPlan | None:
+    """Return the plan for the list of ended runs that the field returns; None when records must be read."""
+    return cached_plan(info, _build_ended_runs_plan)
 
 
 def cached_plan(
@@ -165,6 +187,23 @@ def _build_row_plan(
     writer = _RowFunctionWriter(selections, column_offset=0, is_typed=is_typed)
     name = writer.add_row_function(type_, details)
     return RowPlan(tuple(writer.paths) or ("id",), writer.compile_functions()[name])
+
+
+def _build_ended_runs_plan(
+    selections: Selections, type_: GraphQLObjectType, details: FieldDetailsList, is_typed: bool
+) -> ListPlan:
+    writer = _RowFunctionWriter(selections, column_offset=0, is_typed=is_typed)
+    writer.paths |= {path: f"column_{number}" for number, path in enumerate(ENDED_ROW_PATHS)}
+    function_name = None
+    for selected in selections.compilable_fields(type_, details).values():
+        if selected[0].node.name.value != "ended":
+            continue
+        # Two aliases need two different values.
+        if function_name is not None:
+            raise NotCompilable
+        function_name = writer.add_row_list_function(object_type(type_.fields["ended"].type), selected)
+    functions = writer.compile_functions()
+    return ListPlan(tuple(writer.paths), functions[function_name] if function_name else None)
 
 
 def _build_connection_plan(

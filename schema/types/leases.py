@@ -37,8 +37,8 @@ class ScheduledTaskRun:
 
 @strawberry.type(
     description=(
-        "Result of acknowledging, renewing or releasing a lease. A lease that is unknown or no longer held is "
-        "LOST, which is not an error."
+        "Result of acknowledging, renewing or releasing a lease, or of waiting for it. A lease that is unknown or no "
+        "longer held is LOST, which is not an error."
     )
 )
 class LeaseResult:

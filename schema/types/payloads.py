@@ -1,15 +1,13 @@
-"""GraphQL types of mutation results and server information."""
+"""GraphQL types of mutation results."""
 
 import strawberry
 
-from resolvers.feed_lag import fetch_feed_lag
-from schema.context import Info
 from schema.enums import ErrorCode, OrchestrationStatus
-from schema.scalars import DateTime
 from schema.types.concurrency_limits import ConcurrencyLimit
 from schema.types.flow_runs import FlowRun
 from schema.types.flows import Deployment, Flow
 from schema.types.leases import LeaseResult, ScheduledTaskRun
+from schema.types.queues import TaskQueue
 from schema.types.states import State
 from schema.types.task_runs import TaskRun
 
@@ -50,8 +48,8 @@ class TaskRunCreateResult:
     )
     error: MutationError | None = strawberry.field(
         description=(
-            "Error of the item. Always null, because one invalid item fails the whole request; reserved for creating "
-            "the valid items only."
+            "Error of the item, with the code `QUEUE_FULL`, `NOT_FOUND` or `CONFLICT`. Always null without `partial`, "
+            "because the error fails the whole request."
         )
     )
 
@@ -127,12 +125,18 @@ class TaskRunOrchestrationResult:
         description="Whether this proposal set a new state: the proposed one, or another one instead."
     )
     task_run: TaskRun = strawberry.field(
-        description="Task run after the whole request, including later proposals of the same `setTaskRunStates`."
+        description=(
+            "Task run after the whole request, including later proposals of the same `setTaskRunStates` or "
+            "`exchangeTaskRuns`, and its claim."
+        )
     )
 
 
 @strawberry.type(
-    description="Result of one item of `setTaskRunStates`. Exactly one of `result` and `error` is not null."
+    description=(
+        "Result of one item of `setTaskRunStates` or one report of `exchangeTaskRuns`. Exactly one of `result` and "
+        "`error` is not null."
+    )
 )
 class TaskRunStateChangeResult:
     task_run_id: strawberry.ID = strawberry.field(description="Id of the task run.")
@@ -158,9 +162,40 @@ class TaskRunsClaimPayload:
     )
 
 
-@strawberry.type(description="Result of acknowledging, renewing or releasing leases.")
+@strawberry.type(description="Result of `exchangeTaskRuns`.")
+class ExchangePayload:
+    results: list[TaskRunStateChangeResult] = strawberry.field(
+        description="One result for each report, in the order of the reports."
+    )
+    leases: list[LeaseResult] = strawberry.field(
+        description="One result for each lease in `renew`, in the order of the ids."
+    )
+    deliveries: list[ScheduledTaskRun] = strawberry.field(
+        description=(
+            "Claimed task runs, each under a lease. Empty without `claim`, when no run was due, and while the server "
+            "stops."
+        )
+    )
+
+
+@strawberry.type(
+    description=(
+        "Result of acknowledging, renewing or releasing leases, of reporting progress under them, or of waiting for their "
+        "signals."
+    )
+)
 class LeasesPayload:
-    leases: list[LeaseResult] = strawberry.field(description="One result for each lease, in the order of the ids.")
+    leases: list[LeaseResult] = strawberry.field(
+        description=(
+            "Results in the order of the ids or reports: one for each lease, or with `leaseSignals`, one for each lease "
+            "that is LOST or whose run is being cancelled."
+        )
+    )
+
+
+@strawberry.type(description="Result of pausing or resuming a task queue.")
+class TaskQueuePayload:
+    task_queue: TaskQueue = strawberry.field(description="Task queue after the change.")
 
 
 @strawberry.type(description="Result of changing a concurrency limit.")
@@ -196,20 +231,3 @@ class TaskRunsDeletePayload:
     has_more: bool = strawberry.field(
         description="Whether more than `limit` task runs match the filter. Repeat the request to delete the others."
     )
-
-
-@strawberry.type(description="Information about the server process that executes the request.")
-class ServerInfo:
-    version: str = strawberry.field(description="Version of Runyard.")
-    database: str = strawberry.field(description="Database system and its version, such as `SQLite 3.45.1`.")
-    started_at: DateTime = strawberry.field(description="Time at which the server process started.")
-
-    @strawberry.field(
-        description=(
-            "How long the oldest committed state change has been waiting to become readable in "
-            "`taskRunStateChanges`, in seconds. It waits while an older transaction on the PostgreSQL cluster is open, "
-            "in this or another database. 0 when no state change waits, and always 0 on SQLite."
-        )
-    )
-    async def feed_lag_seconds(self, info: Info) -> float:
-        return await fetch_feed_lag(info.context.database)

@@ -1,8 +1,13 @@
 """GraphQL types of queues and queue entries."""
 
+from typing import cast
+
 import strawberry
 
+from db.records import QueueEntryRecord
 from resolvers.queue.stats import TaskQueueStats
+from schema.context import Info
+from schema.enums import WaitReason
 from schema.scalars import DateTime
 from schema.types.node import Node
 
@@ -32,6 +37,19 @@ class QueueEntry:
             "gave no name."
         )
     )
+    waits_for_tag: str | None = strawberry.field(
+        description=(
+            "Tag of the concurrency limit whose slot the run waits for, in the queue or under a lease whose worker has "
+            "received WAIT. Null when it waits for none."
+        )
+    )
+
+    @strawberry.field(
+        graphql_type=WaitReason | None,
+        description="Why the run is not delivered yet: the first reason that applies. Null when it is leased.",
+    )
+    async def wait_reason(self, info: Info) -> WaitReason | None:
+        return await info.context.loaders.wait_reasons.load(cast("QueueEntryRecord", self))
 
 
 @strawberry.type(description="Queue statistics for a task key.")
@@ -70,6 +88,13 @@ class TaskQueue(Node):
             "Maximum number of waiting runs on the retry side, due or not. Beyond it, requests that add a run "
             "fail with `QUEUE_FULL`; failed, released and redelivered runs are always added."
         )
+    )
+
+    is_paused: bool = strawberry.field(
+        description="Whether the queue is paused: no server delivers its runs until `resumeTaskQueue`."
+    )
+    paused_at: DateTime | None = strawberry.field(
+        description="Time at which the queue was paused. Null when it is not paused."
     )
 
     @classmethod

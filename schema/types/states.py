@@ -105,6 +105,12 @@ class State(Node):
         description="Result of the run, or any other JSON value. Null when none was given."
     )
     details: StateDetails = strawberry.field(description="Details of the state, such as its scheduled time.")
+    actor: str | None = strawberry.field(
+        description=(
+            "Name of the token whose request set the state, or its id if it has no name. Null when the server set the "
+            "state, and without authentication."
+        )
+    )
 
     @classmethod
     def is_type_of(cls, value: object, _info: object) -> bool:

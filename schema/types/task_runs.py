@@ -36,6 +36,23 @@ class TaskRunPolicy:
     )
 
 
+@strawberry.type(description="Progress of a task run, as its worker reported it last with `reportTaskRunProgress`.")
+class TaskRunProgress:
+    done: float = strawberry.field(
+        description="Amount of work that is done, at least 0, in a unit that the worker chooses."
+    )
+    total: float | None = strawberry.field(
+        description=(
+            "Total amount of work, at least 0, in the same unit. An estimate: `done` may exceed it. Null when the worker "
+            "does not know it."
+        )
+    )
+    message: str | None = strawberry.field(
+        description="Message for people, at most 1,000 characters. Null when the worker gave none."
+    )
+    updated_at: DateTime = strawberry.field(description="Time at which the server received the report.")
+
+
 @strawberry.type(description="Execution of a task, in a flow run or as a background run.")
 class TaskRun(Node):
     id: strawberry.ID = strawberry.field(
@@ -80,6 +97,35 @@ class TaskRun(Node):
     )
     parameters: JSON | None = strawberry.field(
         description="Values that the task is executed with, as any JSON value. Null when none were given."
+    )
+    priority: int = strawberry.field(
+        description=(
+            "Priority in the queue of the task key, -10 to 10. Defaults to 0. Has no effect on a task run of a flow run."
+        )
+    )
+    expires_at: DateTime | None = strawberry.field(
+        description="Time at which the task run expires unless it has started. Null when it does not expire."
+    )
+    timeout_seconds: float | None = strawberry.field(
+        description=(
+            "Time for which the task run may be RUNNING under one lease, in seconds. Null for no limit. Has no effect on a "
+            "task run of a flow run."
+        )
+    )
+    unique_key: str | None = strawberry.field(
+        description=(
+            "Key that at most one run of the task key that has not ended has. Null when none was given. A run that has "
+            "ended keeps the value and no longer holds the key."
+        )
+    )
+    metadata: JSON | None = strawberry.field(
+        description="Data for people and programs, as a JSON object of at most 64 KiB. Null when none is set."
+    )
+    progress: TaskRunProgress | None = strawberry.field(
+        description=(
+            "Progress that the worker reported last. Null when none was reported since the task run last entered RUNNING. "
+            "Remains after the end. A report does not change `updatedAt`."
+        )
     )
     flow_run_id: strawberry.ID | None = strawberry.field(description="Id of the flow run. Null for a background run.")
     state_id: strawberry.ID = strawberry.field(description="Id of the current state.")
@@ -182,3 +228,22 @@ class TaskRun(Node):
 @strawberry.type(description="Page of a list of task runs.")
 class TaskRunConnection(ListConnection[TaskRun]):
     pass
+
+
+@strawberry.type(description="Result of waiting for the end of task runs.")
+class EndedTaskRuns:
+    ended: list[TaskRun] = strawberry.field(
+        description=(
+            "Task runs that have ended (COMPLETED, FAILED, CRASHED or CANCELLED), in the order of the ids. A run that "
+            "waits for a retry has not ended."
+        )
+    )
+    not_found: list[strawberry.ID] = strawberry.field(
+        description="Ids that no task run has, in the order of the ids. The runs of some may have been deleted."
+    )
+    has_more: bool = strawberry.field(
+        description=(
+            "Whether more of the task runs have ended, which do not fit into the response. Repeat the query without the "
+            "ids that `ended` and `notFound` contain."
+        )
+    )

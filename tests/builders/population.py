@@ -13,10 +13,18 @@ from sqlite3 import connect
 
 from db.connection import Connection, SQLiteConnection
 from db.enums import StateType
-from db.records import DeploymentRecord, FlowRecord, FlowRunRecord, TaskRunRecord, to_json
+from db.records import (
+    DeploymentRecord,
+    FlowRecord,
+    FlowRunRecord,
+    QueueEntryRecord,
+    StateRecord,
+    TaskRunRecord,
+    to_json,
+)
 from db.runtime.ids import new_id
 from db.runtime.timestamps import seconds_after
-from db.statements import flow_runs, flows, task_runs
+from db.statements import flow_runs, flows, queue, states, task_runs
 from tests.builders.ids import UNKNOWN_ID
 from tests.builders.transitions import NOW
 
@@ -43,6 +51,15 @@ NAMES = (
 TAGS = ("red", "Red", "blue", "", "a,b", '"quoted"', "é", "[]", "1")
 KEYS = ("k1", "k2", "K1")
 STATES = (*((each.value, each.default_name) for each in list(StateType)[:4]), ("SCHEDULED", "Late"), (None, None))
+COUNTS = (0, 1, 2, 7)
+SECONDS = (0.0, 0.5, 1.0, 86400.25)
+MESSAGES = ("boom", "Boom: disk full", "100%", "", "é")
+WORKERS = ("mill-1", "Mill-1", "mill_2", "")
+MEMBER_NAMES = ("team", "Team", "", 'a"b', "é", "a.b", "$")
+MEMBERS = (
+    *(None, True, False, 0, 1, 1.0, 1.5, -1, 2**53 + 1, 2.0**53, "1", "", "true", "é", 'a"b'),
+    *([1], {"a": 1}, [], {}),
+)
 TIMESTAMPS = tuple(seconds_after(NOW, seconds) for seconds in (-3600.0, -0.000001, 0.0, 0.000001, 1.5, 86400.0))
 
 
@@ -54,6 +71,10 @@ class Population:
     deployments: dict[str, DeploymentRecord]
     flow_runs: dict[str, FlowRunRecord]
     task_runs: dict[str, TaskRunRecord]
+    states: dict[str, StateRecord]
+    """Current states of some of the task runs."""
+    queue_entries: dict[str, QueueEntryRecord]
+    """Queue entries of some of the task runs, by the id of the run."""
 
 
 def populate(connection: Connection, seed: int = 0, *, task_run_count: int = 60) -> Population:
@@ -79,11 +100,17 @@ def populate(connection: Connection, seed: int = 0, *, task_run_count: int = 60)
     flow_runs.insert_flow_runs(connection, new_flow_runs)
     task_runs.insert_task_runs(connection, runs)
     flow_runs.insert_flow_runs(connection, children)
+    messages = [_state(rng, each) for each in parents + runs if each.state_id is not None]
+    states.insert_task_run_states(connection, messages)
+    entries = [_queue_entry(rng, each) for each in parents + runs if rng.random() < 0.5]
+    queue.insert_queue_entries(connection, entries)
     return Population(
         {each.id: each for each in new_flows},
         {each.id: each for each in new_deployments},
         {each.id: each for each in new_flow_runs + children},
         {each.id: each for each in parents + runs},
+        {each.id: each for each in messages},
+        {each.task_run_id: each for each in entries},
     )
 
 
@@ -113,16 +140,16 @@ def _task_run(rng: random.Random, number: int, flow_run_id: str | None) -> TaskR
         updated=NOW,
         name=rng.choice(NAMES),
         tags_json=to_json(_tags(rng)),
-        state_id=None,
+        state_id=None if type is None else new_id(NOW),
         state_type=None if type is None else StateType(type),
         state_name=name,
-        state_timestamp=None,
-        run_count=0,
+        state_timestamp=None if type is None else rng.choice(TIMESTAMPS),
+        run_count=rng.choice(COUNTS),
         expected_start_time=_timestamp(rng),
         next_scheduled_start_time=_timestamp(rng),
         start_time=_timestamp(rng),
         end_time=_timestamp(rng),
-        total_run_time_seconds=0.0,
+        total_run_time_seconds=rng.choice(SECONDS),
         task_key=rng.choice(KEYS),
         dynamic_key=str(number),
         flow_run_id=flow_run_id,
@@ -135,6 +162,46 @@ def _task_run(rng: random.Random, number: int, flow_run_id: str | None) -> TaskR
         task_inputs="{}",
         parameters=None,
         flow_run_run_count=0,
+        metadata=_metadata(rng),
+    )
+
+
+def _metadata(rng: random.Random) -> str | None:
+    if rng.random() < 0.2:
+        return None
+    return to_json({name: rng.choice(MEMBERS) for name in rng.sample(MEMBER_NAMES, rng.choice([0, 1, 2, 4]))})
+
+
+def _state(rng: random.Random, run: TaskRunRecord) -> StateRecord:
+    assert run.state_id is not None
+    assert run.state_type is not None
+    return StateRecord(
+        id=run.state_id,
+        run_id=run.id,
+        type=run.state_type,
+        name=run.state_name or "",
+        timestamp=run.state_timestamp or NOW,
+        message=rng.choice([None, *MESSAGES]),
+        data=None,
+        details_json="{}",
+        transition_id=None,
+    )
+
+
+def _queue_entry(rng: random.Random, run: TaskRunRecord) -> QueueEntryRecord:
+    worker_name = rng.choice([None, *WORKERS])
+    is_leased = worker_name is not None or rng.random() < 0.5
+    return QueueEntryRecord(
+        task_run_id=run.id,
+        task_key=run.task_key,
+        is_retry=False,
+        available_at=NOW,
+        attempt=int(is_leased),
+        lease_id=new_id(NOW) if is_leased else None,
+        lease_seconds=60.0 if is_leased else None,
+        lease_expires_at=seconds_after(NOW, 60) if is_leased else None,
+        is_acknowledged=is_leased,
+        worker_name=worker_name,
     )
 
 

@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import asyncpg
 import pytest
 
 from tests.builders.api_runs import create_task_run
 from tests.builders.queued_runs import create_many, create_scheduled, run_ids, run_under_lease
 from tests.client import Client
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, RunningServer
 
 pytestmark = POSTGRESQL_ONLY
 
 Lock = Callable[[str, str], AbstractAsyncContextManager[None]]
+
+SWEEPERS = 2
+"""Number of sweepers of a server on a shared database that wait as long: for leases, and for deadlines."""
 
 LOCKED = {
     "message": "Another transaction has locked rows that the request needs. Retry the request.",
@@ -31,14 +34,10 @@ def lock(database_url: str) -> Lock:
 
     @asynccontextmanager
     async def lock_row(table: str, key: str) -> AsyncIterator[None]:
-        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-        try:
-            async with connection.transaction():
-                rows = await connection.fetch(f"SELECT FROM {table} WHERE {keys[table]} = $1 FOR UPDATE", key)
-                assert len(rows) == 1
-                yield
-        finally:
-            await connection.close()
+        async with database_connection(database_url) as connection, connection.transaction():
+            rows = await connection.fetch(f"SELECT FROM {table} WHERE {keys[table]} = $1 FOR UPDATE", key)
+            assert len(rows) == 1
+            yield
 
     return lock_row
 
@@ -74,9 +73,9 @@ async def test_the_sweeper_keeps_sweeping_while_a_run_is_locked(server: RunningS
 
     async with lock("task_run", locked):
         server.clock.advance(30)
-        await server.clock.wait_for_waiter(5)
+        await server.clock.wait_for_waiters(5, SWEEPERS)
         server.clock.advance(30)
-        await server.clock.wait_for_waiter(5)
+        await server.clock.wait_for_waiters(5, SWEEPERS)
 
         assert await state_names(server.client, [locked, other]) == ["Running", "WorkerLost"]
 
@@ -153,6 +152,26 @@ async def test_a_claim_skips_a_locked_entry(client: Client, lock: Lock) -> None:
         deliveries = (await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=2))["deliveries"]
 
     assert run_ids(deliveries) == [second]
+
+
+@pytest.mark.parametrize("table", ["task_run", "queue_entry", "concurrency_limit"])
+async def test_a_claim_that_starts_runs_skips_locked_rows_and_starts_the_others(
+    client: Client, lock: Lock, table: str
+) -> None:
+    for tag in ("scarce", "other"):
+        await client.execute("SetConcurrencyLimit", tag=tag, limit=10)
+    # More runs than a claim reads at first.
+    locked = [await create_scheduled(client, tags=["scarce"]) for _ in range(10 if table == "concurrency_limit" else 1)]
+    others = [await create_scheduled(client, tags=["other"]), await create_scheduled(client)]
+
+    async with lock(table, "scarce" if table == "concurrency_limit" else locked[0]):
+        started = (await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=2, start=True))["deliveries"]
+        during = await state_names(client, locked)
+    again = (await client.execute("ClaimTaskRuns", taskKeys=["t"], limit=20, start=True))["deliveries"]
+
+    assert run_ids(started) == others
+    assert during == ["Scheduled"] * len(locked)
+    assert [(each["taskRun"]["id"], each["attempt"]) for each in again] == [(id, 1) for id in locked]
 
 
 async def test_a_request_waits_longer_for_a_locked_concurrency_limit(client: Client, lock: Lock) -> None:

@@ -2,13 +2,10 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
-import asyncpg
 import orjson
 import pytest
 
@@ -17,6 +14,7 @@ from tests.builders.ids import TRANSITION_ID
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.clock import ManualClock
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, RunningServer, run_server
 
 # a SQLite database has a single server.
@@ -63,9 +61,8 @@ async def test_credit_whose_notification_was_lost_returns_with_the_next_poll(dat
         first = await socket.deliveries(1)
         await server.clock.wait_for_waiter(POLL_SECONDS)
         # As another server does, but without its notification.
-        connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-        await connection.execute("UPDATE queue_entry SET is_acknowledged = true WHERE lease_id IS NOT NULL")
-        await connection.close()
+        async with database_connection(database_url) as connection:
+            await connection.execute("UPDATE queue_entry SET is_acknowledged = true WHERE lease_id IS NOT NULL")
 
         server.clock.advance(POLL_SECONDS)
 
@@ -169,16 +166,6 @@ async def test_the_first_notification_is_immediate_and_later_ones_are_batched(
 async def create_sequentially(client: Client, keys: list[str]) -> None:
     for key in keys:
         await create_scheduled(client, key)
-
-
-@asynccontextmanager
-async def database_connection(database_url: str) -> AsyncIterator[Any]:
-    """A connection to the database, separate from the servers."""
-    connection = await asyncpg.connect(database_url)
-    try:
-        yield connection
-    finally:
-        await connection.close()
 
 
 async def test_one_transition_reported_to_two_servers_at_once_is_applied_once(

@@ -24,6 +24,7 @@ async def test_a_queued_run_is_delivered_with_its_parameters_and_a_lease(client:
             "name": "first",
             "taskKey": "send-mail",
             "parameters": {"to": "ada"},
+            "stateType": "SCHEDULED",
             "runCount": 0,
             "traceParent": None,
         },
@@ -210,7 +211,7 @@ async def test_a_run_is_created_delivered_executed_and_completed(server: Running
     ("wrong", "argument"),
     [
         ({"taskKeys": []}, "taskKeys"),
-        ({"taskKeys": ["t"] * 101}, "taskKeys"),
+        ({"taskKeys": ["t"] * 1001}, "taskKeys"),
         ({"prefetch": 0}, "prefetch"),
         ({"prefetch": 1001}, "prefetch"),
         ({"leaseSeconds": 0.5}, "leaseSeconds"),

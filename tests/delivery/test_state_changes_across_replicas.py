@@ -13,6 +13,7 @@ import pytest
 
 from tests.builders.api_runs import create_task_run, set_states_in_turn
 from tests.client import TIMEOUT_SECONDS
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, RunningServer, run_server
 from tests.state_change_followers import follow_state_changes, force_random_states, receive_events, states_of
 
@@ -25,9 +26,8 @@ POLL_SECONDS = 60.0
 @pytest.fixture
 async def other(database_url: str) -> AsyncIterator[Any]:
     """A database connection of another program, which sends no notifications."""
-    connection = await asyncpg.connect(database_url)
-    yield connection
-    await connection.close()
+    async with database_connection(database_url) as connection:
+        yield connection
 
 
 async def test_a_change_at_one_server_is_delivered_by_another(replicas: tuple[RunningServer, RunningServer]) -> None:
@@ -117,8 +117,10 @@ async def test_a_subscription_survives_a_database_outage_without_losing_events(
     here, there = replicas
     url = urlsplit(database_url)
     name = url.path[1:]
-    admin = await asyncpg.connect(urlunsplit(url._replace(path="/postgres")))
-    async with follow_state_changes(here) as socket:
+    async with (
+        database_connection(urlunsplit(url._replace(path="/postgres"))) as admin,
+        follow_state_changes(here) as socket,
+    ):
         id = await create_task_run(here.client)
         (first,) = await receive_events(socket, 1)
         await _rename_database(admin, name)
@@ -131,7 +133,6 @@ async def test_a_subscription_survives_a_database_outage_without_losing_events(
         here.clock.advance(1)
 
         (second,) = await receive_events(socket, 1)
-    await admin.close()
     assert states_of([first, second]) == [(id, "PENDING"), (id, "RUNNING")]
     assert second["gap"] is False
 

@@ -11,19 +11,21 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from db.connection import Connection
 from db.runtime.clock import SystemClock
 from db.statements.heartbeats import lock_last_heartbeat
-from resolvers.delivery.heartbeats import record_heartbeats
+from resolvers.delivery.heartbeats import ServerHeartbeat, record_heartbeats
 from tests.builders.queued_runs import create_scheduled, run_under_lease
 from tests.client import Client
 from tests.clock import ManualClock
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, RunningServer, ServerProcess, run_server
 
 HEARTBEAT_SECONDS = 5.0
+SWEEPERS = 2
+"""Number of sweepers of a server on a shared database that wait as long: for leases, with heartbeats, and for deadlines."""
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ async def pass_time(server: RunningServer, seconds: float) -> None:
     """Let time pass while the server runs: it records its heartbeats."""
     for _ in range(round(seconds / HEARTBEAT_SECONDS)):
         server.clock.advance(HEARTBEAT_SECONDS)
-        await server.services.database.write(record_heartbeats, "the test")
+        await server.services.database.write(record_heartbeats, ServerHeartbeat("the test", None))
 
 
 async def test_a_lease_that_expired_while_the_only_server_was_suspended_is_held_again(server: RunningServer) -> None:
@@ -173,7 +175,7 @@ async def test_servers_that_were_suspended_together_extend_leases_once(tmp_path:
 
 
 async def test_a_stopped_process_that_continues_loses_no_lease(server_process: ServerProcess) -> None:
-    client = await server_process.start(RUNYARD_HEARTBEAT_SECONDS="0.2", RUNYARD_SWEEP_SECONDS="0.2")
+    client = await server_process.start(RUNYARD_HEARTBEAT_SECONDS="1", RUNYARD_SWEEP_SECONDS="0.2")
     await create_scheduled(client)
     id, lease = await run_under_lease(client, "RUNNING", lease_seconds=3)
     assert server_process.process is not None
@@ -197,10 +199,10 @@ async def last_heartbeat(server: RunningServer) -> str | None:
 
 @POSTGRESQL_ONLY
 async def test_a_server_records_heartbeats_while_it_runs(server: RunningServer) -> None:
-    await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
+    await server.clock.wait_for_waiters(HEARTBEAT_SECONDS, SWEEPERS)
     first = await last_heartbeat(server)
     server.clock.advance(HEARTBEAT_SECONDS)
-    await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
+    await server.clock.wait_for_waiters(HEARTBEAT_SECONDS, SWEEPERS)
 
     assert (first, await last_heartbeat(server)) == ("2030-01-01T12:00:00.000000Z", "2030-01-01T12:00:05.000000Z")
 
@@ -218,14 +220,10 @@ async def test_the_only_server_records_heartbeats_while_leases_are_held(server: 
 async def test_leases_are_swept_while_the_heartbeat_row_is_locked(server: RunningServer, database_url: str) -> None:
     await create_scheduled(server.client)
     id, _ = await run_under_lease(server.client, "RUNNING", lease_seconds=HEARTBEAT_SECONDS)
-    await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-    try:
-        async with connection.transaction():
-            await connection.execute("SELECT FROM heartbeat FOR UPDATE")
-            server.clock.advance(HEARTBEAT_SECONDS)
-            await server.clock.wait_for_waiter(HEARTBEAT_SECONDS)
+    await server.clock.wait_for_waiters(HEARTBEAT_SECONDS, SWEEPERS)
+    async with database_connection(database_url) as connection, connection.transaction():
+        await connection.execute("SELECT FROM heartbeat FOR UPDATE")
+        server.clock.advance(HEARTBEAT_SECONDS)
+        await server.clock.wait_for_waiters(HEARTBEAT_SECONDS, SWEEPERS)
 
-            assert await state_name(server.client, id) == "WorkerLost"
-    finally:
-        await connection.close()
+        assert await state_name(server.client, id) == "WorkerLost"

@@ -8,8 +8,21 @@ from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
 
 from db.enums import StateType
+from db.records import to_json
 from tests.builders.ids import UNKNOWN_ID
-from tests.builders.population import KEYS, NAMES, TAGS, TIMESTAMPS, Population
+from tests.builders.population import (
+    COUNTS,
+    KEYS,
+    MEMBER_NAMES,
+    MEMBERS,
+    MESSAGES,
+    NAMES,
+    SECONDS,
+    TAGS,
+    TIMESTAMPS,
+    WORKERS,
+    Population,
+)
 
 FilterStrategy = SearchStrategy[dict[str, Any]]
 
@@ -25,7 +38,15 @@ def task_run_filters(population: Population) -> FilterStrategy:
         "start_time": timestamps(),
         "end_time": timestamps(),
         "expected_start_time": timestamps(),
+        "next_scheduled_start_time": timestamps(),
+        "state_timestamp": timestamps(),
         "created_at": timestamps(),
+        "run_count": numbers(COUNTS),
+        "total_run_time_seconds": numbers(SECONDS),
+        "dynamic_key": strings(["1", "5", "1000", "1007"]),
+        "worker_name": strings(WORKERS),
+        "state_message": strings(MESSAGES),
+        "metadata": members(),
         "flow_run_id": ids([*population.flow_runs]),
         "has_child_flow_run": st.booleans(),
         "flow_run": st.deferred(lambda: flow_run_filters(population)),
@@ -117,6 +138,17 @@ def tags() -> FilterStrategy:
 def timestamps() -> FilterStrategy:
     timestamp = st.sampled_from(TIMESTAMPS)
     return st.fixed_dictionaries({}, optional={"after": timestamp, "before": timestamp, "is_null": st.booleans()})
+
+
+def numbers(known: Sequence[float]) -> FilterStrategy:
+    number = st.sampled_from([*known, 0.75, -1])
+    return st.fixed_dictionaries({}, optional={"at_least": number, "at_most": number})
+
+
+def members() -> FilterStrategy:
+    scalars = [each for each in MEMBERS if not isinstance(each, list | dict)]
+    wanted = st.dictionaries(st.sampled_from(MEMBER_NAMES), st.sampled_from(scalars), max_size=2)
+    return st.fixed_dictionaries({"contains": wanted.map(to_json)})
 
 
 def operators(values: SearchStrategy[Any], **more: SearchStrategy[Any]) -> FilterStrategy:

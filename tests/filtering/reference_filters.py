@@ -1,5 +1,6 @@
 """Reference implementation of filters in plain Python, to compare the SQL with."""
 
+import json
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +18,7 @@ def matches(filter: Filter, row: Any, population: Population) -> bool:
     return _all(_matches_field(name, value, row, population) for name, value in filter.items() if value is not None)
 
 
-def _matches_field(name: str, value: Any, row: Any, population: Population) -> bool:  # noqa: PLR0911 - a table
+def _matches_field(name: str, value: Any, row: Any, population: Population) -> bool:  # noqa: PLR0911, PLR0912 - a table
     match name, row:
         case "and", _:
             return _all(matches(each, row, population) for each in value)
@@ -45,6 +46,14 @@ def _matches_field(name: str, value: Any, row: Any, population: Population) -> b
         case "flow_run" | "flow" | "deployment", _:
             related = getattr(population, f"{name}s").get(getattr(row, f"{name}_id"))
             return related is not None and matches(value, related, population)
+        case "metadata", TaskRunRecord():
+            return row.metadata is not None and _has_members(json.loads(row.metadata), json.loads(value["contains"]))
+        case "state_message", TaskRunRecord():
+            state = population.states.get(row.state_id or "")
+            return _matches_value(value, state.message if state else None)
+        case "worker_name", TaskRunRecord():
+            entry = population.queue_entries.get(row.id)
+            return _matches_value(value, entry.worker_name if entry else None)
         case "created_at", _:
             return _matches_value(value, row.created)
         case _:
@@ -61,6 +70,15 @@ def _matches_tags(operator: str, operand: Any, tags: list[str]) -> bool:
     return set(operand) <= set(tags) if operator == "all" else not set(operand).isdisjoint(tags)
 
 
+def _has_members(document: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    return _all(name in document and _are_equal(document[name], value) for name, value in wanted.items())
+
+
+def _are_equal(value: Any, other: Any) -> bool:
+    """Compare JSON values. In Python, True equals 1."""
+    return isinstance(value, bool) == isinstance(other, bool) and value == other
+
+
 def _all(parts: Any) -> bool:
     return all(list(parts))
 
@@ -75,4 +93,6 @@ _OPERATORS: Mapping[str, Callable[[Any, Any], bool]] = {
     "after": lambda value, operand: value is not None and value >= operand,
     "before": lambda value, operand: value is not None and value <= operand,
     "is_null": lambda value, operand: (value is None) == operand,
+    "at_least": lambda value, operand: value >= operand,
+    "at_most": lambda value, operand: value <= operand,
 }

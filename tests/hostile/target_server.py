@@ -13,6 +13,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import psutil
@@ -192,9 +193,12 @@ def create_entities(target: TargetServer) -> list[str]:
     flow_run = _create_entity(target, "CreateFlowRun", "flowRun", {"flowId": flow, "state": {"type": "RUNNING"}})
     runs = [
         _create_entity(target, "CreateTaskRun", "taskRun", {"taskKey": "a", **fields})
-        for fields in ({}, {"flowRunId": flow_run, "dynamicKey": "a"}, {"state": {"type": "SCHEDULED"}})
+        for fields in ({}, {"flowRunId": flow_run, "dynamicKey": "a"})
     ]
-    claim = target.execute(document("ClaimTaskRuns")[0], {"taskKeys": ["a"], "leaseSeconds": 600})
+    # A task key of its own: earlier requests may have paused the queue of another key.
+    key = f"claimed-{uuid4()}"
+    runs.append(_create_entity(target, "CreateTaskRun", "taskRun", {"taskKey": key, "state": {"type": "SCHEDULED"}}))
+    claim = target.execute(document("ClaimTaskRuns")[0], {"taskKeys": [key], "leaseSeconds": 600})
     (claimed,) = claim["data"]["claimTaskRuns"]["deliveries"]
     return [flow, deployment, flow_run, *runs, claimed["leaseId"]]
 

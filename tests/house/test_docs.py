@@ -12,6 +12,7 @@ from graphql import DocumentNode, GraphQLError, OperationDefinitionNode, parse, 
 from graphql.execution.values import get_variable_values
 
 from runyard.settings import Settings
+from runyard.terminal.options import CLIENT_VARIABLES
 from schema.root import build_schema
 from tests.house.source_files import ROOT, tracked_files
 
@@ -23,10 +24,10 @@ PAGES = {
 }
 """Text of each page by its path."""
 
-SETTINGS = {f"RUNYARD_{name.upper()}" for name in Settings.model_fields}
+SETTINGS = {f"RUNYARD_{name.upper()}" for name in Settings.model_fields} | set(CLIENT_VARIABLES)
 
-OTHER_VARIABLES = {"RUNYARD_MAX_", "RUNYARD_TEST_DATABASE_URL", "RUNYARD_TOKEN", "RUNYARD_URL"}
-"""Variables of the tests and examples, and a prefix."""
+OTHER_VARIABLES = {"RUNYARD_MAX_", "RUNYARD_TEST_DATABASE_URL"}
+"""A variable of the tests, and a prefix."""
 
 
 def code_blocks(text: str, language: str) -> list[str]:

@@ -6,17 +6,20 @@ from collections.abc import Iterator
 from dataclasses import fields
 
 from resolvers.errors import ErrorCode, Refusal
+from runyard.cli.findings import FindingCode
 from runyard.settings import Settings
+from runyard.terminal.options import CLIENT_VARIABLES
 from schema.limits.document_size import LIMIT_DESCRIPTIONS
 from schema.limits.options import RequestLimits
 from schema.naming import to_camel_case
 from schema.root import build_schema
 from tests.house.source_files import ROOT, python_files
 
-SETTINGS_PAGE, LIMITS_PAGE, ERRORS_PAGE = (
-    (ROOT / "docs" / name).read_text("utf-8") for name in ("settings.md", "limits.md", "errors.md")
+SETTINGS_PAGE, LIMITS_PAGE, ERRORS_PAGE, OPERATIONS_PAGE = (
+    (ROOT / "docs" / name).read_text("utf-8") for name in ("settings.md", "limits.md", "errors.md", "operations.md")
 )
 DEFAULTS = {name.upper(): field.default for name, field in Settings.model_fields.items()}
+DEFAULTS |= {name.removeprefix("RUNYARD_"): value for name, value in CLIENT_VARIABLES.items()}
 
 
 def setting_rows(page: str) -> dict[str, str]:
@@ -87,3 +90,11 @@ def test_every_http_status_of_a_rejected_request_is_listed() -> None:
     statuses = {int(status) for status in re.findall(r"^\| (\d{3}) \|", ERRORS_PAGE, re.MULTILINE)}
 
     assert {400, 401, 403, 405, 406, 408, 413, 415, 429, 503} <= set(http_statuses()) <= statuses
+
+
+def test_every_code_of_a_finding_is_listed_and_reported() -> None:
+    codes = re.findall(r"^\| `([A-Z_]+)` \|", OPERATIONS_PAGE, re.MULTILINE)
+    sources = "".join((ROOT / "runyard/cli" / name).read_text("utf-8") for name in ("doctor.py", "findings.py"))
+
+    assert codes == sorted(FindingCode)
+    assert [code for code in FindingCode if f"FindingCode.{code.name}" not in sources] == []

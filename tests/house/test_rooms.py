@@ -74,7 +74,7 @@ def test_the_glossary_defines_each_word_once() -> None:
 
 
 MIRRORED = {"FlowRunPolicy", "LeaseResult", "RunHistoryInterval", "RunHistoryState", "StateDetails", "TaskQueue"}
-MIRRORED |= {"TaskRunPolicy"}
+MIRRORED |= {"TaskRunPolicy", "TaskRunProgress"}
 """Classes of the domain that have a GraphQL type of the same name."""
 
 

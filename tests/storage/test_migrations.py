@@ -17,7 +17,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from db import migrations
 from db.errors import DatabaseTooNew, DatabaseUnavailable
 from db.statements.schema_version import HEAD, REVISIONS
-from db.tables import HAS_ENDED, HAS_NOT_ENDED, IS_STOPPED, metadata
+from db.tables import CAN_EXPIRE, HAS_ENDED, HAS_NOT_ENDED, HOLDS_UNIQUE_KEY, IS_STOPPED, metadata
 from tests.client import TIMEOUT_SECONDS
 from tests.postgresql import PostgreSQLServer
 from tests.storage.open_database import open_database
@@ -33,7 +33,9 @@ TABLES = {
     "flow_run",
     "flow_run_state",
     "heartbeat",
+    "paused_queue",
     "queue_entry",
+    "server_workers",
     "task_run",
     "task_run_state",
     "task_run_state_cache",
@@ -166,12 +168,15 @@ def test_the_migrations_create_the_same_indexes_and_conditions_on_sqlite(path: P
         "ix_flow_run_stopped": IS_STOPPED,
         "ix_flow_run_unfinished": HAS_NOT_ENDED,
         "ix_queue_entry_leased": "lease_id IS NOT NULL",
+        "ix_queue_entry_timed": "times_out_at IS NOT NULL",
         "ix_queue_entry_waiting": "lease_id IS NULL",
         "ix_queue_entry_waiting_for_slot": "waits_for_tag IS NOT NULL",
+        "ix_task_run_expiring": CAN_EXPIRE,
         "ix_task_run_ended": f"flow_run_id IS NULL AND {HAS_ENDED}",
         "ix_task_run_unfinished_in_flow_run": f"flow_run_id IS NOT NULL AND {HAS_NOT_ENDED}",
         "uq_task_run_in_background": "flow_run_id IS NULL",
         "uq_task_run_in_flow_run": "flow_run_id IS NOT NULL",
+        "uq_task_run_unique_key": HOLDS_UNIQUE_KEY,
     }
 
 

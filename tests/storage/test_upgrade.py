@@ -13,7 +13,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from db import migrations
@@ -21,11 +20,27 @@ from db.errors import DatabaseUnavailable
 from tests.builders.api_runs import create_task_run, set_flow_run_state, set_task_run_state
 from tests.client import Client
 from tests.clock import ManualClock
-from tests.postgresql import PostgreSQLServer
+from tests.postgresql import PostgreSQLServer, database_connection
 from tests.serving import RunningServer, run_server
 from tests.state_change_followers import receive_events
 
 FIXTURES = Path(__file__).parent / "fixtures"
+
+ADDED_COLUMNS = {
+    "task_run": {
+        "priority": 0,
+        "expires_at": None,
+        "timeout_seconds": None,
+        "unique_key": None,
+        "metadata": None,
+        "progress": None,
+        "slot_tags": None,
+    },
+    "queue_entry": {"priority": 0, "times_out_at": None, "expires_at": None},
+    "task_run_state": {"actor": None},
+    "flow_run_state": {"actor": None},
+}
+"""The columns that an upgrade adds to each table, with the value that existing rows have."""
 
 RENAMED_DETAILS = {"cache_expiration": "cache_expires_at", "pause_timeout": "pause_timeout_at"}
 
@@ -83,9 +98,8 @@ class EarlierDatabase:
             with closing(sqlite3.connect(self.path)) as file, file:
                 file.execute(statement)
             return
-        connection = await asyncpg.connect(self.url)
-        await connection.execute(statement)
-        await connection.close()
+        async with database_connection(self.url) as connection:
+            await connection.execute(statement)
 
 
 @pytest.fixture
@@ -127,10 +141,9 @@ async def read_rows(url: str) -> dict[str, list[dict[str, Any]]]:
             names = file.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
             rows = {name: [dict(row) for row in file.execute(f"SELECT * FROM {name}")] for (name,) in names}  # noqa: S608
     else:
-        connection = await asyncpg.connect(url)
-        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-        rows = {name: [dict(row) for row in await connection.fetch(f"SELECT * FROM {name}")] for (name,) in names}  # noqa: S608
-        await connection.close()
+        async with database_connection(url) as connection:
+            names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+            rows = {name: [dict(row) for row in await connection.fetch(f"SELECT * FROM {name}")] for (name,) in names}  # noqa: S608
     del rows["alembic_version"]
     return {table: sorted(each, key=lambda row: str(list(row.values())[:2])) for table, each in rows.items()}
 
@@ -141,17 +154,16 @@ async def read_schema(url: str) -> list[tuple[Any, ...]]:
         with closing(sqlite3.connect(url.partition(":///")[2])) as file:
             rows = file.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
         return sorted((name, " ".join(sql.split())) for name, sql in rows)
-    connection = await asyncpg.connect(url)
-    columns = await connection.fetch(
-        "SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, is_nullable,"
-        " column_default, collation_name FROM information_schema.columns WHERE table_schema = 'public'"
-    )
-    indexes = await connection.fetch("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
-    constraints = await connection.fetch(
-        "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
-        " WHERE connamespace = 'public'::regnamespace"
-    )
-    await connection.close()
+    async with database_connection(url) as connection:
+        columns = await connection.fetch(
+            "SELECT table_name, ordinal_position, column_name, data_type, character_maximum_length, is_nullable,"
+            " column_default, collation_name FROM information_schema.columns WHERE table_schema = 'public'"
+        )
+        indexes = await connection.fetch("SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'")
+        constraints = await connection.fetch(
+            "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint"
+            " WHERE connamespace = 'public'::regnamespace"
+        )
     return sorted(map(tuple, (*columns, *indexes, *constraints)), key=str)
 
 
@@ -200,6 +212,12 @@ async def test_an_upgrade_keeps_every_row(earlier: EarlierDatabase) -> None:
     after = await read_rows(earlier.url)
     assert sum(map(len, before.values())) == 101
     assert after.pop("heartbeat") == []
+    assert after.pop("paused_queue") == []
+    assert after.pop("server_workers") == []
+    for table, columns in ADDED_COLUMNS.items():
+        assert [{column: row.pop(column) for column in columns} for row in after[table]] == [columns] * len(
+            after[table]
+        )
     acquired = {str(row["task_run_id"]): row.pop("acquired_at") for row in after["concurrency_slot"]}
     waits_for = {str(row["task_run_id"]): row.pop("waits_for_tag") for row in after["queue_entry"]}
     assert {table: [with_new_names(row) for row in rows] for table, rows in before.items()} == {

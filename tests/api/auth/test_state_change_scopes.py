@@ -244,3 +244,56 @@ def test_every_state_change_that_the_work_scope_permits_is_checked() -> None:
     }
 
     assert restricted == {SINGLE_STATE_CHANGE, BATCH_OF_STATE_CHANGES}
+
+
+def exchange_variables(id: str, force: bool | None, lease_id: str | None) -> Request:
+    return document("ExchangeTaskRuns")[0], {"reports": [change(id, force, lease_id)], "renew": []}
+
+
+def exchange_literal(id: str, force: bool | None, lease_id: str | None) -> Request:
+    report = literal(taskRunId=f'"{id}"', state="{type: RUNNING}", force=force, leaseId=quoted(lease_id))
+    return f"mutation {{ exchangeTaskRuns(renew: [], reports: {{{report}}}) {{ results {{ taskRunId }} }} }}", {}
+
+
+@pytest.mark.parametrize("form", [exchange_variables, exchange_literal], ids=lambda form: form.__name__)
+async def test_reports_without_a_lease_or_with_force_require_write_in_an_exchange(
+    server: RunningServer, form: Callable[[str, bool | None, str | None], Request]
+) -> None:
+    id, lease_id = await claim_run(server)
+    outcomes: dict[tuple[str, bool | None, bool], str | None] = {}
+
+    for scopes, force, names_lease in product(("work", "write work"), (None, True), (False, True)):
+        query, variables = form(id, force, lease_id if names_lease else None)
+        before = await count_states(server, id)
+        headers = await bearer_headers(server, *scopes.split())
+        response = (await post_query(server.client, query, headers, variables=variables)).json()
+        errors = response.get("errors", [])
+        assert await count_states(server, id) - before == (0 if errors else 1)
+        outcomes[scopes, force, names_lease] = errors[0]["message"] if errors else None
+
+    needs = "requires a token with the scope write; this token has work."
+    assert outcomes == {
+        ("work", None, False): f"reports.0.leaseId: exchangeTaskRuns without a `leaseId` {needs}",
+        ("work", None, True): None,
+        ("work", True, False): f"reports.0.force: exchangeTaskRuns with `force: true` {needs}",
+        ("work", True, True): f"reports.0.force: exchangeTaskRuns with `force: true` {needs}",
+        ("write work", None, False): None,
+        ("write work", None, True): None,
+        ("write work", True, False): None,
+        ("write work", True, True): None,
+    }
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+async def test_an_exchange_requires_the_scope_work(server: RunningServer, scope: str) -> None:
+    headers = await bearer_headers(server, scope)
+
+    response = await post_query(
+        server.client, document("ExchangeTaskRuns")[0], headers, variables={"reports": [], "renew": []}
+    )
+
+    (error,) = response.json()["errors"]
+    assert (error["extensions"]["code"], error["message"]) == (
+        "FORBIDDEN",
+        f"exchangeTaskRuns requires a token with the scope work; this token has {scope}.",
+    )

@@ -119,7 +119,8 @@ class Comparison:
         """Execute the document and return data and errors as bytes, without the ids of internal errors, which are random."""
         server = SimpleNamespace(version="1", database="SQLite", started_at="2030-01-01T12:00:00.000000Z")
         writes = CapacityCheckedWrites(QueueCapacity(max_scheduled=1000, max_retry=1000, is_shared=False))
-        context = Context.create(cast("Any", self.database), cast("Any", None), cast("Any", None), writes, server)
+        unused = cast("Any", None)
+        context = Context.create(cast("Any", self.database), unused, unused, unused, writes, server)
         result = self.runner.run(schema.execute(document, variables, context))
         errors = orjson.dumps([each.formatted for each in result.errors or ()])
         return orjson.dumps(result.data) + (ID.sub(b"some id", errors) if b"INTERNAL" in errors else errors)

@@ -20,6 +20,8 @@ def as_literal(value: Any) -> str:
         return "{" + ", ".join(f"{name}: {as_literal(item)}" for name, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(as_literal, value)) + "]"
+    if isinstance(value, int):
+        return str(value)
     return value if value.isalpha() and value.isupper() else f'"{value}"'
 
 
@@ -42,6 +44,9 @@ async def error_message(client: Client, query: str, variables: dict[str, Any] | 
         ({"taskKey": "t"}, 'For example: `taskKey: {in: ["send-mail"]}`.'),
         ({"tags": ["t"]}, 'For example: `tags: {any: ["urgent"]}`.'),
         ({"endTime": {"gte": "2030-01-01T00:00:00Z"}}, "The operator is called `after`."),
+        ({"runCount": 2}, "For example: `runCount: {atLeast: 2}`."),
+        ({"runCount": {"gte": 2}}, "The operator is called `atLeast`."),
+        ({"totalRunTimeSeconds": {"max": 2}}, "The operator is called `atMost`."),
         ({"endTime": {"lt": "2030-01-01T00:00:00Z"}}, "The operator is called `before`."),
         ({"taskKey": {"any": ["t"]}}, "The operator is called `in`."),
         ({"taskKey": {"eq": "t"}}, "The operator is called `in`."),

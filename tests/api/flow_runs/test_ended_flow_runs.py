@@ -7,7 +7,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from db.connection import Connection
@@ -35,6 +34,7 @@ from tests.builders.api_runs import (
 )
 from tests.builders.queued_runs import create_scheduled
 from tests.client import TIMEOUT_SECONDS, Client
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, RunningServer, run_server
 from tests.state_change_followers import follow_state_changes, receive_events, states_of
 
@@ -311,13 +311,9 @@ async def test_sweeps_during_state_changes_leave_no_run_unfinished_and_no_slot_t
 @asynccontextmanager
 async def locked(database_url: str, table: str, id: str) -> AsyncIterator[None]:
     """Lock a row while the block runs, as another server does."""
-    connection = await asyncpg.connect(database_url.replace("+asyncpg", ""))
-    try:
-        async with connection.transaction():
-            await connection.fetch(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
-            yield
-    finally:
-        await connection.close()
+    async with database_connection(database_url) as connection, connection.transaction():
+        await connection.fetch(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
+        yield
 
 
 @POSTGRESQL_ONLY

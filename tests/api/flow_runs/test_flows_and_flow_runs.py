@@ -115,7 +115,16 @@ async def test_a_flow_run_created_with_only_its_flow_is_pending_and_named(client
             "name": "Pending",
             "details": {"flowRunId": run["id"], "taskRunId": None},
         },
-        "states": [{"id": run["stateId"], "type": "PENDING", "name": "Pending", "timestamp": NOW}],
+        "states": [
+            {
+                "id": run["stateId"],
+                "type": "PENDING",
+                "name": "Pending",
+                "timestamp": NOW,
+                "message": None,
+                "actor": None,
+            }
+        ],
         "runCount": 0,
         "expectedStartTime": NOW,
         "nextScheduledStartTime": None,

@@ -240,7 +240,7 @@ async def test_no_tab_is_marked_as_wrong(client: Client, browser: Browser) -> No
 async def test_a_wrong_variable_is_marked(client: Client, browser: Browser) -> None:
     await browser.open(client.url + "/")
 
-    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "cacheExpiresAt": 2}}')
+    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "priority": 0, "cacheExpiresAt": 2}}')
 
     assert await browser.problems(["input"]) == [
         'Incorrect type. Expected "string".',

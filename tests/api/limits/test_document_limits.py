@@ -237,6 +237,9 @@ def cost_of(query: str, options: EngineOptions = DEFAULT_OPTIONS) -> int:
         ),
         ('{ nodes(ids: ["a", "b"]) { id } }', 20 + 2 * 2),
         ("query Q($first: Int) { taskRuns(first: $first) { nodes { id } } }", 60 + 1 + 1000 * 2),
+        ("mutation { cancelTaskRuns(filter: {}, limit: 7) { rejections { reason } } }", 20 + 1 + 7 * 2),
+        ("mutation { cancelTaskRuns(filter: {}) { rejections { reason } } }", 20 + 1 + 1000 * 2),
+        ("mutation Q($n: Int!) { cancelFlowRuns(filter: {}, limit: $n) { rejections { reason } } }", 20 + 1 + 1000 * 2),
     ],
 )
 def test_a_list_costs_its_page_size_times_its_selected_fields(query: str, cost: int) -> None:

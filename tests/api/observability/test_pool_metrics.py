@@ -23,9 +23,9 @@ async def server(database_url: str, tmp_path: Path) -> AsyncIterator[RunningServ
 
 
 async def wait_for_first_sweep(server: RunningServer) -> None:
-    """Wait until a server that starts has read the leases of a shared database."""
+    """Wait until a server that starts has read the leases and the deadlines of a shared database."""
     if server.services.database.is_shared:
-        await asyncio.wait_for(server.clock.wait_for_waiter(QueueTimers().sweep), TIMEOUT_SECONDS)
+        await asyncio.wait_for(server.clock.wait_for_waiters(QueueTimers().sweep, 2), TIMEOUT_SECONDS)
 
 
 async def read_samples(server: RunningServer, *names: str) -> list[float]:

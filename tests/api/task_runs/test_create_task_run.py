@@ -5,6 +5,8 @@ import re
 
 import pytest
 
+from queries import document
+from tests.builders.api_runs import count_task_runs
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
 from tests.serving import SQLITE_ONLY, RunningServer
@@ -35,6 +37,12 @@ async def test_a_run_created_with_only_its_task_key_is_pending_and_named(client:
         "tags": [],
         "taskInputs": {},
         "parameters": None,
+        "priority": 0,
+        "expiresAt": None,
+        "timeoutSeconds": None,
+        "uniqueKey": None,
+        "metadata": None,
+        "progress": None,
         "flowRunId": None,
         "flowRun": None,
         "childFlowRun": None,
@@ -123,3 +131,44 @@ async def test_an_unknown_flow_run_is_not_found_and_nothing_is_created(client: C
 
     assert (error["code"], error["argument"]) == ("NOT_FOUND", "input.flowRunId")
     assert (await client.execute("ListTaskRuns"))["totalCount"] == 0
+
+
+TRACE_PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+OTHER_TRACE_PARENT = "00-11111111111111111111111111111111-2222222222222222-00"
+
+
+@pytest.mark.parametrize(
+    ("of_input", "of_request", "stored"),
+    [
+        (TRACE_PARENT, None, TRACE_PARENT),
+        (TRACE_PARENT, OTHER_TRACE_PARENT, TRACE_PARENT),
+        (None, OTHER_TRACE_PARENT, OTHER_TRACE_PARENT),
+        (None, None, None),
+    ],
+)
+async def test_the_trace_parent_of_the_input_precedes_that_of_the_request(
+    client: Client, of_input: str | None, of_request: str | None, stored: str | None
+) -> None:
+    variables = {"input": {"taskKey": "t", "traceParent": of_input}}
+    body = {"query": document("CreateTaskRun")[0], "variables": variables}
+    headers = {} if of_request is None else {"traceparent": of_request}
+
+    response = await client.http.post("/graphql", json=body, headers=headers)
+
+    id = response.json()["data"]["createTaskRun"]["taskRun"]["id"]
+    assert (await client.execute("GetTaskRun", id=id))["traceParent"] == stored
+
+
+@pytest.mark.parametrize("text", ["", "nonsense", TRACE_PARENT.upper(), "01" + TRACE_PARENT[2:], TRACE_PARENT + "-00"])
+async def test_an_invalid_trace_parent_is_refused(client: Client, text: str) -> None:
+    single = await client.execute_refused("CreateTaskRun", input={"taskKey": "t", "traceParent": text})
+    batch = await client.execute_refused(
+        "CreateTaskRuns", partial=True, inputs=[{"taskKey": "t"}, {"taskKey": "t", "traceParent": text}]
+    )
+
+    assert [(each["code"], each["argument"]) for each in (single, batch)] == [
+        ("BAD_USER_INPUT", "input.traceParent"),
+        ("BAD_USER_INPUT", "inputs.1.traceParent"),
+    ]
+    assert single["message"] == f"input.traceParent: must be a W3C `traceparent` of version 00; got {text!r:.80}."
+    assert await count_task_runs(client) == 0

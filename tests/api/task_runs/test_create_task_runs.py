@@ -1,6 +1,7 @@
 """createTaskRuns: creates up to 1,000 runs atomically."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from tests.builders.api_runs import count_task_runs
 from tests.builders.ids import UNKNOWN_ID
 from tests.client import Client
-from tests.serving import RunningServer
+from tests.serving import RunningServer, run_server
 
 
 async def test_results_come_in_the_order_of_the_inputs(client: Client) -> None:
@@ -198,4 +199,76 @@ async def test_a_number_beyond_the_float_range_is_refused_and_nothing_is_created
     result = (await client.http.post("/graphql", json={"query": query})).json()
 
     assert [error["extensions"]["code"] for error in result["errors"]] == ["BAD_USER_INPUT"]
+    assert await count_task_runs(client) == 0
+
+
+async def test_with_partial_the_runs_that_do_not_fail_are_created(database_url: str, tmp_path: Path) -> None:
+    async with run_server(tmp_path, database_url=database_url, max_scheduled_per_key=1) as server:
+        scheduled = {"taskKey": "t", "state": {"type": "SCHEDULED"}}
+        known = (await server.client.execute("CreateTaskRun", input={"taskKey": "u", "dynamicKey": "1"}))["taskRun"]
+
+        results = (
+            await server.client.execute(
+                "CreateTaskRuns",
+                partial=True,
+                inputs=[
+                    scheduled,
+                    scheduled,
+                    {"taskKey": "t", "flowRunId": UNKNOWN_ID},
+                    {"taskKey": "t"},
+                    {"taskKey": "u", "dynamicKey": "1"},
+                ],
+            )
+        )["results"]
+
+        assert [each["error"] for each in results] == [
+            None,
+            {
+                "code": "QUEUE_FULL",
+                "message": "The queue of task key 't' has reached the limit of 1 waiting runs on its scheduled side. "
+                "Retry later.",
+                "argument": "inputs.1.taskKey",
+            },
+            {
+                "code": "NOT_FOUND",
+                "message": f"No flow run has the id {UNKNOWN_ID}.",
+                "argument": "inputs.2.flowRunId",
+            },
+            None,
+            None,
+        ]
+        assert [each["created"] for each in results] == [True, False, False, True, False]
+        assert [each["taskRun"] and each["taskRun"]["stateType"] for each in results] == [
+            "SCHEDULED",
+            None,
+            None,
+            "PENDING",
+            "PENDING",
+        ]
+        assert results[4]["taskRun"]["id"] == known["id"]
+        assert await count_task_runs(server.client) == 3
+
+
+async def test_with_partial_a_state_that_the_rules_refuse_is_a_conflict(client: Client) -> None:
+    await client.execute("SetConcurrencyLimit", tag="db", limit=0)
+    running = {"taskKey": "t", "state": {"type": "RUNNING"}}
+
+    results = (await client.execute("CreateTaskRuns", partial=True, inputs=[{**running, "tags": ["db"]}, running]))[
+        "results"
+    ]
+
+    assert [(each["error"] and (each["error"]["code"], each["error"]["argument"])) for each in results] == [
+        ("CONFLICT", "inputs.0.state"),
+        None,
+    ]
+    assert await count_task_runs(client) == 1
+
+
+@pytest.mark.parametrize("partial", [False, True])
+async def test_invalid_input_fails_the_whole_request_with_partial_too(client: Client, partial: bool) -> None:
+    error = await client.execute_refused(
+        "CreateTaskRuns", partial=partial, inputs=[{"taskKey": "t"}, {"taskKey": "t", "flowRunId": "nonsense"}]
+    )
+
+    assert (error["code"], error["argument"]) == ("BAD_USER_INPUT", "inputs.1.flowRunId")
     assert await count_task_runs(client) == 0

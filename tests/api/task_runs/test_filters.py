@@ -29,12 +29,21 @@ async def ids(client: Client) -> dict[str, str]:
     ids["f"] = await create_flow_run(client, LATE, name="f", **subflow)
     ids["h"] = await create_flow_run(client, "RUNNING", name="h", deploymentId=ids["gone"])
     await client.execute("DeleteDeployment", id=ids["gone"])
-    ids["A"] = await create_task_run(client, name="A", taskKey="scan", flowRunId=ids["f"], tags=["red"])
+    ids["A"] = await create_task_run(
+        client,
+        name="A",
+        taskKey="scan",
+        dynamicKey="A-1",
+        flowRunId=ids["f"],
+        tags=["red"],
+        metadata={"team": "search", "size": 2},
+    )
     ids["B"] = await create_task_run(client, "RUNNING", name="B", taskKey="Mail", flowRunId=ids["f"])
     scheduled = {"type": "SCHEDULED", "details": LATE["details"]}
-    ids["X"] = await create_task_run(client, scheduled, name="X", taskKey="50%_off", tags=["Red"])
+    metadata = {"team": "search", "urgent": True, "owner": None, "size": [2]}
+    ids["X"] = await create_task_run(client, scheduled, name="X", taskKey="50%_off", tags=["Red"], metadata=metadata)
     ids["Y"] = await create_task_run(client, {"type": "SCHEDULED", "name": "Soon"}, name="Y", taskKey="mailing")
-    await set_task_run_state(client, ids["B"], "COMPLETED", force=True)
+    await set_task_run_state(client, ids["B"], "COMPLETED", force=True, message="No disk was full")
     return ids
 
 
@@ -105,6 +114,29 @@ LATER = "2030-01-01T12:00:00.000001Z"
         ({"expectedStartTime": {"after": "2031-01-01T00:00:00Z"}}, "X"),
         ({"createdAt": {"after": THEN}}, "ABCXY"),
         ({"createdAt": {"after": LATER}}, ""),
+        ({"nextScheduledStartTime": {"isNull": True}}, "AB"),
+        ({"nextScheduledStartTime": {"after": "2030-12-31T23:00:00Z"}}, "CX"),
+        ({"stateTimestamp": {"after": THEN, "before": THEN}}, "ABCXY"),
+        ({"stateTimestamp": {"before": EARLIER}}, ""),
+        ({"runCount": {"atLeast": 1}}, "B"),
+        ({"runCount": {"atLeast": 0, "atMost": 0}}, "ACXY"),
+        ({"totalRunTimeSeconds": {"atMost": 0.5}}, "ABCXY"),
+        ({"totalRunTimeSeconds": {"atLeast": 1e-6}}, ""),
+        ({"dynamicKey": {"in": ["A-1"]}}, "A"),
+        ({"dynamicKey": {"startsWith": "A"}}, "A"),
+        ({"workerName": {"isNull": True}}, "ABCXY"),
+        ({"workerName": {"contains": ""}}, ""),
+        ({"stateMessage": {"contains": "DISK"}, "taskKey": {"in": ["Mail"]}}, "B"),
+        ({"stateMessage": {"contains": "disk"}, "taskKey": {"startsWith": "mail"}}, ""),
+        ({"stateMessage": {"isNull": True}, "createdAt": {"after": THEN}}, "ACXY"),
+        ({"metadata": {"contains": {"team": "search"}}, "createdAt": {"after": THEN}}, "AX"),
+        ({"metadata": {"contains": {"team": "search", "size": 2.0}}, "createdAt": {"after": THEN}}, "A"),
+        ({"metadata": {"contains": {"size": "2"}}, "createdAt": {"after": THEN}}, ""),
+        ({"metadata": {"contains": {"urgent": True}}, "createdAt": {"after": THEN}}, "X"),
+        ({"metadata": {"contains": {"urgent": 1}}, "createdAt": {"after": THEN}}, ""),
+        ({"metadata": {"contains": {"owner": None}}, "createdAt": {"after": THEN}}, "X"),
+        ({"metadata": {"contains": {}}, "createdAt": {"after": THEN}}, "AX"),
+        ({"not": {"metadata": {"contains": {"size": 2}}}, "createdAt": {"after": THEN}}, "BCXY"),
         ({"flowRunId": {"in": ["$f"]}}, "AB"),
         ({"flowRunId": {"notIn": ["$f"]}}, "C"),
         ({"flowRunId": {"notIn": []}}, "ABCXY"),

@@ -109,8 +109,8 @@ async def test_each_type_is_read_once_for_any_number_of_ids(server: RunningServe
     async with server.record_reads() as statements:
         await server.client.execute("GetNodes", ids=[*ids.values()] * 10)
 
-    # One per type, a second one for states of flow runs, and a second one for the slots of the concurrency limits.
-    assert len(statements) == 9
+    # One per type, a second one for states of flow runs and for the slots of the concurrency limits, and one for pauses.
+    assert len(statements) == 10
 
 
 @SQLITE_ONLY

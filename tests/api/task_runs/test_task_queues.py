@@ -21,6 +21,8 @@ def empty_queue(task_key: str) -> dict[str, Any]:
         "subscribers": 0,
         "maxScheduled": 100_000,
         "maxRetry": 10_000,
+        "isPaused": False,
+        "pausedAt": None,
     }
 
 

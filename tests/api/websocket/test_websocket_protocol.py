@@ -261,8 +261,8 @@ async def test_an_invalid_operation_fails_alone_and_the_socket_stays_open(
 @pytest.mark.parametrize(
     ("wrong", "argument", "message"),
     [
-        ({"taskKeys": []}, "taskKeys", "taskKeys: must have between 1 and 100 keys; got 0."),
-        ({"taskKeys": ["t"] * 101}, "taskKeys", "taskKeys: must have between 1 and 100 keys; got 101."),
+        ({"taskKeys": []}, "taskKeys", "taskKeys: must have between 1 and 1,000 keys; got 0."),
+        ({"taskKeys": ["t"] * 1001}, "taskKeys", "taskKeys: must have at most 1,000 items; got 1,001."),
         ({"prefetch": 0}, "prefetch", "prefetch: must be between 1 and 1,000; got 0."),
         ({"prefetch": 1001}, "prefetch", "prefetch: must be between 1 and 1,000; got 1,001."),
         ({"leaseSeconds": 0.5}, "leaseSeconds", "leaseSeconds: must be between 1 and 86,400 seconds; got 0.5."),

@@ -8,7 +8,6 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy import text
 
@@ -21,7 +20,7 @@ from tests.client import TIMEOUT_SECONDS
 from tests.clock import ManualClock
 from tests.command import runyard
 from tests.connection_pooler import NEEDS_PGBOUNCER, SESSIONS, connection_pooler
-from tests.postgresql import PostgreSQLServer
+from tests.postgresql import PostgreSQLServer, database_connection
 from tests.serving import POSTGRESQL_ONLY, RunningServer, ServerProcess, run_server
 from tests.state_change_followers import follow_state_changes, receive_events, states_of
 
@@ -59,16 +58,6 @@ async def open_pooled(url: str) -> AsyncIterator[PostgreSQLDatabase]:
         await database.close()
 
 
-@asynccontextmanager
-async def connected(url: str) -> AsyncIterator[Any]:
-    """A connection of another program."""
-    connection = await asyncpg.connect(url, statement_cache_size=0)
-    try:
-        yield connection
-    finally:
-        await connection.close()
-
-
 def backend_pids(connection: Connection) -> set[int]:
     """Return the process ids of the sessions that execute five statements."""
     return {connection.fetch(BACKEND_PID)[0][0] for _ in range(5)}
@@ -79,7 +68,7 @@ async def session_states(pooled_url: str) -> dict[int, tuple[Any, ...]]:
     states: dict[int, tuple[Any, ...]] = {}
     async with AsyncExitStack() as stack:
         for _ in range(SESSIONS):
-            connection = await stack.enter_async_context(connected(pooled_url))
+            connection = await stack.enter_async_context(database_connection(pooled_url, statement_cache_size=0))
             # A transaction keeps its session: the next one gets another.
             await connection.execute("BEGIN")
             pid, *state = await connection.fetchrow(SESSION_STATE)
@@ -116,7 +105,7 @@ async def test_concurrent_mutations_share_the_sessions_of_the_pooler(server: Run
 
     assert [result["status"] for result in results] == ["ACCEPT"] * MUTATIONS
     assert await count_task_runs(server.client) == MUTATIONS
-    async with connected(database_url) as connection:
+    async with database_connection(database_url, statement_cache_size=0) as connection:
         assert await connection.fetchval("SELECT count(DISTINCT run_id) FROM task_run_state") == MUTATIONS
 
 
@@ -168,7 +157,7 @@ async def test_without_a_direct_connection_work_of_others_is_found_by_polling(
 async def test_a_cancelled_read_ends_its_statement_and_its_transaction(
     pooled_url: str, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with open_pooled(pooled_url) as database, connected(database_url) as other:
+    async with open_pooled(pooled_url) as database, database_connection(database_url, statement_cache_size=0) as other:
         reading = asyncio.create_task(database.read(lambda connection: connection.fetch(SLEEP)))
         async with asyncio.timeout(TIMEOUT_SECONDS):
             while await other.fetchval(SLEEPING + " AND state = 'active'") != 1:

@@ -6,12 +6,11 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
-import asyncpg
 import pytest
 
 from runyard.cli.doctor import run_checks
 from tests.connection_pooler import NEEDS_PGBOUNCER, connection_pooler
-from tests.postgresql import DedicatedPostgreSQL, PostgreSQLServer, dedicated_postgresql
+from tests.postgresql import DedicatedPostgreSQL, PostgreSQLServer, database_connection, dedicated_postgresql
 from tests.serving import POSTGRESQL_ONLY, settings_for
 
 pytestmark = [POSTGRESQL_ONLY, NEEDS_PGBOUNCER, pytest.mark.processes]
@@ -128,8 +127,5 @@ def test_the_advice_for_a_lost_pooler_solves_the_problem(own_postgresql: Dedicat
 
 
 async def execute(url: str, statements: str) -> None:
-    connection = await asyncpg.connect(url)
-    try:
+    async with database_connection(url) as connection:
         await connection.execute(statements)
-    finally:
-        await connection.close()

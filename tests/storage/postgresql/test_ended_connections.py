@@ -4,12 +4,11 @@ import asyncio
 import threading
 from contextlib import suppress
 
-import asyncpg
-
 from db.connection import Notification, WorkAvailable
 from db.errors import DatabaseUnavailable
 from db.postgresql.database import PostgreSQLDatabase
 from tests.client import TIMEOUT_SECONDS
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY
 
 # SQLite has no server that ends connections.
@@ -22,11 +21,10 @@ def terminate_all_connections(url: str) -> None:
     """Terminate all connections and wait until they are gone. Blocks the event loop, which has not noticed yet."""
 
     async def end() -> None:
-        connection = await asyncpg.connect(url)
-        await connection.execute(f"SELECT pg_terminate_backend(pid) {OTHER_CONNECTIONS}")
-        while await connection.fetchval(f"SELECT count(*) {OTHER_CONNECTIONS}"):
-            continue
-        await connection.close()
+        async with database_connection(url) as connection:
+            # A connection that was being opened appears later, and would stay while the event loop is blocked.
+            while await connection.fetch(f"SELECT pg_terminate_backend(pid) {OTHER_CONNECTIONS}"):
+                continue
 
     thread = threading.Thread(target=asyncio.run, args=(end(),))
     thread.start()

@@ -11,10 +11,10 @@ from sqlalchemy.util import await_only
 from db.connection import Connection
 from db.errors import DatabaseUnavailable
 from db.postgresql.database import PostgreSQLDatabase
-from db.postgresql.driver import asyncpg
 from db.sql.statement import Statement
 from tests.client import TIMEOUT_SECONDS
 from tests.clock import ManualClock
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY
 
 # SQLite has no connection pool.
@@ -67,9 +67,8 @@ async def test_a_terminated_connection_is_neither_reused_nor_counted(
     database: PostgreSQLDatabase, database_url: str
 ) -> None:
     before = await database.read(backend_pid)
-    other = await asyncpg.connect(database_url)
-    await other.execute(TERMINATE_OTHERS)
-    await other.close()
+    async with database_connection(database_url) as other:
+        await other.execute(TERMINATE_OTHERS)
 
     after = await asyncio.wait_for(read_until_successful(database), TIMEOUT_SECONDS)
 

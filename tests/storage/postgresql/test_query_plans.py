@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -16,21 +16,21 @@ from db.connection import NOTHING, Connection, Row
 from db.enums import StateType
 from db.postgresql.connection import PostgreSQLConnection
 from db.postgresql.database import PostgreSQLDatabase
-from db.postgresql.driver import asyncpg, open_pool
+from db.postgresql.driver import open_pool
 from db.query.filters import Filter
 from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
 from db.records import DeploymentRecord, FlowRecord, TaskRunRecord
 from db.runtime.ids import new_id
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
-from db.statements import concurrency_limits, flows, queue
+from db.statements import concurrency_limits, due_entries, flows, queue, waits
 from db.statements.flows import DEPLOYMENTS, FLOWS
-from db.statements.task_runs import TASK_RUNS, insert_task_runs
+from db.statements.task_runs import TASK_RUNS, insert_task_runs, task_run_facts, task_runs_by_unique_key
 from resolvers.history import read_history, split_span
 from resolvers.task_runs import NewTaskRun, build_task_run
 from tests.builders.rows import make_flow_run, make_task_runs, new_task_runs
 from tests.clock import START, ManualClock
-from tests.postgresql import PostgreSQLServer
+from tests.postgresql import PostgreSQLServer, database_connection
 
 ROWS = 3000
 DAY = timedelta(days=1)
@@ -67,9 +67,8 @@ async def fill(url: str) -> None:
     database = await PostgreSQLDatabase.open(url, clock=ManualClock())
     await database.write(make_rows, ROWS)
     await database.close()
-    raw = await asyncpg.connect(url)
-    await raw.execute("VACUUM ANALYZE")
-    await raw.close()
+    async with database_connection(url) as connection:
+        await connection.execute("VACUUM ANALYZE")
 
 
 def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception | None]:
@@ -89,7 +88,8 @@ def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception |
         ],
     )
     for number in range(10):
-        make_task_runs(connection, new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}"))
+        new = new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}")
+        make_task_runs(connection, [replace(each, unique_key=f"unique-{index}") for index, each in enumerate(new)])
     return [None] * len(counts)
 
 
@@ -183,6 +183,31 @@ def test_a_filter_by_the_start_of_a_text_searches_the_index(url: str) -> None:
     assert "task_run" not in sequential_scans(plan)
 
 
+@pytest.mark.parametrize("include_large_columns", [True, False])
+def test_the_runs_of_transitions_are_looked_up_by_their_ids(url: str, include_large_columns: bool) -> None:
+    unknown = new_id(format_timestamp(START))
+
+    def read(connection: Connection) -> None:
+        assert task_run_facts(connection, [(unknown, None)], include_large_columns=include_large_columns) == {}
+
+    plan = explain_statement(url, read)
+
+    assert "pk_task_run" in indexes(plan)
+    assert "task_run" not in sequential_scans(plan)
+
+
+def test_runs_are_found_by_their_unique_keys_in_the_index_of_held_keys(url: str) -> None:
+    def read(connection: Connection) -> None:
+        assert list(task_runs_by_unique_key(connection, [("waiting-3", "unique-1"), ("waiting-3", "unknown")])) == [
+            ("waiting-3", "unique-1")
+        ]
+
+    plan = explain_statement(url, read)
+
+    assert "uq_task_run_unique_key" in indexes(plan)
+    assert not sequential_scans(plan)
+
+
 @pytest.mark.parametrize("order", ["NAME_ASC", "NAME_DESC", "CREATED_ASC", "CREATED_DESC"])
 @pytest.mark.parametrize("listing", [FLOWS, DEPLOYMENTS], ids=["flows", "deployments"])
 def test_a_page_of_flows_or_deployments_is_read_in_the_order_of_its_index(
@@ -240,11 +265,40 @@ def test_a_history_reads_only_its_time_span(url: str, filter: Filter) -> None:
     assert "task_run" not in sequential_scans(plan)
 
 
-def test_due_runs_of_a_key_are_read_from_the_waiting_index(url: str) -> None:
+@pytest.mark.parametrize("locks_runs", [False, True])
+def test_due_runs_of_a_key_are_read_from_the_waiting_index(url: str, locks_runs: bool) -> None:
     def read(connection: Connection) -> None:
-        assert len(queue.due_entries(connection, ["waiting-1", "waiting-2"], per_side=10)) == 20
+        found = due_entries.due_entries(connection, ["waiting-1", "waiting-2"], per_group=10, locks_runs=locks_runs)
+        assert len(found) == 20
 
     plan = explain_statement(url, read)
 
     assert "ix_queue_entry_waiting" in indexes(plan)
-    assert "queue_entry" not in sequential_scans(plan)
+    assert not {"queue_entry", "task_run"} & set(sequential_scans(plan))
+
+
+@pytest.mark.parametrize("read", [waits.ended_task_runs, waits.signalled_leases])
+def test_waited_ids_are_looked_up_one_by_one(
+    url: str, read: Callable[[Connection, Sequence[str]], Mapping[str, object]]
+) -> None:
+    ids = [new_id(format_timestamp(START)) for _ in range(1000)]
+
+    plan = explain_statement(url, lambda connection: read(connection, ids))
+
+    assert plan["Node Type"] == "Nested Loop"
+    assert sequential_scans(plan) == []
+
+
+def test_entries_to_lock_by_run_or_lease_are_found_in_indexes(url: str) -> None:
+    run_ids, lease_ids = [[new_id(format_timestamp(START)) for _ in range(100)] for _ in range(2)]
+
+    def lock(connection: Connection) -> None:
+        assert isinstance(connection, PostgreSQLConnection)
+        # The table has no leases and few rows, which are cheaper to scan than to look up.
+        await_only(connection.raw.execute("SET enable_seqscan = off"))
+        queue.lock_queue_entries(connection, run_ids, lease_ids)
+
+    plan = explain_statement(url, lock)
+
+    assert sequential_scans(plan) == []
+    assert "pk_queue_entry" in indexes(plan)

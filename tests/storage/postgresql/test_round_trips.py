@@ -20,11 +20,16 @@ from db.postgresql.transaction import transaction
 from db.runtime.memory_budget import MAX_READ_BYTES
 from db.statements.states import insert_task_run_states
 from db.statements.task_runs import insert_task_runs, task_run_facts, task_runs_by_id, task_runs_by_key
+from resolvers.bulk_changes.pages import BulkChange
+from resolvers.bulk_changes.task_runs import change_task_runs
+from resolvers.bulk_changes.verbs import Cancellation
 from resolvers.concurrency_limits import LimitSetting, set_limits
-from resolvers.delivery.claim import claim_due_runs
-from resolvers.delivery.leases import acknowledge_leases
+from resolvers.delivery.claim import Delivery, claim_due_runs
+from resolvers.delivery.exchange import exchange_items
+from resolvers.delivery.leases import Renewal, acknowledge_leases
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewFlow, create_flows
+from resolvers.queue.capacity import QueueCapacity
 from resolvers.task_runs import (
     CreatedTaskRun,
     NewTaskRun,
@@ -173,18 +178,37 @@ async def test_ending_a_run_dequeues_it_in_the_same_statement(database: PostgreS
     assert statements == ["BEGIN", "WITH", "WITH", "COMMIT"]
 
 
-async def test_acknowledging_takes_five_statements(database: PostgreSQLDatabase) -> None:
+@pytest.mark.parametrize("size", [1, 100])
+async def test_a_bulk_change_takes_eight_statements(database: PostgreSQLDatabase, size: int) -> None:
+    await database.write(set_limits, LimitSetting("etl", 1000))
+    await create_runs(database, background(size, StateType.SCHEDULED))
+    capacity = QueueCapacity(max_scheduled=1000, max_retry=1000, is_shared=False)
+    change = BulkChange(Cancellation(), {"task_key": {"in": ["t"]}}, size)
+
+    statements = await statements_of(database, partial(change_task_runs, capacity=capacity), [change])
+
+    # Reads of the page, the runs with their queue entries, the limits, their slot holders, and runs that wait for a slot.
+    assert statements == ["BEGIN", "SELECT", "WITH", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
+
+
+async def test_acknowledging_takes_four_statements(database: PostgreSQLDatabase) -> None:
     await create_runs(database, background(1, StateType.SCHEDULED))
     claim = await database.write(claim_due_runs, claim_request(1))
     leases = [each.lease_id for each in claim.deliveries]
 
-    assert await statements_of(database, acknowledge_leases, leases) == [
-        "BEGIN",
-        "SELECT",
-        "SELECT",
-        "UPDATE",
-        "COMMIT",
-    ]
+    assert await statements_of(database, acknowledge_leases, leases) == ["BEGIN", "SELECT", "UPDATE", "COMMIT"]
+
+
+@pytest.mark.parametrize("credit", [2, 100])
+async def test_claiming_the_last_run_also_reads_when_the_next_is_due(database: PostgreSQLDatabase, credit: int) -> None:
+    scheduled = propose(StateType.SCHEDULED)
+    await create_runs(database, [NewTaskRun("t", str(number), state=scheduled) for number in range(credit + 1)])
+
+    with_backlog = await statements_of(database, claim_due_runs, [claim_request(credit)])
+    last = await statements_of(database, claim_due_runs, [claim_request(1)])
+
+    assert with_backlog == ["BEGIN", "SELECT", "WITH", "UPDATE", "SELECT", "COMMIT"]
+    assert last == ["BEGIN", "SELECT", "WITH", "UPDATE", "SELECT", "WITH", "COMMIT"]
 
 
 async def test_a_combined_write_that_fails_in_part_writes_nothing(database: PostgreSQLDatabase) -> None:
@@ -311,3 +335,29 @@ async def test_changes_that_repeat_a_run_lock_all_runs_in_one_order(database: Po
     outcomes = await asyncio.wait_for(writing, TIMEOUT_SECONDS)
 
     assert all(isinstance(outcome, TaskRunTransitionResult | FlowRunTransitionResult) for outcome in outcomes)
+
+
+async def create_leased(database: PostgreSQLDatabase, count: int) -> list[Delivery]:
+    """Create queued runs and claim them."""
+    await create_runs(database, background(count, StateType.SCHEDULED, prefix="leased"))
+    claimed = await database.write(claim_due_runs, claim_request(count))
+    assert len(claimed.deliveries) == count
+    return claimed.deliveries
+
+
+@pytest.mark.parametrize("size", [1, 100])
+async def test_an_exchange_locks_its_rows_first_and_then_takes_the_statements_of_its_parts(
+    database: PostgreSQLDatabase, size: int
+) -> None:
+    deliveries = await create_leased(database, 2 * size)
+    await create_runs(database, background(2 * size + 1, StateType.SCHEDULED))
+    _, *claim, _ = await statements_of(database, claim_due_runs, [claim_request(size)])
+    reports = [
+        StateChange(each.task_run.id, propose(StateType.RUNNING), lease_id=each.lease_id) for each in deliveries[:size]
+    ]
+    renewals = [Renewal(each.lease_id, 60.0) for each in deliveries[size:]]
+    locks, report, renew = ["SELECT"] * 2, ["WITH", "SELECT", "WITH"], ["SELECT", "UPDATE"]
+
+    found = await statements_of(database, exchange_items, [*reports, *renewals, claim_request(size)])
+
+    assert found == ["BEGIN", *locks, *report, *renew, *claim, "COMMIT"]

@@ -11,6 +11,7 @@ from db.postgresql.driver import open_pool
 from tests.builders.api_runs import create_task_run, read_state_names
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.connection_pooler import NEEDS_PGBOUNCER, connection_pooler
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, run_server
 from tests.storage.processes import python_process
 
@@ -65,13 +66,11 @@ async def wait_until_stopped(process: psutil.Process) -> None:
 
 
 async def is_locked(database_url: str, id: str) -> bool:
-    connection = await asyncpg.connect(database_url)
-    try:
-        await connection.execute(LOCK, id)
-    except asyncpg.LockNotAvailableError:
-        return True
-    finally:
-        await connection.close()
+    async with database_connection(database_url) as connection:
+        try:
+            await connection.execute(LOCK, id)
+        except asyncpg.LockNotAvailableError:
+            return True
     return False
 
 

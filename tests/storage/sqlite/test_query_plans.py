@@ -12,13 +12,24 @@ from db.enums import StateType
 from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
 from db.records import QueueStats
 from db.sql.statement import Parameters, Statement
-from db.statements import concurrency_limits, flow_run_sweeps, pruning, queue, queue_stats, states, task_runs
+from db.statements import (
+    concurrency_limits,
+    due_entries,
+    flow_run_sweeps,
+    pruning,
+    queue,
+    queue_stats,
+    states,
+    task_runs,
+    waits,
+)
 from db.statements.flows import DEPLOYMENTS, FLOWS
 from db.statements.pruning import PruneCriteria
 from db.statements.state_changes import MIN_ID, FeedPosition, read_changes
 from db.statements.task_runs import TASK_RUNS
 from resolvers.history import read_history, split_span
-from resolvers.task_runs import NewTaskRun, TaskRunUpdate, delete_task_runs, update_task_runs
+from resolvers.task_run_updates import TaskRunUpdate, update_task_runs
+from resolvers.task_runs import NewTaskRun, delete_task_runs
 from resolvers.transitions.set_states import StateChange, set_task_run_states
 from tests.builders.ids import UNKNOWN_ID
 from tests.builders.rows import claim, make_flow_run, make_task_runs, new_task_runs
@@ -74,19 +85,25 @@ def indexes(plan: Sequence[str]) -> Mapping[str, str]:
 
 
 def scans(plan: Sequence[str]) -> list[str]:
-    """Return the steps that scan a table or search it without an index. Scans of parameter lists are ignored."""
+    """Return the steps that scan a table or search it without an index. Scans of parameters and constants are ignored."""
     searched = re.compile(r"SEARCH \w+ USING (COVERING )?INDEX ")
     return [
         step
         for step in plan
-        if step.startswith(("SCAN", "SEARCH")) and "VIRTUAL TABLE" not in step and not searched.match(step)
+        if step.startswith(("SCAN", "SEARCH"))
+        and "VIRTUAL TABLE" not in step
+        and step not in CONSTANT_SCANS
+        and not searched.match(step)
     ]
 
 
+CONSTANT_SCANS = {"SCAN CONSTANT ROW", "SCAN both_sides", "SCAN groups"}
+"""`both_sides` has the two sides that each queue has, and `groups` the priorities that waiting runs have on them."""
 TASK_RUN_ID_INDEX = "sqlite_autoindex_task_run_1"
 STATE_ID_INDEX = "sqlite_autoindex_task_run_state_1"
 QUEUE_ENTRY_RUN_INDEX = "sqlite_autoindex_queue_entry_1"
 QUEUE_ENTRY_LEASE_INDEX = "sqlite_autoindex_queue_entry_2"
+PAUSED_QUEUE_INDEX = "sqlite_autoindex_paused_queue_1"
 
 
 def only_plan(connection: ExplainingConnection) -> list[str]:
@@ -135,6 +152,36 @@ def test_task_runs_are_found_by_their_keys_in_the_background(explaining: Explain
     assert len(found) == 2
     assert scans(only_plan(explaining)) == []
     assert indexes(only_plan(explaining)) == {"task_run": "uq_task_run_in_background", "task_run_state": STATE_ID_INDEX}
+
+
+def test_task_runs_are_found_by_their_unique_keys(explaining: ExplainingConnection) -> None:
+    explaining.raw.execute("UPDATE task_run SET unique_key = dynamic_key WHERE flow_run_id IS NULL")
+
+    found = task_runs.task_runs_by_unique_key(explaining, [("t", "1"), ("t", "2"), ("t", "unknown")])
+
+    assert sorted(found) == [("t", "1"), ("t", "2")]
+    assert scans(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {"task_run": "uq_task_run_unique_key", "task_run_state": STATE_ID_INDEX}
+
+
+def test_a_page_of_one_worker_starts_from_the_leases(explaining: ExplainingConnection) -> None:
+    filter = {"worker_name": {"in": ["mill-1"]}}
+
+    read_page(explaining, TASK_RUNS, filter, LATEST_FIRST, PageWindow(3), selection=task_runs.NO_COLUMNS)
+
+    assert scans(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {
+        "task_run": TASK_RUN_ID_INDEX,
+        "queue_entry_1": QUEUE_ENTRY_LEASE_INDEX,
+    }
+
+
+def test_a_limited_count_reads_the_index_of_its_filter(explaining: ExplainingConnection) -> None:
+    assert count_rows(explaining, TASK_RUNS, {"task_key": {"in": ["t"]}}, at_most=3) == 3
+
+    assert [step for step in only_plan(explaining) if "task_run" in step] == [
+        "SEARCH task_run USING COVERING INDEX ix_task_run_task_key_id (task_key=?)"
+    ]
 
 
 def test_the_facts_of_a_state_change_are_found_through_indexes(explaining: ExplainingConnection) -> None:
@@ -378,13 +425,17 @@ def test_state_changes_are_read_in_id_order_with_indexed_lookups(
     assert indexes(beyond) == {"task_run_state": STATE_ID_INDEX}
 
 
-def test_due_runs_of_a_key_are_read_from_the_waiting_index(explaining: ExplainingConnection) -> None:
-    found = queue.due_entries(explaining, ["t", "u"], per_side=10)
+@pytest.mark.parametrize("locks_runs", [False, True])
+def test_due_runs_of_a_key_are_read_from_the_waiting_index(explaining: ExplainingConnection, locks_runs: bool) -> None:
+    found = due_entries.due_entries(explaining, ["t", "u"], per_group=10, locks_runs=locks_runs)
 
     assert len(found) == 3
     assert scans(only_plan(explaining)) == []
     assert indexes(only_plan(explaining)) == {
+        "any_waiting": "ix_queue_entry_waiting",
+        "of_priority": "ix_queue_entry_waiting",
         "waiting": "ix_queue_entry_waiting",
+        "paused_queue": PAUSED_QUEUE_INDEX,
         "queue_entry": QUEUE_ENTRY_RUN_INDEX,
         "task_run": TASK_RUN_ID_INDEX,
     }
@@ -392,11 +443,16 @@ def test_due_runs_of_a_key_are_read_from_the_waiting_index(explaining: Explainin
 
 
 def test_the_next_due_time_is_read_from_the_waiting_index(explaining: ExplainingConnection) -> None:
-    found = queue.next_due_at(explaining, ["t", "u"])
+    found = due_entries.next_due_at(explaining, ["t", "u"])
 
-    assert found == explaining.now
+    assert found == {"t": explaining.now}
     assert scans(only_plan(explaining)) == []
-    assert indexes(only_plan(explaining)) == {"waiting": "ix_queue_entry_waiting"}
+    assert indexes(only_plan(explaining)) == {
+        "any_waiting": "ix_queue_entry_waiting",
+        "of_priority": "ix_queue_entry_waiting",
+        "waiting": "ix_queue_entry_waiting",
+        "paused_queue": PAUSED_QUEUE_INDEX,
+    }
 
 
 @pytest.mark.parametrize("task_keys", [None, ["t", "u"]])
@@ -429,12 +485,15 @@ def test_queue_entries_are_found_by_their_leases(explaining: ExplainingConnectio
 def test_statistics_of_a_small_queue_cause_no_table_scans(explaining: ExplainingConnection) -> None:
     explaining.raw.execute("ANALYZE")
 
-    queue.due_entries(explaining, ["t", "u"], per_side=10)
+    due_entries.due_entries(explaining, ["t", "u"], per_group=10)
     queue.queue_entries_by_lease(explaining, lease_ids(explaining))
 
     due, leased = explaining.plans
     assert indexes(due) == {
+        "any_waiting": "ix_queue_entry_waiting",
+        "of_priority": "ix_queue_entry_waiting",
         "waiting": "ix_queue_entry_waiting",
+        "paused_queue": PAUSED_QUEUE_INDEX,
         "queue_entry": QUEUE_ENTRY_RUN_INDEX,
         "task_run": TASK_RUN_ID_INDEX,
     }
@@ -654,3 +713,15 @@ def test_a_sweep_of_flow_runs_reads_only_what_can_require_a_change(explaining: E
     assert [indexes(plan) for plan in others] == [pauses, subflows, task_runs_of_stopped]
     assert [step for plan in others for step in scans(plan)] == []
     assert [step for step in scans(pending) if step != "SCAN CONSTANT ROW"] == []
+
+
+def test_waited_ids_are_looked_up_one_by_one(explaining: ExplainingConnection) -> None:
+    assert waits.ended_task_runs(explaining, [*task_run_ids(explaining), UNKNOWN_ID]) == {UNKNOWN_ID: False}
+    assert waits.signalled_leases(explaining, [*lease_ids(explaining), UNKNOWN_ID]) == {UNKNOWN_ID: None}
+
+    ended, signalled = explaining.plans
+    assert ended[1:] == [f"SEARCH task_run USING INDEX {TASK_RUN_ID_INDEX} (id=?) LEFT-JOIN"]
+    assert signalled[1:] == [
+        "SEARCH queue_entry USING INDEX sqlite_autoindex_queue_entry_2 (lease_id=?) LEFT-JOIN",
+        f"SEARCH task_run USING INDEX {TASK_RUN_ID_INDEX} (id=?) LEFT-JOIN",
+    ]

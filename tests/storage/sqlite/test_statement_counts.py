@@ -3,7 +3,9 @@
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import TypeVar
 
 import pytest
@@ -13,18 +15,22 @@ from db.database import WriteOperation
 from db.enums import StateType
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
+from resolvers.bulk_changes.pages import BulkChange
+from resolvers.bulk_changes.task_runs import change_task_runs
+from resolvers.bulk_changes.verbs import Cancellation, Rescheduling, Retry, TaskRunVerb
 from resolvers.concurrency_limits import LimitReset, LimitSetting, reset_limits, set_limits
-from resolvers.delivery.claim import LOOKAHEAD_PER_SIDE, Claim, claim_due_runs
+from resolvers.delivery.claim import LOOKAHEAD, Claim, claim_due_runs
+from resolvers.delivery.lease_recovery import release_unconfirmed
 from resolvers.delivery.leases import acknowledge_leases, release_unacknowledged
+from resolvers.delivery.progress_reports import ProgressReport, report_progress
 from resolvers.history import read_history, split_span
 from resolvers.queue.capacity import QueueCapacity
+from resolvers.task_run_updates import TaskRunUpdate, update_task_runs
 from resolvers.task_runs import (
     NewTaskRun,
-    TaskRunUpdate,
     create_all_task_runs,
     create_task_runs,
     delete_task_runs,
-    update_task_runs,
 )
 from resolvers.transitions.set_states import StateChange, set_task_run_states
 from resolvers.write_operations import CapacityCheckedWrites
@@ -217,24 +223,71 @@ def test_setting_two_states_of_one_run_takes_twice_the_statements(connection: SQ
 
 @SIZES
 def test_claiming_takes_three_statements(connection: SQLiteConnection, size: int) -> None:
-    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    make_task_runs(connection, new_task_runs(size + 1, StateType.SCHEDULED))
     before = connection.statements
 
     claimed = claim(connection, size)
 
-    assert len(claimed.deliveries) == size
-    assert connection.statements - before == 3
+    assert (len(claimed.deliveries), claimed.next_due_at) == (size, {"t": connection.now})
+    # After a single run, one more statement reads when the next run is due.
+    assert connection.statements - before == (4 if size == 1 else 3)
 
 
-@SIZES
-def test_claiming_the_last_run_takes_one_more_statement(connection: SQLiteConnection, size: int) -> None:
+@pytest.mark.parametrize(("size", "remaining_credit"), [(1, 0), (1, 1), (100, 1)])
+def test_claiming_the_last_run_takes_one_more_statement(
+    connection: SQLiteConnection, size: int, remaining_credit: int
+) -> None:
     make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
     before = connection.statements
 
-    claimed = claim(connection, size + 1)
+    claimed = claim(connection, size + remaining_credit)
 
-    assert (len(claimed.deliveries), claimed.next_due_at) == (size, None)
+    assert (len(claimed.deliveries), claimed.next_due_at) == (size, {})
     assert connection.statements - before == 4
+
+
+def start_all(connection: SQLiteConnection, size: int) -> Claim:
+    request = claim_request(size, "t")
+    starting = replace(request, demands=[replace(each, starts=True) for each in request.demands])
+    (claimed,) = claim_due_runs(connection, [starting])
+    assert isinstance(claimed, Claim)
+    return claimed
+
+
+@SIZES
+def test_claiming_and_starting_takes_two_statements_more(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(3 * size, StateType.SCHEDULED))
+    before = connection.statements
+    claim(connection, size)
+    after_claim = connection.statements
+
+    started = start_all(connection, size)
+
+    assert [each.task_run.state_type for each in started.deliveries] == [StateType.RUNNING] * size
+    assert connection.statements - after_claim == after_claim - before + 2
+
+
+@SIZES
+def test_starting_runs_with_limited_tags_takes_ten_statements(connection: SQLiteConnection, size: int) -> None:
+    set_limits(connection, [LimitSetting("scarce", size)])
+    tagged = [replace(each, tags=("scarce",)) for each in new_task_runs(size, StateType.SCHEDULED)]
+    make_task_runs(connection, tagged)
+    before = connection.statements
+
+    claimed = start_all(connection, size)
+
+    assert len(claimed.deliveries) == size
+    # After a single run, one more statement reads when the next run is due.
+    assert connection.statements - before == (11 if size == 1 else 10)
+
+
+@SIZES
+def test_releasing_unconfirmed_runs_takes_six_statements(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    leases = [each.lease_id for each in start_all(connection, size).deliveries]
+
+    assert count_statements(connection, release_unacknowledged, leases) == 1
+    assert count_statements(connection, release_unconfirmed, leases) == 6
 
 
 def test_a_claim_for_many_keys_reads_a_share_of_each(connection: SQLiteConnection) -> None:
@@ -247,7 +300,7 @@ def test_a_claim_for_many_keys_reads_a_share_of_each(connection: SQLiteConnectio
 
     assert isinstance(claimed, Claim)
     assert Counter(each.task_run.task_key for each in claimed.deliveries) == dict.fromkeys(keys, 2)
-    assert recording.row_counts == [10 * (2 + LOOKAHEAD_PER_SIDE), 20]
+    assert recording.row_counts == [10 * (2 + LOOKAHEAD), 20]
 
 
 @pytest.mark.parametrize("others", [0, 1, 3])
@@ -262,7 +315,8 @@ def test_a_claim_reads_more_when_one_key_has_most_runs(connection: SQLiteConnect
     delivered = [each.task_run for each in claimed.deliveries]
     assert [run.id for run in delivered if run.task_key == "busy"] == busy[: 20 - others]
     assert [run.task_key for run in delivered[: 2 * others]] == ["busy", "quiet"] * others
-    assert recording.row_counts == [7 + LOOKAHEAD_PER_SIDE + others, 20 + others, 20]
+    # The last statement reads when the runs of the other keys are due: there are none left.
+    assert recording.row_counts == [7 + LOOKAHEAD + others, 20 + others, 20, 0]
 
 
 @SIZES
@@ -272,6 +326,17 @@ def test_acknowledging_takes_two_statements(connection: SQLiteConnection, size: 
 
     assert count_statements(connection, acknowledge_leases, leases) == 2
     assert count_statements(connection, acknowledge_leases, leases) == 1
+
+
+@SIZES
+def test_reporting_progress_takes_three_statements_and_one_write(connection: SQLiteConnection, size: int) -> None:
+    make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
+    leases = [each.lease_id for each in claim(connection, size).deliveries]
+    acknowledge_leases(connection, leases)
+    reports = [ProgressReport(lease_id, done=1, total=None, message=None) for lease_id in leases]
+
+    # The runs of the leases, the queue entries, and the progress.
+    assert count_statements(connection, report_progress, reports) == 3
 
 
 @SIZES
@@ -287,6 +352,24 @@ def test_renaming_takes_two_statements(connection: SQLiteConnection, size: int) 
     ids = make_task_runs(connection, new_task_runs(size))
 
     assert count_statements(connection, update_task_runs, [TaskRunUpdate(id, "new") for id in ids]) == 2
+
+
+@SIZES
+def test_changing_all_fields_takes_a_constant_number_of_statements(connection: SQLiteConnection, size: int) -> None:
+    ids = make_task_runs(connection, [replace(each, tags=["x"]) for each in new_task_runs(size, StateType.SCHEDULED)])
+    updates = [TaskRunUpdate(id, "new", ["y"], 1, "{}", "2031-01-01T00:00:00.000000Z") for id in ids]
+
+    # Runs, queue entries, both again for the changes, the limits of the released tags, and runs that wait for them.
+    assert count_statements(connection, update_task_runs, updates) == 6
+
+
+@SIZES
+def test_unique_keys_take_one_statement_more(connection: SQLiteConnection, size: int) -> None:
+    new = new_task_runs(size, StateType.SCHEDULED)
+    without = count_statements(connection, create_task_runs, new)
+    with_keys = [replace(each, dynamic_key=f"k-{n}", unique_key=str(n)) for n, each in enumerate(new)]
+
+    assert count_statements(connection, create_task_runs, with_keys) == without + 1
 
 
 @SIZES
@@ -317,3 +400,23 @@ def test_every_executed_statement_is_counted_and_no_skipped_one(connection: SQLi
     create_task_runs(connection, new_task_runs(1))
 
     assert connection.statements == len(executed) == 3
+
+
+@SIZES
+def test_a_bulk_change_takes_at_most_nine_statements(connection: SQLiteConnection, size: int) -> None:
+    set_limits(connection, [LimitSetting("etl", 1000)])
+    capacity = QueueCapacity(max_scheduled=1000, max_retry=1000, is_shared=False)
+    state, expires_at = propose(StateType.SCHEDULED), format_timestamp(START + timedelta(days=1))
+    create_task_runs(
+        connection, [NewTaskRun("t", str(n), tags=["etl"], state=state, expires_at=expires_at) for n in range(size)]
+    )
+
+    def count(verb: TaskRunVerb) -> int:
+        change = BulkChange(verb, {"task_key": {"in": ["t"]}}, size)
+        return count_statements(connection, partial(change_task_runs, capacity=capacity), [change])
+
+    # Reads: the page, the runs, limits, slot holders, runs that wait. Writes: states, queue entries, runs.
+    assert count(Rescheduling(expires_at)) == 8
+    assert count(Cancellation()) == 8
+    # Also the holders of unique keys or the depth of the queue, and the expiry.
+    assert count(Retry()) == 9

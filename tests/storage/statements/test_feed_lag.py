@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 
 from db.statements.open_transactions import OpenTransaction, oldest_open_transaction
@@ -16,7 +15,7 @@ from resolvers.feed_lag import FeedLagMonitor
 from tests.builders.api_runs import create_task_run
 from tests.client import TIMEOUT_SECONDS
 from tests.metrics_page import scrape
-from tests.postgresql import PostgreSQLServer
+from tests.postgresql import PostgreSQLServer, database_connection
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, RunningServer, run_server
 from tests.state_change_followers import follow_state_changes, receive_events, states_of
 
@@ -32,12 +31,9 @@ def other_database(postgresql: PostgreSQLServer) -> Iterator[str]:
 @asynccontextmanager
 async def writing_transaction(url: str) -> AsyncIterator[Any]:
     """Keep a transaction open that has written, in the `psql` of an operator."""
-    connection = await asyncpg.connect(url, server_settings={"application_name": "psql"})
-    try:
+    async with database_connection(url, server_settings={"application_name": "psql"}) as connection:
         await connection.execute("BEGIN; CREATE TABLE forgotten ()")
         yield connection
-    finally:
-        await connection.close()
 
 
 async def read_lag(server: RunningServer) -> float:
@@ -78,9 +74,8 @@ async def test_a_state_from_the_future_has_no_negative_lag(
 @POSTGRESQL_ONLY
 async def test_states_of_a_database_from_another_cluster_have_no_lag(server: RunningServer, database_url: str) -> None:
     await create_task_run(server.client)
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("UPDATE task_run_state SET written_in = written_in + 1000000")
-    await connection.close()
+    async with database_connection(database_url) as connection:
+        await connection.execute("UPDATE task_run_state SET written_in = written_in + 1000000")
     server.clock.advance(60)
 
     assert await read_lag(server) == 0
@@ -171,14 +166,13 @@ async def test_the_oldest_transaction_is_the_one_that_wrote_first(
     server: RunningServer, postgresql: PostgreSQLServer, other_database: str
 ) -> None:
     url = postgresql.url_of(other_database)
-    # Begins first and writes last.
-    reader = await asyncpg.connect(url)
-    await reader.execute("BEGIN; SELECT 1")
-    async with writing_transaction(url) as transaction:
-        await reader.fetchval("SELECT pg_current_xact_id()::text")
-        found = await server.services.database.read(oldest_open_transaction)
-        process_id = await transaction.fetchval("SELECT pg_backend_pid()")
-    await reader.close()
+    async with database_connection(url) as reader:
+        # Begins first and writes last.
+        await reader.execute("BEGIN; SELECT 1")
+        async with writing_transaction(url) as transaction:
+            await reader.fetchval("SELECT pg_current_xact_id()::text")
+            found = await server.services.database.read(oldest_open_transaction)
+            process_id = await transaction.fetchval("SELECT pg_backend_pid()")
 
     assert found is not None
     assert (found.database, found.process_id, found.application_name) == (other_database, process_id, "psql")

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import asyncpg
 import pytest
 from sqlalchemy.util import await_only
 
@@ -29,6 +28,7 @@ from tests.builders.api_runs import create_flow_run, create_task_run, set_flow_r
 from tests.builders.rows import make_task_runs, new_task_runs
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.command import runyard
+from tests.postgresql import database_connection
 from tests.serving import POSTGRESQL_ONLY, RunningServer, ServerProcess, run_server
 from tests.tables import count_rows
 
@@ -212,15 +212,11 @@ async def test_only_one_server_prunes_at_a_time(server: RunningServer, database_
     retention_job = Retention(server.services.database, server.clock, timedelta(days=30))
     run = await create(server.client, "PENDING", "RUNNING", "COMPLETED")
     server.clock.advance(31 * DAY)
-    other = await asyncpg.connect(database_url)
 
-    try:
-        async with other.transaction():
-            await other.fetchval("SELECT pg_advisory_xact_lock(6871429351)")
-            assert await retention_job.prune() == NOTHING_PRUNED
-            assert await list_task_runs(server.client) == {run}
-    finally:
-        await other.close()
+    async with database_connection(database_url) as other, other.transaction():
+        await other.fetchval("SELECT pg_advisory_xact_lock(6871429351)")
+        assert await retention_job.prune() == NOTHING_PRUNED
+        assert await list_task_runs(server.client) == {run}
 
     assert await retention_job.prune() == PruneResult(1, 0)
     assert await list_task_runs(server.client) == set()

@@ -213,7 +213,7 @@ async def test_a_failing_item_affects_no_item_of_another_caller(database: SQLite
 async def test_a_broken_reference_fails_alone_with_our_own_error(database: SQLiteDatabase, path: Path) -> None:
     def give_a_flow_run_a_state(connection: Connection, ids: Sequence[str]) -> list[Exception | None]:
         assert isinstance(connection, SQLiteConnection)
-        row = "(:id, :id, 'PENDING', 'Pending', '2030-01-01T12:00:00.000000Z', NULL, NULL, '{}', NULL)"
+        row = "(:id, :id, 'PENDING', 'Pending', '2030-01-01T12:00:00.000000Z', NULL, NULL, '{}', NULL, NULL)"
         for id in ids:
             connection.raw.execute(f"INSERT INTO flow_run_state VALUES {row}", {"id": id})  # noqa: S608
         return [None for _ in ids]

@@ -34,6 +34,13 @@ async def wait_until_no_subscribers(server: RunningServer) -> None:
             await server.client.http.get("/healthz")
 
 
+async def wait_for_claim_transaction(server: RunningServer) -> None:
+    """Wait until the first transaction of a claim has ended: it could still claim a run for a client that is gone."""
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while not sum(server.services.dispatcher.metrics.claim_seconds.counts):
+            await server.client.http.get("/healthz")
+
+
 async def test_due_runs_are_returned_at_once_in_queue_order(client: Client) -> None:
     ids = await create_many(client, 5)
 
@@ -124,6 +131,7 @@ async def test_consecutive_claims_alternate_between_task_keys(client: Client) ->
 
 async def test_a_client_that_disconnects_while_waiting_is_assigned_no_run(server: RunningServer) -> None:
     waiting = await start_waiting_claim(server, seconds=60)
+    await wait_for_claim_transaction(server)
     waiting.cancel()
     await asyncio.wait({waiting})
     await wait_until_no_subscribers(server)
@@ -138,6 +146,7 @@ async def test_a_claim_over_a_websocket_ends_when_its_operation_completes(server
     async with server.client.socket() as socket:
         id = await socket.subscribe("ClaimTaskRuns", taskKeys=["t"], waitSeconds=60)
         await asyncio.wait_for(server.clock.wait_for_waiters(60, 1), TIMEOUT_SECONDS)
+        await wait_for_claim_transaction(server)
         await socket.send({"id": id, "type": "complete"})
         await wait_until_no_subscribers(server)
 

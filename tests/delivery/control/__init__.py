@@ -1,0 +1,1 @@
+"""Control of queues: priorities, expiry, time limits and pauses."""
