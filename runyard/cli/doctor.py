@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from db.diagnostics import (
@@ -16,6 +15,7 @@ from db.diagnostics import (
 from db.errors import DatabaseError
 from db.postgresql.driver import LOST_PEER_SETTINGS
 from db.statements.schema_version import HEAD, REVISIONS
+from runyard.cli.findings import Finding, FindingCode, ok, problem
 from runyard.file_lock import find_lock_holder
 from runyard.settings import Settings
 
@@ -27,14 +27,6 @@ MAX_OPEN_TRANSACTION_SECONDS = 10.0
 """Longest acceptable time for which a writing transaction is open, because it blocks the feed of state changes."""
 MIN_POSTGRESQL_VERSION = 14
 UPGRADE_ADVICE = "run `runyard db upgrade`"
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """Result of one check; for a problem, the text includes how to fix it."""
-
-    is_ok: bool
-    text: str
 
 
 def run_checks(settings: Settings) -> Iterator[Finding]:
@@ -49,100 +41,135 @@ def run_checks(settings: Settings) -> Iterator[Finding]:
 def _check_settings(settings: Settings) -> Iterator[Finding]:
     redacted = {"database_url": settings.redacted_database, "database_listen_url": settings.redacted_listen_database}
     for name in sorted(settings.model_fields_set):
-        yield _ok(f"RUNYARD_{name.upper()} is {redacted.get(name, getattr(settings, name))}")
-    yield _ok(f"all other settings have their defaults; the database is {settings.redacted_database}")
+        yield ok(FindingCode.SETTING, f"RUNYARD_{name.upper()} is {redacted.get(name, getattr(settings, name))}")
+    yield ok(
+        FindingCode.SETTING, f"all other settings have their defaults; the database is {settings.redacted_database}"
+    )
     if settings.needs_tokens:
-        yield _ok(f"clients on {settings.host} need an API token")
+        yield ok(FindingCode.ACCESS, f"clients on {settings.host} need an API token")
     elif settings.is_on_loopback:
-        yield _ok(f"authentication is disabled: {settings.host} is a loopback address")
+        yield ok(FindingCode.ACCESS, f"authentication is disabled: {settings.host} is a loopback address")
     else:
-        yield _ok(f"authentication is disabled on {settings.host} by RUNYARD_ACCESS")
+        yield ok(FindingCode.ACCESS, f"authentication is disabled on {settings.host} by RUNYARD_ACCESS")
 
 
 def _check_sqlite_file(path: Path, settings: Settings) -> Iterator[Finding]:
     if is_writable(path):
-        yield _ok(f"{path} is writable")
+        yield ok(FindingCode.FILE_ACCESS, f"{path} is writable")
     else:
-        yield _problem(f"{path} is not writable: allow this user to write the file and its folder")
+        yield problem(
+            FindingCode.FILE_ACCESS, f"{path} is not writable: allow this user to write the file and its folder"
+        )
     free = free_disk_bytes(path)
     if free >= MIN_FREE_BYTES:
-        yield _ok(f"its disk has {_format_size(free)} of free space")
+        yield ok(FindingCode.DISK_SPACE, f"its disk has {_format_size(free)} of free space")
     else:
-        yield _problem(
+        yield problem(
+            FindingCode.DISK_SPACE,
             f"its disk has only {_format_size(free)} of free space: free more, or run `runyard prune` to make space in "
-            "the file reusable"
+            "the file reusable",
         )
     if not path.exists():
-        yield _ok("the file does not exist yet: `runyard serve` creates it")
+        yield ok(FindingCode.FILE, "the file does not exist yet: `runyard serve` creates it")
         yield from _check_tokens(0, settings)
         return
     try:
         file = inspect_sqlite_file(path, settings.database_busy_seconds)
     except DatabaseError as error:
-        yield _problem(
-            f"the file cannot be read: {error} Set RUNYARD_DATABASE_URL to another file, or restore a backup"
+        yield problem(
+            FindingCode.FILE,
+            f"the file cannot be read: {error} Set RUNYARD_DATABASE_URL to another file, or restore a backup",
         )
         return
-    yield _ok(
-        f"its size is {_format_size(file.bytes)}, of which {_format_size(file.free_bytes)} are reusable free space"
+    yield ok(
+        FindingCode.FILE,
+        f"its size is {_format_size(file.bytes)}, of which {_format_size(file.free_bytes)} are reusable free space",
     )
     if file.wal_bytes <= max(file.bytes, 64 * 2**20):
-        yield _ok(f"the size of its write-ahead log is {_format_size(file.wal_bytes)}")
+        yield ok(FindingCode.WRITE_AHEAD_LOG, f"the size of its write-ahead log is {_format_size(file.wal_bytes)}")
     else:
-        yield _problem(
+        yield problem(
+            FindingCode.WRITE_AHEAD_LOG,
             f"the size of its write-ahead log is {_format_size(file.wal_bytes)}: a program keeps a read transaction "
-            "open, which prevents checkpoints; end that program"
+            "open, which prevents checkpoints; end that program",
         )
     yield _check_migrations(file.revision)
     yield from _check_tokens(file.valid_tokens, settings)
     holder = find_lock_holder(path)
-    yield _ok("no server uses it" if holder is None else f"a server uses it: process {holder}")
+    yield ok(FindingCode.FILE_IN_USE, "no server uses it" if holder is None else f"a server uses it: process {holder}")
 
 
 def _check_postgresql_server(url: str, settings: Settings) -> Iterator[Finding]:
     try:
         server = asyncio.run(inspect_postgresql_server(url, settings.database_timeout_seconds))
     except DatabaseError as error:
-        yield _problem(
+        yield problem(
+            FindingCode.DATABASE_SERVER,
             f"{error} Check that PostgreSQL is running and that RUNYARD_DATABASE_URL names its host, a user and a "
-            "database"
+            "database",
         )
         return
     message = f"connected to PostgreSQL {server.version}"
     if server.major >= MIN_POSTGRESQL_VERSION:
-        yield _ok(message)
+        yield ok(FindingCode.DATABASE_VERSION, message)
     else:
-        yield _problem(
-            f"{message}, which does not support `taskRunHistory`: upgrade it to {MIN_POSTGRESQL_VERSION} or later"
+        yield problem(
+            FindingCode.DATABASE_VERSION,
+            f"{message}, which does not support `taskRunHistory`: upgrade it to {MIN_POSTGRESQL_VERSION} or later",
         )
     yield _check_migrations(server.revision)
     yield from _check_tokens(server.valid_tokens, settings)
     seconds = server.clock_offset.total_seconds()
     message = f"its clock is {abs(seconds):.3f} seconds {'ahead of' if seconds > 0 else 'behind'} this machine's"
     if abs(seconds) <= MAX_CLOCK_DIFFERENCE_SECONDS:
-        yield _ok(message)
+        yield ok(FindingCode.CLOCK_SKEW, message)
     else:
-        yield _problem(f"{message}: synchronize both by NTP. Servers use the database's clock, but their logs do not")
+        yield problem(
+            FindingCode.CLOCK_SKEW,
+            f"{message}: synchronize both by NTP. Servers use the database's clock, but their logs do not",
+        )
     yield _check_connections(server, settings)
     yield _check_open_transactions(server)
     yield _check_suspended_servers(server)
+    yield _check_backup(server)
     if server.is_pooled:
-        yield _ok("connections go through a connection pooler: servers prepare no statements")
+        yield ok(FindingCode.POOLER, "connections go through a connection pooler: servers prepare no statements")
         yield from _check_lost_pooler(server)
     else:
-        yield _ok("connections are direct")
+        yield ok(FindingCode.POOLER, "connections are direct")
     yield from _check_notifications(server, settings)
 
 
 def _check_suspended_servers(server: PostgreSQLServerInfo) -> Finding:
     seconds = server.idle_in_transaction_seconds
     if 0 < seconds <= MAX_LOST_SERVER_SECONDS:
-        return _ok(f"it ends the transactions of a suspended server after {seconds:g} seconds")
+        return ok(
+            FindingCode.SUSPENDED_SERVER, f"it ends the transactions of a suspended server after {seconds:g} seconds"
+        )
     after = f"only after {seconds:g} seconds" if seconds else "never"
-    return _problem(
+    return problem(
+        FindingCode.SUSPENDED_SERVER,
         f"it ends the transactions of a suspended server {after}, and other servers wait for its locks: set "
-        f"RUNYARD_DATABASE_TIMEOUT_SECONDS to at most {MAX_LOST_SERVER_SECONDS:g}"
+        f"RUNYARD_DATABASE_TIMEOUT_SECONDS to at most {MAX_LOST_SERVER_SECONDS:g}",
     )
+
+
+def _check_backup(server: PostgreSQLServerInfo) -> Finding:
+    archiving = server.archiving
+    if archiving is None:
+        return ok(
+            FindingCode.BACKUP,
+            "its write-ahead log is not archived: after a loss, only the state of the last backup can be restored",
+        )
+    if archiving.is_failing:
+        since = "never" if archiving.archived_at is None else f"last at {archiving.archived_at:%Y-%m-%d %H:%M:%SZ}"
+        return problem(
+            FindingCode.BACKUP,
+            f"archiving of its write-ahead log fails, and succeeded {since}: fix archive_command; the log of PostgreSQL "
+            "has the reason",
+        )
+    when = "" if archiving.archived_at is None else f", last at {archiving.archived_at:%Y-%m-%d %H:%M:%SZ}"
+    return ok(FindingCode.BACKUP, f"its write-ahead log is archived{when}")
 
 
 def _check_lost_pooler(server: PostgreSQLServerInfo) -> Iterator[Finding]:
@@ -150,21 +177,23 @@ def _check_lost_pooler(server: PostgreSQLServerInfo) -> Iterator[Finding]:
     if lost_peer is None:
         return
     if all(0 < each <= MAX_LOST_SERVER_SECONDS for each in (lost_peer.keepalives_idle, lost_peer.user_timeout)):
-        yield _ok("it notices when the host of the pooler is lost")
+        yield ok(FindingCode.LOST_POOLER, "it notices when the host of the pooler is lost")
         return
     statements = "; ".join(f"ALTER ROLE {server.role} SET {name} = {each}" for name, each in LOST_PEER_SETTINGS.items())
-    yield _problem(
+    yield problem(
+        FindingCode.LOST_POOLER,
         f"tcp_keepalives_idle is {lost_peer.keepalives_idle:g} seconds and tcp_user_timeout {lost_peer.user_timeout:g} "
-        f"seconds, so it may keep the locks of a lost pooler for long: run `{statements}`, then restart the pooler"
+        f"seconds, so it may keep the locks of a lost pooler for long: run `{statements}`, then restart the pooler",
     )
 
 
 def _check_notifications(server: PostgreSQLServerInfo, settings: Settings) -> Iterator[Finding]:
     if (listen_url := settings.listen_database) is None:
         if server.is_pooled:
-            yield _problem(
+            yield problem(
+                FindingCode.NOTIFICATIONS,
                 "servers receive no notifications through a pooler, and find the work of others by polling only: set "
-                "RUNYARD_DATABASE_LISTEN_URL to the URL of a direct connection to the database"
+                "RUNYARD_DATABASE_LISTEN_URL to the URL of a direct connection to the database",
             )
         return
     try:
@@ -172,27 +201,32 @@ def _check_notifications(server: PostgreSQLServerInfo, settings: Settings) -> It
             inspect_listen_connection(str(settings.database), listen_url, settings.database_timeout_seconds)
         )
     except DatabaseError as error:
-        yield _problem(f"{error} Check the host, user and database in RUNYARD_DATABASE_LISTEN_URL")
+        yield problem(
+            FindingCode.NOTIFICATIONS, f"{error} Check the host, user and database in RUNYARD_DATABASE_LISTEN_URL"
+        )
         return
     if listening.is_pooled:
-        yield _problem(
+        yield problem(
+            FindingCode.NOTIFICATIONS,
             "RUNYARD_DATABASE_LISTEN_URL leads through a connection pooler, which does not pass notifications on: set "
-            "it to the URL of a direct connection to the database"
+            "it to the URL of a direct connection to the database",
         )
     elif not listening.is_same_database:
-        yield _problem(
+        yield problem(
+            FindingCode.NOTIFICATIONS,
             "RUNYARD_DATABASE_LISTEN_URL leads to another database than RUNYARD_DATABASE_URL: set it to the URL of a "
-            "direct connection to the same database"
+            "direct connection to the same database",
         )
     else:
-        yield _ok("notifications use a direct connection to the same database")
+        yield ok(FindingCode.NOTIFICATIONS, "notifications use a direct connection to the same database")
 
 
 def _check_connections(server: PostgreSQLServerInfo, settings: Settings) -> Finding:
     if server.is_pooled:
-        return _ok(
+        return ok(
+            FindingCode.CONNECTION_LIMIT,
             f"a server opens up to {settings.database_connections} connections to the pooler; the database allows "
-            f"{server.max_connections}, and {server.open_connections} are open"
+            f"{server.max_connections}, and {server.open_connections} are open",
         )
     each = settings.database_connections + 1
     message = (
@@ -200,22 +234,28 @@ def _check_connections(server: PostgreSQLServerInfo, settings: Settings) -> Find
         f"and {server.open_connections} are open"
     )
     if each <= server.max_connections:
-        return _ok(f"{message}: enough for {server.max_connections // each} servers")
-    return _problem(f"{message}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections")
+        return ok(FindingCode.CONNECTION_LIMIT, f"{message}: enough for {server.max_connections // each} servers")
+    return problem(
+        FindingCode.CONNECTION_LIMIT, f"{message}: lower RUNYARD_DATABASE_CONNECTIONS, or raise max_connections"
+    )
 
 
 def _check_open_transactions(server: PostgreSQLServerInfo) -> Finding:
     oldest = server.oldest_open_transaction
     short = f"no writing transaction has been open for more than {MAX_OPEN_TRANSACTION_SECONDS:g} seconds"
     if oldest is None:
-        return _ok(short)
+        return ok(FindingCode.OPEN_TRANSACTION, short)
     if oldest.open_seconds is None:
-        return _ok(f"the age of a {oldest.description} is unknown: grant this user pg_read_all_stats to see it")
+        return ok(
+            FindingCode.OPEN_TRANSACTION,
+            f"the age of a {oldest.description} is unknown: grant this user pg_read_all_stats to see it",
+        )
     if oldest.open_seconds <= MAX_OPEN_TRANSACTION_SECONDS:
-        return _ok(short)
-    return _problem(
+        return ok(FindingCode.OPEN_TRANSACTION, short)
+    return problem(
+        FindingCode.OPEN_TRANSACTION,
         f"`taskRunStateChanges` sends no new changes until an older transaction ends: {oldest.description}. Commit it, "
-        f"or run `{oldest.end_statement}`{' there' if oldest.prepared_id is not None else ''}"
+        f"or run `{oldest.end_statement}`{' there' if oldest.prepared_id is not None else ''}",
     )
 
 
@@ -223,31 +263,27 @@ def _check_tokens(count: int, settings: Settings) -> Iterator[Finding]:
     if not settings.needs_tokens:
         return
     if count:
-        yield _ok(f"{count} API {'token is' if count == 1 else 'tokens are'} valid")
+        yield ok(FindingCode.TOKENS, f"{count} API {'token is' if count == 1 else 'tokens are'} valid")
     else:
-        yield _problem(
-            "no API token is valid, so every client is rejected: create one with `runyard token create --scope read`"
+        yield problem(
+            FindingCode.TOKENS,
+            "no API token is valid, so every client is rejected: create one with `runyard token create --scope read`",
         )
 
 
 def _check_migrations(revision: str | None) -> Finding:
     if revision == HEAD:
-        return _ok(f"its migrations are current ({HEAD})")
+        return ok(FindingCode.MIGRATIONS, f"its migrations are current ({HEAD})")
     if revision is None:
-        return _problem(f"it has no migrations: {UPGRADE_ADVICE}")
+        return problem(FindingCode.MIGRATIONS, f"it has no migrations: {UPGRADE_ADVICE}")
     if revision in REVISIONS:
-        return _problem(f"it is at migration {revision}, but this version needs {HEAD}: {UPGRADE_ADVICE}")
-    return _problem(
-        f"it is at migration {revision}, newer than {HEAD} of this version: install a later version of Runyard"
+        return problem(
+            FindingCode.MIGRATIONS, f"it is at migration {revision}, but this version needs {HEAD}: {UPGRADE_ADVICE}"
+        )
+    return problem(
+        FindingCode.MIGRATIONS,
+        f"it is at migration {revision}, newer than {HEAD} of this version: install a later version of Runyard",
     )
-
-
-def _ok(text: str) -> Finding:
-    return Finding(is_ok=True, text=text)
-
-
-def _problem(text: str) -> Finding:
-    return Finding(is_ok=False, text=text)
 
 
 def _format_size(count: float) -> str:

@@ -10,6 +10,7 @@ from db.runtime.timestamps import format_timestamp
 from resolvers.api_tokens import CreatedToken, NewToken, create_tokens, has_valid_token, list_tokens, revoke_tokens
 from runyard.services import open_database
 from runyard.settings import Settings
+from runyard.terminal.tables import format_table
 
 Result = TypeVar("Result")
 
@@ -63,8 +64,7 @@ def _format_table(records: Sequence[TokenRecord], now: str) -> list[str]:
         )
         for each in records
     ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return format_table(rows)
 
 
 def _format_last_used(record: TokenRecord) -> str:

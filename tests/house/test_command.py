@@ -1,12 +1,19 @@
 """The `runyard` command: its subcommands, and its error messages."""
 
+import os
+import re
+import socket
 import sqlite3
+import subprocess
+import sys
 from asyncio import to_thread
 from pathlib import Path
 
 import pytest
 
 from runyard import __version__
+from runyard.cli.settings_loading import describe_unknown_variables
+from runyard.listening import AddressUnusable, check_address
 from schema.root import print_schema
 from tests.command import runyard
 from tests.serving import SQLITE_ONLY, ServerProcess, settings_for
@@ -31,8 +38,24 @@ def test_schema_print_prints_the_schema(tmp_path: Path) -> None:
     assert (printed.returncode, printed.stdout) == (0, print_schema())
 
 
-def test_version_prints_the_version(tmp_path: Path) -> None:
-    assert runyard("--version", folder=tmp_path).stdout == f"runyard {__version__}\n"
+@pytest.mark.parametrize("option", ["--version", "-V"])
+def test_version_prints_the_version(tmp_path: Path, option: str) -> None:
+    assert runyard(option, folder=tmp_path).stdout == f"runyard {__version__}\n"
+
+
+def test_a_shell_can_complete_commands(tmp_path: Path) -> None:
+    command = Path(sys.executable).parent / "runyard"
+    completed = subprocess.run(
+        [command],
+        env={**os.environ, "_RUNYARD_COMPLETE": "complete_zsh", "_TYPER_COMPLETE_ARGS": "runyard runs c"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert set(re.findall(r'"(c\w+)"', completed.stdout)) == {"cancel", "create"}, completed
 
 
 @pytest.mark.parametrize("name", ["db", "queries", "resolvers", "schema"])
@@ -118,6 +141,129 @@ async def test_a_second_server_on_one_file_fails_to_start(server_process: Server
     assert completed.returncode == 1
     assert completed.stderr.endswith(f"runyard: Another server has {tmp_path}/runyard.db open.\n")
     assert "Traceback" not in completed.stderr
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", ""])
+def test_serve_fails_with_one_line_when_the_port_is_in_use(tmp_path: Path, host: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+        completed = runyard("serve", "--host", host, "--port", str(port), folder=tmp_path, RUNYARD_DATABASE_URL=url)
+
+    address = host.replace("localhost", "127.0.0.1") or "0.0.0.0"  # noqa: S104
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr == (
+        f"runyard: Another program listens on {address} port {port}. Stop it, or set another port with --port or "
+        "RUNYARD_PORT.\n"
+    )
+    assert not (tmp_path / "runyard.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("host", "message"),
+    [
+        (
+            "192.0.2.1",
+            "Cannot listen on 192.0.2.1 port 4200: Cannot assign requested address. Set another address with ",
+        ),
+        ("no such host", "The host 'no such host' is unknown: "),
+    ],
+)
+def test_an_address_of_another_machine_is_refused(host: str, message: str) -> None:
+    with pytest.raises(AddressUnusable) as refused:
+        check_address(host, 4200)
+
+    assert str(refused.value).startswith(message)
+
+
+RUN_SERVER = """
+import sys
+from contextlib import asynccontextmanager
+from starlette.applications import Starlette
+from runyard.cli.serving import run_until_stopped
+from runyard.server import build_server
+from runyard.settings import Settings
+
+@asynccontextmanager
+async def lifespan(app):
+    if sys.argv[1] == "start":
+        raise RuntimeError("not now")
+    yield
+    if sys.argv[1] == "stop":
+        raise RuntimeError("not now")
+
+server = build_server(Starlette(lifespan=lifespan), Settings(port=int(sys.argv[2])))
+server.should_exit = sys.argv[1] != "start"  # stop as soon as it has started
+run_until_stopped(server)
+"""
+"""A server without the API that fails at this moment, or does not fail."""
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        ("start", 1, "runyard: The server did not start. The reason is logged above.\n"),
+        ("port", 1, "runyard: The server did not start. The reason is logged above.\n"),
+        ("stop", 1, "runyard: The server failed. The reason is logged above.\n"),
+        ("none", 0, ""),
+    ],
+)
+def test_a_server_that_fails_exits_with_1(tmp_path: Path, failure: str, code: int, message: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1] if failure == "port" else 0
+        completed = subprocess.run(
+            [sys.executable, "-c", RUN_SERVER, failure, str(port)],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert completed.returncode == code, completed.stderr
+    assert completed.stderr.endswith(message)
+
+
+def test_serve_names_unknown_variables_and_starts(tmp_path: Path) -> None:
+    completed = runyard(
+        "serve",
+        folder=tmp_path,
+        RUNYARD_LOG_FORMAT="console",
+        RUNYARD_PROT="4300",
+        # Ends the command before it serves.
+        RUNYARD_DATABASE_URL="sqlite+aiosqlite:////dev/null/x.db",
+        RUNYARD_PORT="0",
+    )
+
+    assert completed.stderr.splitlines()[0] == (
+        "Warning: RUNYARD_PROT is not a setting and is ignored. Did you mean RUNYARD_PORT?"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "warnings"),
+    [
+        ("RUNYARD_PORT", []),
+        ("runyard_port", []),
+        ("RUNYARD_URL", []),
+        ("PORT", []),
+        ("RUNYARD_DATABASE", ["RUNYARD_DATABASE is not a setting and is ignored. Did you mean RUNYARD_DATABASE_URL?"]),
+        ("RUNYARD_XQ", ["RUNYARD_XQ is not a setting and is ignored."]),
+    ],
+)
+def test_an_unknown_variable_is_named_with_the_nearest_setting(name: str, warnings: list[str]) -> None:
+    known = {"RUNYARD_PORT", "RUNYARD_URL", "RUNYARD_DATABASE_URL"}
+
+    assert list(describe_unknown_variables([name], known)) == warnings
+
+
+@pytest.mark.parametrize("scheme", ["postgresql+asyncpg", "postgresql", "postgres"])
+def test_each_scheme_of_postgresql_is_accepted(tmp_path: Path, scheme: str) -> None:
+    url = f"{scheme}://ada:secret@host/runs?sslmode=require"
+
+    settings = settings_for(tmp_path, database_url=url, database_listen_url=url)
+
+    assert settings.database == settings.listen_database == "postgresql://ada:secret@host/runs?sslmode=require"
+    assert settings.redacted_database == "postgresql://ada:***@host/runs?sslmode=require"
 
 
 def test_serve_fails_on_a_public_address_without_a_valid_token(tmp_path: Path) -> None:

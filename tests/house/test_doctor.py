@@ -1,16 +1,16 @@
 """`runyard doctor`: reports what works, what does not and how to fix it, and changes nothing."""
 
 import asyncio
+import json
 import re
 import sqlite3
 from contextlib import closing
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import asyncpg
 import pytest
 
-from db.diagnostics import PostgreSQLServerInfo, SQLiteFileInfo
+from db.diagnostics import ArchivingInfo, PostgreSQLServerInfo, SQLiteFileInfo
 from db.statements.open_transactions import OpenTransaction
 from db.statements.schema_version import HEAD
 from runyard.cli import doctor
@@ -18,7 +18,7 @@ from runyard.cli.doctor import run_checks
 from runyard.cli.tokens import create
 from tests.builders.tokens import token_input
 from tests.command import runyard
-from tests.postgresql import PostgreSQLServer
+from tests.postgresql import PostgreSQLServer, database_connection
 from tests.serving import POSTGRESQL_ONLY, SQLITE_ONLY, ServerProcess, settings_for
 
 pytestmark = pytest.mark.processes
@@ -51,6 +51,98 @@ async def test_all_checks_pass_with_a_running_server(server_process: ServerProce
     lines = done.stdout.splitlines()
     assert [line for line in lines if not line.startswith("✓ ")] == []
     assert f"✓ its migrations are current ({HEAD})" in lines
+
+
+async def test_findings_as_json_have_a_code_and_a_severity(server_process: ServerProcess, database_url: str) -> None:
+    await server_process.start()
+
+    done = await asyncio.to_thread(
+        runyard, "doctor", "--json", folder=Path(), RUNYARD_DATABASE_URL=database_url, RUNYARD_PROT="4300"
+    )
+
+    found = json.loads(done.stdout)["findings"]
+    assert done.returncode == 0, done.stdout
+    assert [each for each in found if each["severity"] != "info"] == [
+        {
+            "code": "UNKNOWN_VARIABLE",
+            "severity": "warning",
+            "message": "RUNYARD_PROT is not a setting and is ignored. Did you mean RUNYARD_PORT?",
+        }
+    ]
+    assert {"code": "MIGRATIONS", "severity": "info", "message": f"its migrations are current ({HEAD})"} in found
+    expected = {"SETTING", "ACCESS", "MIGRATIONS", "UNKNOWN_VARIABLE"}
+    if database_url.startswith("sqlite"):
+        expected |= {"FILE_ACCESS", "DISK_SPACE", "FILE", "WRITE_AHEAD_LOG", "FILE_IN_USE"}
+    else:
+        expected |= {"DATABASE_VERSION", "CLOCK_SKEW", "BACKUP", "CONNECTION_LIMIT"}
+        expected |= {"OPEN_TRANSACTION", "SUSPENDED_SERVER", "POOLER"}
+    assert {each["code"] for each in found} == expected
+
+
+def test_an_error_as_json_has_the_exit_code_1(tmp_path: Path) -> None:
+    done = runyard("doctor", "--json", folder=tmp_path, RUNYARD_DATABASE_URL="sqlite+aiosqlite:////dev/null/x.db")
+
+    assert done.returncode == 1
+    assert [each["code"] for each in json.loads(done.stdout)["findings"] if each["severity"] == "error"] == [
+        "FILE_ACCESS"
+    ]
+
+
+def test_an_unknown_variable_is_a_warning(tmp_path: Path) -> None:
+    url = f"sqlite+aiosqlite:///{tmp_path}/runyard.db"
+
+    done = runyard("doctor", folder=tmp_path, RUNYARD_DATABASE_URL=url, RUNYARD_RETENTON="30d")
+
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[0] == (
+        "! RUNYARD_RETENTON is not a setting and is ignored. Did you mean RUNYARD_RETENTION?"
+    )
+
+
+NOON = datetime(2030, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(
+    ("archiving", "message", "is_good"),
+    [
+        (
+            None,
+            "its write-ahead log is not archived: after a loss, only the state of the last backup can be restored",
+            True,
+        ),
+        (ArchivingInfo(None, None), "its write-ahead log is archived", True),
+        (ArchivingInfo(NOON, None), "its write-ahead log is archived, last at 2030-01-01 12:00:00Z", True),
+        (
+            ArchivingInfo(NOON, NOON - timedelta(1)),
+            "its write-ahead log is archived, last at 2030-01-01 12:00:00Z",
+            True,
+        ),
+        (
+            ArchivingInfo(NOON, NOON + timedelta(1)),
+            "archiving of its write-ahead log fails, and succeeded last at 2030-01-01 12:00:00Z: fix archive_command; "
+            "the log of PostgreSQL has the reason",
+            False,
+        ),
+        (
+            ArchivingInfo(None, NOON),
+            "archiving of its write-ahead log fails, and succeeded never: fix archive_command; the log of PostgreSQL "
+            "has the reason",
+            False,
+        ),
+    ],
+)
+def test_archiving_that_fails_is_reported(
+    monkeypatch: pytest.MonkeyPatch, archiving: ArchivingInfo | None, message: str, is_good: bool
+) -> None:
+    async def inspect_postgresql_server(*_: object) -> PostgreSQLServerInfo:
+        return PostgreSQLServerInfo("18.0", 18, timedelta(), HEAD, 97, 3, archiving=archiving)
+
+    monkeypatch.setattr(doctor, "inspect_postgresql_server", inspect_postgresql_server)
+
+    good, bad = findings("postgresql+asyncpg://u@h/n")
+
+    assert message in (good if is_good else bad)
+    assert bool(bad) is not is_good
 
 
 def test_an_impossible_database_path_fails(tmp_path: Path) -> None:
@@ -188,14 +280,13 @@ async def test_too_few_connections_are_reported(database_url: str) -> None:
 
 @POSTGRESQL_ONLY
 async def test_a_database_without_migrations_is_reported(database_url: str) -> None:
-    connection = await asyncpg.connect(database_url)
-    await connection.execute("ALTER TABLE alembic_version RENAME TO hidden")
+    async with database_connection(database_url) as connection:
+        await connection.execute("ALTER TABLE alembic_version RENAME TO hidden")
 
-    _, bad = await findings_async(database_url)
+        _, bad = await findings_async(database_url)
 
-    # Other tests reuse the database.
-    await connection.execute("ALTER TABLE hidden RENAME TO alembic_version")
-    await connection.close()
+        # Other tests reuse the database.
+        await connection.execute("ALTER TABLE hidden RENAME TO alembic_version")
     assert bad == ["it has no migrations: run `runyard db upgrade`"]
 
 
@@ -283,12 +374,12 @@ async def test_an_open_transaction_of_another_database_is_found(
 ) -> None:
     monkeypatch.setattr(doctor, "MAX_OPEN_TRANSACTION_SECONDS", 0.0)
     name = await asyncio.to_thread(postgresql.make, migrated=False)
-    connection = await asyncpg.connect(postgresql.url_of(name), server_settings={"application_name": "psql"})
-    await connection.execute("BEGIN; CREATE TABLE forgotten ()")
-    process_id = await connection.fetchval("SELECT pg_backend_pid()")
+    psql = {"application_name": "psql"}
+    async with database_connection(postgresql.url_of(name), server_settings=psql) as connection:
+        await connection.execute("BEGIN; CREATE TABLE forgotten ()")
+        process_id = await connection.fetchval("SELECT pg_backend_pid()")
 
-    _, bad = await findings_async(database_url)
-    await connection.close()
+        _, bad = await findings_async(database_url)
     await asyncio.to_thread(postgresql.drop, name)
 
     (problem,) = bad
