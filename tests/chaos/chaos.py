@@ -14,13 +14,28 @@ from typing import Any
 from db import migrations
 from tests.chaos.evidence import Absence, ClockStep, Evidence, Journal
 from tests.chaos.faults import FaultInjector
-from tests.chaos.plan import LIMIT, LIMITED_TAG, Batch, NewRun, Options, plan_batches, plan_faults
+from tests.chaos.plan import (
+    LIMIT,
+    LIMITED_TAG,
+    Batch,
+    NewRun,
+    Options,
+    plan_batches,
+    plan_faults,
+    plan_worker_kinds,
+)
 from tests.chaos.postgresql import run_chaos_postgresql
 from tests.chaos.processes import ChaosServer, WorkerProcess, run_processes
 from tests.chaos.requests import OutcomeUnknown, ReplicaClient
 from tests.chaos.tables import StateObserver, read_tables, wait_for_terminal_runs
+from tests.chaos.waiters import Waiters, run_waiters
 
 CREATOR_COUNT = 4
+WAITING_CREATORS = 2
+"""Number of creators whose runs clients wait for."""
+
+REPORT_SECONDS = 30.0
+"""Time limit in seconds for reporting all ends to waiting clients, after the last run has ended."""
 
 
 @dataclass(slots=True)
@@ -53,16 +68,22 @@ async def run_chaos(options: Options, folder: Path) -> ChaosResult:
         servers = [ChaosServer(f"server-{n}", variables, folder) for n in range(options.replicas)]
         urls = [server.url for server in servers]
         workers = [
-            WorkerProcess(n, options.seed * 1000 + n * 100, options.lease_seconds, urls, folder)
-            for n in range(options.workers)
+            WorkerProcess(n, kind, options.seed * 1000 + n * 100, options.lease_seconds, urls, folder)
+            for n, kind in enumerate(plan_worker_kinds(options))
         ]
         injector = FaultInjector(options, servers, workers, postgresql, sqlite_path)
         observer = StateObserver(database_url)
-        async with observer.run(), run_processes(*servers), run_processes(*workers):
+        async with (
+            observer.run(),
+            run_processes(*servers),
+            run_processes(*workers),
+            run_waiters(urls, options.seed + 4, folder / "waiters.jsonl") as waiters,
+        ):
             started_at = time.monotonic()
-            await _create_and_inject(injector, folder / "creators.jsonl")
+            await _create_and_inject(injector, folder / "creators.jsonl", waiters)
             await wait_for_terminal_runs(database_url, options.settle_seconds)
             seconds = time.monotonic() - started_at
+            await waiters.finish(REPORT_SECONDS)
         planned = [run.input["dynamicKey"] for batch in plan_batches(options) for run in batch.runs]
         evidence = Evidence(planned, options.lease_seconds, {LIMITED_TAG: LIMIT})
         await read_tables(database_url, evidence, observer.appeared)
@@ -73,7 +94,8 @@ async def run_chaos(options: Options, folder: Path) -> ChaosResult:
     log = Journal(folder / "faults.jsonl")
     for each in sorted([*injector.absences, *injector.clock_steps], key=_start_of):
         log.note(type(each).__name__, **asdict(each))
-    evidence.read_journals([folder / "creators.jsonl", *(path for worker in workers for path in worker.journals)])
+    clients = [folder / "creators.jsonl", folder / "waiters.jsonl"]
+    evidence.read_journals([*clients, *(path for worker in workers for path in worker.journals)])
     evidence.faults += [fault for server in servers for fault in server.faults()]
     return ChaosResult(evidence, injector.injected, seconds, deadlocks)
 
@@ -82,8 +104,11 @@ def _start_of(fault: Absence | ClockStep) -> float:
     return fault.start if isinstance(fault, Absence) else fault.at
 
 
-async def _create_and_inject(injector: FaultInjector, journal: Path) -> None:
-    """Create all runs and inject all faults, each at its time. Return when all processes have recovered."""
+async def _create_and_inject(injector: FaultInjector, journal: Path, waiters: Waiters) -> None:
+    """Create all runs and inject all faults, each at its time. Return when all processes have recovered.
+
+    Clients begin to wait for the ends of some of the runs.
+    """
     options = injector.options
     started_at = time.monotonic()
     client = ReplicaClient(
@@ -96,7 +121,8 @@ async def _create_and_inject(injector: FaultInjector, journal: Path) -> None:
     batches = plan_batches(options)
     async with asyncio.timeout(options.seconds + options.settle_seconds), asyncio.TaskGroup() as tasks:
         for number in range(CREATOR_COUNT):
-            tasks.create_task(creator.create(batches[number::CREATOR_COUNT]))
+            created = creator.create(batches[number::CREATOR_COUNT], waiters if number < WAITING_CREATORS else None)
+            tasks.create_task(created)
         for fault in plan_faults(options):
             await asyncio.sleep(max(0.0, started_at + fault.at - time.monotonic()))
             tasks.create_task(injector.inject(fault))
@@ -115,7 +141,7 @@ class Creator:
     async def create_limit(self) -> None:
         await self.client.execute("SetConcurrencyLimit", tag=LIMITED_TAG, limit=LIMIT)
 
-    async def create(self, batches: Sequence[Batch]) -> None:
+    async def create(self, batches: Sequence[Batch], waiters: Waiters | None) -> None:
         for batch in batches:
             await asyncio.sleep(max(0.0, self.started_at + batch.at - time.monotonic()))
             inputs = [_create_input(run) for run in batch.runs]
@@ -133,6 +159,8 @@ class Creator:
                     run=payload["taskRun"]["id"],
                     created=payload["created"],
                 )
+            if waiters is not None:
+                waiters.start([payload["taskRun"]["id"] for payload in payloads])
 
     async def _send(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if len(inputs) == 1:

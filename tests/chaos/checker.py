@@ -1,6 +1,6 @@
 """Check the evidence of a chaos test against the guarantees of Runyard. Each check yields the violations it finds.
 
-The evidence is independent of the clocks and the statements of servers: the journals of workers and creators, the database
+The evidence is independent of the clocks and the statements of servers: the journals of workers and clients, the database
 tables, and the times at which an observer of the tables saw each state.
 """
 
@@ -15,12 +15,19 @@ from tests.chaos.lease_checks import (
     no_write_was_accepted_under_a_lost_lease,
     responses_agree_with_the_history,
 )
+from tests.chaos.start_checks import (
+    confirmed_runs_are_requeued_only_by_their_workers,
+    deliveries_of_started_runs_are_running,
+    only_confirmed_runs_lose_their_worker,
+    run_counts_agree_with_the_history,
+)
 from tests.chaos.time_checks import (
     CLOCK_SKEW_SECONDS,
     histories_are_dated_in_order,
     nothing_is_delivered_before_it_is_due,
     states_are_dated_when_they_were_written,
 )
+from tests.chaos.wait_checks import every_end_is_reported, every_reported_end_is_in_the_history, no_wake_up_is_lost
 
 TERMINAL = {"COMPLETED", "FAILED", "CRASHED", "CANCELLED"}
 
@@ -41,6 +48,7 @@ VALID_TRANSITIONS = {
     ("RUNNING", "AwaitingRetry"),
     ("RUNNING", "AwaitingRedelivery"),
     ("RUNNING", "WorkerLost"),
+    ("RUNNING", "Undeliverable"),
 }
 """From a state type to a state name: every transition that the chaos workers and the rules can make."""
 
@@ -97,11 +105,14 @@ def runs_are_retried_as_often_as_their_policy_allows(evidence: Evidence) -> Iter
 
 
 def undeliverable_runs_lost_enough_workers(evidence: Evidence) -> Iterator[str]:
-    attempted = {(each.run, each.lease) for each in evidence.attempts}
+    # A started run can have a lapse although no worker has received it.
+    started = {each.lease for each in evidence.claims if each.is_started}
+    attempted = {(each.run, each.lease) for each in evidence.attempts if each.lease not in started}
     workers = Counter(run for run, _ in attempted)
     for run in evidence.runs:
-        if run.states[-1].name == "Undeliverable" and workers[run.id] < MAX_EXPIRED_DELIVERIES:
-            yield f"{run.id} is undeliverable after only {workers[run.id]} workers"
+        lost = workers[run.id] + sum(state.is_start for state in run.states)
+        if run.states[-1].name == "Undeliverable" and lost < MAX_EXPIRED_DELIVERIES:
+            yield f"{run.id} is undeliverable after only {lost} workers"
 
 
 def limits_are_never_exceeded(evidence: Evidence) -> Iterator[str]:
@@ -145,10 +156,17 @@ CHECKS: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     no_run_has_two_live_leases,
     no_lease_ends_early,
     live_work_outlasts_times_without_a_server,
+    deliveries_of_started_runs_are_running,
+    only_confirmed_runs_lose_their_worker,
+    confirmed_runs_are_requeued_only_by_their_workers,
+    run_counts_agree_with_the_history,
     histories_are_dated_in_order,
     states_are_dated_when_they_were_written,
     nothing_is_delivered_before_it_is_due,
     limits_are_never_exceeded,
     no_queue_entry_or_slot_remains,
+    every_reported_end_is_in_the_history,
+    every_end_is_reported,
+    no_wake_up_is_lost,
     servers_reported_no_errors,
 )

@@ -1,8 +1,8 @@
-"""The evidence of a chaos test: the journals of creators and workers, and the database tables."""
+"""The evidence of a chaos test: the journals of creators, workers and waiting clients, and the database tables."""
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -39,6 +39,11 @@ class Claim:
     run: str
     lease: str
     attempt: int
+    is_started: bool = False
+    """Whether the claim was sent with `start`."""
+    state_type: str = "SCHEDULED"
+    """State type of the run, as the worker received it."""
+    run_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,26 @@ class Verdict:
 
 
 @dataclass(frozen=True, slots=True)
+class Awaited:
+    """A run that a client waits for until its end is reported."""
+
+    run: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A response to a client that waits for the ends of `runs`."""
+
+    sent_at: float
+    received_at: float
+    runs: Sequence[str]
+    ended: Sequence[Sequence[str]]
+    """For each run that was reported as ended: its id, and the type and the name of its state."""
+    not_found: Sequence[str] = ()
+    has_more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """A state in the history of a run."""
 
@@ -84,6 +109,12 @@ class State:
     scheduled_at: float | None = None
     appeared: tuple[float, float] = (float("-inf"), float("inf"))
     """Interval of real time in which the state was committed: the observer of the table did not see it before."""
+    id: str = ""
+
+    @property
+    def is_start(self) -> bool:
+        """Whether a claim has set the state. Workers propose RUNNING with a transition id."""
+        return self.type == "RUNNING" and self.transition is None
 
     @property
     def earliest_at(self) -> float:
@@ -109,6 +140,7 @@ class Run:
     retries: int
     tags: tuple[str, ...]
     states: tuple[State, ...]
+    run_count: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +173,8 @@ class Evidence:
     claims: list[Claim] = field(default_factory=list)
     attempts: list[Attempt] = field(default_factory=list)
     verdicts: list[Verdict] = field(default_factory=list)
+    awaited: list[Awaited] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
     queued: list[str] = field(default_factory=list)
     """The ids of runs that are still in the queue."""
     slots: list[str] = field(default_factory=list)
@@ -159,6 +193,8 @@ class Evidence:
             "claim": (Claim, self.claims),
             "attempt": (Attempt, self.attempts),
             "verdict": (Verdict, self.verdicts),
+            "awaited": (Awaited, self.awaited),
+            "wait": (Wait, self.waits),
         }
         for journal in journals:
             for line in journal.read_bytes().splitlines():

@@ -28,7 +28,7 @@ def responses_agree_with_the_history(evidence: Evidence) -> Iterator[str]:
     """
     runs = {run.id: run for run in evidence.runs}
     written = {(run.id, state.transition) for run in evidence.runs for state in run.states if state.transition}
-    leases = _Leases(evidence)
+    leases = Leases(evidence)
     for each in evidence.verdicts:
         if each.transition is None:
             continue
@@ -43,7 +43,7 @@ def responses_agree_with_the_history(evidence: Evidence) -> Iterator[str]:
                 yield f"{each.run}: {each.kind} got ABORT and is in the history, {reason}"
 
 
-def _reason_against_abort(verdict: Verdict, run: Run, leases: "_Leases") -> str | None:
+def _reason_against_abort(verdict: Verdict, run: Run, leases: "Leases") -> str | None:
     """Return why a transition that is in the history must not be aborted, or None if its lease was lost."""
     sent = [each for each in leases.attempts[verdict.lease] if each.transition == verdict.transition]
     if sum(each.sent_at <= verdict.sent_at for each in sent) < 2:
@@ -63,14 +63,15 @@ def _reason_against_abort(verdict: Verdict, run: Run, leases: "_Leases") -> str 
 
 def no_write_was_accepted_under_a_lost_lease(evidence: Evidence) -> Iterator[str]:
     """Check that no state of an earlier lease follows a state of a later lease, or the state by which its lease expired."""
-    leases = _Leases(evidence)
+    leases = Leases(evidence)
     for run in evidence.runs:
         latest, lost = 0, 0
         for state in run.states[1:]:
-            if state.transition is None:
+            lease = leases.lease_of(state)
+            if lease is None:
                 lost = latest
                 continue
-            attempt = leases.number(state)
+            attempt = leases.numbers[lease]
             if attempt < latest or attempt <= lost:
                 yield f"{run.id} became {state.name} under its delivery {attempt}, after {max(latest, lost)} was lost"
             latest = max(latest, attempt)
@@ -95,7 +96,7 @@ def no_run_has_two_live_leases(evidence: Evidence) -> Iterator[str]:
 
 def no_lease_ends_early(evidence: Evidence) -> Iterator[str]:
     """Check that each lease lasts for its full duration after the acknowledgement and after each renewal."""
-    leases = _Leases(evidence)
+    leases = Leases(evidence)
     held: dict[str, list[tuple[int, float]]] = defaultdict(list)
     for claim in evidence.claims:
         if claim.lease in leases.earliest_ends:
@@ -107,8 +108,9 @@ def no_lease_ends_early(evidence: Evidence) -> Iterator[str]:
     for run in evidence.runs:
         current = 0
         for state in run.states[1:]:
-            if state.transition is not None:
-                current = leases.number(state)
+            if state.is_start or state.transition is not None:
+                lease = leases.lease_of(state)
+                current = leases.numbers[lease] if lease else 0
                 continue
             for attempt, ends_at in held[run.id]:
                 if attempt == current and state.latest_at < ends_at - CLOCK_SKEW_SECONDS:
@@ -123,13 +125,13 @@ def live_work_outlasts_times_without_a_server(evidence: Evidence) -> Iterator[st
     until one lease time after its end, no server may end the lease and change the state of the run by itself, unless a
     renewal that was sent after the end got no response.
     """
-    leases = _Leases(evidence)
+    leases = Leases(evidence)
     times = times_without_a_server(evidence)
     for run in evidence.runs:
         lease: str | None = None
         for state in run.states[1:]:
-            if state.transition is not None:
-                lease = leases.by_transition[state.transition]
+            if state.is_start or state.transition is not None:
+                lease = leases.lease_of(state)
                 continue
             if lease is None:
                 continue
@@ -142,7 +144,7 @@ def live_work_outlasts_times_without_a_server(evidence: Evidence) -> Iterator[st
 
 def live_leases(evidence: Evidence) -> int:
     """Return how often a lease was live when a time without a server ended: what the check of live work covers."""
-    leases = _Leases(evidence)
+    leases = Leases(evidence)
     return sum(
         leases.was_live(claim.lease, start, end, end)
         for claim in evidence.claims
@@ -178,14 +180,17 @@ def _merged(intervals: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return merged
 
 
-class _Leases:
+class Leases:
     """What the journals of the workers say about each lease."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._lease_seconds = evidence.lease_seconds
         self.numbers = {claim.lease: claim.attempt for claim in evidence.claims}
         """Which delivery of its run each lease belongs to, counted from 1."""
-        self.by_transition = {each.transition: each.lease for each in evidence.attempts if each.transition}
+        self._by_transition = {each.transition: each.lease for each in evidence.attempts if each.transition}
+        self.starts = _starts(evidence)
+        """The state by which each started delivery was started."""
+        self._by_start = {state.id: lease for lease, state in self.starts.items()}
         self.attempts: dict[str, list[Attempt]] = defaultdict(list)
         for each in evidence.attempts:
             self.attempts[each.lease].append(each)
@@ -201,10 +206,17 @@ class _Leases:
         self.earliest_ends = _earliest_ends(evidence)
         """The earliest possible end of each acknowledged lease."""
 
+    def lease_of(self, state: State) -> str | None:
+        """Return the lease under which a worker or a claim set the state.
+
+        None for a state that the server set by itself, and for the start of a delivery that no worker received.
+        """
+        return self._by_start.get(state.id) if state.transition is None else self._by_transition[state.transition]
+
     def number(self, state: State) -> int:
         """Return which delivery of its run a proposed state belongs to."""
         assert state.transition is not None
-        return self.numbers[self.by_transition[state.transition]]
+        return self.numbers[self._by_transition[state.transition]]
 
     def was_live(self, lease: str, start: float, end: float, ended_at: float) -> bool:
         """Return whether the work under the lease, which ended at `ended_at`, survives from `start` to `end`.
@@ -224,6 +236,28 @@ class _Leases:
             and all(after - before <= longest for before, after in pairwise([*renewals, ended_at]))
             and all((lease, at) in self._responded for at in renewals if end <= at <= ended_at - longest)
         )
+
+
+def _starts(evidence: Evidence) -> dict[str, State]:
+    """Return the state by which each started delivery was started: the first start after its lease was created.
+
+    Ids begin with the time of their creation, and a claim creates the lease before the state.
+    """
+    starts = {run.id: sorted(filter(_is_start, run.states), key=_id_of) for run in evidence.runs}
+    found: dict[str, State] = {}
+    for claim in evidence.claims:
+        later = [state for state in starts[claim.run] if state.id > claim.lease]
+        if claim.is_started and later:
+            found[claim.lease] = later[0]
+    return found
+
+
+def _is_start(state: State) -> bool:
+    return state.is_start
+
+
+def _id_of(state: State) -> str:
+    return state.id
 
 
 def _earliest_ends(evidence: Evidence) -> dict[str, float]:

@@ -1,11 +1,12 @@
-"""The plan of a chaos test, derived from the seed: which runs are created and which faults are injected when."""
+"""The plan of a chaos test, derived from the seed: the runs to create, the workers, and the faults."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Any
 
-from tests.chaos.worker import KEYS
+from tests.chaos.lease_requests import KEYS
+from tests.chaos.worker import KINDS
 
 LIMITED_TAG = "scarce"
 LIMIT = 4
@@ -27,8 +28,9 @@ class Options:
     """Whether servers use PostgreSQL through PgBouncer, which pools by transaction and is restarted."""
     failovers: int = 0
     """Number of failovers of PostgreSQL to a synchronous standby, at equal intervals."""
-    workers: int = 4
-    lease_seconds: float = 2.0
+    workers: int = 6
+    lease_seconds: float = 6.0
+    """At least six heartbeats: shorter times without a server do not extend leases, and cost less than a third of one."""
     longest_run_seconds: float = 3.0
     settle_seconds: float = 600.0
     """Time limit in seconds, after the last fault for creating all runs, and after that for ending them."""
@@ -84,6 +86,13 @@ POSTGRESQL_FAULTS: dict[str, float] = {
 }
 
 POOLER_FAULTS: dict[str, float] = {"PgBouncer restarted": 2}
+
+
+def plan_worker_kinds(options: Options) -> list[str]:
+    """Plan how each worker receives runs. Every kind is used if there are enough workers."""
+    rng = Random(options.seed + 3)  # noqa: S311 - a seed must reproduce the plan
+    kinds = rng.sample(KINDS, len(KINDS))
+    return [kinds[number] if number < len(kinds) else rng.choice(KINDS) for number in range(options.workers)]
 
 
 def plan_batches(options: Options) -> list[Batch]:

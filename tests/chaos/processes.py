@@ -18,13 +18,15 @@ SERVER_SETTINGS = {
     "RUNYARD_ACKNOWLEDGE_SECONDS": "3",
     "RUNYARD_SWEEP_SECONDS": "0.5",
     "RUNYARD_POLL_SECONDS": "0.5",
-    "RUNYARD_HEARTBEAT_SECONDS": "0.25",
+    "RUNYARD_HEARTBEAT_SECONDS": "1",
     "RUNYARD_KEEP_ALIVE_SECONDS": "2",
     "RUNYARD_DATABASE_TIMEOUT_SECONDS": "5",
     "RUNYARD_STOP_SECONDS": "3",
 }
 """Short intervals, for fast detection of faults."""
 
+START_SECONDS = 120.0
+"""Time limit for the start of a server, restarts while the database is unavailable included."""
 
 _ERROR = re.compile(r'"level":"(error|critical)"|^(Traceback|Fatal)')
 _EXPECTED_ERROR = re.compile(
@@ -53,8 +55,11 @@ class ChaosServer:
         self._process: asyncio.subprocess.Process | None = None
 
     async def start(self) -> None:
-        """Start the server and wait until it is ready. Restart it if it exits because the database is unavailable."""
-        async with httpx.AsyncClient() as http:
+        """Start the server and wait until it is ready. Restart it if it exits because the database is unavailable.
+
+        Raises TimeoutError after START_SECONDS: the log of the server says why it does not start.
+        """
+        async with asyncio.timeout(START_SECONDS), httpx.AsyncClient() as http:
             while True:
                 if self._process is None or self._process.returncode is not None:
                     self._remove_shared_memory()
@@ -93,10 +98,11 @@ class ChaosServer:
 class WorkerProcess:
     """A worker process that can be killed, paused and disconnected. A killed worker is replaced."""
 
-    def __init__(self, number: int, seed: int, lease_seconds: float, urls: list[str], folder: Path) -> None:
+    def __init__(self, number: int, kind: str, seed: int, lease_seconds: float, urls: list[str], folder: Path) -> None:
         self.busy = asyncio.Lock()
         self.journals: list[Path] = []
         self._number = number
+        self._kind = kind
         self._seed = seed
         self._lease_seconds = lease_seconds
         self._urls = urls
@@ -112,7 +118,8 @@ class WorkerProcess:
         name = f"worker-{self._number}-{len(self.journals)}"
         self.journals.append(self._folder / f"{name}.jsonl")
         self.journals[-1].touch()
-        arguments = [name, self._seed + len(self.journals), self._lease_seconds, self.journals[-1], *self._urls]
+        seed = self._seed + len(self.journals)
+        arguments = [name, self._kind, seed, self._lease_seconds, self.journals[-1], *self._urls]
         with (self._folder / f"{name}.log").open("wb") as log:
             self._process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "tests.chaos.worker", *map(str, arguments), stdout=log, stderr=log

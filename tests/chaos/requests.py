@@ -24,20 +24,22 @@ class ReplicaClient:
         self.urls = urls
         self._rng = rng
         self._journal = journal
-        self._http = httpx.AsyncClient(timeout=TIMEOUT_SECONDS, limits=httpx.Limits(max_connections=None))
+        self._http = httpx.AsyncClient(limits=httpx.Limits(max_connections=None))
 
     def url(self) -> str:
         """Return the URL of a random server."""
         return self._rng.choice(self.urls)
 
-    async def execute(self, operation: str, *, url: str | None = None, **variables: Any) -> Any:
+    async def execute(
+        self, operation: str, *, url: str | None = None, timeout_seconds: float = TIMEOUT_SECONDS, **variables: Any
+    ) -> Any:
         """Execute an operation and return the value of its only root field. `url` selects the server.
 
         Raises OutcomeUnknown if the operation must be retried.
         """
         body = {"query": document(operation)[0], "variables": variables}
         try:
-            response = await self._http.post(f"{url or self.url()}/graphql", json=body)
+            response = await self._http.post(f"{url or self.url()}/graphql", json=body, timeout=timeout_seconds)
         except httpx.HTTPError as error:
             raise OutcomeUnknown from error
         payload = response.json()

@@ -142,10 +142,13 @@ async def read_tables(database_url: str, evidence: Evidence, appeared: dict[str,
                 transition and str(transition),
                 scheduled_at and _seconds(scheduled_at),
                 appeared.get(str(id), (float("-inf"), float("inf"))),
+                str(id),
             )
         )
-    for id, key, retries, tags in await rows(database_url, "SELECT id, dynamic_key, retries, tags FROM task_run"):
-        evidence.runs.append(Run(str(id), key, retries, tuple(orjson.loads(tags)), tuple(states[str(id)])))
+    for id, key, retries, tags, count in await rows(
+        database_url, "SELECT id, dynamic_key, retries, tags, run_count FROM task_run"
+    ):
+        evidence.runs.append(Run(str(id), key, retries, tuple(orjson.loads(tags)), tuple(states[str(id)]), count))
     evidence.queued = [str(id) for (id,) in await rows(database_url, "SELECT task_run_id FROM queue_entry")]
     evidence.slots = [str(id) for (id,) in await rows(database_url, "SELECT task_run_id FROM concurrency_slot")]
 

@@ -13,8 +13,8 @@ from tests.chaos.statistics import format_statistics
 @pytest.mark.parametrize(
     "options",
     [
-        Options(3912, 5, 100, "sqlite", workers=2, lease_seconds=3, settle_seconds=120),
-        Options(2905, 7, 150, "postgresql", workers=3, lease_seconds=3, settle_seconds=120),
+        Options(3912, 5, 100, "sqlite", workers=4, settle_seconds=120),
+        Options(2905, 7, 150, "postgresql", workers=4, settle_seconds=120),
     ],
     ids=lambda options: options.database,
 )

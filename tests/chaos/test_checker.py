@@ -6,8 +6,21 @@ from dataclasses import replace
 import pytest
 
 from tests.chaos.checker import CHECKS, violations
-from tests.chaos.evidence import DATABASE, Absence, Attempt, Claim, ClockStep, Creation, Evidence, Run, State, Verdict
+from tests.chaos.evidence import (
+    DATABASE,
+    Absence,
+    Attempt,
+    Claim,
+    ClockStep,
+    Creation,
+    Evidence,
+    Run,
+    State,
+    Verdict,
+    Wait,
+)
 from tests.chaos.lease_checks import live_leases, times_without_a_server
+from tests.chaos.started_evidence import STARTED_VIOLATIONS, valid_started_evidence
 
 LEASE_SECONDS = 2.0
 
@@ -33,6 +46,7 @@ def valid_evidence() -> Evidence:
                 State("RUNNING", "Retrying", 3.4, "t2"),
                 State("FAILED", "Failed", 4.0, "t3"),
             ),
+            run_count=2,
         ),
         Run(
             "two",
@@ -45,6 +59,7 @@ def valid_evidence() -> Evidence:
                 State("RUNNING", "Running", 4.3, "u2"),
                 State("COMPLETED", "Completed", 5.0, "u3"),
             ),
+            run_count=1,
         ),
     ]
     evidence.claims = [
@@ -331,5 +346,54 @@ def test_a_stepped_clock_is_no_excuse_before_it_is_stepped() -> None:
     assert found == "nothing_is_delivered_before_it_is_due: two was delivered 299.900 s early"
 
 
+def test_valid_evidence_of_started_claims_has_no_violations() -> None:
+    assert violations(valid_started_evidence()) == []
+
+
+@pytest.mark.parametrize(
+    ("inject", "check"), STARTED_VIOLATIONS.items(), ids=[inject.__name__ for inject in STARTED_VIOLATIONS]
+)
+def test_a_violation_around_started_claims_and_waits_is_found(inject: Callable[[Evidence], None], check: str) -> None:
+    evidence = valid_started_evidence()
+    inject(evidence)
+
+    assert check in {found.partition(":")[0] for found in violations(evidence)}
+
+
+def test_a_waiting_query_may_miss_an_end_while_a_server_is_absent() -> None:
+    evidence = valid_started_evidence()
+    evidence.waits.insert(1, Wait(3.1, 13.1, ["two"], []))
+    evidence.absences.append(Absence("server-0", 2.0, 3.0))
+
+    assert violations(evidence) == []
+
+
+def test_a_paused_worker_may_receive_a_delivery_after_the_run_was_scheduled_again() -> None:
+    evidence = valid_started_evidence()
+    change_state(evidence, 0, 2, scheduled_at=2.3)
+    evidence.claims.append(Claim(2.15, "w3", "one", "10", 1, is_started=True, state_type="RUNNING", run_count=1))
+
+    assert violations(evidence) == []
+
+
+def test_a_started_run_that_its_worker_releases_is_requeued_uncounted() -> None:
+    evidence = valid_started_evidence()
+    change_state(evidence, 1, 2, type="SCHEDULED", name="AwaitingRedelivery", at=1.7)
+    change_states(
+        evidence,
+        1,
+        lambda states: (
+            *states,
+            State("RUNNING", "Running", 3.0, id="34"),
+            State("COMPLETED", "Completed", 3.2, "t2", id="35"),
+        ),
+    )
+    evidence.claims.append(Claim(3.1, "w1", "two", "33", 2, is_started=True, state_type="RUNNING", run_count=1))
+    evidence.attempts += [Attempt(1.6, "two", "12", "RELEASE"), Attempt(3.15, "two", "33", "COMPLETED", "t2")]
+    evidence.waits[1] = Wait(3.1, 3.7, ["two"], [["two", "COMPLETED", "Completed"]])
+
+    assert violations(evidence) == []
+
+
 def test_every_check_finds_an_injected_violation() -> None:
-    assert {check.__name__ for check in CHECKS} == set(VIOLATIONS.values())
+    assert {check.__name__ for check in CHECKS} == set((VIOLATIONS | STARTED_VIOLATIONS).values())
