@@ -9,40 +9,38 @@ const TOKEN = process.env.RUNYARD_TOKEN; // with the scope `work`, if the server
 const HEADERS = TOKEN ? { Authorization: `Bearer ${TOKEN}` } : {};
 const LEASE_SECONDS = Number(process.env.LEASE_SECONDS ?? 60);
 const CONCURRENCY = 4; // runs that are executed at the same time
-const PREFETCH = 2; // delivered runs that wait here; more would only keep them from other workers
 const SILENCE_SECONDS = 45; // time limit for the next event; the server sends one at least every 15 seconds
 
-const SUBSCRIBE = `subscription ($prefetch: Int!, $seconds: Float!) {
-  scheduledTaskRuns(taskKeys: ["send-mail"], prefetch: $prefetch, leaseSeconds: $seconds, workerName: "node") {
+// A run of a subscription with `start` is RUNNING when it arrives, and has its concurrency slots.
+const SUBSCRIBE = `subscription ($seconds: Float!) {
+  scheduledTaskRuns(taskKeys: ["send-mail"], leaseSeconds: $seconds, workerName: "node", start: true) {
     leaseId taskRun { id name parameters runCount } } }`;
 const SET_STATE = `mutation ($id: ID!, $lease: ID!, $state: StateInput!) {
-  setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason delaySeconds } }`;
+  setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason } }`;
 const RENEW = `mutation ($leases: [ID!]!, $seconds: Float!) {
   renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leases { leaseId status cancelRequested } } }`;
-const RELEASE = `mutation ($leases: [ID!]!, $delay: Float!) {
-  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leases { leaseId status } } }`;
 
 /** Execute a run and return the result to store. Throw an error if the run has failed, or when `signal` is aborted.
  * Use a worker thread for long computations: they must not delay the renewal of leases. A run is delivered again when
  * its worker dies before it has reported the result. Use the run's id to detect work that is already done. */
 async function sendMail(run, signal) {
   await sleep((run.parameters?.seconds ?? 1) * 1000, undefined, { signal });
-  if (run.runCount < (run.parameters?.failures ?? 0)) throw new Error("the mail server is unavailable");
+  if (run.runCount <= (run.parameters?.failures ?? 0)) throw new Error("the mail server is unavailable");
   return { sent: true };
 }
 
-const waiting = []; // deliveries that are not started
-const leases = new Map(); // lease id -> AbortController of the work, for started runs
-const running = new Set(); // promises of started runs
+const leases = new Map(); // lease id -> AbortController of the work, for received runs
+const running = new Set(); // promises of these runs
 let isDraining = false;
 
-/** Subscribe, and subscribe again after each lost connection. */
+/** Receive and execute one run at a time. Subscribe again after each lost connection.
+ * Each of the `CONCURRENCY` calls has its own subscription, with the default `prefetch` of 1: after a lost connection, it
+ * first finishes its run. */
 async function receiveRuns(client) {
   for (let failures = 0; !isDraining; failures++) {
     let silence;
     try {
-      const variables = { prefetch: PREFETCH, seconds: LEASE_SECONDS };
-      const events = client.iterate({ query: SUBSCRIBE, variables });
+      const events = client.iterate({ query: SUBSCRIBE, variables: { seconds: LEASE_SECONDS } });
       const listen = () => (silence = setTimeout(() => client.terminate(), SILENCE_SECONDS * 1000));
       for (listen(); ; listen()) {
         const { value, done } = await events.next();
@@ -50,8 +48,7 @@ async function receiveRuns(client) {
         if (done) break; // this worker is stopping
         if (value.errors) throw value.errors;
         failures = 0;
-        waiting.push(...value.data.scheduledTaskRuns);
-        startRuns();
+        for (const { taskRun, leaseId } of value.data.scheduledTaskRuns) await startRun(taskRun, leaseId);
       }
     } catch (error) {
       if (isRefusal(error)) throw error;
@@ -62,64 +59,64 @@ async function receiveRuns(client) {
   }
 }
 
-/** Start waiting runs while fewer than `CONCURRENCY` runs are executing. */
-function startRuns() {
-  while (!isDraining && running.size < CONCURRENCY && waiting.length > 0) {
-    const { taskRun: run, leaseId: lease } = waiting.shift();
-    const work = new AbortController();
-    leases.set(lease, work);
-    const done = executeRun(run, lease, work.signal)
-      // Refused (for example, the run was deleted), or the lease was lost.
-      .catch((error) => console.log(run.name, "abandoned:", error.message ?? error[0].message))
-      .finally(() => {
-        leases.delete(lease);
-        running.delete(done);
-        startRuns();
-      });
-    running.add(done);
-  }
+/** Execute a run and wait for it. */
+async function startRun(run, lease) {
+  if (isDraining) return; // the run is not confirmed, so the end of the subscription requeues it
+  const work = new AbortController();
+  leases.set(lease, work);
+  const done = executeRun(run, lease, work.signal)
+    // Refused (for example, the run was deleted), or the lease was lost.
+    .catch((error) => console.log(run.name, "abandoned:", error.message ?? error[0].message))
+    .finally(() => {
+      leases.delete(lease);
+      running.delete(done);
+    });
+  running.add(done);
+  await done;
 }
 
-/** Execute a run and report its result. The work starts only if the state RUNNING was accepted. */
+/** Confirm the start of a run, execute it and report its result. */
 async function executeRun(run, lease, signal) {
-  const result = await report(run, lease, { type: "RUNNING" });
-  if (result.status !== "ACCEPT" || !leases.has(lease)) {
-    // WAIT: no slot is free, or the run is not due. REJECT: the result was cached. ABORT: another worker has the run,
-    // or it must not start. Releasing is correct in each case: it has no effect under a lost lease.
-    await send(RELEASE, { leases: [lease], delay: result.delaySeconds ?? 30 }, lease);
-    return;
+  // The server requeues a run that is not confirmed, for example when it stops. Work that has no side effects can begin
+  // before the response.
+  await renewLeases([lease]);
+  if (leases.has(lease)) {
+    console.log(run.name, "RUNNING");
+    let state;
+    try {
+      state = { type: "COMPLETED", data: await sendMail(run, signal) };
+    } catch (error) {
+      // The server responds to FAILED with REJECT when it has scheduled a retry, for any worker.
+      state = signal.aborted ? { type: "CANCELLED" } : { type: "FAILED", message: String(error.message) };
+    }
+    if (leases.has(lease)) return report(run, lease, state);
   }
-  let state;
-  try {
-    state = { type: "COMPLETED", data: await sendMail(run, signal) };
-  } catch (error) {
-    // The server responds to FAILED with REJECT when it has scheduled a retry, for any worker.
-    state = signal.aborted ? { type: "CANCELLED" } : { type: "FAILED", message: String(error.message) };
-  }
-  if (leases.has(lease)) await report(run, lease, state);
-  else console.log(run.name, "lease lost"); // a report would have no effect (ABORT)
+  console.log(run.name, "lease lost"); // a report would have no effect (ABORT)
 }
 
-/** Set the state of a run and return the orchestration result. */
+/** Set the state of a run. */
 async function report(run, lease, state) {
   // The transition id makes the report idempotent: it can be sent again when the response was lost.
   state = { ...state, details: { transitionId: randomUUID() } };
   const result = await send(SET_STATE, { id: run.id, lease, state }, lease);
   console.log(run.name, state.type, result.status, result.reason ?? "");
-  return result;
 }
 
-/** Renew the leases of all started runs in one request. Renewing others would acknowledge runs that wait. */
-async function renewLeases() {
+/** Renew these leases in one request, which also confirms their runs. Stop the work of lost and cancelled runs. */
+async function renewLeases(leaseIds) {
+  const renewed = await send(RENEW, { leases: leaseIds, seconds: LEASE_SECONDS });
+  for (const result of renewed.leases) {
+    const work = leases.get(result.leaseId);
+    if (result.status === "LOST") leases.delete(result.leaseId);
+    if (result.status === "LOST" || result.cancelRequested) work?.abort();
+  }
+}
+
+/** Renew the leases of all runs at a third of the lease time, independently of the work. */
+async function keepLeases() {
   for (;;) {
     await sleep((LEASE_SECONDS / 3) * 1000);
-    if (leases.size === 0) continue;
-    const renewed = await send(RENEW, { leases: [...leases.keys()], seconds: LEASE_SECONDS });
-    for (const result of renewed.leases) {
-      const work = leases.get(result.leaseId);
-      if (result.status === "LOST") leases.delete(result.leaseId);
-      if (result.status === "LOST" || result.cancelRequested) work?.abort();
-    }
+    if (leases.size > 0) await renewLeases([...leases.keys()]);
   }
 }
 
@@ -153,7 +150,7 @@ const backOff = (failures) =>
 const url = URL.replace("http", "ws");
 const client = createClient({ url, webSocketImpl: WebSocket, connectionParams: HEADERS, retryAttempts: 0 });
 
-/** Shut down gracefully: ending the subscription releases waiting runs. Started runs finish under renewed leases. */
+/** Shut down gracefully: the end of a subscription requeues its run unless the run is confirmed. */
 async function drain() {
   isDraining = true;
   console.error("Stopping: started runs are finished.");
@@ -162,5 +159,5 @@ async function drain() {
   process.exit(0);
 }
 process.once("SIGTERM", drain).once("SIGINT", drain);
-renewLeases();
-receiveRuns(client);
+keepLeases();
+for (let i = 0; i < CONCURRENCY; i++) receiveRuns(client);

@@ -17,17 +17,15 @@ TOKEN = os.environ.get("RUNYARD_TOKEN")  # with the scope `work`, if the server 
 HEADERS = {"Authorization": f"Bearer {TOKEN}"} if TOKEN else {}
 LEASE_SECONDS = float(os.environ.get("LEASE_SECONDS", "60"))
 CONCURRENCY = 4  # runs that are executed at the same time
-PREFETCH = 2  # delivered runs that wait here; more would only keep them from other workers
 
-SUBSCRIBE = """subscription ($prefetch: Int!, $seconds: Float!) {
-  scheduledTaskRuns(taskKeys: ["send-mail"], prefetch: $prefetch, leaseSeconds: $seconds, workerName: "python") {
+# A run of a subscription with `start` is RUNNING when it arrives, and has its concurrency slots.
+SUBSCRIBE = """subscription ($seconds: Float!) {
+  scheduledTaskRuns(taskKeys: ["send-mail"], leaseSeconds: $seconds, workerName: "python", start: true) {
     leaseId taskRun { id name parameters runCount } } }"""
 SET_STATE = """mutation ($id: ID!, $lease: ID!, $state: StateInput!) {
-  setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason delaySeconds } }"""
+  setTaskRunState(id: $id, leaseId: $lease, state: $state) { status reason } }"""
 RENEW = """mutation ($leases: [ID!]!, $seconds: Float!) {
   renewTaskRunLeases(leaseIds: $leases, leaseSeconds: $seconds) { leases { leaseId status cancelRequested } } }"""
-RELEASE = """mutation ($leases: [ID!]!, $delay: Float!) {
-  releaseTaskRuns(leaseIds: $leases, delaySeconds: $delay) { leases { leaseId status } } }"""
 
 
 async def send_mail(run):
@@ -39,7 +37,7 @@ async def send_mail(run):
     """
     parameters = run["parameters"] or {}
     await asyncio.sleep(parameters.get("seconds", 1))
-    if run["runCount"] < parameters.get("failures", 0):
+    if run["runCount"] <= parameters.get("failures", 0):
         raise RuntimeError("the mail server is unavailable")
     return {"sent": True}
 
@@ -48,26 +46,27 @@ class Worker:
     def __init__(self, server, tasks):
         self.server = server  # uses HTTP: reports do not depend on the WebSocket of the subscription
         self.tasks = tasks
-        self.semaphore = asyncio.Semaphore(CONCURRENCY)
-        self.run_tasks = set()  # tasks of all delivered runs
-        self.leases = set()  # lease ids of started runs
+        self.run_tasks = set()  # tasks of all received runs
+        self.leases = set()  # lease ids of these runs
         self.work_tasks = {}  # lease id -> task that executes send_mail
         self.is_draining = False
 
     async def receive_runs(self):
-        """Subscribe, and subscribe again after each lost connection."""
-        variables = {"prefetch": PREFETCH, "seconds": LEASE_SECONDS}
+        """Receive and execute one run at a time. Subscribe again after each lost connection.
+
+        Each of the `CONCURRENCY` tasks that do this has its own subscription, with the default `prefetch` of 1: after a
+        lost connection, it first finishes its run.
+        """
         failures = 0
-        while True:
+        while not self.is_draining:  # the client may turn a cancellation into an error
             try:
                 transport = WebsocketsTransport(url=URL.replace("http", "ws", 1), init_payload=HEADERS)
+                request = GraphQLRequest(SUBSCRIBE, variable_values={"seconds": LEASE_SECONDS})
                 async with Client(transport=transport) as socket:
-                    async for event in socket.subscribe(GraphQLRequest(SUBSCRIBE, variable_values=variables)):
+                    async for event in socket.subscribe(request):
                         failures = 0
                         for delivery in event["scheduledTaskRuns"]:
-                            task = self.tasks.create_task(self.start_run(delivery["taskRun"], delivery["leaseId"]))
-                            self.run_tasks.add(task)
-                            task.add_done_callback(self.run_tasks.discard)
+                            await self.start_run(delivery["taskRun"], delivery["leaseId"])
                 print("The server has completed the subscription.", flush=True)
             except (TransportError, TimeoutError) as error:
                 if is_refusal(error):
@@ -77,32 +76,38 @@ class Worker:
             failures += 1
 
     async def start_run(self, run, lease):
-        """Execute a run when fewer than `CONCURRENCY` runs are executing."""
-        async with self.semaphore:
-            if self.is_draining:
-                return  # the run was not acknowledged, so the end of the subscription has released it
-            self.leases.add(lease)
-            try:
-                await self.execute_run(run, lease)
-            except TransportError as error:  # refused (for example, the run was deleted), or the lease was lost
-                print(run["name"], "abandoned:", error, flush=True)
-            finally:
-                self.leases.discard(lease)
+        """Execute a run in its own task and wait for it. The run continues when the waiting task is cancelled."""
+        if self.is_draining:
+            return  # the run is not confirmed, so the end of the subscription requeues it
+        self.leases.add(lease)
+        task = self.tasks.create_task(self.execute_run(run, lease))
+        self.run_tasks.add(task)
+        task.add_done_callback(self.run_tasks.discard)
+        await asyncio.wait([task])
 
     async def execute_run(self, run, lease):
-        """Execute a run and report its result. The work starts only if the state RUNNING was accepted."""
-        result = await self.report(run, lease, "RUNNING")
-        if result["status"] != "ACCEPT" or lease not in self.leases:
-            # WAIT: no slot is free, or the run is not due. REJECT: the result was cached. ABORT: another worker has the
-            # run, or it must not start. Releasing is correct in each case: it has no effect under a lost lease.
-            await self.send(RELEASE, {"leases": [lease], "delay": result["delaySeconds"] or 30}, lease)
-            return
+        """Confirm the start of a run, execute it and report its result."""
+        try:
+            # The server requeues a run that is not confirmed, for example when it stops. Work that has no side effects
+            # can begin before the response.
+            await self.renew_leases([lease])
+            if lease in self.leases:
+                await self.execute_confirmed_run(run, lease)
+            if lease not in self.leases:
+                print(run["name"], "lease lost", flush=True)  # a report would have no effect (ABORT)
+        except TransportError as error:  # refused (for example, the run was deleted), or the lease was lost
+            print(run["name"], "abandoned:", error, flush=True)
+        finally:
+            self.leases.discard(lease)
+
+    async def execute_confirmed_run(self, run, lease):
+        print(run["name"], "RUNNING", flush=True)
         work = self.work_tasks[lease] = asyncio.create_task(send_mail(run))
         await asyncio.wait([work])
         del self.work_tasks[lease]
         if lease not in self.leases:
-            print(run["name"], "lease lost", flush=True)  # a report would have no effect (ABORT)
-        elif work.cancelled():
+            return
+        if work.cancelled():
             await self.report(run, lease, "CANCELLED")
         elif error := work.exception():
             # The server responds with REJECT when it has scheduled a retry, for any worker.
@@ -111,25 +116,28 @@ class Worker:
             await self.report(run, lease, "COMPLETED", data=work.result())
 
     async def report(self, run, lease, type, **state):
-        """Set the state of a run and return the orchestration result."""
+        """Set the state of a run."""
         # The transition id makes the report idempotent: it can be sent again when the response was lost.
         state |= {"type": type, "details": {"transitionId": str(uuid4())}}
         result = await self.send(SET_STATE, {"id": run["id"], "lease": lease, "state": state}, lease)
         print(run["name"], type, result["status"], result["reason"] or "", flush=True)
-        return result
 
-    async def renew_leases(self):
-        """Renew the leases of all started runs in one request. Renewing others would acknowledge runs that wait."""
+    async def renew_leases(self, leases):
+        """Renew these leases in one request, which also confirms their runs. Stop the work of lost and cancelled runs."""
+        renewed = await self.send(RENEW, {"leases": leases, "seconds": LEASE_SECONDS})
+        for result in renewed["leases"]:
+            lease, is_lost = result["leaseId"], result["status"] == "LOST"
+            if is_lost:
+                self.leases.discard(lease)
+            if lease in self.work_tasks and (is_lost or result["cancelRequested"]):
+                self.work_tasks[lease].cancel()
+
+    async def keep_leases(self):
+        """Renew the leases of all runs at a third of the lease time, independently of the work."""
         while True:
             await asyncio.sleep(LEASE_SECONDS / 3)
             if self.leases:
-                renewed = await self.send(RENEW, {"leases": list(self.leases), "seconds": LEASE_SECONDS})
-                for result in renewed["leases"]:
-                    lease, is_lost = result["leaseId"], result["status"] == "LOST"
-                    if is_lost:
-                        self.leases.discard(lease)
-                    if lease in self.work_tasks and (is_lost or result["cancelRequested"]):
-                        self.work_tasks[lease].cancel()
+                await self.renew_leases(list(self.leases))
 
     async def send(self, document, variables, lease=None):
         """Send a request and return its result. Retries until the server responds or `lease` is lost."""
@@ -164,12 +172,14 @@ async def main():
     http = HTTPXAsyncTransport(url=URL, timeout=10, headers=HEADERS)
     async with Client(transport=http, execute_timeout=None) as server, asyncio.TaskGroup() as tasks:
         worker = Worker(server, tasks)
-        receiving, renewing = tasks.create_task(worker.receive_runs()), tasks.create_task(worker.renew_leases())
+        receiving = [tasks.create_task(worker.receive_runs()) for _ in range(CONCURRENCY)]
+        renewing = tasks.create_task(worker.keep_leases())
         await stopping.wait()
         print("Stopping: started runs are finished.", file=sys.stderr, flush=True)
-        # Shut down gracefully: ending the subscription releases waiting runs. Started runs finish under renewed leases.
+        # Shut down gracefully: the end of a subscription requeues its run unless the run is confirmed.
         worker.is_draining = True
-        receiving.cancel()
+        for task in receiving:
+            task.cancel()
         await asyncio.gather(*worker.run_tasks)
         renewing.cancel()
 

@@ -5,9 +5,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,8 @@ class Worker:
     """A running worker process."""
 
     process: asyncio.subprocess.Process
+    lines: list[list[str]] = field(default_factory=list[list[str]])
+    """Lines of its output that were read, split into words."""
 
     async def read_lines_with(self, word: str, count: int) -> list[list[str]]:
         """Read until `count` lines contain `word` and return these lines, split into words."""
@@ -34,16 +37,27 @@ class Worker:
         while len(found) < count:
             line = await asyncio.wait_for(self.process.stdout.readline(), 3 * TIMEOUT_SECONDS)
             assert line, "the worker has exited"
-            if word in (words := line.decode().split()):
-                found.append(words)
+            self.lines.append(line.decode().split())
+            if word in self.lines[-1]:
+                found.append(self.lines[-1])
         return found
 
     async def terminate(self) -> int:
-        """Send SIGTERM, wait for the process to exit and return its exit code."""
+        """Send SIGTERM, wait for the process to exit, read the rest of its output and return its exit code."""
         self.process.terminate()
-        await asyncio.wait_for(self.process.communicate(), TIMEOUT_SECONDS)
+        output, _ = await asyncio.wait_for(self.process.communicate(), TIMEOUT_SECONDS)
+        self.lines += [line.split() for line in output.decode().splitlines()]
         assert self.process.returncode is not None
         return self.process.returncode
+
+    def max_concurrency(self) -> int:
+        """Return how many runs were executing at the same time at most, by the lines that were read."""
+        changes = (("RUNNING" in line) - ("COMPLETED" in line) for line in self.lines)
+        return max(accumulate(changes))
+
+    def count_lines_with(self, word: str) -> int:
+        """Return how many of the lines that were read contain `word`."""
+        return sum(word in line for line in self.lines)
 
 
 @pytest.fixture(scope="session")
@@ -91,7 +105,7 @@ def command(pairing: Sequence[str], request: pytest.FixtureRequest) -> Sequence[
 
 
 @asynccontextmanager
-async def run_worker(command: Sequence[str | Path], server: ServerProcess, **variables: str) -> AsyncIterator[Worker]:
+async def run_worker(command: Sequence[str | Path], server: ServerProcess, **variables: str) -> AsyncGenerator[Worker]:
     """Run a worker against the server and kill it at the end if it is still running."""
     environment = {**os.environ, "RUNYARD_URL": f"{server.url}/graphql", **variables}
     pipe = asyncio.subprocess.PIPE
@@ -113,3 +127,15 @@ async def create_runs(client: Client, count: int, **parameters: object) -> list[
 async def state_histories(client: Client, ids: Sequence[str]) -> list[list[str]]:
     """Return the state names of each run, in order."""
     return [await read_state_names(client, id) for id in ids]
+
+
+def without_requeued_starts(history: Sequence[str]) -> list[str]:
+    """Return these state names without the starts that no worker has confirmed."""
+    is_requeued = [
+        name == "Running" and "AwaitingRedelivery" in history[i + 1 : i + 2] for i, name in enumerate(history)
+    ]
+    return [
+        name
+        for name, requeued in zip(history, is_requeued, strict=True)
+        if name != "AwaitingRedelivery" and not requeued
+    ]
