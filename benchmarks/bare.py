@@ -9,6 +9,8 @@ backend for the reads.
 import sqlite3
 import sys
 import time
+from itertools import groupby
+from operator import itemgetter
 from typing import Any
 
 import orjson
@@ -18,6 +20,11 @@ from db.postgresql.driver import asyncpg, open_pool
 from db.runtime.timestamps import parse_timestamp
 
 Call = tuple[str, Any]
+
+
+def _group(calls: list[Call]) -> list[tuple[str, list[Any]]]:
+    """Return the statements with the rows that each is executed for: consecutive calls of one statement become one."""
+    return [(text, [values for _, values in same]) for text, same in groupby(calls, key=itemgetter(0))]
 
 
 class SQLite:
@@ -40,8 +47,11 @@ class SQLite:
 
     async def write(self, calls: list[Call]) -> None:
         self._raw.execute("BEGIN IMMEDIATE")
-        for text, values in calls:
-            self._raw.execute(text, values)
+        for text, rows in _group(calls):
+            if len(rows) == 1:
+                self._raw.execute(text, rows[0])
+            else:
+                self._raw.executemany(text, rows)
         self._raw.execute("COMMIT")
 
 
@@ -66,8 +76,11 @@ class PostgreSQL:
 
     async def write(self, calls: list[Call]) -> None:
         await self._writing.execute("BEGIN")
-        for text, values in calls:
-            await self._writing.execute(text, *values)
+        for text, rows in _group(calls):
+            if len(rows) == 1:
+                await self._writing.execute(text, *rows[0])
+            else:
+                await self._writing.executemany(text, rows)
         await self._writing.execute("COMMIT")
 
     async def convert_parameters(self, call: Call) -> Call:

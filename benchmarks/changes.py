@@ -186,6 +186,36 @@ class ThroughputWorkload(WriteWorkload):
         return DeliveryWorkload(self.name, self.title, 1).bare(scratch, count)
 
 
+@dataclass
+class BatchWorkload(WriteWorkload):
+    """Create a batch of runs, claim and start all of them, and complete all of them: three requests."""
+
+    batch_size: int = 100
+
+    async def prepare(self, context: WorkloadContext) -> None:
+        self._batches = context.count(self.operations)
+
+    async def run(self, context: WorkloadContext) -> int:
+        client, size = context.client, self.batch_size
+        inputs = [scheduled_run_input(self.key)] * size
+        started_at = time.perf_counter()
+        for _ in range(self._batches):
+            await client.execute("CreateTaskRuns", inputs=inputs)
+            claimed = await client.execute("ClaimTaskRuns", taskKeys=[self.key], limit=size, start=True)
+            reports = [
+                {"taskRunId": each["taskRun"]["id"], "leaseId": each["leaseId"], "state": {"type": StateType.COMPLETED}}
+                for each in claimed["deliveries"]
+            ]
+            completed = await client.execute("ExchangeTaskRuns", reports=reports, renew=[])
+            statuses = [each["result"]["status"] for each in completed["results"]]
+            assert statuses == ["ACCEPT"] * size, statuses
+        context.note(f"{self.name} runs a second", self._batches * size / (time.perf_counter() - started_at))
+        return self._batches
+
+    def bare(self, scratch: Scratch, count: int) -> tuple[list[Calls], list[Calls]]:
+        return [], [each for _ in range(count) for each in scratch.batch_transactions(self.key, self.batch_size)]
+
+
 def scheduled_run_input(key: str) -> dict[str, Any]:
     return {"taskKey": key, "state": {"type": "SCHEDULED"}, "parameters": {"customer": 7, "region": "eu"}}
 

@@ -34,7 +34,7 @@ async def record_statements(
         for name, (query, variables) in queries.items():
             calls[name] = []
             recorder = cast("Database", _Recorder(database, calls[name], is_sqlite=not database.is_shared))
-            context = Context.create(recorder, _UNUSED, _UNUSED, _UNUSED, _UNUSED)
+            context = Context.create(recorder, _UNUSED, _UNUSED, _UNUSED, _UNUSED, _UNUSED)
             result = await schema.execute(query, variables, context, None, None, (OperationType.QUERY,))
             assert not result.errors, result.errors
     finally:

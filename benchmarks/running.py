@@ -4,7 +4,7 @@ import asyncio
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -236,6 +236,7 @@ async def run_database(
             for each in possible:
                 _show_progress(f"{number + 1}/{options.rounds} {each.name}")
                 await bench.measure(each, samples[each.name])
+        _note_delivery(context, samples)
         _show_progress("")
         await bench.idle(options.idle_seconds)
         context.note("W9 memory at the end, MiB", server.memory_mib())
@@ -246,6 +247,16 @@ async def run_database(
         "figures": {name: sorted(values)[len(values) // 2] for name, values in figures.items()},
         "skipped": [each.name for each in workloads if each not in possible],
     }
+
+
+def _note_delivery(context: WorkloadContext, samples: Mapping[str, Samples]) -> None:
+    """Note the cost of delivery and acknowledgement: W7 without the creation, which W1-scheduled measures alone."""
+    if "W7" not in samples or "W1-scheduled" not in samples:
+        return
+    delivered, created = samples["W7"], samples["W1-scheduled"]
+    for figure, figures in (("server", "cpu_ms"), ("PostgreSQL", "postgresql_ms")):
+        for whole, creation in zip(getattr(delivered, figures), getattr(created, figures), strict=True):
+            context.note(f"W7 without W1-scheduled, {figure} CPU ms", whole - creation)
 
 
 def _show_progress(text: str) -> None:

@@ -1,6 +1,13 @@
 """The table of workloads, one row each."""
 
-from benchmarks.changes import CreateWorkload, DeliveryWorkload, ThroughputWorkload, TransitionWorkload, WriteWorkload
+from benchmarks.changes import (
+    BatchWorkload,
+    CreateWorkload,
+    DeliveryWorkload,
+    ThroughputWorkload,
+    TransitionWorkload,
+    WriteWorkload,
+)
 from benchmarks.population import BEGIN, COMMON_TAG, DAYS, END, RARE_TAG, flow_name
 from benchmarks.stage import ReadWorkload
 from db.enums import StateType
@@ -64,5 +71,6 @@ WRITE_WORKLOADS = (
     TransitionWorkload("W2-8", "setTaskRunState, all rules, 8 at once", 8),
     DeliveryWorkload("W7", "create, deliver, acknowledge, one at a time", 1, 200),
     ThroughputWorkload("W7-sustained", "create, deliver, acknowledge, 8 creators and 4 workers", 8, 800),
+    BatchWorkload("W8", "create 100, claim and start 100, complete 100", 1, 20),
 )
 WORKLOADS: tuple[ReadWorkload | WriteWorkload, ...] = (*WRITE_WORKLOADS, *READ_WORKLOADS)

@@ -88,6 +88,27 @@ class Scratch:
             transactions.append(self._take_calls())
         return transactions
 
+    def batch_transactions(self, task_key: str, size: int) -> list[Calls]:
+        """Return the transactions of one batch: create `size` runs, claim and start them, complete them."""
+        proposed = _proposed(StateType.SCHEDULED)
+        runs = [NewTaskRun(task_key, f"bare-{uuid4()}", tags=[], state=proposed) for _ in range(size)]
+        create_task_runs(self.connection, runs)
+        transactions = [self._take_calls()]
+        demand = Demand(1, frozenset({task_key}), size, 60.0, None, starts=True)
+        (claim,) = claim_due_runs(self.connection, [ClaimRequest([demand], [task_key], 30.0)])
+        assert isinstance(claim, Claim), claim
+        assert len(claim.deliveries) == size, claim
+        transactions.append(self._take_calls())
+        changes = [
+            StateChange(each.task_run.id, _proposed(StateType.COMPLETED), lease_id=each.lease_id)
+            for each in claim.deliveries
+        ]
+        for outcome in set_task_run_states(self.connection, changes):
+            assert not isinstance(outcome, Exception), outcome
+            assert outcome.state_created, outcome
+        transactions.append(self._take_calls())
+        return transactions
+
     def _take_calls(self) -> Calls:
         calls: Calls = []
         for statement, parameters in self.connection.written:

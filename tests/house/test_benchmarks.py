@@ -27,7 +27,7 @@ from db.runtime.timestamps import parse_timestamp
 from db.statements import flow_runs, queue, states, task_runs
 from resolvers.orchestration.transition import ProposedState
 from resolvers.transitions.enter_state import enter_state
-from tests.serving import RunningServer
+from tests.serving import POSTGRESQL_ONLY, RunningServer
 
 pytestmark = pytest.mark.processes
 
@@ -143,6 +143,19 @@ def test_every_workload_runs_and_is_compared_with_the_bare_driver(
     for name, each in found["workloads"].items():
         assert len(each["rounds"]["cpu_ms"]) == len(each["rounds"]["bare_ms"]) == 1
         assert f"\n{name} " in ran.stdout
+
+
+@POSTGRESQL_ONLY
+def test_the_benchmark_of_waiting_requests_prints_its_marks(database_url: str) -> None:
+    sizes = ["--waits", "4", "--rounds", "1", "--changes", "2", "--ends", "2", "--idle-seconds", "0.1"]
+    command = [sys.executable, "-m", "benchmarks.waits", "--database-url", database_url, *sizes]
+
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.startswith("4 requests on endedTaskRuns and 4 on leaseSignals, at two servers: ")
+    for mark in ("% of a core; mark: 1.0 %", "without them; mark: 1.1", "(median of 2); mark: 50.0 ms"):
+        assert ran.stdout.count(mark) == 1
 
 
 async def test_an_unexpected_response_stops_the_benchmark(server: RunningServer) -> None:
