@@ -217,7 +217,7 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
 # --- states under leases ---
 
 _leases = unnest_rows("leases", run_id=Id, lease_id=Id)
-# Ids begin with the time of their creation: the states that were entered under a lease have larger ids than it has.
+# The id of a lease is created after the earlier states of its run, and before those that are entered under it.
 _COUNT_STARTS = Statement(
     select(_leases.c.run_id, func.count())
     .select_from(nested_loop_join(_leases, task_run_state))

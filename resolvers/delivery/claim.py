@@ -152,13 +152,13 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
     assigned = _assign_due_runs(connection, request, credit)
     assignments, multi_queue = assigned.assignments, assigned.multi_queue
-    _lease(connection, assignments, expires_at)
     with limit_read_size(connection, request.max_runs):
         runs = (
             task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in assignments])
             if assignments
             else {}
         )
+    _lease(connection, assignments, runs, expires_at)
     to_start = [(entry, runs[entry.task_run_id]) for demand, entry in assignments if demand.starts]
     started = start_runs(connection, assigned.check, to_start)
     next_due_at = _next_due_at(connection, request, assigned) if request.reads_next_due else {}
@@ -181,10 +181,12 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     )
 
 
-def _lease(connection: Connection, assignments: Assignments, expires_at: str) -> None:
+def _lease(
+    connection: Connection, assignments: Assignments, runs: Mapping[str, TaskRunRecord], expires_at: str
+) -> None:
     """Lease the runs to their demands. The entries of runs to start are stored with their new states."""
     for demand, entry in assignments:
-        entry.lease_id = new_id(connection.now)
+        entry.lease_id = new_id(connection.now, after=runs[entry.task_run_id].state_id)
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
     queue.update_queue_entries(connection, [entry for demand, entry in assignments if not demand.starts])
