@@ -155,7 +155,7 @@ class FlowRunSweeper:
         never = asyncio.Event()
         while True:
             # States that are written one after another cause one sweep.
-            await self._clock.wait(never, self._clock.now() + MIN_INTERVAL)
+            await self._clock.wait(never, seconds=MIN_INTERVAL.total_seconds())
             self._states_written.clear()
             next_sweep_at = await self._try_sweep()
             if next_sweep_at is None:

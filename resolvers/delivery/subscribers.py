@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from db.runtime.clock import Clock
 from db.statements.workers import WorkerConnection
@@ -147,7 +146,7 @@ class Subscriber:
 
         Returns an empty list after `keep_alive_seconds`, and None when the subscriber is closed.
         """
-        await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
+        await clock.wait(self._event, seconds=keep_alive_seconds)
         if self._is_closed:
             return None
         self.was_full = self._unsent_characters > MAX_UNSENT_CHARACTERS
