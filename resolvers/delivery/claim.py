@@ -15,6 +15,7 @@ from db.runtime.memory_budget import ReadTooLarge
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, queue_pauses, task_runs
 from db.statements.due_entries import due_entries, next_due_at
+from resolvers.actor import request_actor
 from resolvers.batch_size import limit_read_size
 from resolvers.delivery.run_starts import StartCheck, end_without_delivery, start_runs
 from resolvers.delivery.slot_check import SlotCheck
@@ -52,6 +53,8 @@ class Demand:
     worker_name: str | None
     starts: bool = False
     """Whether the claim starts the runs: they are RUNNING when they are delivered."""
+    actor: str | None = field(default_factory=request_actor.get)
+    """The client whose request claims the runs. The states that start them have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +162,7 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
             else {}
         )
     _lease(connection, assignments, runs, expires_at)
-    to_start = [(entry, runs[entry.task_run_id]) for demand, entry in assignments if demand.starts]
+    to_start = [(entry, runs[entry.task_run_id], demand.actor) for demand, entry in assignments if demand.starts]
     started = start_runs(connection, assigned.check, to_start)
     next_due_at = _next_due_at(connection, request, assigned) if request.reads_next_due else {}
     return Claim(
@@ -213,7 +216,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
             multi_queue,
             request.demands,
             max_runs=credit,
-            admits=lambda entry, demand, check=check: check.admits(entry, starts=demand.starts),
+            admits=lambda entry, demand, check=check: check.admits(entry, starts=demand.starts, actor=demand.actor),
         )
         _write_held_back(connection, check.slots)
         end_without_delivery(connection, check)
