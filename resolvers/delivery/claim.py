@@ -113,6 +113,8 @@ class Claim:
     """Number of due runs that have expired. They are CANCELLED now."""
     has_more: bool
     """Whether more runs may be due that were not read, because too many before them were held back, completed or expired."""
+    changed_ids: frozenset[str]
+    """Ids of the runs whose states the claim has set: those that it has started, completed or cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +133,8 @@ class _Assigned:
     """As in `Claim`."""
     has_more: bool
     """As in `Claim`."""
+    ended_ids: set[str]
+    """Ids of the runs that have been completed or cancelled."""
 
 
 class ClaimTooLarge(ReadTooLarge):
@@ -181,6 +185,7 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         held_back=assigned.held_back,
         expired=assigned.expired,
         has_more=assigned.has_more,
+        changed_ids=frozenset(assigned.ended_ids | started),
     )
 
 
@@ -207,6 +212,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
     keys = request.key_order
     per_group = min(credit, ceil(credit / len(keys)) + LOOKAHEAD)
     held_back = expired = reads = 0
+    ended_ids: set[str] = set()
     while True:
         reads += 1
         due = _read_due_runs(connection, request, per_group)
@@ -222,6 +228,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
         end_without_delivery(connection, check)
         held_back += len(check.slots.held_back)
         expired += len(check.expired)
+        ended_ids.update(entry.task_run_id for entry in (*check.cached, *check.expired))
         not_admitted = check.not_admitted
         used = Counter(_group_of(entry) for entry in (*(entry for _, entry in assignments), *not_admitted))
         full_groups = [group for group, count in used.items() if count == per_group]
@@ -231,7 +238,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
         if reads == MAX_READS or len(assignments) == credit or not may_have_more:
             has_more = may_have_more and len(assignments) < credit and check.has_settled
             full_keys = list(dict.fromkeys(key for key, _, _ in full_groups))
-            return _Assigned(assignments, multi_queue, full_keys, check, held_back, expired, has_more)
+            return _Assigned(assignments, multi_queue, full_keys, check, held_back, expired, has_more, ended_ids)
         # Runs that were skipped are read again.
         per_group = max(credit, HOLD_BACK_SIZE) + len(check.skipped) if not_admitted else credit
 
