@@ -157,4 +157,4 @@ def _propose_start(
 
 def _write(connection: Connection, transitions: TaskRunTransitions) -> None:
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)
