@@ -120,10 +120,13 @@ class Dispatcher:
     async def start(self, *, is_only_server: bool) -> None:
         """Start to deliver and to sweep.
 
-        With `is_only_server`, no other server uses the database: all unacknowledged deliveries are requeued first.
+        With `is_only_server`, no other server uses the database: unacknowledged deliveries are requeued first, except
+        those of started runs, which workers may confirm as if they were delivered now.
         """
-        if is_only_server and (count := await self._database.write(release_all_unacknowledged, "start")):
-            log.info("Requeued %d deliveries that were unacknowledged when the previous server stopped", count)
+        if is_only_server:
+            count = await self._database.write(release_all_unacknowledged, self._timers.acknowledge)
+            if count:
+                log.info("Requeued %d deliveries that were unacknowledged when the previous server stopped", count)
         self._dispatching = asyncio.create_task(self._dispatch(), name="dispatcher")
         self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweep")
 
