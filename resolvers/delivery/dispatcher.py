@@ -418,7 +418,11 @@ class Dispatcher:
     async def _wait_for_hint(self) -> None:
         """Return when a run may be due, or when to check for lost notifications."""
         seconds = self._timers.poll - self._seconds_since_poll if self._polls else None
-        await self._clock.wait(self._wake, self._due_keys.next_due_at, seconds=seconds)
+        due_at = self._due_keys.next_due_at
+        if seconds is None and due_at is None:
+            await self._wake.wait()
+        else:
+            await self._clock.wait(self._wake, due_at, seconds=seconds)
 
     def _is_poll_due(self) -> bool:
         """Return whether to check for what lost notifications reported."""

@@ -73,16 +73,14 @@ async def test_leases_are_counted_by_worker_with_the_first_expiry(server: Runnin
     client = server.client
     await create_many(client, 2, "a")
     await create_many(client, 1, "b")
-    (lease_id,) = await claim(client, "mill", "a")
-    await client.execute("AcknowledgeTaskRuns", leaseIds=[lease_id])
-    server.clock.advance(10)
-    await claim(client, "mill", "a")
-    await claim(client, "mill", "b")
+    for key, lease_seconds in (("a", 120), ("a", 100), ("b", 110)):
+        leases = await claim(client, "mill", key)
+        await client.execute("RenewTaskRunLeases", leaseIds=leases, leaseSeconds=lease_seconds)
     server.clock.advance(61)
 
     workers = await list_workers(client)
 
-    expected = {"leaseCount": 3, "oldestLeaseExpiresAt": "2030-01-01T12:00:40.000000Z", "isConnected": False}
+    expected = {"leaseCount": 3, "oldestLeaseExpiresAt": "2030-01-01T12:01:40.000000Z", "isConnected": False}
     assert workers == [row("mill", taskKeys=["a", "b"], **expected)]
 
 

@@ -146,7 +146,7 @@ async def test_without_a_direct_connection_work_of_others_is_found_by_polling(
             polling.client.socket() as socket,
         ):
             await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
-            # A claim that is still under way could meet the new run, and would then wait for the clock.
+            # A claim in progress could meet the new run, and would then wait for the clock.
             await asyncio.wait_for(polling.clock.wait_for_waiter(7), TIMEOUT_SECONDS)
             id = await create_scheduled(server.client)
             polling.clock.advance(7)
