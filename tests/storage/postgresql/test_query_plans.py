@@ -289,6 +289,21 @@ def test_waited_ids_are_looked_up_one_by_one(
     assert sequential_scans(plan) == []
 
 
+def test_leases_to_acknowledge_are_found_in_indexes(url: str) -> None:
+    lease_ids = [new_id(format_timestamp(START)) for _ in range(100)]
+
+    def acknowledge(connection: Connection) -> None:
+        assert isinstance(connection, PostgreSQLConnection)
+        # The table has no leases and few rows, which are cheaper to scan than to look up.
+        await_only(connection.raw.execute("SET enable_seqscan = off"))
+        queue.acknowledge_entries(connection, lease_ids)
+
+    plan = explain_statement(url, acknowledge)
+
+    assert sequential_scans(plan) == []
+    assert "pk_queue_entry" in indexes(plan)
+
+
 def test_entries_to_lock_by_run_or_lease_are_found_in_indexes(url: str) -> None:
     run_ids, lease_ids = [[new_id(format_timestamp(START)) for _ in range(100)] for _ in range(2)]
 
