@@ -194,6 +194,9 @@ def test_the_runs_of_transitions_are_looked_up_by_their_ids(url: str, include_la
 
     assert "pk_task_run" in indexes(plan)
     assert "task_run" not in sequential_scans(plan)
+    # A nested loop would compare each run with each locked row: a million times for 1,000 transitions.
+    full_joins = [each for each in nodes(plan) if each.get("Join Type") == "Full"]
+    assert [each["Node Type"] for each in full_joins] == ["Hash Join", "Hash Join"]
 
 
 def test_runs_are_found_by_their_unique_keys_in_the_index_of_held_keys(url: str) -> None:
