@@ -5,6 +5,7 @@
     ├── NotFound              NOT_FOUND       an argument names an object that does not exist
     ├── CreationRefused       CONFLICT        the rules do not allow a run to be created in this state
     ├── QueueFull             QUEUE_FULL      the queue of a task key has reached its limit; retryable
+    ├── ClaimsInFlight        UNAVAILABLE     claims have not ended, so a queue cannot be paused; retryable
     └── ServerStopping        UNAVAILABLE     the server is shutting down; retryable
 
 A refused item has changed nothing. The orchestration results REJECT, WAIT and ABORT are not refusals: they are returned
@@ -98,6 +99,19 @@ class QueueFull(Refusal):
         self.argument = argument
         self.task_key = task_key
         self.is_retry = is_retry
+
+
+class ClaimsInFlight(Refusal):
+    """A claim has not ended in time, so a queue cannot be paused: the claim may deliver runs after the pause."""
+
+    code = ErrorCode.UNAVAILABLE
+    retryable = True
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The queue is not paused, because a claim has not ended within 2 seconds: a server may be suspended. Retry "
+            "the request."
+        )
 
 
 class ServerStopping(Refusal):

@@ -114,7 +114,7 @@ def _end_orphaned_task_runs(connection: Connection, request: SweepRequest) -> in
             (), facts.run, final_state(orphaned[id]), flow_run=None, entry=facts.queue_entry, lease_id=None
         )
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)
     return len(transitions.changed_runs)
 
 
@@ -155,7 +155,7 @@ class FlowRunSweeper:
         never = asyncio.Event()
         while True:
             # States that are written one after another cause one sweep.
-            await self._clock.wait(never, self._clock.now() + MIN_INTERVAL)
+            await self._clock.wait(never, seconds=MIN_INTERVAL.total_seconds())
             self._states_written.clear()
             next_sweep_at = await self._try_sweep()
             if next_sweep_at is None:

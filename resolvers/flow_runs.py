@@ -8,7 +8,7 @@ from db.records import DeploymentRecord, FlowRecord, FlowRunPolicy, FlowRunRecor
 from db.runtime.ids import new_id
 from db.statements import concurrency_limits, flow_runs, flows, states, task_runs
 from resolvers.actor import request_actor
-from resolvers.errors import NotFound, deletion_results
+from resolvers.errors import BadInput, NotFound, deletion_results
 from resolvers.names import generate_name
 from resolvers.orchestration.decide import decide
 from resolvers.orchestration.policy import flow_run_policy
@@ -125,6 +125,8 @@ def _resolve(new: NewFlowRun, references: _References) -> _ResolvedFlowRun | Exc
     deployment = references.deployments.get(new.deployment_id)
     if deployment is None:
         return NotFound("deploymentId", "deployment", new.deployment_id)
+    if new.flow_id not in (None, deployment.flow_id):
+        return BadInput("flowId", f"must be {deployment.flow_id}, the flow of the deployment; got {new.flow_id}.")
     tags = [*deployment.tags, *(tag for tag in new.tags if tag not in deployment.tags)]
     return _ResolvedFlowRun(
         new, new.flow_id or deployment.flow_id, new.idempotency_key, deployment.work_queue_name, tags

@@ -123,7 +123,7 @@ class Retention:
         """Prune until cancelled. After an error, pruning is retried at the next interval."""
         never = asyncio.Event()
         while True:
-            await self._clock.wait(never, self._clock.now() + self._interval * (0.5 + self._chance()))
+            await self._clock.wait(never, seconds=self._interval.total_seconds() * (0.5 + self._chance()))
             try:
                 await self.prune()
             except DatabaseUnavailable as error:

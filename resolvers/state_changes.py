@@ -10,7 +10,6 @@ import logging
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
 
 from db.connection import Connection, Notification, NotificationsMissed, StatesWritten
 from db.database import Database
@@ -159,8 +158,7 @@ class StateFeed:
             return FeedPage([], position, has_more=True)
         except DatabaseUnavailable as error:
             log.warning("A state change stream is waiting for the database: %s", error)
-            clock = self._database.clock
-            await clock.wait(follower.event, clock.now() + timedelta(seconds=self._timers.retry_database))
+            await self._database.clock.wait(follower.event, seconds=self._timers.retry_database)
             return FeedPage([], position, has_more=True)
         if page.has_more:
             self._batch_size.record_success()
@@ -175,9 +173,8 @@ class StateFeed:
             asyncio.get_running_loop().call_later(pause, follower.wake)
         else:
             follower.blocked_reads = 0
-        clock = self._database.clock
-        poll = clock.now() + timedelta(seconds=self._timers.poll) if self._database.is_shared else None
-        await clock.wait(follower.event, poll)
+        poll = self._timers.poll if self._database.is_shared else None
+        await self._database.clock.wait(follower.event, seconds=poll)
 
     def _on_notifications(self, notifications: Sequence[Notification]) -> None:
         """Wake the followers if a commit may have written states."""

@@ -10,7 +10,6 @@ import logging
 from collections.abc import Awaitable, Callable, Collection, Generator, Iterable, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from datetime import timedelta
 from typing import TypeVar
 
 from db.connection import Connection, FlowRunsDeleted, Notification, NotificationsMissed
@@ -45,7 +44,7 @@ class WaitRegistry:
         """
         self._database = database
         self._clock = database.clock
-        self._poll = timedelta(seconds=poll_seconds)
+        self._poll_seconds = poll_seconds
         self._find = find
         self._id_of = id_of
         self._requests: dict[str, list[asyncio.Event]] = {}
@@ -68,10 +67,10 @@ class WaitRegistry:
         `look` is called at once, and again after each event of one of the ids. An error of it ends the wait. When the
         server stops, an empty result is returned at once. Cancelling the caller ends the wait.
         """
-        until = self._clock.now() + timedelta(seconds=wait_seconds)
+        until_elapsed = self._clock.elapsed() + wait_seconds
         with self._register(ids) as woken:
             while not (found := await look()) and not self._is_stopping:
-                await self._clock.wait(woken, until)
+                await self._clock.wait(woken, seconds=until_elapsed - self._clock.elapsed())
                 if self._is_stopping or not woken.is_set():
                     break
                 woken.clear()
@@ -132,7 +131,7 @@ class WaitRegistry:
         """Wake requests for what no notification has reported, until cancelled."""
         while True:
             if self._database.is_shared:
-                await self._clock.wait(self._is_check_due, self._clock.now() + self._poll)
+                await self._clock.wait(self._is_check_due, seconds=self._poll_seconds)
             else:
                 await self._is_check_due.wait()
             self._is_check_due.clear()
@@ -144,7 +143,7 @@ class WaitRegistry:
                 else:
                     # A fault must not end the checks. Each one is logged with its traceback.
                     log.exception("A check for waiting requests failed, retrying")
-                await self._clock.wait(asyncio.Event(), self._clock.now() + timedelta(seconds=RETRY_SECONDS))
+                await self._clock.wait(asyncio.Event(), seconds=RETRY_SECONDS)
                 self._is_check_due.set()
 
     async def _check(self) -> None:

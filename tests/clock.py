@@ -33,17 +33,24 @@ class ManualClock:
         self._advanced.set()
         self._advanced = asyncio.Event()
 
-    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
-        while not event.is_set() and (until is None or until > self._now):
+    async def wait(self, event: asyncio.Event, until: datetime | None = None, *, seconds: float | None = None) -> None:
+        until_elapsed = None if seconds is None else self._elapsed + seconds
+        while not event.is_set() and ((awaited := self._earlier(until, until_elapsed)) is None or awaited > self._now):
             waits = [asyncio.ensure_future(each.wait()) for each in (event, self._advanced)]
-            self._awaited.append(until)
+            self._awaited.append(awaited)
             self._waits.set()
             try:
                 await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             finally:
-                self._awaited.remove(until)
+                self._awaited.remove(awaited)
                 for each in waits:
                     each.cancel()
+
+    def _earlier(self, until: datetime | None, until_elapsed: float | None) -> datetime | None:
+        if until_elapsed is None:
+            return until
+        elapses_at = self._now + timedelta(seconds=until_elapsed - self._elapsed)
+        return elapses_at if until is None else min(until, elapses_at)
 
     async def wait_for_waiter(self, seconds: float) -> None:
         """Wait until some task waits for the time `seconds` from now."""

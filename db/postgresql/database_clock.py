@@ -34,7 +34,7 @@ class DatabaseClock:
     def __init__(self, elapsed: Callable[[], float] = elapsed_seconds) -> None:
         """`elapsed`: as `Clock.elapsed`."""
         self._elapsed = elapsed
-        self._waits = ClockWaits(self.now)
+        self._waits = ClockWaits(self.now, elapsed)
         self._step_listeners: list[Callable[[], None]] = []
         self._read_time: datetime | None = None
         """Time of the last accepted reading."""
@@ -65,8 +65,8 @@ class DatabaseClock:
     def elapsed(self) -> float:
         return self._elapsed()
 
-    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
-        await self._waits.wait(event, until)
+    async def wait(self, event: asyncio.Event, until: datetime | None = None, *, seconds: float | None = None) -> None:
+        await self._waits.wait(event, until, seconds=seconds)
 
     def set(self, database_time: datetime, read_at: float, error: float) -> None:
         """Record that the database's clock showed `database_time`, ± `error` seconds, at the elapsed time `read_at`.

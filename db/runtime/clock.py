@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from math import inf
 from typing import Protocol
 
 CLOCK_CHECK_SECONDS = 2.0
@@ -30,8 +31,11 @@ class Clock(Protocol):
         """
         ...
 
-    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
-        """Wait until `event` is set or the clock shows `until`, whichever is first. None waits for the event only."""
+    async def wait(self, event: asyncio.Event, until: datetime | None = None, *, seconds: float | None = None) -> None:
+        """Wait until `event` is set, the clock shows `until`, or `seconds` have elapsed, whichever is first.
+
+        Setting the clock does not change when `seconds` have elapsed. Without both, waits for the event only.
+        """
         ...
 
 
@@ -47,7 +51,7 @@ class SystemClock:
     """The machine's clock, which people and programs may set."""
 
     def __init__(self) -> None:
-        self._waits = ClockWaits(self.now)
+        self._waits = ClockWaits(self.now, self.elapsed)
 
     def now(self) -> datetime:
         return datetime.now(UTC)
@@ -55,8 +59,8 @@ class SystemClock:
     def elapsed(self) -> float:
         return elapsed_seconds()
 
-    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
-        await self._waits.wait(event, until)
+    async def wait(self, event: asyncio.Event, until: datetime | None = None, *, seconds: float | None = None) -> None:
+        await self._waits.wait(event, until, seconds=seconds)
 
 
 class ClockWaits:
@@ -66,20 +70,22 @@ class ClockWaits:
     compares the two. After a difference, all tasks calculate their remaining time again.
     """
 
-    def __init__(self, now: Callable[[], datetime]) -> None:
+    def __init__(self, now: Callable[[], datetime], elapsed: Callable[[], float] = elapsed_seconds) -> None:
         self._now = now
+        self._elapsed = elapsed
         self._timeouts: set[asyncio.Timeout] = set()
         self._check_timer: asyncio.TimerHandle | None = None
         self._difference = 0.0
         """The clock's time minus that of the event loop, in seconds."""
 
-    async def wait(self, event: asyncio.Event, until: datetime | None) -> None:
+    async def wait(self, event: asyncio.Event, until: datetime | None = None, *, seconds: float | None = None) -> None:
         """As `Clock.wait`."""
-        if until is None:
+        if until is None and seconds is None:
             await event.wait()
             return
-        while not event.is_set() and (seconds := (until - self._now()).total_seconds()) > 0:
-            timeout = asyncio.timeout(min(seconds, MAX_TIMER_SECONDS))
+        until_elapsed = None if seconds is None else self._elapsed() + seconds
+        while not event.is_set() and (remaining := self._remaining_seconds(until, until_elapsed)) > 0:
+            timeout = asyncio.timeout(min(remaining, MAX_TIMER_SECONDS))
             self._add(timeout)
             try:
                 async with timeout:
@@ -88,6 +94,10 @@ class ClockWaits:
                 continue
             finally:
                 self._timeouts.discard(timeout)
+
+    def _remaining_seconds(self, until: datetime | None, until_elapsed: float | None) -> float:
+        by_clock = inf if until is None else (until - self._now()).total_seconds()
+        return by_clock if until_elapsed is None else min(by_clock, until_elapsed - self._elapsed())
 
     def _add(self, timeout: asyncio.Timeout) -> None:
         self._timeouts.add(timeout)

@@ -47,7 +47,7 @@ _BY_KEY = Statement(
     )
 )
 _INSERT = insert_statement(flow_run, FlowRunRecord)
-_PROGRESS_COLUMNS = [
+_CURRENT_STATE_COLUMNS = [
     "updated",
     "state_id",
     "state_type",
@@ -62,8 +62,8 @@ _PROGRESS_COLUMNS = [
     "pause_keys",
     "resuming",
 ]
-_UPDATE_PROGRESS = Statement(
-    update(flow_run).where(flow_run.c.id == bindparam("run_id", required=True)), _PROGRESS_COLUMNS
+_UPDATE_CURRENT_STATE = Statement(
+    update(flow_run).where(flow_run.c.id == bindparam("run_id", required=True)), _CURRENT_STATE_COLUMNS
 )
 
 _OMITTED_COLUMNS: dict[ColumnElement[Any], ColumnElement[Any]] = {
@@ -141,14 +141,15 @@ def insert_flow_runs(connection: Connection, records: Sequence[FlowRunRecord]) -
     connection.run_many(_INSERT, [record_to_row(record) for record in records])
 
 
-def update_flow_run_progress(connection: Connection, records: Sequence[FlowRunRecord]) -> None:
-    """Store the state and the progress of these runs.
+def update_current_states(connection: Connection, records: Sequence[FlowRunRecord]) -> None:
+    """Store the state of these runs and what follows from it.
 
     Columns that only clients set, such as the name, are not written.
     """
     rows = [record_to_row(record) for record in records]
     connection.run_many(
-        _UPDATE_PROGRESS, [{"run_id": row["id"], **{name: row[name] for name in _PROGRESS_COLUMNS}} for row in rows]
+        _UPDATE_CURRENT_STATE,
+        [{"run_id": row["id"], **{name: row[name] for name in _CURRENT_STATE_COLUMNS}} for row in rows],
     )
 
 
@@ -172,7 +173,7 @@ def flow_run_facts(
     }
 
 
-# `update_flow_run_progress` stores none of the columns that are constants here.
+# `update_current_states` stores none of the columns that are constants here.
 _TO_CHANGE = Statement(
     select(*(_OMITTED_COLUMNS.get(each, each) for each in FLOW_RUN_COLUMNS))
     .select_from(FLOW_RUN_SOURCE)

@@ -13,13 +13,23 @@ from db.tables import heartbeat
 _THE_ROW = {"id": 1, "at": bindparam("now", type_=heartbeat.c.at.type, required=True)}
 
 
-def _insert_or_update(dialect: Any) -> Any:
+def _insert_or_update(dialect: Any, *, is_later_kept: bool) -> Any:
     insert = dialect.insert(heartbeat).values(_THE_ROW)
-    return insert.on_conflict_do_update(index_elements=[heartbeat.c.id], set_={"at": insert.excluded.at})
+    at = insert.excluded.at
+    where = heartbeat.c.at < at if is_later_kept else None
+    return insert.on_conflict_do_update(index_elements=[heartbeat.c.id], set_={"at": at}, where=where)
+
+
+def _upsert(*, is_later_kept: bool) -> Statement:
+    sqlite_form, postgresql_form = (
+        _insert_or_update(dialect, is_later_kept=is_later_kept) for dialect in (sqlite, postgresql)
+    )
+    return Statement(sqlite_form, postgresql=postgresql_form)
 
 
 _LAST = Statement(select(heartbeat.c.at).with_for_update())
-_RECORD = Statement(_insert_or_update(sqlite), postgresql=_insert_or_update(postgresql))
+_RECORD = _upsert(is_later_kept=True)
+_RESTART = _upsert(is_later_kept=False)
 _SHIFT = Statement(
     update(heartbeat).values(at=add_seconds(heartbeat.c.at, bindparam("seconds", type_=Float(), required=True)))
 )
@@ -32,8 +42,13 @@ def lock_last_heartbeat(connection: Connection) -> str | None:
 
 
 def record_heartbeat(connection: Connection) -> None:
-    """Record that a server is running now."""
+    """Record that a server is running now. A later heartbeat is kept: this transaction may have been suspended."""
     connection.run(_RECORD, {"now": connection.now})
+
+
+def restart_heartbeat(connection: Connection) -> None:
+    """Record that a server is running now, also when the clock was set back since the last heartbeat."""
+    connection.run(_RESTART, {"now": connection.now})
 
 
 def shift_heartbeat(connection: Connection, seconds: float) -> None:

@@ -81,7 +81,7 @@ _BY_UNIQUE_KEY = Statement(
 )
 
 _INSERT = insert_statement(task_run, TaskRunRecord)
-_PROGRESS_COLUMNS = [
+_CURRENT_STATE_COLUMNS = [
     "updated",
     "state_id",
     "state_type",
@@ -96,13 +96,13 @@ _PROGRESS_COLUMNS = [
     "total_run_time_seconds",
     "start_delay_seconds",
 ]
-_progress_values = attrgetter("id", *_PROGRESS_COLUMNS)
+_current_state_values = attrgetter("id", *_CURRENT_STATE_COLUMNS)
 _run_id: BindParameter[str] = bindparam("run_id", required=True)
 # A run that begins again has made no progress. The stored progress may be newer than that of the record.
 _begins_again: BindParameter[bool] = bindparam("begins_again", type_=Boolean(), required=True)
 _progress_after_change = case((_begins_again, null()), else_=task_run.c.progress)
-_UPDATE_PROGRESS = Statement(
-    update(task_run).where(task_run.c.id == _run_id).values(progress=_progress_after_change), _PROGRESS_COLUMNS
+_UPDATE_CURRENT_STATE = Statement(
+    update(task_run).where(task_run.c.id == _run_id).values(progress=_progress_after_change), _CURRENT_STATE_COLUMNS
 )
 _EDITABLE_COLUMNS = ["updated", "name", "tags", "metadata", "priority", "expires_at", "slot_tags"]
 _editable_values = attrgetter(
@@ -172,16 +172,16 @@ def insert_task_runs(connection: Connection, records: Sequence[TaskRunRecord]) -
     connection.run_many(_INSERT, [record_to_row(record) for record in records])
 
 
-def update_task_run_progress(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
+def update_current_states(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
     """Store the state of these runs and what follows from it. RUNNING removes the progress that a worker has reported.
 
     Columns that only clients set, such as the name, are not written.
     """
-    names = ("run_id", *_PROGRESS_COLUMNS)
-    rows = [dict(zip(names, _progress_values(each), strict=True)) for each in records]
+    names = ("run_id", *_CURRENT_STATE_COLUMNS)
+    rows = [dict(zip(names, _current_state_values(each), strict=True)) for each in records]
     for row in rows:
         row["begins_again"] = row["state_type"] == StateType.RUNNING
-    connection.run_many(_UPDATE_PROGRESS, rows)
+    connection.run_many(_UPDATE_CURRENT_STATE, rows)
 
 
 def update_editable_columns(connection: Connection, records: Sequence[TaskRunRecord]) -> None:
@@ -217,7 +217,7 @@ def delete_task_runs(connection: Connection, ids: Sequence[str]) -> None:
 # --- states under leases ---
 
 _leases = unnest_rows("leases", run_id=Id, lease_id=Id)
-# Ids begin with the time of their creation: the states that were entered under a lease have larger ids than it has.
+# The id of a lease is created after the earlier states of its run, and before those that are entered under it.
 _COUNT_STARTS = Statement(
     select(_leases.c.run_id, func.count())
     .select_from(nested_loop_join(_leases, task_run_state))

@@ -64,7 +64,7 @@ def _apply(connection: Connection, change: TaskRunBulkChange, capacity: QueueCap
     expiring_ids = {each.run.id for each in facts if each.run.expires_at is not None}
     rejections = _decide(transitions, change, proposals)
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)
     if change.verb.clears_expiry:
         task_runs.clear_expiry(connection, [run.id for run in transitions.changed_runs if run.id in expiring_ids])
     return page.result(len(facts), rejections)

@@ -15,6 +15,7 @@ from db.runtime.memory_budget import ReadTooLarge
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, queue_pauses, task_runs
 from db.statements.due_entries import due_entries, next_due_at
+from resolvers.actor import request_actor
 from resolvers.batch_size import limit_read_size
 from resolvers.delivery.run_starts import StartCheck, end_without_delivery, start_runs
 from resolvers.delivery.slot_check import SlotCheck
@@ -52,6 +53,8 @@ class Demand:
     worker_name: str | None
     starts: bool = False
     """Whether the claim starts the runs: they are RUNNING when they are delivered."""
+    actor: str | None = field(default_factory=request_actor.get)
+    """The client whose request claims the runs. The states that start them have it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +113,8 @@ class Claim:
     """Number of due runs that have expired. They are CANCELLED now."""
     has_more: bool
     """Whether more runs may be due that were not read, because too many before them were held back, completed or expired."""
+    changed_ids: frozenset[str]
+    """Ids of the runs whose states the claim has set: those that it has started, completed or cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +133,8 @@ class _Assigned:
     """As in `Claim`."""
     has_more: bool
     """As in `Claim`."""
+    ended_ids: set[str]
+    """Ids of the runs that have been completed or cancelled."""
 
 
 class ClaimTooLarge(ReadTooLarge):
@@ -152,14 +159,14 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
     expires_at = seconds_after(connection.now, request.acknowledge_seconds)
     assigned = _assign_due_runs(connection, request, credit)
     assignments, multi_queue = assigned.assignments, assigned.multi_queue
-    _lease(connection, assignments, expires_at)
     with limit_read_size(connection, request.max_runs):
         runs = (
             task_runs.task_runs_by_id(connection, [entry.task_run_id for _, entry in assignments])
             if assignments
             else {}
         )
-    to_start = [(entry, runs[entry.task_run_id]) for demand, entry in assignments if demand.starts]
+    _lease(connection, assignments, runs, expires_at)
+    to_start = [(entry, runs[entry.task_run_id], demand.actor) for demand, entry in assignments if demand.starts]
     started = start_runs(connection, assigned.check, to_start)
     next_due_at = _next_due_at(connection, request, assigned) if request.reads_next_due else {}
     return Claim(
@@ -178,13 +185,16 @@ def _claim(connection: Connection, request: ClaimRequest) -> Claim:
         held_back=assigned.held_back,
         expired=assigned.expired,
         has_more=assigned.has_more,
+        changed_ids=frozenset(assigned.ended_ids | started),
     )
 
 
-def _lease(connection: Connection, assignments: Assignments, expires_at: str) -> None:
+def _lease(
+    connection: Connection, assignments: Assignments, runs: Mapping[str, TaskRunRecord], expires_at: str
+) -> None:
     """Lease the runs to their demands. The entries of runs to start are stored with their new states."""
     for demand, entry in assignments:
-        entry.lease_id = new_id(connection.now)
+        entry.lease_id = new_id(connection.now, after=runs[entry.task_run_id].state_id)
         entry.lease_seconds, entry.lease_expires_at = demand.lease_seconds, expires_at
         entry.worker_name, entry.attempt = demand.worker_name, entry.attempt + 1
     queue.update_queue_entries(connection, [entry for demand, entry in assignments if not demand.starts])
@@ -202,6 +212,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
     keys = request.key_order
     per_group = min(credit, ceil(credit / len(keys)) + LOOKAHEAD)
     held_back = expired = reads = 0
+    ended_ids: set[str] = set()
     while True:
         reads += 1
         due = _read_due_runs(connection, request, per_group)
@@ -211,12 +222,13 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
             multi_queue,
             request.demands,
             max_runs=credit,
-            admits=lambda entry, demand, check=check: check.admits(entry, starts=demand.starts),
+            admits=lambda entry, demand, check=check: check.admits(entry, starts=demand.starts, actor=demand.actor),
         )
         _write_held_back(connection, check.slots)
         end_without_delivery(connection, check)
         held_back += len(check.slots.held_back)
         expired += len(check.expired)
+        ended_ids.update(entry.task_run_id for entry in (*check.cached, *check.expired))
         not_admitted = check.not_admitted
         used = Counter(_group_of(entry) for entry in (*(entry for _, entry in assignments), *not_admitted))
         full_groups = [group for group, count in used.items() if count == per_group]
@@ -226,7 +238,7 @@ def _assign_due_runs(connection: Connection, request: ClaimRequest, credit: int)
         if reads == MAX_READS or len(assignments) == credit or not may_have_more:
             has_more = may_have_more and len(assignments) < credit and check.has_settled
             full_keys = list(dict.fromkeys(key for key, _, _ in full_groups))
-            return _Assigned(assignments, multi_queue, full_keys, check, held_back, expired, has_more)
+            return _Assigned(assignments, multi_queue, full_keys, check, held_back, expired, has_more, ended_ids)
         # Runs that were skipped are read again.
         per_group = max(credit, HOLD_BACK_SIZE) + len(check.skipped) if not_admitted else credit
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from db.connection import DeadlineSet, Notification
 from db.database import Database, WriteOperation
@@ -36,7 +36,7 @@ class DeadlineSweeper:
         self._database = database
         self._clock = clock
         self._metrics = metrics
-        self._max_wait = timedelta(seconds=max_wait_seconds)
+        self._max_wait_seconds = max_wait_seconds
         self._chance = chance
         self._next_deadline_at: str | None = None
         """Deadline that the sweeper waits for; None when it waits for none, or is sweeping."""
@@ -51,18 +51,15 @@ class DeadlineSweeper:
             self._next_deadline_at = None
             try:
                 self._next_deadline_at = await self._sweep()
-                next_sweep_at = self._next_sweep_at(self._next_deadline_at)
             except DatabaseUnavailable as error:
                 log.warning("The database is unavailable for the deadline sweep, retrying: %s", error)
-                next_sweep_at = self._clock.now() + self._max_wait
+                await self._clock.wait(self._earlier_deadline, seconds=self._max_wait_seconds)
             except Exception:
                 # A fault must not end sweeping. Each one is logged with its traceback.
                 log.exception("The deadline sweep failed, retrying")
-                next_sweep_at = self._clock.now() + self._max_wait
-            if next_sweep_at is None:
-                await self._earlier_deadline.wait()
+                await self._clock.wait(self._earlier_deadline, seconds=self._max_wait_seconds)
             else:
-                await self._clock.wait(self._earlier_deadline, next_sweep_at)
+                await self._wait_for_next_sweep(self._next_deadline_at)
 
     async def _sweep(self) -> str | None:
         """End runs until none is left that another transaction has not locked. Return the next deadline."""
@@ -90,19 +87,19 @@ class DeadlineSweeper:
             self._batch_size.record_success()
             return count
 
-    def _next_sweep_at(self, next_deadline_at: str | None) -> datetime | None:
-        """Return when to sweep next, unless an earlier deadline is set before. None: not before that.
+    async def _wait_for_next_sweep(self, next_deadline_at: str | None) -> None:
+        """Wait until the next deadline, or until an earlier one is set.
 
         The upper limit is needed because a clock that is set back shifts time limits. On a shared database, each server
         adds a random delay. Usually one of them then ends all runs.
         """
         if next_deadline_at is None and not self._database.is_shared:
-            return None
+            await self._earlier_deadline.wait()
+            return
         chance = self._chance() if self._database.is_shared else 1.0
-        latest = self._clock.now() + self._max_wait * (1 + chance) / 2
-        if next_deadline_at is None:
-            return latest
-        return min(latest, parse_timestamp(next_deadline_at) + self._max_wait * (1 - chance) / 10)
+        delay = timedelta(seconds=self._max_wait_seconds * (1 - chance) / 10)
+        sweep_at = None if next_deadline_at is None else parse_timestamp(next_deadline_at) + delay
+        await self._clock.wait(self._earlier_deadline, sweep_at, seconds=self._max_wait_seconds * (1 + chance) / 2)
 
     def _on_notifications(self, notifications: Sequence[Notification]) -> None:
         for each in notifications:

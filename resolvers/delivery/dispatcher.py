@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 from db.connection import LeaseEnded, LeaseSettled, Notification, NotificationsMissed, WorkAvailable
@@ -58,7 +57,7 @@ Result = TypeVar("Result")
 ClaimingWrite = Callable[[ClaimRequest | None], Awaitable[tuple[Claim | None, Result]]]
 """Writes in a transaction that also claims runs, unless the request is None."""
 
-CONTENTION_DELAY = timedelta(milliseconds=20)
+CONTENTION_DELAY_SECONDS = 0.02
 """Delay before the next claim when another server may be claiming a due run at the same time."""
 
 
@@ -121,10 +120,13 @@ class Dispatcher:
     async def start(self, *, is_only_server: bool) -> None:
         """Start to deliver and to sweep.
 
-        With `is_only_server`, no other server uses the database: all unacknowledged deliveries are requeued first.
+        With `is_only_server`, no other server uses the database: unacknowledged deliveries are requeued first, except
+        those of started runs, which workers may confirm as if they were delivered now.
         """
-        if is_only_server and (count := await self._database.write(release_all_unacknowledged, "start")):
-            log.info("Requeued %d deliveries that were unacknowledged when the previous server stopped", count)
+        if is_only_server:
+            count = await self._database.write(release_all_unacknowledged, self._timers.acknowledge)
+            if count:
+                log.info("Requeued %d deliveries that were unacknowledged when the previous server stopped", count)
         self._dispatching = asyncio.create_task(self._dispatch(), name="dispatcher")
         self._sweeping = asyncio.create_task(self._sweeper.run(), name="sweep")
 
@@ -216,7 +218,7 @@ class Dispatcher:
             next(self._subscriber_numbers), task_keys, limit, lease_seconds, worker_name, starts=starts
         )
         async with self._subscribe(long_poll):
-            await self._clock.wait(long_poll.completed, self._clock.now() + timedelta(seconds=wait_seconds))
+            await self._clock.wait(long_poll.completed, seconds=wait_seconds)
             if not long_poll.completed.is_set():
                 # The last attempt is also the first one when `wait_seconds` is 0.
                 long_poll.is_last_attempt = True
@@ -394,7 +396,7 @@ class Dispatcher:
                 await self._wait_for_database()
                 continue
             if claim.is_contended and self._database.is_shared:
-                await self._clock.wait(self._wake, self._clock.now() + CONTENTION_DELAY)
+                await self._clock.wait(self._wake, seconds=CONTENTION_DELAY_SECONDS)
 
     def _collect_demands(self) -> list[Demand]:
         """Return the demands of subscribers with credit for the task keys that may have a due run."""
@@ -414,20 +416,9 @@ class Dispatcher:
                 subscriber.on_claim_failed(error)
 
     async def _wait_for_hint(self) -> None:
-        """Return when a run may be due."""
-        check_at = self._next_check_at()
-        if check_at is None:
-            await self._wake.wait()
-        else:
-            await self._clock.wait(self._wake, check_at)
-
-    def _next_check_at(self) -> datetime | None:
-        """Return when a run may be due if no hint arrives before; None to wait for a hint."""
-        next_due = self._due_keys.next_due_at
-        if not self._polls:
-            return next_due
-        poll = self._clock.now() + timedelta(seconds=self._timers.poll - self._seconds_since_poll)
-        return min(poll, next_due) if next_due else poll
+        """Return when a run may be due, or when to check for lost notifications."""
+        seconds = self._timers.poll - self._seconds_since_poll if self._polls else None
+        await self._clock.wait(self._wake, self._due_keys.next_due_at, seconds=seconds)
 
     def _is_poll_due(self) -> bool:
         """Return whether to check for what lost notifications reported."""
@@ -444,7 +435,7 @@ class Dispatcher:
 
     async def _wait_for_database(self) -> None:
         self._wake.clear()
-        await self._clock.wait(self._wake, self._clock.now() + timedelta(seconds=self._timers.retry_database))
+        await self._clock.wait(self._wake, seconds=self._timers.retry_database)
 
     def _record(self, claim: Claim, seconds: float) -> None:
         """Record a claim that was committed, in metrics and for later claims."""

@@ -3,7 +3,7 @@
 Requests that arrive together share a transaction: the reports of all, then the renewals of all, then one claim for all.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from dataclasses import dataclass, replace
 from itertools import chain, zip_longest
 from typing import cast
@@ -75,22 +75,7 @@ async def execute_exchange(
         deliveries, results = await dispatcher.claim_within(write, request.demand)
     count = len(request.reports)
     reports = cast("list[TaskRunTransitionResult | Exception]", results[:count])
-    return ExchangeResult(
-        _with_claimed_runs(reports, deliveries), cast("list[LeaseResult]", results[count:]), deliveries
-    )
-
-
-def _with_claimed_runs(
-    reports: Sequence[TaskRunTransitionResult | Exception], deliveries: Sequence[Delivery]
-) -> list[TaskRunTransitionResult | Exception]:
-    """Replace the runs that the claim has changed: each result has its run as it is after the transaction."""
-    claimed = {each.task_run.id: each.task_run for each in deliveries}
-    return [
-        replace(each, task_run=claimed.get(each.task_run.id, each.task_run))
-        if isinstance(each, TaskRunTransitionResult)
-        else each
-        for each in reports
-    ]
+    return ExchangeResult(reports, cast("list[LeaseResult]", results[count:]), deliveries)
 
 
 def exchange_items(
@@ -99,7 +84,8 @@ def exchange_items(
     """Set all reported states, then renew all leases, then claim for all claims together. Return a result for each item.
 
     Costs a constant number of statements unless a run is reported twice. The result of a report is as that of
-    `set_task_run_states`, and that of a claim has the deliveries of its demands. Raises ClaimTooLarge.
+    `set_task_run_states`, with the run as the claim leaves it, and that of a claim has the deliveries of its demands. Raises
+    ClaimTooLarge.
     """
     reports = [each for each in items if isinstance(each, StateChange)]
     renewals = [each for each in items if isinstance(each, Renewal)]
@@ -107,20 +93,42 @@ def exchange_items(
     if reports and renewals:
         # Reports lock limits, before which the entries of renewals must be locked. The claim waits for no lock.
         task_runs.lock_task_runs(connection, [each.run_id for each in reports], [each.lease_id for each in renewals])
+    reported = set_task_run_states(connection, reports, capacity) if reports else []
+    renewed = renew_leases(connection, renewals) if renewals else []
+    claimed = list[Claim]()
+    if claims:
+        try:
+            claimed = _claim_together(connection, claims)
+            reported = _with_changed_runs(connection, reported, claimed[0].changed_ids)
+        except ReadTooLarge as error:
+            raise ClaimTooLarge(error.limit) from error
     results: dict[type[ExchangeItem], Iterator[ItemResult]] = {
-        StateChange: iter(set_task_run_states(connection, reports, capacity) if reports else ()),
-        Renewal: iter(renew_leases(connection, renewals) if renewals else ()),
-        ClaimRequest: iter(_claim_together(connection, claims) if claims else ()),
+        StateChange: iter(reported),
+        Renewal: iter(renewed),
+        ClaimRequest: iter(claimed),
     }
     return [next(results[type(item)]) for item in items]
 
 
+def _with_changed_runs(
+    connection: Connection, reported: list[TaskRunTransitionResult | Exception], changed_ids: Set[str]
+) -> list[TaskRunTransitionResult | Exception]:
+    """Read the reported runs that the claim has changed again: each result has its run as it is after the transaction."""
+    stale = {each.task_run.id for each in reported if isinstance(each, TaskRunTransitionResult)} & changed_ids
+    if not stale:
+        return reported
+    runs = task_runs.task_runs_by_id(connection, sorted(stale))
+    return [
+        replace(each, task_run=runs.get(each.task_run.id, each.task_run))
+        if isinstance(each, TaskRunTransitionResult)
+        else each
+        for each in reported
+    ]
+
+
 def _claim_together(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim]:
     """Claim for all requests at once. Return a claim for each, with the deliveries of its own demands."""
-    try:
-        (claim,) = claim_due_runs(connection, [_merge(requests)])
-    except ReadTooLarge as error:
-        raise ClaimTooLarge(error.limit) from error
+    (claim,) = claim_due_runs(connection, [_merge(requests)])
     if isinstance(claim, Exception):
         raise claim
     return [_share_of(request, claim, is_first=request is requests[0]) for request in requests]

@@ -64,9 +64,14 @@ class OutageRecovery:
         for outage in outages:
             last_heartbeat = heartbeats.lock_last_heartbeat(connection)
             seconds = self._seconds_without_server(outage, last_heartbeat, connection.now)
-            if seconds is not None and (count := queue.extend_leases(connection, seconds)) > 0:
-                heartbeats.record_heartbeat(connection)
+            if seconds is None:
+                continue
+            count = queue.extend_leases(connection, seconds)
+            if count > 0:
                 log.warning("No server was running for %s; extended %d leases", _describe(seconds), count)
+            # The last heartbeat is in the future after the clock was set back.
+            if count > 0 or (last_heartbeat is not None and last_heartbeat > connection.now):
+                heartbeats.restart_heartbeat(connection)
         return [None] * len(outages)
 
     def _seconds_without_server(self, outage: Outage, last_heartbeat: str | None, now: str) -> float | None:

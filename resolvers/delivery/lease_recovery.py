@@ -222,4 +222,4 @@ def _set_state(transitions: TaskRunTransitions, facts: TaskRunFacts, state: Prop
 
 def _write(connection: Connection, transitions: TaskRunTransitions) -> None:
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)

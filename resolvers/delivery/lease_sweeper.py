@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 from db.connection import Connection
 from db.database import Database
@@ -67,7 +67,7 @@ class LeaseSweeper:
         self._clock = clock
         self._workers = workers
         self._chance = chance
-        self._max_wait = timedelta(seconds=min(max_wait_seconds, heartbeat_seconds))
+        self._max_wait_seconds = min(max_wait_seconds, heartbeat_seconds)
         self._heartbeat_seconds = heartbeat_seconds
         self._last_heartbeat_at = float("-inf")
         """Elapsed time of the last heartbeat."""
@@ -84,10 +84,11 @@ class LeaseSweeper:
 
     async def run(self) -> None:
         """Sweep until cancelled. Failures are logged and retried, those of an unavailable database included."""
-        never = asyncio.Event()
         while True:
             self._leased.clear()
             size = self._batch_size.size
+            next_expiry: str | None = None
+            max_wait_seconds = self._max_wait_seconds
             try:
                 next_expiry, waiting_tags = await self._database.read(_read_pending)
                 if next_expiry is None and not waiting_tags and not self._database.is_shared:
@@ -107,6 +108,8 @@ class LeaseSweeper:
                         continue
                     # Another transaction has locked these leases, usually a server that recovers them.
                     next_expiry = None
+                if waiting_tags:
+                    max_wait_seconds = min(max_wait_seconds, WAKE_SECONDS - self._seconds_since_wake)
             except ReadTooLarge as error:
                 self._batch_size.shrink(size, error)
                 continue
@@ -117,13 +120,13 @@ class LeaseSweeper:
                 # A fault must not end sweeping. Each one is logged with its traceback.
                 log.exception("The lease sweep failed, retrying")
                 next_expiry = None
-            await self._clock.wait(never, self._next_sweep_at(next_expiry))
+            await self._wait_for_next_sweep(next_expiry, max_wait_seconds)
 
     async def _wake_overdue_waiters(self) -> bool:
         """Wake runs for slots that have stayed free, if WAKE_SECONDS have passed. Return whether more may be left."""
-        elapsed = self._clock.elapsed()
-        if elapsed - self._last_wake_at < WAKE_SECONDS:
+        if self._seconds_since_wake < WAKE_SECONDS:
             return False
+        elapsed = self._clock.elapsed()
         try:
             woken = await self._database.write(wake_overdue_waiters, "this server")
         except RowsLocked as error:
@@ -132,6 +135,10 @@ class LeaseSweeper:
         if woken < MAX_WOKEN_PER_KEY:
             self._last_wake_at = elapsed
         return woken >= MAX_WOKEN_PER_KEY
+
+    @property
+    def _seconds_since_wake(self) -> float:
+        return self._clock.elapsed() - self._last_wake_at
 
     async def _record_heartbeat(self) -> bool:
         """Record a heartbeat, unless less than half of the interval has passed. Return whether it was attempted."""
@@ -146,14 +153,15 @@ class LeaseSweeper:
         self._last_heartbeat_at = elapsed
         return True
 
-    def _next_sweep_at(self, next_expiry: str | None) -> datetime:
-        """Return when to sweep next: at the next expiry, and after `max_wait_seconds` at the latest.
+    async def _wait_for_next_sweep(self, next_expiry: str | None, max_wait_seconds: float) -> None:
+        """Wait until the next expiry, for `max_wait_seconds` at most.
 
         The upper limit is needed because acknowledging changes the expiry of a lease without a notification. On a shared
         database, each server adds a random delay. Usually one of them then recovers all expired leases.
         """
         chance = self._chance() if self._database.is_shared else 1.0
-        latest = self._clock.now() + self._max_wait * (1 + chance) / 2
-        if next_expiry is None:
-            return latest
-        return min(latest, parse_timestamp(next_expiry) + self._max_wait * (1 - chance) / 10)
+        delay = timedelta(seconds=self._max_wait_seconds * (1 - chance) / 10)
+        sweep_at = None if next_expiry is None else parse_timestamp(next_expiry) + delay
+        await self._clock.wait(
+            asyncio.Event(), sweep_at, seconds=min(max_wait_seconds, self._max_wait_seconds * (1 + chance) / 2)
+        )

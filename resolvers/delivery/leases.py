@@ -63,20 +63,21 @@ def release_unacknowledged(connection: Connection, lease_ids: Sequence[str]) -> 
     return [lease_id in started for lease_id in lease_ids]
 
 
-def release_all_unacknowledged(connection: Connection, servers: Sequence[str]) -> list[int | Exception]:
+def release_all_unacknowledged(connection: Connection, acknowledge_seconds: Sequence[float]) -> list[int | Exception]:
     """Requeue all unacknowledged deliveries, at the head of their queues, and return their number.
 
     Called when the only server of a database starts: the subscriptions of its predecessor have ended, and no worker can
-    acknowledge what was sent to them. A run that its claim has started becomes SCHEDULED. No other transaction runs, so
-    the order of locks does not matter.
+    start what was sent to them. A worker may already execute a run that its claim has started, and can confirm it within
+    `acknowledge_seconds` from now. No other transaction runs, so the order of locks does not matter.
     """
     unacknowledged = queue.unacknowledged_entries(connection)
-    requeue_entries(connection, [entry for entry, type in unacknowledged if type is not StateType.RUNNING])
-    started = [(entry.task_run_id, None) for entry, type in unacknowledged if type is StateType.RUNNING]
-    if started:
-        facts = task_runs.task_run_facts(connection, started, include_large_columns=False)
-        requeue_released(connection, [(each, 0.0) for each in facts.values()])
-    return [len(unacknowledged)] * len(servers)
+    waiting = [entry for entry, type in unacknowledged if type is not StateType.RUNNING]
+    requeue_entries(connection, waiting)
+    started = [entry for entry, type in unacknowledged if type is StateType.RUNNING]
+    for entry in started:
+        entry.lease_expires_at = seconds_after(connection.now, max(acknowledge_seconds))
+    queue.update_queue_entries(connection, started)
+    return [len(waiting)] * len(acknowledge_seconds)
 
 
 def finish_deliveries(connection: Connection, lease_ids: Sequence[str]) -> list[bool | Exception]:

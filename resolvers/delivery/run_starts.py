@@ -37,6 +37,8 @@ class StartCheck:
     """Cached states by cache key."""
     cached: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
     """Runs that were not admitted because their results are in the cache."""
+    cached_for: dict[str, str | None] = field(default_factory=dict[str, str | None])
+    """The actor that would have started each of them, by the run's id."""
     expired: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
     """Runs that were not admitted because they have expired."""
     skipped: list[QueueEntryRecord] = field(default_factory=list[QueueEntryRecord])
@@ -60,8 +62,8 @@ class StartCheck:
         current = {id: ledger.facts_for_tags(id, [each.tag for each in of_run]) for id, of_run in limits.items()}
         return cls(SlotCheck(current, locked), connection.now, ledger, cached_states)
 
-    def admits(self, entry: QueueEntryRecord, *, starts: bool) -> bool:
-        """Return whether the run can be delivered. With `starts`, it is started too."""
+    def admits(self, entry: QueueEntryRecord, *, starts: bool, actor: str | None) -> bool:
+        """Return whether the run can be delivered. With `starts`, `actor` starts it too."""
         if has_expired(entry, self.now):
             self.expired.append(entry)
             return False
@@ -69,6 +71,7 @@ class StartCheck:
             if entry.cache_key in self.cached_states:
                 # Before the slots, as in the policy: a cached result needs no slot.
                 self.cached.append(entry)
+                self.cached_for[entry.task_run_id] = actor
                 return False
             if self.slots.has_unlocked_limit(entry):
                 self.skipped.append(entry)
@@ -103,25 +106,26 @@ def end_without_delivery(connection: Connection, check: StartCheck) -> None:
         ledger = SlotLedger.load_locked(connection, tags) if tags else SlotLedger({}, {})
     transitions = _transitions(connection, check, ledger)
     for each in facts.values():
-        _propose_start(transitions, each.run, each.queue_entry)
+        _propose_start(transitions, each.run, each.queue_entry, check.cached_for.get(each.run.id))
     _write(connection, transitions)
 
 
 def start_runs(
-    connection: Connection, check: StartCheck, claimed: Sequence[tuple[QueueEntryRecord, TaskRunRecord]]
+    connection: Connection, check: StartCheck, claimed: Sequence[tuple[QueueEntryRecord, TaskRunRecord, str | None]]
 ) -> set[str]:
     """Set these leased runs to RUNNING, by the rules, and return the ids of those that have started.
 
-    Their leases stay unacknowledged. A run that a rule does not let start loses its lease.
+    Each run has its queue entry and the actor whose request claims it. Their leases stay unacknowledged. A run that a rule
+    does not let start loses its lease.
     """
     if not claimed:
         return set()
     assert check.ledger is not None
     transitions = _transitions(connection, check, check.ledger)
-    for entry, run in claimed:
-        _propose_start(transitions, run, entry)
+    for entry, run, actor in claimed:
+        _propose_start(transitions, run, entry, actor)
     _write(connection, transitions)
-    return {run.id for _, run in claimed if run.state_type is StateType.RUNNING}
+    return {run.id for _, run, _ in claimed if run.state_type is StateType.RUNNING}
 
 
 def _transitions(connection: Connection, check: StartCheck, ledger: SlotLedger) -> TaskRunTransitions:
@@ -129,7 +133,9 @@ def _transitions(connection: Connection, check: StartCheck, ledger: SlotLedger) 
     return TaskRunTransitions(connection.now, connection.chance, ledger, check.cached_states, UniqueKeyLedger({}))
 
 
-def _propose_start(transitions: TaskRunTransitions, run: TaskRunRecord, entry: QueueEntryRecord | None) -> None:
+def _propose_start(
+    transitions: TaskRunTransitions, run: TaskRunRecord, entry: QueueEntryRecord | None, actor: str | None
+) -> None:
     assert entry is not None
     details = StateDetails(cache_key=run.cache_key)
     decision, _ = transitions.propose(
@@ -139,6 +145,7 @@ def _propose_start(transitions: TaskRunTransitions, run: TaskRunRecord, entry: Q
         flow_run=None,
         entry=entry,
         lease_id=entry.lease_id,
+        actor=actor,
         is_claim=True,
     )
     if decision.state is None:
@@ -150,4 +157,4 @@ def _propose_start(transitions: TaskRunTransitions, run: TaskRunRecord, entry: Q
 
 def _write(connection: Connection, transitions: TaskRunTransitions) -> None:
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)

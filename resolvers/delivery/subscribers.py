@@ -3,10 +3,10 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 
 from db.runtime.clock import Clock
 from db.statements.workers import WorkerConnection
+from resolvers.actor import request_actor
 from resolvers.delivery.claim import Delivery, Demand
 
 MAX_EVENT_CHARACTERS = 256 * 1024
@@ -51,6 +51,7 @@ class Subscriber:
         self._prefetch = prefetch
         self._lease_seconds = lease_seconds
         self._worker_name = worker_name
+        self._actor = request_actor.get()
         self._peer = peer or ClientConnection()
         self._pending: list[Delivery] = []
         self._unsent_characters = 0
@@ -64,7 +65,13 @@ class Subscriber:
     def demand(self) -> Demand:
         """Task keys and credit for the next claim."""
         return Demand(
-            self.number, self.task_keys, self._credit, self._lease_seconds, self._worker_name, starts=self._starts
+            self.number,
+            self.task_keys,
+            self._credit,
+            self._lease_seconds,
+            self._worker_name,
+            starts=self._starts,
+            actor=self._actor,
         )
 
     @property
@@ -147,7 +154,7 @@ class Subscriber:
 
         Returns an empty list after `keep_alive_seconds`, and None when the subscriber is closed.
         """
-        await clock.wait(self._event, clock.now() + timedelta(seconds=keep_alive_seconds))
+        await clock.wait(self._event, seconds=keep_alive_seconds)
         if self._is_closed:
             return None
         self.was_full = self._unsent_characters > MAX_UNSENT_CHARACTERS

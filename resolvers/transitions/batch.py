@@ -116,7 +116,8 @@ class TaskRunTransitions:
         if entry is not None and entry.waits_for_slot:
             self.former_waiters.add(run.id)
         could_start = run.state_type in STARTABLE_STATES
-        state = self._apply_decision(run, decision, proposed.details.transition_id, actor)
+        state_lease_id = None if entry is None else entry.lease_id
+        state = self._apply_decision(run, decision, proposed.details.transition_id, actor, state_lease_id)
         self.changed_runs.append(run)
         last_state = state if has_worker else self._complete_cancellation(run, state, actor)
         if could_start and last_state.type not in (StateType.PENDING, StateType.RUNNING):
@@ -173,7 +174,12 @@ class TaskRunTransitions:
         self.queue_changes.wake(find_waiters(connection, free_slots, except_runs=self.former_waiters), self.now)
 
     def _apply_decision(
-        self, run: TaskRunRecord, decision: Decision, transition_id: str | None, actor: str | None
+        self,
+        run: TaskRunRecord,
+        decision: Decision,
+        transition_id: str | None,
+        actor: str | None,
+        lease_id: str | None = None,
     ) -> StateRecord:
         assert decision.state is not None
         effects = decision.effects
@@ -182,7 +188,7 @@ class TaskRunTransitions:
         if effects.flow_run_run_count is not None:
             run.flow_run_run_count = effects.flow_run_run_count
         previous, had_started = run.state_type, run.start_time is not None
-        state = enter_state(run, decision.state, self.now, transition_id=transition_id, actor=actor)
+        state = enter_state(run, decision.state, self.now, transition_id=transition_id, actor=actor, lease_id=lease_id)
         self.measurements.record(run, state, previous, had_started=had_started)
         self.slots.apply_state(run, state.type, takes_slots=bool(effects.takes_slots))
         self.unique_keys.apply_state(run)

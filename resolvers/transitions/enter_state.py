@@ -18,12 +18,14 @@ def enter_state(
     *,
     transition_id: str | None = None,
     actor: str | None = None,
+    lease_id: str | None = None,
 ) -> StateRecord:
     """Set the state of `run` at the time `now`, update its statistics and return the new state. Writes nothing.
 
     When the clock has been set back, the time is directly after that of the previous state: the states of a run stay in
     order, and no duration is negative. `transition_id`: the id of the proposed transition, needed when a rule has
-    replaced the proposed state. `actor`: the client that proposed it; None when the server sets the state.
+    replaced the proposed state. `actor`: the client that proposed it; None when the server sets the state. `lease_id`: the
+    lease that the run is under.
     """
     if run.state_timestamp is not None and now < run.state_timestamp:
         now = seconds_after(run.state_timestamp, MICROSECOND)
@@ -36,8 +38,8 @@ def enter_state(
     if proposed.type is StateType.SCHEDULED and details.scheduled_time is None:
         details.scheduled_time = now
     state = StateRecord(
-        # The ids of a run's states increase, even when the clock has been set back.
-        id=new_id(now, after=run.state_id),
+        # The ids of a run's leases and states increase, even when the clocks of two servers differ or one is set back.
+        id=new_id(now, after=max(run.state_id or "", lease_id or "") or None),
         run_id=run.id,
         type=proposed.type,
         name=proposed.name,

@@ -127,7 +127,7 @@ def _set_task_run_states(
                 TaskRunTransitionResult(*_result_fields(decision, facts.run.state, state), task_run=facts.run)
             )
     transitions.write_changes(connection)
-    task_runs.update_task_run_progress(connection, transitions.changed_runs)
+    task_runs.update_current_states(connection, transitions.changed_runs)
     # A client that names a lease has received the delivery, even if the lease is lost, so its credit is free again.
     connection.notify(LeaseSettled(change.lease_id) for change in changes if change.lease_id is not None)
     return results
@@ -203,7 +203,7 @@ def decide_flow_run_state(
 def write_flow_run_states(connection: Connection, changed_runs: Sequence[FlowRunRecord]) -> None:
     """Write the new states of these flow runs, also to the task runs that represent them."""
     states.insert_flow_run_states(connection, [run.state for run in changed_runs if run.state])
-    flow_runs.update_flow_run_progress(connection, changed_runs)
+    flow_runs.update_current_states(connection, changed_runs)
     copy_states_to_parent_task_runs(connection, changed_runs)
 
 

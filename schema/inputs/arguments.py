@@ -28,7 +28,9 @@ _JSON_ERRORS = {
 }
 """Messages for the errors of orjson that clients can cause."""
 
-TASK_KEYS_DESCRIPTION = "Task keys to receive runs for, 1 to 1,000. They are served in round robin."
+TASK_KEYS_DESCRIPTION = (
+    "Task keys to receive runs for, 1 to 1,000, each at most 1,000 bytes. They are served in round robin."
+)
 LEASE_SECONDS_DESCRIPTION = (
     "Duration of an acknowledged lease in seconds, 1 to 86,400. Defaults to 60. Until it is acknowledged, a lease lasts "
     "for the server's `RUNYARD_ACKNOWLEDGE_SECONDS`."
@@ -149,9 +151,11 @@ def validate_name(path: str, name: str) -> str:
 
 
 def validate_task_keys(path: str, keys: Sequence[str]) -> list[str]:
-    """Check the number of task keys and remove duplicates."""
+    """Check the number and the sizes of task keys and remove duplicates."""
     if not 1 <= len(keys) <= MAX_TASK_KEYS:
         raise BadInput(path, f"must have between 1 and {MAX_TASK_KEYS:,} keys; got {len(keys):,}.")
+    for index, key in enumerate(keys):
+        validate_key(f"{path}.{index}", key)
     return list(dict.fromkeys(keys))
 
 

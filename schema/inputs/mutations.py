@@ -434,8 +434,8 @@ class FlowRunPolicyInput:
 class FlowRunCreateInput:
     flow_id: strawberry.ID | None = strawberry.field(
         default=None,
-        description="Id of the flow, required without a `deploymentId`. Defaults to the flow of the deployment. Fails "
-        "with `NOT_FOUND` when the flow does not exist.",
+        description="Id of the flow, required without a `deploymentId`. Defaults to the flow of the deployment, and "
+        "must not be another one. Fails with `NOT_FOUND` when the flow does not exist.",
     )
     deployment_id: strawberry.ID | None = strawberry.field(
         default=None,

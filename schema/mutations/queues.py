@@ -4,6 +4,8 @@ from typing import Annotated
 
 import strawberry
 
+from db.errors import RowsLocked
+from resolvers.errors import ClaimsInFlight
 from resolvers.queue.pauses import pause_task_queues, resume_task_queues
 from resolvers.queue.stats import TaskQueueStats, read_task_queues
 from schema.context import Info
@@ -19,7 +21,8 @@ class TaskQueueMutations:
         description=(
             "Pause the queue of a task key. When the mutation returns, no server delivers its runs until "
             "`resumeTaskQueue`. Workers keep the runs that they have, runs can be added, and runs expire. A paused queue "
-            "does not change."
+            "does not change. Fails with `UNAVAILABLE`, and pauses nothing, when a claim does not end within 2 seconds, "
+            "because its server may be suspended."
         ),
     )
     async def pause_task_queue(
@@ -32,7 +35,11 @@ class TaskQueueMutations:
             ),
         ],
     ) -> ChangedQueue:
-        await info.context.database.write(pause_task_queues, validate_key("taskKey", task_key))
+        key = validate_key("taskKey", task_key)
+        try:
+            await info.context.database.write(pause_task_queues, key)
+        except RowsLocked as error:
+            raise ClaimsInFlight from error
         return ChangedQueue(await _read_queue(info, task_key))
 
     @strawberry.mutation(

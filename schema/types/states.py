@@ -107,8 +107,8 @@ class State(Node):
     details: StateDetails = strawberry.field(description="Details of the state, such as its scheduled time.")
     actor: str | None = strawberry.field(
         description=(
-            "Name of the token whose request set the state, or its id if it has no name. Null when the server set the "
-            "state, and without authentication."
+            "Name of the token whose request set the state, or its id if it has no name. A state that a claim sets "
+            "with `start` has the token of the claim. Null when the server set the state, and without authentication."
         )
     )
 

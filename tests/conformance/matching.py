@@ -16,9 +16,7 @@ MICROSECONDS = 1_000_000
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 RESOLUTION = 2
-"""Allowed difference between exact timestamps, in microseconds."""
-SKEW = 5_000
-"""Allowed distance, in microseconds, of a timestamp from the step in which the server read its clock."""
+"""Allowed difference between timestamps, in microseconds."""
 NOT_COMPARED = frozenset({"max_retries", "retry_delay_seconds"})
 """Deprecated policy fields, which the adapter converts to their successors."""
 
@@ -178,8 +176,7 @@ class Comparison:
             self.note(path, expected, self._from_start(got))
             return
         first, last = span
-        slack = RESOLUTION if first == last else SKEW
-        if not first - slack <= got <= last + slack:
+        if not first - RESOLUTION <= got <= last + RESOLUTION:
             self.note(path, expected, self._from_start(got), f"off by {(got - first) / MICROSECONDS:.6f} s")
 
     def _from_start(self, timestamp: int) -> str:
@@ -200,7 +197,7 @@ class Comparison:
             return
         for sign, before, after in zip(signs, names, names[1:], strict=False):
             gap = got[after] - got[before]
-            if (sign == "=" and abs(gap) > RESOLUTION) or gap < -SKEW:
+            if (sign == "=" and abs(gap) > RESOLUTION) or gap < -RESOLUTION:
                 self.note(path, expected, f"{after} - {before} = {gap / MICROSECONDS:.6f} s")
                 return
 

@@ -1,16 +1,23 @@
 """The machine's clock is set while a server runs on SQLite: due runs follow it, leases keep their duration."""
 
+import asyncio
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from resolvers.delivery.dispatcher import QueueTimers
 from tests.builders.queued_runs import create_scheduled, run_under_lease
-from tests.client import Client
+from tests.client import TIMEOUT_SECONDS, Client
 from tests.serving import SQLITE_ONLY, RunningServer, run_server
+from tests.waiting_requests import WAIT_SECONDS, result_of, start_waiting
 
 pytestmark = SQLITE_ONLY
 
 HOUR = 3600.0
+
+SWEEP_SECONDS = QueueTimers().sweep
+KEEP_ALIVE_SECONDS = QueueTimers().keep_alive
 
 
 async def create_running(client: Client) -> tuple[str, str]:
@@ -115,6 +122,63 @@ async def test_a_run_is_due_by_the_new_clock(server: RunningServer, client: Clie
 
         (delivery,) = await socket.deliveries(1)
     assert delivery["taskRun"]["id"] == id
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+@pytest.mark.parametrize(
+    ("operation", "variables", "nothing"),
+    [
+        ("ClaimTaskRuns", {"taskKeys": ["t"]}, {"deliveries": []}),
+        ("EndedTaskRuns", {"ids": ["{run}"]}, {"ended": [], "notFound": [], "hasMore": False}),
+        ("LeaseSignals", {"leaseIds": ["{lease}"]}, {"leases": []}),
+    ],
+)
+async def test_a_request_waits_for_its_time_when_the_clock_is_set(
+    server: RunningServer, client: Client, operation: str, variables: dict[str, list[str]], nothing: Any, step: float
+) -> None:
+    run, lease = await create_running(client)
+    given: dict[str, Any] = {
+        name: [each.format(run=run, lease=lease) for each in values] for name, values in variables.items()
+    }
+    waiting = await start_waiting(server, operation, **given)
+
+    server.clock.advance(20)
+    server.clock.set_ahead(step)
+    await asyncio.wait_for(server.clock.wait_for_waiter(WAIT_SECONDS - 20), TIMEOUT_SECONDS)
+    server.clock.advance(WAIT_SECONDS - 20)
+
+    assert await result_of(waiting) == nothing
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+async def test_a_subscription_is_kept_alive_when_the_clock_is_set(server: RunningServer, step: float) -> None:
+    async with server.client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
+        await asyncio.wait_for(server.clock.wait_for_waiter(KEEP_ALIVE_SECONDS), TIMEOUT_SECONDS)
+
+        server.clock.set_ahead(step)
+        await asyncio.wait_for(server.clock.wait_for_waiter(KEEP_ALIVE_SECONDS), TIMEOUT_SECONDS)
+        server.clock.advance(KEEP_ALIVE_SECONDS)
+
+        assert await socket.event() == []
+
+
+@pytest.mark.parametrize("step", [HOUR, -HOUR])
+async def test_a_lease_expires_in_time_when_the_clock_is_set(
+    server: RunningServer, client: Client, step: float
+) -> None:
+    id, _ = await create_running(client)
+    server.clock.set_ahead(step)
+    await server.sweep()
+
+    # 60 seconds, at the intervals of the sweep.
+    for _ in range(12):
+        await asyncio.wait_for(server.clock.wait_for_waiter(SWEEP_SECONDS), TIMEOUT_SECONDS)
+        server.clock.advance(SWEEP_SECONDS)
+
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        while await state_name(client, id) != "WorkerLost":
+            continue
 
 
 @pytest.mark.parametrize("step", [HOUR, -HOUR])

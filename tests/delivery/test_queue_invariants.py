@@ -278,8 +278,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule()
     def restart_the_only_server(self) -> None:
-        self.perform(release_all_unacknowledged, "start")
-        assert self.rows("SELECT 1 FROM queue_entry WHERE lease_id IS NOT NULL AND NOT is_acknowledged") == []
+        self.perform(release_all_unacknowledged, 30.0)
+        unacknowledged = self.rows(
+            "SELECT state_type, lease_expires_at FROM queue_entry JOIN task_run ON task_run.id = task_run_id"
+            " WHERE lease_id IS NOT NULL AND NOT is_acknowledged"
+        )
+        assert set(unacknowledged) <= {("RUNNING", format_timestamp(self.now + timedelta(seconds=30)))}
 
     def claim(self, keys: tuple[str, ...], *, starts: bool = False) -> None:
         unacknowledged = self.rows(

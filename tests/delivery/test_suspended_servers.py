@@ -174,6 +174,27 @@ async def test_servers_that_were_suspended_together_extend_leases_once(tmp_path:
         assert first == await lease_expiry(here.client, id) == "2030-01-01T12:06:00.000000Z"
 
 
+@POSTGRESQL_ONLY
+async def test_a_heartbeat_of_a_suspended_transaction_does_not_extend_leases_again(
+    tmp_path: Path, database_url: str
+) -> None:
+    async with (
+        run_server(tmp_path, ManualClock(), **settings(database_url)) as here,
+        run_server(tmp_path, ManualClock(), **settings(database_url)) as there,
+    ):
+        id, _ = await create_running(here.client)
+        await pass_time(here, 20)
+        await pass_time(there, 20)
+        here.clock.advance(300)
+        await here.sweep()
+
+        await there.services.database.write(record_heartbeats, ServerHeartbeat("the test", None))
+        there.clock.advance(300)
+        await there.sweep()
+
+        assert await lease_expiry(here.client, id) == "2030-01-01T12:06:00.000000Z"
+
+
 async def test_a_stopped_process_that_continues_loses_no_lease(server_process: ServerProcess) -> None:
     client = await server_process.start(RUNYARD_HEARTBEAT_SECONDS="1", RUNYARD_SWEEP_SECONDS="0.2")
     await create_scheduled(client)

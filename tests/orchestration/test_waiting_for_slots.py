@@ -3,6 +3,7 @@
 import asyncio
 from collections import Counter
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,8 +18,8 @@ from tests.builders.api_runs import (
     set_task_run_state,
 )
 from tests.builders.queued_runs import create_scheduled, run_ids
-from tests.client import Client
-from tests.serving import RunningServer
+from tests.client import TIMEOUT_SECONDS, Client
+from tests.serving import SQLITE_ONLY, RunningServer, run_server
 
 
 async def set_limit(client: Client, limit: int, tag: str = "x") -> None:
@@ -274,6 +275,31 @@ async def test_a_woken_run_that_no_worker_claims_passes_its_slot_on_after_five_s
     assert before == 1
     assert run_ids(await claim(client, limit=1)) == [first]
     assert (await client.execute("GetTaskRun", id=second))["queueEntry"]["attempt"] == 0
+
+
+@SQLITE_ONLY
+async def test_a_slot_is_passed_on_after_five_seconds_although_a_lease_expires_before(tmp_path: Path) -> None:
+    async with run_server(tmp_path, acknowledge_seconds=4.5) as server:
+        client = server.client
+        await create_scheduled(client, "other")
+        assert len(await claim(client, "other")) == 1
+        await asyncio.wait_for(server.clock.wait_for_waiter(4.5), TIMEOUT_SECONDS)
+        await set_limit(client, 1)
+        holder = await create_task_run(client, "RUNNING", tags=["x"])
+        first, _ = [await create_scheduled(client, tags=["x"]) for _ in range(2)]
+        assert await claim(client) == []
+        await set_task_run_state(client, holder, "COMPLETED")
+
+        server.clock.advance(4.5)
+        await asyncio.wait_for(server.clock.wait_for_waiter(0.5), TIMEOUT_SECONDS)
+        before = (await client.execute("GetConcurrencyLimit", tag="x"))["waitingCount"]
+        server.clock.advance(0.5)
+        async with asyncio.timeout(TIMEOUT_SECONDS):
+            while (await client.execute("GetConcurrencyLimit", tag="x"))["waitingCount"] != 0:
+                pass
+
+        assert before == 1
+        assert run_ids(await claim(client, limit=1)) == [first]
 
 
 async def test_a_run_that_a_lost_automatic_acknowledgement_leaves_behind_blocks_no_other(server: RunningServer) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from queries import document
 from tests.bearer_tokens import bearer_headers
-from tests.client import Client, Socket
+from tests.client import TIMEOUT_SECONDS, Client, Socket
 from tests.serving import RunningServer, run_server
 
 SCHEDULED = {"type": "SCHEDULED"}
@@ -127,6 +127,56 @@ async def test_states_that_the_server_sets_have_no_actor(server: RunningServer, 
     await server.sweep()
 
     assert await alice.task_run_actors(id) == [("Scheduled", "alice"), ("Running", "alice"), ("WorkerLost", None)]
+
+
+@pytest.mark.parametrize("operation", ["ClaimTaskRuns", "ExchangeTaskRuns", "ScheduledTaskRuns"])
+async def test_a_claim_that_starts_a_run_sets_the_state_for_its_token(
+    server: RunningServer, alice: Caller, bob: Caller, operation: str
+) -> None:
+    id = (await alice.execute("CreateTaskRun", input={"taskKey": "t", "state": SCHEDULED}))["taskRun"]["id"]
+    if operation == "ClaimTaskRuns":
+        await bob.execute(operation, taskKeys=["t"], start=True)
+    elif operation == "ExchangeTaskRuns":
+        await bob.execute(operation, reports=[], renew=[], claim={"taskKeys": ["t"], "start": True})
+    else:
+        async with server.client.raw_socket() as connection:
+            socket = Socket(connection)
+            await socket.send({"type": "connection_init", "payload": bob.headers})
+            assert await socket.receive() == {"type": "connection_ack"}
+            await socket.subscribe(operation, taskKeys=["t"], start=True)
+            await socket.deliveries(1)
+
+    assert (await alice.task_run_actors(id))[:2] == [("Scheduled", "alice"), ("Running", "bob")]
+
+
+async def test_a_claim_that_finds_a_cached_result_sets_the_state_for_its_token(alice: Caller, bob: Caller) -> None:
+    cached = {"type": "COMPLETED", "details": {"cacheKey": "k"}}
+    first = (await alice.execute("CreateTaskRun", input={"taskKey": "t"}))["taskRun"]["id"]
+    await alice.execute("SetTaskRunState", id=first, state=cached)
+    input = {"taskKey": "t", "state": SCHEDULED, "cacheKey": "k"}
+    id = (await alice.execute("CreateTaskRun", input=input))["taskRun"]["id"]
+
+    await bob.execute("ClaimTaskRuns", taskKeys=["t"], start=True)
+
+    assert await alice.task_run_actors(id) == [("Scheduled", "alice"), ("Cached", "bob")]
+
+
+async def test_waiting_claims_of_two_tokens_keep_their_actors(
+    server: RunningServer, alice: Caller, bob: Caller
+) -> None:
+    callers = {"alice": alice, "bob": bob}
+    claims = [
+        asyncio.create_task(caller.execute("ClaimTaskRuns", taskKeys=[name], start=True, waitSeconds=50))
+        for name, caller in callers.items()
+    ]
+    await asyncio.wait_for(server.clock.wait_for_waiters(50, 2), TIMEOUT_SECONDS)
+
+    inputs = [{"taskKey": name, "state": SCHEDULED} for name in callers]
+    await alice.execute("CreateTaskRuns", inputs=inputs)
+
+    for name, claim in zip(callers, claims, strict=True):
+        (delivery,) = (await claim)["deliveries"]
+        assert await alice.task_run_actors(delivery["taskRun"]["id"]) == [("Scheduled", "alice"), ("Running", name)]
 
 
 async def test_states_over_a_websocket_have_the_actor_of_its_token(server: RunningServer, alice: Caller) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders.api_runs import create_flow, create_flow_run, set_flow_run_state
+from tests.builders.api_runs import create_deployment, create_flow, create_flow_run, set_flow_run_state
 from tests.builders.ids import TRANSITION_ID, UNKNOWN_ID
 from tests.client import Client
 from tests.serving import RunningServer
@@ -391,3 +391,19 @@ async def test_a_scheduled_task_run_of_a_flow_run_is_not_queued(client: Client) 
     )
 
     assert payload["taskRun"]["queueEntry"] is None
+
+
+async def test_a_flow_run_of_a_deployment_has_no_other_flow(client: Client) -> None:
+    flow, other = await create_flow(client, "etl"), await create_flow(client, "other")
+    deployment = await create_deployment(client, flow)
+
+    refused = await client.execute_refused("CreateFlowRun", input={"flowId": other, "deploymentId": deployment})
+
+    assert refused == {
+        "message": f"input.flowId: must be {flow}, the flow of the deployment; got {other}.",
+        "code": "BAD_USER_INPUT",
+        "argument": "input.flowId",
+    }
+    assert (await client.execute("ListFlowRuns"))["nodes"] == []
+    run = await client.execute("CreateFlowRun", input={"flowId": flow, "deploymentId": deployment})
+    assert run["created"] is True

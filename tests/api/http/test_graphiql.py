@@ -240,12 +240,23 @@ async def test_no_tab_is_marked_as_wrong(client: Client, browser: Browser) -> No
 async def test_a_wrong_variable_is_marked(client: Client, browser: Browser) -> None:
     await browser.open(client.url + "/")
 
-    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "priority": 0, "cacheExpiresAt": 2}}')
+    await browser.enter_variables('{"input": {"taskKey": 1, "parameters": null, "cacheExpiresAt": 2}}')
 
     assert await browser.problems(["input"]) == [
         'Incorrect type. Expected "string".',
         "Incorrect type. Expected one of string, null.",
     ]
+
+
+async def test_a_field_with_a_default_is_not_marked_as_missing(client: Client, browser: Browser) -> None:
+    await browser.open(client.url + "/")
+
+    await browser.enter_variables('{"input": {"taskKey": "t"}}')
+    without_defaults = await browser.problems(["input"])
+    await browser.enter_variables('{"input": {}}')
+
+    assert without_defaults == []
+    assert await browser.problems(["input"]) == ['Missing property "taskKey".']
 
 
 async def test_the_menu_lists_all_documents_by_folder(client: Client, browser: Browser) -> None:

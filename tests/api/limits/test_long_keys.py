@@ -52,6 +52,15 @@ async def test_keys_of_the_maximum_length_are_found_again(client: Client) -> Non
             1000,
         ),
         ("SetConcurrencyLimit", {"tag": incompressible(1004), "limit": 1}, "tag", 1000),
+        ("ClaimTaskRuns", {"taskKeys": ["t", incompressible(1004)]}, "taskKeys.1", 1000),
+        (
+            "ExchangeTaskRuns",
+            {"reports": [], "renew": [], "claim": {"taskKeys": [incompressible(1004)]}},
+            "claim.taskKeys.0",
+            1000,
+        ),
+        ("PauseTaskQueue", {"taskKey": incompressible(1004)}, "taskKey", 1000),
+        ("ResumeTaskQueue", {"taskKey": incompressible(1004)}, "taskKey", 1000),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -65,3 +74,27 @@ async def test_a_longer_key_is_refused_and_nothing_is_created(
     assert await client.execute("CountTaskRuns") == 0
     assert (await client.execute("ListFlows"))["nodes"] == []
     assert await client.execute("ListConcurrencyLimits") == []
+
+
+async def test_a_subscription_refuses_a_longer_key(client: Client) -> None:
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=[incompressible(1004)])
+        (error,) = (await socket.receive())["payload"]
+
+    message = "taskKeys.0: must have at most 1,000 bytes; got 1,004."
+    extensions = error["extensions"]
+    assert (error["message"], extensions["code"], extensions["argument"]) == (message, "BAD_USER_INPUT", "taskKeys.0")
+
+
+async def test_a_worker_claims_and_receives_runs_of_a_key_of_the_maximum_length(client: Client) -> None:
+    longest = incompressible(1000)
+    for dynamic_key in ("1", "2"):
+        input = {"taskKey": longest, "dynamicKey": dynamic_key, "state": {"type": "SCHEDULED"}}
+        await client.execute("CreateTaskRun", input=input)
+
+    (claimed,) = (await client.execute("ClaimTaskRuns", taskKeys=[longest]))["deliveries"]
+    async with client.socket() as socket:
+        await socket.subscribe("ScheduledTaskRuns", taskKeys=[longest])
+        (received,) = await socket.deliveries(1)
+
+    assert [each["taskRun"]["taskKey"] for each in (claimed, received)] == [longest, longest]

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from db.records import TaskRunRecord
 from resolvers.delivery.claim import Delivery
-from resolvers.delivery.dispatcher import CONTENTION_DELAY
+from resolvers.delivery.dispatcher import CONTENTION_DELAY_SECONDS
 from resolvers.delivery.subscribers import MAX_UNSENT_CHARACTERS, Subscriber
 from resolvers.task_runs import NewTaskRun, build_task_run
 from runyard.settings import Settings
@@ -81,8 +81,8 @@ async def retrying_skipped_runs(server: RunningServer) -> AsyncIterator[None]:
 
     async def advance_clock() -> None:
         while True:
-            await server.clock.wait_for_waiter(CONTENTION_DELAY.total_seconds())
-            server.clock.advance(CONTENTION_DELAY.total_seconds())
+            await server.clock.wait_for_waiter(CONTENTION_DELAY_SECONDS)
+            server.clock.advance(CONTENTION_DELAY_SECONDS)
 
     advancing = asyncio.create_task(advance_clock())
     try:

@@ -91,6 +91,7 @@ async def test_a_cancelled_read_no_longer_waits(server: RunningServer) -> None:
 
 async def test_writes_waiting_for_a_transaction_are_counted_and_timed(server: RunningServer) -> None:
     database = server.services.database
+    await wait_for_first_sweep(server)
     transactions = 2 if database.is_shared else 1
     blocking = [BlockingWork(is_in_loop=database.is_shared) for _ in range(transactions)]
     count, seconds = await read_samples(server, *WRITE_WAITS)

@@ -187,13 +187,8 @@ async def test_resuming_at_one_server_delivers_at_another_at_once(
         assert run_ids(await socket.deliveries(1)) == [id]
 
 
-@POSTGRESQL_ONLY
-async def test_a_pause_returns_after_the_claims_in_flight_on_all_servers(
-    replicas: tuple[RunningServer, RunningServer], database_url: str
-) -> None:
-    here, there = replicas
-    await create_many(here.client, 1)
-    work = BlockingWork(is_in_loop=True)
+async def begin_claim(server: RunningServer, work: BlockingWork) -> "asyncio.Task[Claim]":
+    """Begin a claim that ends when the work is released."""
 
     def claim_and_block(connection: Connection, requests: Sequence[ClaimRequest]) -> list[Claim | Exception]:
         claims = claim_due_runs(connection, requests)
@@ -201,8 +196,45 @@ async def test_a_pause_returns_after_the_claims_in_flight_on_all_servers(
         return claims
 
     request = ClaimRequest([Demand(1, frozenset("t"), 1, 60.0, None)], ["t"], 30.0)
-    claiming = asyncio.create_task(there.services.database.write(claim_and_block, request))
+    claiming = asyncio.create_task(server.services.database.write(claim_and_block, request))
     await work.wait_for_started(1)
+    return claiming
+
+
+@POSTGRESQL_ONLY
+async def test_a_pause_that_waits_too_long_for_a_claim_changes_nothing_and_can_be_repeated(
+    replicas: tuple[RunningServer, RunningServer],
+) -> None:
+    here, there = replicas
+    (id,) = await create_many(here.client, 1)
+    await create_many(here.client, 1, "other")
+    work = BlockingWork(is_in_loop=True)
+    claiming = await begin_claim(there, work)
+
+    error = await here.client.execute_refused("PauseTaskQueue", taskKey="t")
+    (queue,) = await here.client.execute("ListTaskQueues", taskKeys=["t"])
+    delivered = len(await claim(here.client, "other"))
+    work.release()
+    claimed = (await claiming).deliveries
+
+    message = (
+        "The queue is not paused, because a claim has not ended within 2 seconds: a server may be suspended. Retry the "
+        "request."
+    )
+    assert error == {"message": message, "code": "UNAVAILABLE", "retryable": True}
+    assert (queue["isPaused"], delivered) == (False, 1)
+    assert [each.task_run.id for each in claimed] == [id]
+    assert (await pause(here.client))["isPaused"] is True
+
+
+@POSTGRESQL_ONLY
+async def test_a_pause_returns_after_the_claims_in_flight_on_all_servers(
+    replicas: tuple[RunningServer, RunningServer], database_url: str
+) -> None:
+    here, there = replicas
+    await create_many(here.client, 1)
+    work = BlockingWork(is_in_loop=True)
+    claiming = await begin_claim(there, work)
     pausing = asyncio.create_task(pause(here.client))
     async with database_connection(database_url) as connection, asyncio.timeout(TIMEOUT_SECONDS):
         while not pausing.done() and not await connection.fetchval(WAITING_LOCKS):

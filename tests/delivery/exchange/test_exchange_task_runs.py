@@ -1,13 +1,20 @@
 """`exchangeTaskRuns`: reports, renewals and a claim in one transaction."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from tests.builders.api_runs import set_task_run_state
+from db.enums import StateType
+from resolvers.delivery.claim import Claim
+from resolvers.delivery.exchange import exchange_items
+from resolvers.transitions.set_states import StateChange, TaskRunTransitionResult
+from tests.builders.api_runs import create_task_run, set_task_run_state
 from tests.builders.ids import UNKNOWN_ID
 from tests.builders.queued_runs import create_many, create_scheduled, lease_ids, run_ids, run_under_lease
+from tests.builders.rows import claim_request
+from tests.builders.transitions import propose
 from tests.client import TIMEOUT_SECONDS, Client
 from tests.metrics_page import scrape
 from tests.serving import RunningServer, run_server
@@ -134,6 +141,35 @@ async def test_the_run_of_a_report_is_as_the_claim_leaves_it(client: Client) -> 
 
     assert [each["result"]["taskRun"]["stateType"] for each in result["results"]] == ["RUNNING"]
     assert run_ids(result["deliveries"]) == [id]
+
+
+async def test_the_run_of_a_report_is_as_a_cached_result_leaves_it(client: Client) -> None:
+    id, lease_id = await run_running(client, retryPolicy={"retries": 1}, cacheKey="k", parameters={"a": 1})
+    other = await create_task_run(client)
+    await set_task_run_state(client, other, "COMPLETED", data="result", details={"cacheKey": "k"})
+
+    result = await exchange(client, reports=[report(id, "FAILED", lease_id)], claim=CLAIM | {"start": True})
+
+    (row,) = result["results"]
+    assert (row["result"]["status"], row["result"]["taskRun"]["stateName"]) == ("REJECT", "Cached")
+    assert result["deliveries"] == []
+
+
+async def test_the_run_of_a_report_is_as_the_claim_of_another_request_leaves_it(server: RunningServer) -> None:
+    client = server.client
+    id, lease_id = await run_running(client, retryPolicy={"retries": 1})
+    database = server.services.database
+    failed = StateChange(id, propose(StateType.FAILED), lease_id=lease_id)
+    (demand,) = claim_request(1).demands
+
+    reported, claimed = await database.write_all(
+        exchange_items, [failed, replace(claim_request(1), demands=[replace(demand, starts=True)])]
+    )
+
+    assert isinstance(reported, TaskRunTransitionResult)
+    assert isinstance(claimed, Claim)
+    assert [each.task_run.id for each in claimed.deliveries] == [id]
+    assert reported.task_run.state_type is StateType.RUNNING
 
 
 async def test_a_slot_that_a_report_frees_is_taken_by_the_same_exchange(client: Client) -> None:

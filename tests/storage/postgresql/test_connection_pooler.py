@@ -141,13 +141,15 @@ async def test_without_a_direct_connection_work_of_others_is_found_by_polling(
 ) -> None:
     with caplog.at_level(logging.WARNING, "runyard.database"):
         async with (
-            run_server(tmp_path, database_url=pooled_url, poll_seconds=5) as polling,
+            # No other task of the server waits for 7 seconds.
+            run_server(tmp_path, database_url=pooled_url, poll_seconds=7) as polling,
             polling.client.socket() as socket,
         ):
             await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"])
-            await asyncio.wait_for(polling.clock.wait_for_waiter(5), TIMEOUT_SECONDS)
+            # A claim that is still under way could meet the new run, and would then wait for the clock.
+            await asyncio.wait_for(polling.clock.wait_for_waiter(7), TIMEOUT_SECONDS)
             id = await create_scheduled(server.client)
-            polling.clock.advance(5)
+            polling.clock.advance(7)
 
             assert run_ids(await socket.deliveries(1)) == [id]
     (warning,) = [each.message for each in caplog.records if each.name == "runyard.database"]

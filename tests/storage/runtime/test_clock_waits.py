@@ -12,6 +12,9 @@ from tests.client import TIMEOUT_SECONDS
 
 HOUR = timedelta(hours=1)
 
+MAX_NOTICE = timedelta(seconds=0.05)
+"""Time after which a step of the clock has been noticed."""
+
 
 class SettableClock:
     """The machine's clock, set ahead or back by `offset`."""
@@ -83,6 +86,25 @@ async def test_a_step_ends_no_wait_for_a_later_time() -> None:
     event.set()
     await later
 
+    assert not was_done
+
+
+@pytest.mark.parametrize("step", [2 * HOUR, -2 * HOUR])
+async def test_a_wait_for_seconds_ends_when_they_have_elapsed_although_the_clock_is_set(step: timedelta) -> None:
+    clock, elapsed = SettableClock(), 0.0
+    waits = ClockWaits(clock.now, lambda: elapsed)
+    waiting = await start(lambda: waits.wait(asyncio.Event(), seconds=3600))
+
+    clock.offset = step
+    # A wait that ends when the step has been noticed.
+    noticing = await start(lambda: ClockWaits(clock.now).wait(asyncio.Event(), clock.now() + 2 * MAX_NOTICE))
+    await noticing
+    was_done = waiting.done()
+    elapsed = 3600.0
+    clock.offset = 2 * step
+
+    async with asyncio.timeout(TIMEOUT_SECONDS):
+        await waiting
     assert not was_done
 
 

@@ -7,10 +7,12 @@ import pytest
 
 from db.connection import SQLiteConnection
 from db.enums import StateType
+from db.runtime.timestamps import seconds_after
 from resolvers.delivery.claim import Claim, ClaimRequest
 from resolvers.delivery.exchange import ExchangeItem, exchange_items
 from resolvers.delivery.leases import LeaseResult, LeaseStatus, Renewal
 from resolvers.orchestration.transition import OrchestrationStatus
+from resolvers.task_runs import NewTaskRun
 from resolvers.transitions.set_states import StateChange, TaskRunTransitionResult
 from tests.builders.rows import claim, claim_request, make_task_runs, new_task_runs
 from tests.builders.transitions import propose
@@ -54,6 +56,17 @@ def test_the_claims_of_several_requests_take_the_statements_of_one(connection: S
     of_one = count_statements(connection, claims(5))
 
     assert count_statements(connection, claims(*[5] * requests)) == of_one
+
+
+def test_the_run_of_a_report_is_as_its_expiry_leaves_it(connection: SQLiteConnection) -> None:
+    expires_at = seconds_after(connection.now, 1)
+    (id,) = make_task_runs(connection, [NewTaskRun("t", "1", parameters="{}", expires_at=expires_at)])
+    connection.now = expires_at
+
+    reported, _ = exchange_items(connection, [StateChange(id, propose(StateType.SCHEDULED)), *claims(1)])
+
+    assert isinstance(reported, TaskRunTransitionResult)
+    assert (reported.task_run.state_name, reported.task_run.parameters) == ("Expired", "{}")
 
 
 def test_each_item_of_several_requests_gets_its_own_result(connection: SQLiteConnection) -> None:
