@@ -129,8 +129,10 @@ _acknowledge = (
     )
     .returning(queue_entry.c.lease_id, queue_entry.c.lease_expires_at, _of_run(queue_entry, task_run.c.state_type))
 )
+_lease = bindparam("lease", type_=queue_entry.c.lease_id.type, required=True)
+_ACKNOWLEDGE = Statement(_acknowledge.where(queue_entry.c.lease_id == _lease))
 _to_acknowledge = queue_entry.alias("to_acknowledge")
-_ACKNOWLEDGE = Statement(
+_ACKNOWLEDGE_SEVERAL = Statement(
     _acknowledge.where(is_key_among(queue_entry.c.lease_id, "leases")),
     # An UPDATE alone would lock the entries in any order.
     postgresql=_acknowledge.where(
@@ -297,7 +299,11 @@ def acknowledge_entries(connection: Connection, lease_ids: Sequence[str]) -> dic
     Return when each of them expires, and the state type of its run, by lease id. A lease that is acknowledged already
     does not change. Unknown and expired leases are omitted.
     """
-    rows = connection.update_returning(_ACKNOWLEDGE, {"leases": list(lease_ids), "now": connection.now})
+    if len(lease_ids) == 1:
+        # PostgreSQL finds the entry once. For several leases, it may prefer to scan a small table.
+        rows = connection.update_returning(_ACKNOWLEDGE, {"lease": lease_ids[0], "now": connection.now})
+    else:
+        rows = connection.update_returning(_ACKNOWLEDGE_SEVERAL, {"leases": list(lease_ids), "now": connection.now})
     return {
         lease_id: (expires_at, StateType(type) if type else None)
         for lease_id, expires_at, type in rows

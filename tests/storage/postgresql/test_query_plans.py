@@ -292,19 +292,50 @@ def test_waited_ids_are_looked_up_one_by_one(
     assert sequential_scans(plan) == []
 
 
-def test_leases_to_acknowledge_are_found_in_indexes(url: str) -> None:
-    lease_ids = [new_id(format_timestamp(START)) for _ in range(100)]
+@pytest.mark.parametrize("analyzed_rows", [None, 10, 3000])
+def test_leases_to_acknowledge_are_found_in_indexes(postgresql: PostgreSQLServer, analyzed_rows: int | None) -> None:
+    """With `analyzed_rows`, the statistics are those of so many waiting runs and no lease; otherwise there are none."""
+    name = postgresql.make()
+    url = postgresql.url_of(name)
+    leases = asyncio.run(fill_with_leases(url, analyzed_rows))
 
-    def acknowledge(connection: Connection) -> None:
-        assert isinstance(connection, PostgreSQLConnection)
-        # The table has no leases and few rows, which are cheaper to scan than to look up.
-        await_only(connection.raw.execute("SET enable_seqscan = off"))
-        queue.acknowledge_entries(connection, lease_ids)
+    one, several = (
+        explain_statement(url, lambda connection, ids=ids: queue.acknowledge_entries(connection, ids))
+        for ids in (leases[:1], leases[:100])
+    )
+    postgresql.drop(name)
 
-    plan = explain_statement(url, acknowledge)
+    assert sequential_scans(one) == sequential_scans(several) == []
+    assert "pk_queue_entry" not in indexes(one)
+    assert "pk_queue_entry" in indexes(several)
 
-    assert sequential_scans(plan) == []
-    assert "pk_queue_entry" in indexes(plan)
+
+async def fill_with_leases(url: str, analyzed_rows: int | None) -> list[str]:
+    """Make 3,000 waiting runs, lease 1,000 of them and return the leases."""
+
+    def make(connection: Connection, counts: Sequence[int]) -> list[Exception | None]:
+        for count in counts:
+            make_task_runs(connection, new_task_runs(count, StateType.SCHEDULED, prefix=f"{count}-"))
+        return [None] * len(counts)
+
+    database = await PostgreSQLDatabase.open(url, clock=ManualClock())
+    async with database_connection(url) as connection:
+        for table in ("queue_entry", "task_run"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        if analyzed_rows:
+            await database.write(make, analyzed_rows)
+            await connection.execute("VACUUM ANALYZE")
+        await database.write(make, ROWS - (analyzed_rows or 0))
+        leased = await connection.fetch(
+            """
+            UPDATE queue_entry
+            SET lease_id = gen_random_uuid(), lease_seconds = 60, lease_expires_at = available_at + INTERVAL '1 minute'
+            WHERE task_run_id IN (SELECT task_run_id FROM queue_entry LIMIT 1000)
+            RETURNING lease_id::TEXT
+            """
+        )
+    await database.close()
+    return [lease_id for (lease_id,) in leased]
 
 
 def test_entries_to_lock_by_run_or_lease_are_found_in_indexes(url: str) -> None:

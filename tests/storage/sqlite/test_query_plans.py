@@ -590,10 +590,11 @@ def test_unacknowledged_entries_are_found_through_an_index(explaining: Explainin
     assert scans(only_plan(explaining)) == []
 
 
-def test_leases_to_acknowledge_are_found_one_by_one(explaining: ExplainingConnection) -> None:
-    held = queue.acknowledge_entries(explaining, lease_ids(explaining))
+@pytest.mark.parametrize("count", [1, 2])
+def test_leases_to_acknowledge_are_found_one_by_one(explaining: ExplainingConnection, count: int) -> None:
+    held = queue.acknowledge_entries(explaining, lease_ids(explaining)[:count])
 
-    assert len(held) == 2
+    assert len(held) == count
     assert scans(only_plan(explaining)) == []
     assert indexes(only_plan(explaining)) == {
         "queue_entry": QUEUE_ENTRY_LEASE_INDEX,
