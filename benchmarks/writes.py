@@ -14,7 +14,7 @@ from typing import Any
 from uuid import uuid4
 
 from db import migrations
-from db.connection import NOTHING, SQLiteConnection
+from db.connection import NOTHING, Row, SQLiteConnection
 from db.enums import StateType
 from db.records import ConcurrencyLimitRecord, TaskRunPolicy
 from db.runtime.timestamps import format_timestamp
@@ -41,6 +41,10 @@ class RecordingConnection(SQLiteConnection):
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.written.append((statement, parameters))
         return SQLiteConnection.run(self, statement, parameters)
+
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self.written.append((statement, parameters))
+        return SQLiteConnection.update_returning(self, statement, parameters)
 
     def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
         self.written += [(statement, row) for row in rows]

@@ -164,6 +164,14 @@ class Connection(Protocol):
         """
         ...
 
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        """Execute the UPDATE and return its rows.
+
+        As the first statement of a transaction that takes locks or writes, it is a transaction by itself: a statement
+        that writes must not follow it then.
+        """
+        ...
+
     def notify(self, notifications: Iterable[Notification]) -> None:
         """Publish the notifications after the commit. They are discarded when the transaction is rolled back."""
         ...
@@ -220,6 +228,9 @@ class SQLiteConnection:
         """Do nothing: SQLite has a single writer."""
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        return self.fetch(statement, parameters)
+
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         return self.fetch(statement, parameters)
 
     def notify(self, notifications: Iterable[Notification]) -> None:

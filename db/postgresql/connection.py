@@ -63,8 +63,15 @@ class PostgreSQLConnection:
 
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         rows = self.fetch(statement, parameters)
-        self.now = max(self.now, format_timestamp(self.clock.now()))
+        self.read_time()
         return rows
+
+    def read_time(self) -> None:
+        """Set `now` to the current time."""
+        self.now = max(self.now, format_timestamp(self.clock.now()))
+
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        return self.fetch(statement, parameters)
 
     def notify(self, notifications: Iterable[Notification]) -> None:
         self.notifications.extend(notifications)

@@ -1,9 +1,10 @@
 """A PostgreSQL transaction with as few round trips as possible: each one costs more than most statements.
 
 Writes without a result (`run_many`) are buffered until the next statement with a result, and then sent together as one
-statement. BEGIN is sent before a statement that takes locks, and before writes that do not fit into one statement; a
-single statement is a transaction anyway. Reads see what was committed before each of them, with or without BEGIN.
-Through a connection pooler, every transaction starts with BEGIN, which then sets the parameters of the transaction.
+statement. BEGIN is sent before a statement that takes locks, in the same round trip if that has no parameters, and before
+writes that do not fit into one statement; a single statement is a transaction anyway. Reads see what was committed before
+each of them, with or without BEGIN. Through a connection pooler, every transaction starts with BEGIN, which then sets the
+parameters of the transaction.
 """
 
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -50,9 +51,24 @@ class PostgreSQLTransaction(PostgreSQLConnection):
     def fetch_locked(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
         self.flush()
         self.begin()
-        rows = PostgreSQLConnection.fetch_locked(self, statement, parameters)
+        return PostgreSQLConnection.fetch_locked(self, statement, parameters)
+
+    def lock(self, statement: Statement, parameters: Parameters = NOTHING) -> None:
+        self.flush()
+        if self.has_begun or parameters:
+            self.fetch_locked(statement, parameters)
+        else:
+            self.statements += 1
+            self.begin(f"; {statement.for_postgresql.text}")
+            self.read_time()
+
+    def read_time(self) -> None:
+        PostgreSQLConnection.read_time(self)
         self.check_not_suspended()
-        return rows
+
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        self.flush()
+        return PostgreSQLConnection.fetch(self, statement, parameters)
 
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self.flush()
@@ -74,10 +90,12 @@ class PostgreSQLTransaction(PostgreSQLConnection):
             finally:
                 self._buffered.clear()
 
-    def begin(self) -> None:
+    def begin(self, first_statement: str = "") -> None:
+        """Begin the transaction if it has not begun, and execute a statement without parameters in the same round trip."""
         if not self.has_begun:
-            await_only(self.raw.execute(self.begin_statement))
+            # Set first, because the transaction has begun when only the other statement fails.
             self.has_begun = True
+            await_only(self.raw.execute(self.begin_statement + first_statement))
 
     def flush(self) -> None:
         """Execute the buffered writes."""

@@ -14,8 +14,10 @@ from sqlalchemy import (
     Select,
     Text,
     bindparam,
+    case,
     delete,
     func,
+    or_,
     select,
     true,
     union_all,
@@ -113,6 +115,35 @@ _SHIFT_LEASES = Statement(
     update(queue_entry)
     .values(lease_expires_at=_shifted_expiry, times_out_at=add_seconds(queue_entry.c.times_out_at, _seconds))
     .where(queue_entry.c.lease_id.is_not(None))
+)
+# With a condition on the expiry, both databases could read all leased entries in the order of their expiry.
+_is_expired_or_acknowledged = or_(queue_entry.c.lease_expires_at <= _now_value, queue_entry.c.is_acknowledged)
+_acknowledge = (
+    update(queue_entry)
+    .values(
+        is_acknowledged=or_(queue_entry.c.is_acknowledged, queue_entry.c.lease_expires_at > _now_value),
+        lease_expires_at=case(
+            (_is_expired_or_acknowledged, queue_entry.c.lease_expires_at),
+            else_=add_seconds(_now_value, queue_entry.c.lease_seconds),
+        ),
+    )
+    .returning(queue_entry.c.lease_id, queue_entry.c.lease_expires_at, _of_run(queue_entry, task_run.c.state_type))
+)
+_lease = bindparam("lease", type_=queue_entry.c.lease_id.type, required=True)
+_ACKNOWLEDGE = Statement(_acknowledge.where(queue_entry.c.lease_id == _lease))
+_to_acknowledge = queue_entry.alias("to_acknowledge")
+_ACKNOWLEDGE_SEVERAL = Statement(
+    _acknowledge.where(is_key_among(queue_entry.c.lease_id, "leases")),
+    # An UPDATE alone would lock the entries in any order.
+    postgresql=_acknowledge.where(
+        is_in_subquery(
+            queue_entry.c.task_run_id,
+            select(_to_acknowledge.c.task_run_id)
+            .where(is_key_among(_to_acknowledge.c.lease_id, "leases"))
+            .order_by(_to_acknowledge.c.task_run_id)
+            .with_for_update(),
+        )
+    ),
 )
 _extended_expiry = earlier_of(_shifted_expiry, add_seconds(_now_value, queue_entry.c.lease_seconds))
 _is_extendable = (
@@ -259,6 +290,24 @@ def queue_entries_by_lease(
         entry.lease_id or "": (entry, StateType(type) if type else None)
         for entry, type in found
         if (entry.lease_expires_at or "") > connection.now
+    }
+
+
+def acknowledge_entries(connection: Connection, lease_ids: Sequence[str]) -> dict[str, tuple[str, StateType | None]]:
+    """Acknowledge these leases. Nothing may be written after it, unless the transaction has locked rows before.
+
+    Return when each of them expires, and the state type of its run, by lease id. A lease that is acknowledged already
+    does not change. Unknown and expired leases are omitted.
+    """
+    if len(lease_ids) == 1:
+        # PostgreSQL finds the entry once. For several leases, it may prefer to scan a small table.
+        rows = connection.update_returning(_ACKNOWLEDGE, {"lease": lease_ids[0], "now": connection.now})
+    else:
+        rows = connection.update_returning(_ACKNOWLEDGE_SEVERAL, {"leases": list(lease_ids), "now": connection.now})
+    return {
+        lease_id: (expires_at, StateType(type) if type else None)
+        for lease_id, expires_at, type in rows
+        if expires_at > connection.now
     }
 
 

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     and_,
     bindparam,
+    case,
     cast,
     exists,
     false,
@@ -172,10 +173,11 @@ _OLDEST_OPEN = _as_integer(func.pg_snapshot_xmin(func.pg_current_snapshot()))
 _NEXT = _as_integer(func.pg_snapshot_xmax(func.pg_current_snapshot()))
 _current_state = task_run_state.alias("last")
 _CURRENT_STATE_WRITTEN_IN = (
-    select(_current_state.c.written_in)
+    # A database that was copied from another server may have numbers that this server has not reached yet. They are not
+    # excluded by WHERE, for which PostgreSQL could read all smaller numbers from an index.
+    select(case((_current_state.c.written_in < _NEXT, _current_state.c.written_in)))
     .join_from(task_run, _current_state, _current_state.c.id == task_run.c.state_id)
-    # A database that was copied from another server may have numbers that this server has not reached yet.
-    .where(task_run.c.id == bindparam("of_run", required=True, type_=Id), _current_state.c.written_in < _NEXT)
+    .where(task_run.c.id == bindparam("of_run", required=True, type_=Id))
     .scalar_subquery()
 )
 WRITTEN_IN = func.greatest(_as_integer(func.pg_current_xact_id()), _CURRENT_STATE_WRITTEN_IN)

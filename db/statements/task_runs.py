@@ -242,8 +242,16 @@ _proposals = unnest_rows("proposals", run_id=Id, transition_id=Id)
 _recorded_state = task_run_state.alias("earlier")
 
 
-def _facts(entry: FromClause, *extra_columns: ColumnElement[Any], include_large_columns: bool = True) -> Select[Any]:
-    """Build the query for the facts of each proposal, with the run's queue entry read from `entry`."""
+def _facts(
+    entry: FromClause,
+    *extra_columns: ColumnElement[Any],
+    conditions: Sequence[ColumnElement[bool]] = (),
+    include_large_columns: bool = True,
+) -> Select[Any]:
+    """Build the query for the facts of each proposal, with the run's queue entry read from `entry`.
+
+    The entries of another `entry` than the table must be those of the runs: they are joined by FULL JOIN.
+    """
     run = TASK_RUN_COLUMNS if include_large_columns else [_omit_large(each) for each in TASK_RUN_COLUMNS]
     recorded_state, entry_columns = (
         record_columns(_recorded_state, StateRecord),
@@ -251,16 +259,16 @@ def _facts(entry: FromClause, *extra_columns: ColumnElement[Any], include_large_
     )
     flow_run_columns = (flow_run.c.state_type, flow_run.c.run_count, flow_run_state.c.details)
     return select(*run, *recorded_state, *entry_columns, *flow_run_columns, *extra_columns).select_from(
-        TASK_RUN_SOURCE.join(_proposals, task_run.c.id == _proposals.c.run_id)
+        TASK_RUN_SOURCE.join(_proposals, and_(task_run.c.id == _proposals.c.run_id, *conditions))
         .outerjoin(
             _recorded_state,
             and_(
                 _recorded_state.c.run_id == task_run.c.id, _recorded_state.c.transition_id == _proposals.c.transition_id
             ),
         )
-        .outerjoin(entry, entry.c.task_run_id == task_run.c.id)
         .outerjoin(flow_run, flow_run.c.id == task_run.c.flow_run_id)
         .outerjoin(flow_run_state, flow_run_state.c.id == flow_run.c.state_id)
+        .outerjoin(entry, entry.c.task_run_id == task_run.c.id, full=entry is not queue_entry)
     )
 
 
@@ -303,11 +311,14 @@ _is_unchanged = and_(
 
 def _facts_statements(*, include_large_columns: bool) -> tuple[Statement, Statement]:
     """Build the statement that locks the runs and reads their facts, and the one that reads the facts again."""
-    on_postgresql = (
-        _facts(_locked_entry, _is_unchanged, include_large_columns=include_large_columns)
-        .join(_locked, _locked.c.id == task_run.c.id)
-        .where(is_in_subquery(task_run.c.id, select(_locked.c.id)))
-    )
+    # PostgreSQL expects few rows, and would compare each run with each locked row. A FULL JOIN cannot be a nested loop. Both
+    # sides have the same runs. The condition must not be in WHERE, where it would turn the FULL JOINs into others.
+    on_postgresql = _facts(
+        _locked_entry,
+        _is_unchanged,
+        conditions=[is_in_subquery(task_run.c.id, select(_locked.c.id))],
+        include_large_columns=include_large_columns,
+    ).outerjoin(_locked, _locked.c.id == task_run.c.id, full=True)
     locking = Statement(
         _facts(queue_entry, literal_column("1"), include_large_columns=include_large_columns), postgresql=on_postgresql
     )

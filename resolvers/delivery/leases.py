@@ -16,7 +16,7 @@ from db.records import QueueEntryRecord
 from db.runtime.timestamps import seconds_after
 from db.statements import queue, task_runs
 from resolvers.delivery.lease_recovery import requeue_released
-from resolvers.queue.entries import acknowledge, requeue
+from resolvers.queue.entries import requeue
 
 
 class LeaseStatus(StrEnum):
@@ -45,9 +45,7 @@ def acknowledge_leases(connection: Connection, lease_ids: Sequence[str]) -> list
 
     A lease that is no longer held is LOST. The credit for it returns to the subscriber in either case.
     """
-    held = queue.queue_entries_by_lease(connection, lease_ids)
-    changed = [entry for entry, _ in held.values() if acknowledge(entry, connection.now)]
-    queue.update_queue_entries(connection, changed)
+    held = queue.acknowledge_entries(connection, lease_ids)
     connection.notify(LeaseSettled(lease_id) for lease_id in lease_ids)
     return [_result(lease_id, *held.get(lease_id, (None, None))) for lease_id in lease_ids]
 
@@ -110,7 +108,8 @@ def renew_leases(connection: Connection, renewals: Sequence[Renewal]) -> list[Le
             entry.lease_expires_at = seconds_after(connection.now, renewal.lease_seconds)
     queue.update_queue_entries(connection, [entry for entry, _ in held.values()])
     connection.notify(LeaseSettled(lease_id) for lease_id in lease_ids)
-    return [_result(lease_id, *held.get(lease_id, (None, None))) for lease_id in lease_ids]
+    found = {lease_id: (entry.lease_expires_at, type) for lease_id, (entry, type) in held.items()}
+    return [_result(lease_id, *found.get(lease_id, (None, None))) for lease_id in lease_ids]
 
 
 async def renew_all_leases(database: Database, renewals: Sequence[Renewal]) -> list[LeaseResult | Exception]:
@@ -181,8 +180,9 @@ def requeue_entries(connection: Connection, entries: Sequence[QueueEntryRecord])
     connection.notify(notifications)
 
 
-def _result(lease_id: str, entry: QueueEntryRecord | None, state_type: StateType | None) -> LeaseResult:
-    if entry is None:
+def _result(lease_id: str, expires_at: str | None, state_type: StateType | None) -> LeaseResult:
+    """Return the result for a lease that expires at this time; None for a lease that is no longer held."""
+    if expires_at is None:
         return LeaseResult(lease_id, LeaseStatus.LOST)
     is_cancelling = state_type is StateType.CANCELLING
-    return LeaseResult(lease_id, LeaseStatus.HELD, entry.lease_expires_at, is_cancelling)
+    return LeaseResult(lease_id, LeaseStatus.HELD, expires_at, is_cancelling)

@@ -19,12 +19,13 @@ from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.driver import open_pool
 from db.query.filters import Filter
 from db.query.pagination import LATEST_FIRST, Listing, PageWindow, SortOrder, count_rows, read_page
-from db.records import DeploymentRecord, FlowRecord, TaskRunRecord
+from db.records import DeploymentRecord, FlowRecord, StateRecord, TaskRunRecord
 from db.runtime.ids import new_id
 from db.runtime.timestamps import format_timestamp
 from db.sql.statement import Parameters, Statement
 from db.statements import concurrency_limits, due_entries, flows, queue, waits
 from db.statements.flows import DEPLOYMENTS, FLOWS
+from db.statements.states import insert_task_run_states
 from db.statements.task_runs import TASK_RUNS, insert_task_runs, task_run_facts, task_runs_by_unique_key
 from resolvers.history import read_history, split_span
 from resolvers.task_runs import NewTaskRun, build_task_run
@@ -51,6 +52,13 @@ class ExplainingConnection(PostgreSQLConnection):
         explained = await_only(self.raw.fetchval(explain, *compiled.bind_by_position(parameters)))
         self.plans.append(json.loads(explained)[0]["Plan"])
         return super(ExplainingConnection, self).fetch(statement, parameters)
+
+    def run_many(self, statement: Statement, rows: Sequence[Parameters]) -> None:
+        compiled = statement.for_postgresql
+        explain = f"EXPLAIN (FORMAT JSON) {compiled.text}"
+        explained = await_only(self.raw.fetchval(explain, *compiled.bind_row_by_position(rows[0])))
+        self.plans.append(json.loads(explained)[0]["Plan"])
+        super(ExplainingConnection, self).run_many(statement, rows)
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +98,12 @@ def make_rows(connection: Connection, counts: Sequence[int]) -> list[Exception |
     for number in range(10):
         new = new_task_runs(30, StateType.SCHEDULED, task_key=f"waiting-{number}")
         make_task_runs(connection, [replace(each, unique_key=f"unique-{index}") for index, each in enumerate(new)])
+    return [None] * len(counts)
+
+
+def make_scheduled_runs(connection: Connection, counts: Sequence[int]) -> list[Exception | None]:
+    for count in counts:
+        make_task_runs(connection, new_task_runs(count, StateType.SCHEDULED, prefix=f"{count}-"))
     return [None] * len(counts)
 
 
@@ -194,6 +208,40 @@ def test_the_runs_of_transitions_are_looked_up_by_their_ids(url: str, include_la
 
     assert "pk_task_run" in indexes(plan)
     assert "task_run" not in sequential_scans(plan)
+    # A nested loop would compare each run with each locked row: a million times for 1,000 transitions.
+    full_joins = [each for each in nodes(plan) if each.get("Join Type") == "Full"]
+    assert [each["Node Type"] for each in full_joins] == ["Hash Join", "Hash Join"]
+
+
+@pytest.mark.parametrize("analyzes", [False, True])
+def test_the_current_state_of_a_run_is_looked_up_by_its_id(postgresql: PostgreSQLServer, analyzes: bool) -> None:
+    """Also when no state was written on this server before the statistics were collected."""
+    name = postgresql.make()
+    url = postgresql.url_of(name)
+    run_id = asyncio.run(fill_with_copied_states(url, analyzes=analyzes))
+    time = format_timestamp(START)
+    state = StateRecord(new_id(time), run_id, StateType.RUNNING, "Running", time, None, None, "{}", None)
+
+    plan = explain_statement(url, lambda connection: insert_task_run_states(connection, [state]))
+    postgresql.drop(name)
+
+    assert indexes(plan) == {"pk_task_run", "pk_task_run_state"}
+    assert sequential_scans(plan) == []
+
+
+async def fill_with_copied_states(url: str, *, analyzes: bool) -> str:
+    """Make 3,000 runs as if they had been copied from a SQLite file, and return the id of one of them."""
+    database = await PostgreSQLDatabase.open(url, clock=ManualClock())
+    async with database_connection(url) as connection:
+        for table in ("task_run", "task_run_state"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        await database.write(make_scheduled_runs, ROWS)
+        await connection.execute("UPDATE task_run_state SET written_in = NULL")
+        if analyzes:
+            await connection.execute("VACUUM ANALYZE")
+        run_id: str = await connection.fetchval("SELECT id::TEXT FROM task_run LIMIT 1")
+    await database.close()
+    return run_id
 
 
 def test_runs_are_found_by_their_unique_keys_in_the_index_of_held_keys(url: str) -> None:
@@ -287,6 +335,46 @@ def test_waited_ids_are_looked_up_one_by_one(
 
     assert plan["Node Type"] == "Nested Loop"
     assert sequential_scans(plan) == []
+
+
+@pytest.mark.parametrize("analyzed_rows", [None, 10, 3000])
+def test_leases_to_acknowledge_are_found_in_indexes(postgresql: PostgreSQLServer, analyzed_rows: int | None) -> None:
+    """With `analyzed_rows`, the statistics are those of so many waiting runs and no lease; otherwise there are none."""
+    name = postgresql.make()
+    url = postgresql.url_of(name)
+    leases = asyncio.run(fill_with_leases(url, analyzed_rows))
+
+    one, several = (
+        explain_statement(url, lambda connection, ids=ids: queue.acknowledge_entries(connection, ids))
+        for ids in (leases[:1], leases[:100])
+    )
+    postgresql.drop(name)
+
+    assert sequential_scans(one) == sequential_scans(several) == []
+    assert "pk_queue_entry" not in indexes(one)
+    assert "pk_queue_entry" in indexes(several)
+
+
+async def fill_with_leases(url: str, analyzed_rows: int | None) -> list[str]:
+    """Make 3,000 waiting runs, lease 1,000 of them and return the leases."""
+    database = await PostgreSQLDatabase.open(url, clock=ManualClock())
+    async with database_connection(url) as connection:
+        for table in ("queue_entry", "task_run"):
+            await connection.execute(f"ALTER TABLE {table} SET (autovacuum_enabled = off)")
+        if analyzed_rows:
+            await database.write(make_scheduled_runs, analyzed_rows)
+            await connection.execute("VACUUM ANALYZE")
+        await database.write(make_scheduled_runs, ROWS - (analyzed_rows or 0))
+        leased = await connection.fetch(
+            """
+            UPDATE queue_entry
+            SET lease_id = gen_random_uuid(), lease_seconds = 60, lease_expires_at = available_at + INTERVAL '1 minute'
+            WHERE task_run_id IN (SELECT task_run_id FROM queue_entry LIMIT 1000)
+            RETURNING lease_id::TEXT
+            """
+        )
+    await database.close()
+    return [lease_id for (lease_id,) in leased]
 
 
 def test_entries_to_lock_by_run_or_lease_are_found_in_indexes(url: str) -> None:

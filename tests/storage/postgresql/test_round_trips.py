@@ -13,11 +13,12 @@ from sqlalchemy.util import await_only, greenlet_spawn
 from db.connection import Connection
 from db.database import WriteOperation
 from db.enums import StateType
-from db.errors import TransactionConflict
+from db.errors import RowsLocked, TransactionConflict
 from db.group_commit import PendingWrite, execute_batch
 from db.postgresql.database import PostgreSQLDatabase
 from db.postgresql.transaction import transaction
 from db.runtime.memory_budget import MAX_READ_BYTES
+from db.statements import queue_pauses
 from db.statements.states import insert_task_run_states
 from db.statements.task_runs import insert_task_runs, task_run_facts, task_runs_by_id, task_runs_by_key
 from resolvers.bulk_changes.pages import BulkChange
@@ -26,7 +27,7 @@ from resolvers.bulk_changes.verbs import Cancellation
 from resolvers.concurrency_limits import LimitSetting, set_limits
 from resolvers.delivery.claim import Delivery, claim_due_runs
 from resolvers.delivery.exchange import exchange_items
-from resolvers.delivery.leases import Renewal, acknowledge_leases
+from resolvers.delivery.leases import LeaseResult, LeaseStatus, Renewal, acknowledge_leases
 from resolvers.flow_runs import NewFlowRun, create_flow_runs
 from resolvers.flows import NewFlow, create_flows
 from resolvers.queue.capacity import QueueCapacity
@@ -191,12 +192,11 @@ async def test_a_bulk_change_takes_eight_statements(database: PostgreSQLDatabase
     assert statements == ["BEGIN", "SELECT", "WITH", "SELECT", "SELECT", "WITH", "WITH", "COMMIT"]
 
 
-async def test_acknowledging_takes_four_statements(database: PostgreSQLDatabase) -> None:
-    await create_runs(database, background(1, StateType.SCHEDULED))
-    claim = await database.write(claim_due_runs, claim_request(1))
-    leases = [each.lease_id for each in claim.deliveries]
+@pytest.mark.parametrize("size", [1, 100])
+async def test_acknowledging_takes_one_statement_without_a_transaction(database: PostgreSQLDatabase, size: int) -> None:
+    leases = [each.lease_id for each in await create_leased(database, size)]
 
-    assert await statements_of(database, acknowledge_leases, leases) == ["BEGIN", "SELECT", "UPDATE", "COMMIT"]
+    assert await statements_of(database, acknowledge_leases, leases) == ["UPDATE"]
 
 
 @pytest.mark.parametrize("credit", [2, 100])
@@ -207,8 +207,9 @@ async def test_claiming_the_last_run_also_reads_when_the_next_is_due(database: P
     with_backlog = await statements_of(database, claim_due_runs, [claim_request(credit)])
     last = await statements_of(database, claim_due_runs, [claim_request(1)])
 
-    assert with_backlog == ["BEGIN", "SELECT", "WITH", "SELECT", "UPDATE", "COMMIT"]
-    assert last == ["BEGIN", "SELECT", "WITH", "SELECT", "UPDATE", "WITH", "COMMIT"]
+    # The lock that pausing a queue waits for is taken with BEGIN, before the due runs are read.
+    assert with_backlog == ["BEGIN;", "WITH", "SELECT", "UPDATE", "COMMIT"]
+    assert last == ["BEGIN;", "WITH", "SELECT", "UPDATE", "WITH", "COMMIT"]
 
 
 async def test_a_combined_write_that_fails_in_part_writes_nothing(database: PostgreSQLDatabase) -> None:
@@ -306,11 +307,13 @@ async def test_a_transaction_that_waited_for_a_lock_locks_the_new_queue_entry(
 
 
 @asynccontextmanager
-async def row_locked_elsewhere(database: PostgreSQLDatabase, table: str, id: str) -> AsyncIterator[Any]:
+async def row_locked_elsewhere(
+    database: PostgreSQLDatabase, table: str, id: str, key: str = "id"
+) -> AsyncIterator[Any]:
     """A transaction on another connection that has locked this row."""
     async with connection_of(database) as raw:
         await raw.execute("BEGIN")
-        await raw.execute(f"SELECT FROM {table} WHERE id = $1 FOR UPDATE", id)
+        await raw.execute(f"SELECT FROM {table} WHERE {key} = $1 FOR UPDATE", id)
         try:
             yield raw
         finally:
@@ -337,6 +340,53 @@ async def test_changes_that_repeat_a_run_lock_all_runs_in_one_order(database: Po
     assert all(isinstance(outcome, TaskRunTransitionResult | FlowRunTransitionResult) for outcome in outcomes)
 
 
+async def test_an_acknowledgement_that_waited_for_a_lock_sees_that_the_lease_has_ended(
+    database: PostgreSQLDatabase,
+) -> None:
+    (delivery,) = await create_leased(database, 1)
+
+    async with row_locked_elsewhere(database, "queue_entry", delivery.task_run.id, key="task_run_id") as other:
+        acknowledging = asyncio.create_task(database.write(acknowledge_leases, delivery.lease_id))
+        await wait_for_blocked_transaction(database)
+        await other.execute("UPDATE queue_entry SET lease_id = NULL")
+    result = await asyncio.wait_for(acknowledging, TIMEOUT_SECONDS)
+
+    assert result == LeaseResult(delivery.lease_id, LeaseStatus.LOST)
+    async with connection_of(database) as raw:
+        assert await raw.fetchval("SELECT is_acknowledged FROM queue_entry") is False
+
+
+@pytest.mark.parametrize("descending", [False, True])
+async def test_acknowledging_locks_all_entries_in_one_order(database: PostgreSQLDatabase, descending: bool) -> None:
+    low, high = deliveries = sorted(await create_leased(database, 2), key=lambda each: each.task_run.id)
+    leases = [each.lease_id for each in sorted(deliveries, key=lambda each: each.lease_id, reverse=descending)]
+
+    async with row_locked_elsewhere(database, "queue_entry", low.task_run.id, key="task_run_id") as other:
+        acknowledging = asyncio.create_task(database.write_all(acknowledge_leases, leases))
+        await wait_for_blocked_transaction(database)
+        # The row is not locked yet. Otherwise the two transactions would deadlock.
+        await other.execute("SELECT FROM queue_entry WHERE lease_id = $1 FOR UPDATE NOWAIT", high.lease_id)
+    results = await asyncio.wait_for(acknowledging, TIMEOUT_SECONDS)
+
+    assert [isinstance(each, LeaseResult) and each.is_held for each in results] == [True, True]
+
+
+async def test_a_transaction_whose_first_lock_fails_ends(database: PostgreSQLDatabase) -> None:
+    def lock(connection: Connection, requests: Sequence[str]) -> list[Exception | None]:
+        queue_pauses.lock_for_claim(connection)
+        return [None] * len(requests)
+
+    request = PendingWrite(lock, ["claim"], asyncio.get_running_loop().create_future())
+    async with connection_of(database) as pausing, connection_of(database) as raw:
+        await pausing.execute(f"BEGIN; {queue_pauses._LOCK_OUT_CLAIMS.for_postgresql.text}")
+        begin = partial(transaction, raw, database.clock, random.random, MAX_READ_BYTES)
+        with pytest.raises(RowsLocked):
+            await greenlet_spawn(execute_batch, begin, [request])
+        await pausing.execute("COMMIT")
+
+        assert not raw.is_in_transaction()
+
+
 async def create_leased(database: PostgreSQLDatabase, count: int) -> list[Delivery]:
     """Create queued runs and claim them."""
     await create_runs(database, background(count, StateType.SCHEDULED, prefix="leased"))
@@ -356,8 +406,8 @@ async def test_an_exchange_locks_its_rows_first_and_then_takes_the_statements_of
         StateChange(each.task_run.id, propose(StateType.RUNNING), lease_id=each.lease_id) for each in deliveries[:size]
     ]
     renewals = [Renewal(each.lease_id, 60.0) for each in deliveries[size:]]
-    locks, report, renew = ["SELECT"] * 2, ["WITH", "SELECT", "WITH"], ["SELECT", "UPDATE"]
+    locks, claim_lock, report, renew = ["SELECT"] * 2, ["SELECT"], ["WITH", "SELECT", "WITH"], ["SELECT", "UPDATE"]
 
     found = await statements_of(database, exchange_items, [*reports, *renewals, claim_request(size)])
 
-    assert found == ["BEGIN", *locks, *report, *renew, *claim, "COMMIT"]
+    assert found == ["BEGIN", *locks, *report, *renew, *claim_lock, *claim, "COMMIT"]

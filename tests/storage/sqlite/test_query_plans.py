@@ -46,6 +46,9 @@ class ExplainingConnection(SQLiteConnection):
         self._explain(statement, parameters)
         return super(ExplainingConnection, self).fetch(statement, parameters)
 
+    def update_returning(self, statement: Statement, parameters: Parameters = NOTHING) -> list[Row]:
+        return self.fetch(statement, parameters)
+
     def run(self, statement: Statement, parameters: Parameters = NOTHING) -> int:
         self._explain(statement, parameters)
         return super(ExplainingConnection, self).run(statement, parameters)
@@ -585,6 +588,18 @@ def test_unacknowledged_entries_are_found_through_an_index(explaining: Explainin
 
     assert len(found) == 2
     assert scans(only_plan(explaining)) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_leases_to_acknowledge_are_found_one_by_one(explaining: ExplainingConnection, count: int) -> None:
+    held = queue.acknowledge_entries(explaining, lease_ids(explaining)[:count])
+
+    assert len(held) == count
+    assert scans(only_plan(explaining)) == []
+    assert indexes(only_plan(explaining)) == {
+        "queue_entry": QUEUE_ENTRY_LEASE_INDEX,
+        "task_run": TASK_RUN_ID_INDEX,
+    }
 
 
 def test_expired_leases_are_read_from_the_leased_index(explaining: ExplainingConnection) -> None:

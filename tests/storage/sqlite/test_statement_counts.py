@@ -320,11 +320,10 @@ def test_a_claim_reads_more_when_one_key_has_most_runs(connection: SQLiteConnect
 
 
 @SIZES
-def test_acknowledging_takes_two_statements(connection: SQLiteConnection, size: int) -> None:
+def test_acknowledging_takes_one_statement(connection: SQLiteConnection, size: int) -> None:
     make_task_runs(connection, new_task_runs(size, StateType.SCHEDULED))
     leases = [each.lease_id for each in claim(connection, size).deliveries]
 
-    assert count_statements(connection, acknowledge_leases, leases) == 2
     assert count_statements(connection, acknowledge_leases, leases) == 1
 
 
