@@ -1,0 +1,1 @@
+"""Results and errors of task runs: how they are stored in a state, and read from it."""
