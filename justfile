@@ -12,7 +12,7 @@ serve *options:
     RUNYARD_DATABASE_URL=sqlite+aiosqlite:///runyard.db {{ bin }}/runyard serve {{ options }}
 
 # Run everything that CI runs.
-check: format-check lint types imports graphiql-check test
+check: format-check lint types imports graphiql-check test test-client
 
 # Format the code and fix lint errors.
 format:
@@ -25,9 +25,11 @@ format-check:
 lint:
     {{ bin }}/ruff check
 
-# Check types.
+# Check types: of the server with basedpyright, of the Python client with basedpyright and mypy.
 types:
     {{ bin }}/basedpyright --pythonpath {{ bin }}/python
+    cd clients/python && {{ bin }}/basedpyright --pythonpath {{ bin }}/python
+    cd clients/python && {{ bin }}/mypy
 
 # Check the import contracts between layers and rooms.
 imports:
@@ -45,6 +47,10 @@ release-contract: sdl
 test *options:
     {{ bin }}/pytest -n {{ workers }} --dist worksteal {{ options }}
 
+# Run the tests of the Python client.
+test-client *options:
+    cd clients/python && {{ bin }}/pytest -n {{ workers }} --dist loadfile {{ options }}
+
 # Run the tests that start no other process, for the inner loop: orchestration, filters and house rules.
 test-fast *options:
     {{ bin }}/pytest -n {{ workers }} --dist worksteal -q -m "not processes" --hypothesis-profile fast \
@@ -53,6 +59,10 @@ test-fast *options:
 # Execute runs for 10 minutes while servers, workers, clocks and the database fail, and report violated guarantees.
 chaos *options:
     {{ bin }}/python -m tests.chaos {{ options }}
+
+# Execute runs with the Python client while servers, workers and child processes fail. `--help` lists the options.
+chaos-client *options:
+    cd clients/python/tests && {{ bin }}/python -m chaos {{ options }}
 
 # Send invalid and hostile requests to a server, and check the responses. `--help` lists the options.
 hostile *options:
@@ -71,6 +81,14 @@ graphiql-check:
 # Measure the CPU time of each operation, relative to the bare database driver. `--help` lists the options.
 bench *options:
     {{ bin }}/python -m benchmarks {{ options }}
+
+# Measure the Python client, beside Celery and Procrastinate. `--help` lists the options.
+bench-client *options:
+    cd clients/python && {{ bin }}/python -m benchmarks {{ options }}
+
+# Time the README, from an empty clone to the result of the first task.
+bench-first-worker *options:
+    cd clients/python && {{ bin }}/python -m benchmarks.first_worker {{ options }}
 
 # Compare two reports of `just bench --json FILE`.
 bench-compare old new:

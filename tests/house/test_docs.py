@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ from graphql.execution.values import get_variable_values
 
 from runyard.settings import Settings
 from runyard.terminal.options import CLIENT_VARIABLES
+from runyard_client.worker.settings import ENVIRONMENT_PREFIX, WorkerSettings
 from schema.root import build_schema
 from tests.house.source_files import ROOT, tracked_files
 
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text("utf-8")
-    for folder in (".", "docs", "examples", "benchmarks", "tests")
+    for folder in (".", "docs", "examples", "benchmarks", "tests", "clients")
     for path in tracked_files(folder)
     if path.suffix == ".md"
 }
@@ -26,8 +28,13 @@ PAGES = {
 
 SETTINGS = {f"RUNYARD_{name.upper()}" for name in Settings.model_fields} | set(CLIENT_VARIABLES)
 
-OTHER_VARIABLES = {"RUNYARD_MAX_", "RUNYARD_TEST_DATABASE_URL"}
-"""A variable of the tests, and a prefix."""
+OTHER_VARIABLES = {"RUNYARD_MAX_", "RUNYARD_WORKER_", "RUNYARD_TEST_DATABASE_URL", "RUNYARD_TEST_URL"}
+"""Variables of the tests, and prefixes."""
+
+CLIENT_SETTINGS = {"RUNYARD_TOKEN_FILE"} | {
+    ENVIRONMENT_PREFIX + each.name.strip("_").upper() for each in fields(WorkerSettings)
+}
+"""Variables of the Python client."""
 
 
 def code_blocks(text: str, language: str) -> list[str]:
@@ -141,4 +148,4 @@ def test_every_request_is_valid(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_pages_name_only_existing_settings(page: str) -> None:
-    assert set(re.findall(r"RUNYARD_[A-Z_]+", PAGES[page])) - OTHER_VARIABLES <= SETTINGS
+    assert set(re.findall(r"RUNYARD_[A-Z_]+", PAGES[page])) - OTHER_VARIABLES - CLIENT_SETTINGS <= SETTINGS

@@ -11,16 +11,17 @@ from tests.house.source_files import ROOT, python_files, tracked_files
 
 MAX_MODULES = 25
 LAYERS = ("runyard", "schema", "resolvers", "db", "queries")
+CLIENT = "clients/python/runyard_client"
 
 
-@pytest.mark.parametrize("folder", [*LAYERS, "tests", "benchmarks"])
+@pytest.mark.parametrize("folder", [*LAYERS, "tests", "benchmarks", CLIENT])
 def test_no_folder_has_more_than_25_modules(folder: str) -> None:
     modules = Counter(path.parent for path in python_files(folder) if path.name != "__init__.py")
 
     assert {str(room.relative_to(ROOT)): count for room, count in modules.items() if count > MAX_MODULES} == {}
 
 
-@pytest.mark.parametrize("folder", LAYERS)
+@pytest.mark.parametrize("folder", [*LAYERS, CLIENT])
 def test_every_package_says_what_it_holds(folder: str) -> None:
     packages = [path for path in python_files(folder) if path.name == "__init__.py"]
 
@@ -28,7 +29,7 @@ def test_every_package_says_what_it_holds(folder: str) -> None:
     assert [str(path) for path in packages if not ast.get_docstring(ast.parse(path.read_text("utf-8")))] == []
 
 
-@pytest.mark.parametrize("folder", LAYERS)
+@pytest.mark.parametrize("folder", [*LAYERS, CLIENT])
 def test_every_module_says_what_it_holds(folder: str) -> None:
     modules = python_files(folder)
 
@@ -51,7 +52,7 @@ def test_contributing_shows_every_room() -> None:
     folders = {path.parent.relative_to(ROOT) for layer in LAYERS for path in python_files(layer)}
     rooms = {str(Path(*folder.parts[:2])) for folder in folders}
 
-    assert rooms_of_contributing() - {"docs", "tests", "benchmarks", "examples", "deploy"} == rooms
+    assert rooms_of_contributing() - {"docs", "tests", "benchmarks", "examples", "deploy", "clients"} == rooms
 
 
 @pytest.mark.parametrize("guide", ["CONTRIBUTING.md", "GLOSSARY.md"])

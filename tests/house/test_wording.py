@@ -73,7 +73,7 @@ MEANT = {
 }
 """Places where a phrase is meant literally: the file, and a part of the text (all of the file when empty)."""
 
-PRODUCT = ("runyard", "schema", "resolvers", "db", "queries", "benchmarks", "examples")
+PRODUCT = ("runyard", "schema", "resolvers", "db", "queries", "benchmarks", "examples", "clients")
 SCHEMA = (ROOT / "schema" / "schema.graphql").read_text("utf-8")
 DOCUMENTS = (".md", ".graphql", "justfile", ".toml", ".yaml", ".yml", ".service", "Dockerfile")
 
