@@ -28,9 +28,9 @@ class ProcessSlotLink:
     """A place for one run of the pool `process`. Its child is spawned at the first run and kept for the next ones.
 
     Timeouts are judged here, since the child may be unable to. A run that must stop gets the message at once; its
-    process gets SIGTERM after the task's `grace`, and SIGKILL after as long again. A child that was ended in this way is
-    no death: the run is `done`, and the next run gets another child. Any other end of the child within a run is reported
-    by `on_death`.
+    process gets SIGTERM after the task's `grace`, and SIGKILL after as long again. A child that was ended in this way
+    is no death: the run is `done`, and the next run gets another child. Any other end of the child within a run is
+    reported by `on_death`.
     """
 
     pool: Pool = "process"
