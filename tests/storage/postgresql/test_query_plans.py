@@ -339,7 +339,7 @@ def test_waited_ids_are_looked_up_one_by_one(
 
 @pytest.mark.parametrize("analyzed_rows", [None, 10, 3000])
 def test_leases_to_acknowledge_are_found_in_indexes(postgresql: PostgreSQLServer, analyzed_rows: int | None) -> None:
-    """With `analyzed_rows`, the statistics are those of so many waiting runs and no lease; otherwise there are none."""
+    """With `analyzed_rows`, the statistics are those of this number of runs without a lease; otherwise there are none."""
     name = postgresql.make()
     url = postgresql.url_of(name)
     leases = asyncio.run(fill_with_leases(url, analyzed_rows))
