@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar, cast, overload
@@ -14,9 +14,9 @@ from runyard_client.connection.app_connection import Connection
 from runyard_client.connection.background import background, check_blocking
 from runyard_client.connection.enqueuing import Created, WhenFull
 from runyard_client.connection.outbox import Outbox
-from runyard_client.connection.watching import iterate_ends, wait_for_ends, wait_for_ends_sync
 from runyard_client.errors import RunyardError
 from runyard_client.handle import Handle
+from runyard_client.handle_waits import iterate_ended_handles, wait_for_handles, wait_for_handles_sync
 from runyard_client.tasks.decorator import TaskDecorator, register_task, task_decorator
 from runyard_client.tasks.task import Task
 from runyard_client.transport.http import Transport
@@ -24,7 +24,6 @@ from runyard_client.transport.tokens import TokenSource
 from runyard_client.transport.url import DEFAULT_URL, endpoint_url
 
 if TYPE_CHECKING:
-    from runyard_client.connection.waiting import End
     from runyard_client.results.envelope import ResultStore
     from runyard_client.tasks.calls import Call
     from runyard_client.values import Decode, Encode
@@ -196,33 +195,20 @@ class Runyard:
 
         Returns the handles of the runs that have ended or are deleted, and those of the others, each in the given order.
         """
-        handles = list(handles)
-        if ids := _unknown_ids(handles):
-            _remember(handles, await wait_for_ends(self.connection(), ids, timeout))
-        return _partition(handles)
+        return await wait_for_handles(self.connection, list(handles), timeout)
 
     def wait_sync(
         self, handles: Iterable[Handle[R_co]], timeout: float | None = None
     ) -> tuple[list[Handle[R_co]], list[Handle[R_co]]]:
         """Wait until all runs have ended, as `wait` does. Blocks."""
         check_blocking("runyard.wait(…)")
-        handles = list(handles)
-        if ids := _unknown_ids(handles):
-            _remember(handles, wait_for_ends_sync(self.connection(), ids, timeout))
-        return _partition(handles)
+        return wait_for_handles_sync(self.connection, list(handles), timeout)
 
     async def as_completed(self, handles: Iterable[Handle[R_co]]) -> AsyncIterator[Handle[R_co]]:
         """Yield each handle as soon as its run has ended or is deleted; `handle.result()` then returns at once."""
-        handles = list(handles)
-        waiting = _unknown_ids(handles)
-        for handle in handles:
-            if handle.is_known_to_have_ended:
+        async with aclosing(iterate_ended_handles(self.connection, list(handles))) as ended:
+            async for handle in ended:
                 yield handle
-        async with aclosing(iterate_ends(self.connection(), waiting)) as ends:
-            async for end in ends:
-                for handle in [handle for handle in waiting[end.id] if not handle.is_known_to_have_ended]:
-                    handle.remember(end)
-                    yield handle
 
     def on_worker_start(self, hook: F) -> F:
         """Call `hook`, a function or coroutine function, when a worker starts, in each process that executes tasks."""
@@ -297,30 +283,3 @@ class Runyard:
         if len(handles) < len(calls):
             raise PartlyEnqueued(outcomes)
         return handles
-
-
-def _unknown_ids(handles: Sequence[Handle[R_co]]) -> dict[str, list[Handle[R_co]]]:
-    """Return the handles whose end is not known, by the ids of their runs."""
-    found: dict[str, list[Handle[R_co]]] = {}
-    for handle in handles:
-        if not handle.is_known_to_have_ended:
-            found.setdefault(handle.id, []).append(handle)
-    return found
-
-
-def _remember(handles: Sequence[Handle[Any]], ends: Mapping[str, End]) -> None:
-    """Keep the ends in the handles, and then raise the first error, except of runs that do not exist."""
-    errors: list[Exception] = []
-    for handle in handles:
-        if handle.id in ends:
-            try:
-                handle.remember(ends[handle.id])
-            except Exception as error:  # noqa: BLE001 - raised below
-                errors.append(error)
-    if errors:
-        raise errors[0]
-
-
-def _partition(handles: Sequence[Handle[R_co]]) -> tuple[list[Handle[R_co]], list[Handle[R_co]]]:
-    ended = [handle for handle in handles if handle.is_known_to_have_ended]
-    return ended, [handle for handle in handles if not handle.is_known_to_have_ended]
