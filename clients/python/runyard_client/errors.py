@@ -184,7 +184,7 @@ class Snooze(Exception):
     """Raised within a task: release the run and execute it again after `seconds`. Does not count as an attempt."""
 
     def __init__(self, seconds: float) -> None:
-        _check_delay("seconds", seconds)
+        _check_delay("seconds", seconds, MAX_RELEASE_SECONDS)
         super().__init__(f"Released for {seconds:g} seconds.")
         self.seconds = float(seconds)
 
@@ -197,9 +197,12 @@ class Cancelled(Exception):
 
 
 MAX_DELAY_SECONDS = 315_360_000
-"""Largest delay that the server accepts, in seconds (ten years)."""
+"""Largest delay of a scheduled run that the server accepts, in seconds (ten years)."""
+
+MAX_RELEASE_SECONDS = 86_400
+"""Largest delay of a released run that the server accepts, in seconds."""
 
 
-def _check_delay(argument: str, seconds: float) -> None:
-    if not 0 <= seconds <= MAX_DELAY_SECONDS:  # also false for NaN
-        raise ValueError(f"`{argument}` must be between 0 and {MAX_DELAY_SECONDS:,} seconds; got {seconds!r}.")
+def _check_delay(argument: str, seconds: float, limit: int = MAX_DELAY_SECONDS) -> None:
+    if not 0 <= seconds <= limit:  # also false for NaN
+        raise ValueError(f"`{argument}` must be between 0 and {limit:,} seconds; got {seconds!r}.")

@@ -92,7 +92,7 @@ async def test_a_suspended_worker_changes_nothing_when_it_continues(
         async with worker_process(url, tmp_path, suffix) as other:
             await other.wait_executions(run_id, 2)
             suspend_all(suspended, signal.SIGCONT)
-            await suspended.wait_logged("lease lost")
+            await suspended.wait_logged("its lease has ended")
             (tmp_path / "go").touch()
             [run] = await client.wait_ended(run_id)
             codes = [await suspended.stop(), await other.stop()]

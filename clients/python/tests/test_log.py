@@ -148,4 +148,4 @@ async def test_parameters_and_results_are_not_logged(caplog):
             await peer.execute("fail")
 
     assert "password" not in caplog.text
-    assert "ended: FAILED in " in caplog.text
+    assert "ended: FAILED (ValueError) in " in caplog.text

@@ -190,3 +190,26 @@ async def test_runs_that_a_young_claim_gets_during_the_drain_are_released(
     assert code == 0
     assert link.received("start") == []
     assert (delivery["taskRun"]["id"], delivery["taskRun"]["runCount"]) == (run_id, 1)
+
+
+async def test_a_run_that_the_drain_releases_is_not_claimed_by_the_same_worker(
+    server: RunyardServer, unique_key: Callable[[str], str]
+) -> None:
+    key = unique_key("again")
+    link = ScriptedLink(key, capacity=2)
+    async with client_of(server.url) as client, faulty_proxy(server.url) as proxy:
+        async with scripted_worker(proxy.url, link, drain_seconds=0, claim_settle_seconds=1) as worker:
+            await proxy.next_request("ClaimTaskRuns")
+            [run_id] = await client.create(key)
+            [start] = await link.wait_for("start")
+            # A claim for the other slot is in flight.
+            while proxy.count("ClaimTaskRuns") < 2:
+                await proxy.next_request("ClaimTaskRuns")
+            worker.coordinator.request_stop()
+            await link.wait_for("cancel")
+            link.finish(start["lease"], DRAINED)
+            code = await worker.exit_code()
+        [delivery] = await client.claim(key)
+
+    assert code == 0
+    assert (delivery["taskRun"]["id"], delivery["attempt"]) == (run_id, 2)

@@ -87,7 +87,7 @@ class Coordinator:
         )
         self._signals = LeaseSignals(self.held, settings, self.connection, self._apply_lease_state)
         self._progress = ProgressReports(self.held, settings, self.connection, self._apply_lease_state)
-        self._releases = Releases(self.connection, self._note_answer)
+        self._releases = Releases(self.connection, self._note_answer, self._may_release)
         self._pings = Pings(self.pools, self.tasks, settings, self._handle_blocked)
         self._exclusive = ExclusiveRuns(self.held, self.cancel, clock=clock)
         self._drain = Drain(self, settings, clock=clock)
@@ -259,7 +259,12 @@ class Coordinator:
         """Handle what the server says about a lease."""
         if result.get("status") == "LOST":
             if not held.is_lost:
-                logger.warning("%s (%s): lease lost; its work is stopped.", held.name, held.key)
+                logger.warning(
+                    "%s (%s): its lease has ended, because the run was cancelled, deleted or delivered again. Its work is"
+                    " stopped.",
+                    held.name,
+                    held.key,
+                )
             self.cancel(held, "lease_lost")
             return
         if result.get("cancelRequested"):
@@ -283,8 +288,14 @@ class Coordinator:
 
     def is_told(self) -> bool:
         """Return whether the server has responded to all reports and releases."""
-        is_claiming = any(pool.claimed_slots for pool in self.pools)
-        return not (is_claiming or self.reports.unanswered or self._releases.unanswered)
+        return not (self._is_claiming() or self.reports.unanswered or self._releases.unanswered)
+
+    def _is_claiming(self) -> bool:
+        return any(pool.claimed_slots for pool in self.pools)
+
+    def _may_release(self) -> bool:
+        """Return whether no claim of this worker, which is about to stop, could get the released runs."""
+        return not (self._is_draining and self._is_claiming())
 
     def stop_runs(self) -> None:
         """Cancel all runs. They are released when they have stopped."""
@@ -366,6 +377,7 @@ class Coordinator:
     def _note_answer(self) -> None:
         """Continue after a run has ended or a response has arrived."""
         self._wake_claims()
+        self._releases.wake()
         self._drain.notify()
         self._check_once()
 

@@ -17,9 +17,11 @@ class Releases:
 
     OPERATION = "ReleaseTaskRuns"
 
-    def __init__(self, connection: Connection, on_answer: Callable[[], None]) -> None:
-        """`on_answer` is called after each response."""
-        self._connection, self._on_answer = connection, on_answer
+    def __init__(
+        self, connection: Connection, on_answer: Callable[[], None], may_release: Callable[[], bool] = lambda: True
+    ) -> None:
+        """`on_answer` is called after each response. While `may_release` returns false, leases wait; then call `wake`."""
+        self._connection, self._on_answer, self._may_release = connection, on_answer, may_release
         self._wake = asyncio.Event()
         self._leases: defaultdict[float, list[str]] = defaultdict(list)
         self._in_flight = 0
@@ -33,12 +35,16 @@ class Releases:
         self._leases[delay_seconds].append(lease)
         self._wake.set()
 
+    def wake(self) -> None:
+        """Send the releases that have waited, if they may be sent now."""
+        self._wake.set()
+
     async def run(self) -> None:
         """Send releases until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
-            while self._leases:
+            while self._leases and self._may_release():
                 delay_seconds = next(iter(self._leases))
                 await self._release(delay_seconds, self._leases.pop(delay_seconds))
 

@@ -20,9 +20,6 @@ from runyard_client.worker.messages import Outcome
 if TYPE_CHECKING:
     from runyard_client.tasks.task import Task
 
-MAX_RELEASE_SECONDS = 86_400.0
-"""Largest `delaySeconds` of `releaseTaskRuns`."""
-
 
 class Terminated(SystemExit):
     """Raised in the main thread of a process when its run has not stopped within the grace. `finally` blocks run."""
@@ -153,7 +150,7 @@ def outcome_of_error(execution: Execution, error: BaseException) -> Outcome:
     if run.cancel_reason in {"lease_lost", "lease_ended"}:
         return {"drop": True}
     if isinstance(error, Snooze):
-        return {"release": min(error.seconds, MAX_RELEASE_SECONDS)}
+        return {"release": error.seconds}
     if run.cancelled and isinstance(error, asyncio.CancelledError | Cancelled | Terminated):
         return outcome_of_stop(execution)
     retriable = task.is_retriable(error)

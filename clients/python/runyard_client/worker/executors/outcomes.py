@@ -43,10 +43,13 @@ def timed_out(timeout: float | None, *, attempt: int, worker: str) -> Outcome:
 
 
 def outcome_name(outcome: Outcome) -> str:
-    """Return the outcome as the log names it."""
+    """Return the outcome as the log names it: of an error its class, but not its message, which may have parameters."""
     state: Any = outcome.get("state")
     if state is not None:
-        return str(state.get("name") or state["type"])
+        name = str(state.get("name") or state["type"])
+        data = state.get("data")
+        error = data.get("error") if isinstance(data, dict) and state["type"] != "COMPLETED" else None
+        return f"{name} ({error['type']})" if isinstance(error, dict) else name
     if "release" in outcome:
         return "released"
-    return "lease lost"
+    return "lease ended"
