@@ -120,7 +120,9 @@ class TaskRunTransitions:
         state = self._apply_decision(run, decision, proposed.details.transition_id, actor, state_lease_id)
         self.changed_runs.append(run)
         last_state = state if has_worker else self._complete_cancellation(run, state, actor)
-        if could_start and last_state.type not in (StateType.PENDING, StateType.RUNNING):
+        # A RUNNING that is forced takes no slots.
+        has_started = last_state.type is StateType.RUNNING and decision.effects.takes_slots
+        if could_start and not has_started and last_state.type is not StateType.PENDING:
             self.pass_slots_on(run)
         self.queue_changes.apply_state(run, last_state, entry, lease_id, is_claim=is_claim)
         return decision, state

@@ -302,6 +302,19 @@ async def test_a_slot_is_passed_on_after_five_seconds_although_a_lease_expires_b
         assert run_ids(await claim(client, limit=1)) == [first]
 
 
+async def test_a_woken_run_that_is_forced_to_running_passes_its_slot_on(server: RunningServer) -> None:
+    client = server.client
+    await set_limit(client, 1)
+    holder = await create_task_run(client, "RUNNING", tags=["x"])
+    first, second = [await create_scheduled(client, tags=["x"]) for _ in range(2)]
+    assert await claim(client) == []
+    await set_task_run_state(client, holder, "COMPLETED")
+
+    await set_task_run_state(client, first, "RUNNING", force=True)
+
+    assert run_ids(await claim(client)) == [second]
+
+
 async def test_a_run_that_a_lost_automatic_acknowledgement_leaves_behind_blocks_no_other(server: RunningServer) -> None:
     client = server.client
     await set_limit(client, 1)

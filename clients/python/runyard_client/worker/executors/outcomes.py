@@ -47,9 +47,9 @@ def outcome_name(outcome: Outcome) -> str:
     state: Any = outcome.get("state")
     if state is not None:
         name = str(state.get("name") or state["type"])
-        data = state.get("data")
-        error = data.get("error") if isinstance(data, dict) and state["type"] != "COMPLETED" else None
-        return f"{name} ({error['type']})" if isinstance(error, dict) else name
+        data: Any = state.get("data") or {}
+        # The data of COMPLETED is the user's result.
+        return name if state["type"] == "COMPLETED" or "error" not in data else f"{name} ({data['error']['type']})"
     if "release" in outcome:
         return "released"
     return "lease ended"
