@@ -145,6 +145,26 @@ async def test_a_blocked_event_loop_loses_no_lease_and_is_named(
     assert code == 0
 
 
+async def test_code_that_holds_the_gil_for_three_leases_loses_none(
+    quick_server: RunyardServer, tmp_path: Path, unique_key: Callable[[str], str]
+) -> None:
+    suffix, url = unique_key(""), quick_server.url
+    options = ["--lease-seconds", "1"]
+    async with client_of(url) as client, worker_process(url, tmp_path, suffix, *options, **CONFIRM) as worker:
+        # The length doubles the time with each character: at least the time in which the lease is renewed nine times.
+        [run_id] = await client.create("hold-gil" + suffix, parameters={"length": 27})
+        await worker.wait_executions(run_id)
+        await wait_renewed(url, run_id, times=9)
+        during = await client.read(run_id)
+        await client.wait_ended(run_id)
+        run = await client.read(run_id)
+        code = await worker.stop()
+
+    assert f"(hold-gil{suffix})" in worker.log
+    assert (during["state"]["type"], run["state"]["type"], run["runCount"]) == ("RUNNING", "COMPLETED", 1)
+    assert (worker.executions(run_id), code) == (1, 0)
+
+
 async def test_a_drain_reports_what_finishes_and_releases_the_rest(
     server_on: RunyardServer, tmp_path: Path, unique_key: Callable[[str], str]
 ) -> None:
