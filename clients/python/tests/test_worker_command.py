@@ -16,7 +16,7 @@ from runyard_client.testing.server import RunyardServer
 from runyard_client.worker import Worker, WorkerFailed
 from runyard_client.worker.cli import main
 from scripted_executors import client_of
-from worker_processes import worker_process
+from worker_processes import wait_renewed, worker_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 
@@ -76,12 +76,25 @@ def test_invalid_options_exit_with_2(options: list[str], message: str, capsys: p
     assert message in capsys.readouterr().err
 
 
+def free_address() -> str:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{free.getsockname()[1]}"
+
+
+async def wait_health(address: str, status: int) -> str:
+    """Wait until the health check responds with this status, and return the text."""
+    async with asyncio.timeout(60), aiohttp.ClientSession() as session:
+        while True:
+            async with session.get(f"http://{address}") as response:
+                if response.status == status:
+                    return await response.text()
+
+
 async def test_the_health_check_shows_whether_the_worker_works(
     server: RunyardServer, tmp_path: Path, unique_key: Callable[[str], str]
 ) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = free_address()
     suffix = unique_key("")
     options = ["--health", address, "--lease-seconds", "1"]
     async with (
@@ -103,6 +116,28 @@ async def test_the_health_check_shows_whether_the_worker_works(
     assert healthy == (200, "ok\n")
     assert unhealthy[0] == 503
     assert unhealthy[1].startswith("no response from the server for ")
+
+
+async def test_the_health_check_fails_while_half_of_the_threads_do_not_stop(
+    server: RunyardServer, tmp_path: Path, unique_key: Callable[[str], str]
+) -> None:
+    address = free_address()
+    suffix = unique_key("")
+    options = ["--health", address, "--concurrency", "2", "--lease-seconds", "2"]
+    async with (
+        client_of(server.url) as client,
+        worker_process(server.url, tmp_path, suffix, *options, RUNYARD_WORKER_CONFIRM_SECONDS="0.1") as worker,
+    ):
+        [run_id] = await client.create("stubborn" + suffix, parameters={"name": "go"})
+        await worker.wait_executions(run_id)
+        await wait_renewed(server.url, run_id)
+        await client.cancel(run_id)
+        lost = await wait_health(address, 503)
+        (tmp_path / "go").touch()
+        await client.wait_ended(run_id)
+        found = await wait_health(address, 200)
+
+    assert (lost, found) == ("1 of 2 slots are occupied by threads that do not stop\n", "ok\n")
 
 
 async def test_a_worker_within_a_program_executes_runs(server: RunyardServer, unique_key: Callable[[str], str]) -> None:
