@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
 
-SHORT_SECONDS = 0.1
+SHORT_SECONDS = 0.03
 """Waits that are shorter pass by themselves: those between two attempts, when another transaction has a lock."""
 
 
