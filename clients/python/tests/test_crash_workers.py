@@ -30,14 +30,14 @@ def quick_server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 def kill_all(worker: WorkerProcess) -> None:
-    """Kill the coordinator and its children at once."""
-    pids = [*worker.children(), worker.pid]
+    """Kill the coordinator and its children at once: the coordinator first, which would report the death of a child."""
+    pids = [worker.pid, *worker.children()]
     for pid in pids:
         os.kill(pid, signal.SIGKILL)
 
 
 def suspend_all(worker: WorkerProcess, number: int) -> None:
-    for pid in [*worker.children(), worker.pid]:
+    for pid in [worker.pid, *worker.children()]:
         os.kill(pid, number)
 
 
