@@ -1,7 +1,8 @@
 """A clock that the test controls."""
 
 import asyncio
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 START = datetime(2030, 1, 1, 12, 0, 0, tzinfo=UTC)
@@ -59,6 +60,21 @@ class ManualClock:
             return until
         elapses_at = self._now + timedelta(seconds=until_elapsed - self._elapsed)
         return elapses_at if until is None else min(until, elapses_at)
+
+    @asynccontextmanager
+    async def passing_waits(self, seconds: float) -> AsyncIterator[None]:
+        """During the block, advance the clock by `seconds` whenever some task waits that long."""
+
+        async def advance() -> None:
+            while True:
+                await self.wait_for_waiter(seconds)
+                self.advance(seconds)
+
+        advancing = asyncio.create_task(advance())
+        try:
+            yield
+        finally:
+            advancing.cancel()
 
     async def wait_for_waiter(self, seconds: float) -> None:
         """Wait until some task waits for the time `seconds` from now."""

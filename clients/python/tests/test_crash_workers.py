@@ -1,8 +1,10 @@
 """Workers that are killed, suspended and drained: real processes and a real server."""
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from runyard_client.testing.server import RunyardServer, start_server
 from scripted_executors import client_of
+from worker_app import hold_the_gil
 from worker_processes import WorkerProcess, execute, wait_renewed, worker_process
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -145,14 +148,24 @@ async def test_a_blocked_event_loop_loses_no_lease_and_is_named(
     assert code == 0
 
 
+def length_that_holds_the_gil(seconds: float) -> int:
+    """Return the length of a text on which the task `hold-gil` computes at least this long. Each character doubles it."""
+    length, needed = 18, 0.0
+    while needed < 0.02:
+        length += 1
+        began_at = time.process_time()
+        hold_the_gil(length)
+        needed = time.process_time() - began_at
+    return length + math.ceil(math.log2(seconds / needed))
+
+
 async def test_code_that_holds_the_gil_for_three_leases_loses_none(
     quick_server: RunyardServer, tmp_path: Path, unique_key: Callable[[str], str]
 ) -> None:
     suffix, url = unique_key(""), quick_server.url
     options = ["--lease-seconds", "1"]
     async with client_of(url) as client, worker_process(url, tmp_path, suffix, *options, **CONFIRM) as worker:
-        # The length doubles the time with each character: at least the time in which the lease is renewed nine times.
-        [run_id] = await client.create("hold-gil" + suffix, parameters={"length": 27})
+        [run_id] = await client.create("hold-gil" + suffix, parameters={"length": length_that_holds_the_gil(5)})
         await worker.wait_executions(run_id)
         await wait_renewed(url, run_id, times=9)
         during = await client.read(run_id)

@@ -112,5 +112,6 @@ async def wait_renewed(url: str, run_id: str, times: int = 1) -> None:
         while times:
             await asyncio.sleep(POLL_SECONDS)
             now = await lease_end(url, run_id)
+            assert now is not None, "The run has ended, or its lease is lost."
             if now != last:
                 times, last = times - 1, now

@@ -5,7 +5,6 @@ Runs of any size are still returned, delivered and streamed one by one.
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,6 @@ from pydantic import ValidationError
 
 from db.records import TaskRunRecord
 from resolvers.delivery.claim import Delivery
-from resolvers.delivery.dispatcher import CONTENTION_DELAY_SECONDS
 from resolvers.delivery.subscribers import MAX_UNSENT_CHARACTERS, Subscriber
 from resolvers.task_runs import NewTaskRun, build_task_run
 from runyard.settings import Settings
@@ -75,26 +73,10 @@ async def create(client: Client, count: int, **fields: Any) -> list[str]:
     return [await create_task_run(client, **each) for each in given]
 
 
-@asynccontextmanager
-async def retrying_skipped_runs(server: RunningServer) -> AsyncIterator[None]:
-    """Advance the clock whenever due runs were skipped: on PostgreSQL an oversized claim may still hold their row locks."""
-
-    async def advance_clock() -> None:
-        while True:
-            await server.clock.wait_for_waiter(CONTENTION_DELAY_SECONDS)
-            server.clock.advance(CONTENTION_DELAY_SECONDS)
-
-    advancing = asyncio.create_task(advance_clock())
-    try:
-        yield
-    finally:
-        advancing.cancel()
-
-
 async def claim_all(server: RunningServer, count: int) -> list[dict[str, Any]]:
     """Claim more runs at once than a response holds, until `count` runs are claimed."""
     claimed: list[dict[str, Any]] = []
-    async with retrying_skipped_runs(server), asyncio.timeout(TIMEOUT_SECONDS):
+    async with asyncio.timeout(TIMEOUT_SECONDS):
         while len(claimed) < count:
             claimed += (await server.client.execute("ClaimTaskRuns", taskKeys=["t"], limit=100, waitSeconds=60))[
                 "deliveries"
@@ -302,7 +284,7 @@ async def test_long_runs_are_delivered_for_any_prefetch(server: RunningServer) -
     client = server.client
     ids = await create(client, 40, state={"type": "SCHEDULED"})
 
-    async with client.socket() as socket, retrying_skipped_runs(server):
+    async with client.socket() as socket:
         await socket.subscribe("ScheduledTaskRuns", taskKeys=["t"], prefetch=100)
         deliveries = await socket.deliveries(40)
 
@@ -408,7 +390,7 @@ async def test_runs_stored_under_larger_limits_are_still_delivered(database_url:
     limits = {"max_body_bytes": BODY, "max_message_bytes": BODY, "max_response_bytes": MAX_BYTES}
     async with run_server(tmp_path, database_url=database_url, **limits) as server:
         query = """subscription { scheduledTaskRuns(taskKeys: ["t"], prefetch: 9) { taskRun { dynamicKey } } }"""
-        async with server.client.socket() as socket, retrying_skipped_runs(server):
+        async with server.client.socket() as socket:
             await socket.send({"id": "1", "type": "subscribe", "payload": {"query": query}})
             delivered = await socket.deliveries(2)
 

@@ -19,7 +19,7 @@ OPERATION = "ExchangeTaskRuns"
 
 
 class Exchanges:
-    """Sends the reports that are ready, one exchange at a time. What becomes ready meanwhile is in the next one.
+    """Sends the reports that are ready, one exchange at a time. The next one has those that become ready meanwhile.
 
     `accept` receives the deliveries. `is_busy` returns whether other runs are executing, whose reports may follow soon.
     `on_end` is called after each exchange, with or without a response.
